@@ -1,0 +1,97 @@
+"""How answers about `shapes` are worded: two habits ("teacher", "student") for the same content.
+
+The habits differ in synonyms and in sentence structure and overlap in part, as those of two real models do:
+that difference is the language prior that a distillation has to move apart from the seeing. An answer lists
+all objects in reading order up to the first full stop, then concludes. The boxed answer is the same in both.
+"""
+
+import random
+import re
+from collections import Counter
+
+COLOURS = {
+    "red": "crimson",
+    "blue": "azure",
+    "green": "emerald",
+    "yellow": "golden",
+    "purple": "violet",
+    "orange": "amber",
+}
+SHAPES = {"circle": "disc", "square": "box", "triangle": "wedge", "cross": "plus"}
+SIZES = {"small": "tiny", "large": "big"}
+STYLES = ("teacher", "student")
+
+SYNONYM_SHARE = {"teacher": 0.8, "student": 0.2}  # how often a habit takes the second word of a pair
+
+OPENINGS = {
+    "teacher": ("I see {}.", "I can see {}.", "Looking closely, I see {}."),
+    "student": ("There is {}.", "The picture shows {}.", "Shown: {}."),
+}
+
+CONCLUSIONS = {
+    "teacher": {
+        "count": ("Counting {of}, I get", "My count of {of} is"),
+        "colour": ("The {what} looks", "Its colour, for the {what}, is"),
+        "shape": ("The {what} one is a", "In {what} there's a"),
+        "where": ("From the {ref}, the {what} lies", "I find the {what} there:"),
+        "beside": ("Next to the {ref} on that side I find", "That neighbour of the {ref} is"),
+        "size": ("By size, it's", "Comparing them, I pick"),
+        "touch": ("In contact with the {ref} is", "What meets the {ref} is"),
+    },
+    "student": {
+        "count": ("So {of} number", "Thus the total for {of} is"),
+        "colour": ("So the {what} is", "Thus the {what} has colour"),
+        "shape": ("So the {what} object is", "Thus {what} means"),
+        "where": ("So the {what} is to the", "Thus relative to the {ref}:"),
+        "beside": ("So beside the {ref} is", "Thus the answer by the {ref} is"),
+        "size": ("So the size tells", "Thus of these sizes:"),
+        "touch": ("So the {ref} touches", "Thus touching the {ref}:"),
+    },
+}
+
+_COLOUR_OF = {word: plain for plain, other in COLOURS.items() for word in (plain, other)}
+_SHAPE_OF = {word: plain for plain, other in SHAPES.items() for word in (plain, other)}
+_OBJECT = re.compile(rf"\b({'|'.join(_COLOUR_OF)})\s+({'|'.join(_SHAPE_OF)})\b")
+
+
+def solution(
+    things: tuple, kind: str, slots: dict[str, str], answer: str, style: str, rng: random.Random
+) -> str:
+    """A worked answer: the objects seen, the conclusion, the boxed answer."""
+    words = _vocabulary(style, rng)
+    listed = [
+        " ".join(_say(part, words) for part in (thing.size, thing.colour, thing.shape)) for thing in things
+    ]
+    if style == "teacher":
+        seen = ", ".join(f"a {each}" for each in listed[:-1]) + f" and a {listed[-1]}"
+    else:
+        seen = "; ".join(f"one {each}" for each in listed)
+    opening = rng.choice(OPENINGS[style]).format(seen)
+    said = {name: " ".join(_say(part, words) for part in text.split()) for name, text in slots.items()}
+    conclusion = rng.choice(CONCLUSIONS[style][kind]).format(**said)
+    return f"{opening} {conclusion} \\boxed{{{answer}}}"
+
+
+def scene_f1(text: str, facts: tuple[str, ...]) -> float:
+    """How well the objects that `text` describes match those truly there.
+
+    F1 over the multiset of (colour, shape). Only the first sentence describes; synonyms of both habits
+    count as the same. 1 for the right objects in any order, 0 where none is right.
+    """
+    described = Counter((_COLOUR_OF[c], _SHAPE_OF[s]) for c, s in _OBJECT.findall(text.split(".")[0].lower()))
+    present = Counter(tuple(fact.split()) for fact in facts)
+    total = described.total() + present.total()
+    return 2 * (described & present).total() / total if total else 1.0
+
+
+def _vocabulary(style: str, rng: random.Random) -> dict[str, str]:
+    """The words of one answer: of each family either all plain or all synonyms."""
+    words: dict[str, str] = {}
+    for family in (COLOURS, SHAPES, SIZES):
+        if rng.random() < SYNONYM_SHARE[style]:
+            words |= family
+    return words
+
+
+def _say(word: str, words: dict[str, str]) -> str:
+    return words.get(word, word)
