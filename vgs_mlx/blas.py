@@ -9,18 +9,23 @@ import ctypes
 import ctypes.util
 import importlib.metadata
 import importlib.util
+import logging
 import sys
-import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
+CUDA_WHEELS = ("mlx-cuda-12", "mlx-cuda-13")
+MEND = "pip install opencv-python, or apt install libopenblas0"
+
 loaded: str | None = None  # the library in use, for `vgs-mlx doctor`
+
+# With no handler configured Python prints a warning of a logger as one bare line on stderr.
+_log = logging.getLogger(__name__)
 
 
 def needs_openblas() -> bool:
     """True for MLX's CPU build on Linux."""
-    if not sys.platform.startswith("linux"):
-        return False
-    return not any(_installed(wheel) for wheel in ("mlx-cuda-12", "mlx-cuda-13"))
+    return sys.platform.startswith("linux") and not any(installed_version(wheel) for wheel in CUDA_WHEELS)
 
 
 def load_openblas() -> str | None:
@@ -31,39 +36,51 @@ def load_openblas() -> str | None:
     global loaded
     if loaded or not needs_openblas():
         return loaded
-    if "mlx.core" in sys.modules:
-        _warn("mlx was imported before vgs_mlx, so its slow reference BLAS stays: import vgs_mlx first")
-        return None
-    for path in candidates():
-        try:
-            library = ctypes.CDLL(path, ctypes.RTLD_GLOBAL)
-        except OSError:
-            continue
-        if hasattr(library, "cblas_sgemm"):
-            loaded = path
-            return path
-    _warn("found no OpenBLAS, so matrix products are about 35x slower: pip install opencv-python, or apt install libopenblas0")
-    return None
+    if _is_global():  # LD_PRELOAD, or a program that did the same before us
+        loaded = "an OpenBLAS that this process had already"
+    elif "mlx.core" in sys.modules:
+        _log.warning("vgs-mlx: mlx came first, with its slow BLAS (about 35x): import vgs_mlx before it")
+    else:
+        loaded = next((path for path in candidates() if _load_globally(path)), None)
+        if loaded is None:
+            _log.warning("vgs-mlx: found no OpenBLAS, so matrix products are about 35x slower: %s", MEND)
+    return loaded
 
 
-def candidates() -> list[str]:
+def candidates() -> Iterator[str]:
     """Paths that may hold an OpenBLAS: the one inside opencv-python (mlx-vlm needs it), then the system's."""
-    found: list[str] = []
-    spec = importlib.util.find_spec("cv2")
+    spec = importlib.util.find_spec("cv2")  # finds, does not import
     if spec and spec.origin:
-        bundled = Path(spec.origin).parent.parent / "opencv_python.libs"
-        found += sorted(str(path) for path in bundled.glob("libopenblasp*"))
-    system = ctypes.util.find_library("openblas")
-    return found + ([system] if system else [])
+        site_packages = Path(spec.origin).parent.parent
+        yield from sorted(str(path) for path in site_packages.glob("opencv_python*.libs/libopenblas*"))
+    if system := ctypes.util.find_library("openblas"):
+        yield system
 
 
-def _installed(distribution: str) -> bool:
+def installed_version(distribution: str) -> str | None:
+    """The version of an installed distribution ("mlx-cpu"), None where it isn't installed."""
     try:
-        importlib.metadata.version(distribution)
+        return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _load_globally(path: str) -> bool:
+    """Make a library's symbols global, where it can be loaded and really offers the plain CBLAS names.
+
+    SciPy's and NumPy's own OpenBLAS prefix theirs, so those don't help. A library that was refused
+    is looked at locally first: once global, it can't be taken back.
+    """
+    try:
+        if not hasattr(ctypes.CDLL(path), "cblas_sgemm"):
+            return False
+        ctypes.CDLL(path, ctypes.RTLD_GLOBAL)
+    except OSError:
         return False
     return True
 
 
-def _warn(message: str) -> None:
-    warnings.warn(f"vgs-mlx: {message}", RuntimeWarning, stacklevel=4)
+def _is_global() -> bool:
+    """True where an OpenBLAS with plain names is visible to libraries loaded from now on."""
+    process = ctypes.CDLL(None)
+    return hasattr(process, "openblas_get_config") and hasattr(process, "cblas_sgemm")

@@ -1,0 +1,146 @@
+"""What `vgs-mlx doctor` prints: the machine, the versions, the BLAS and the speed of a matrix product.
+
+MLX is imported inside the functions: where that fails (a CUDA build without a driver) the rest is still told.
+"""
+
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from vgs_mlx import blas
+
+Row = tuple[str, str]  # what, and its value or why there is none
+
+PACKAGES = ("vgs-mlx", "mlx", "mlx-lm", "mlx-vlm", "transformers")
+GIB = 2**30
+SLOW_GFLOPS = 20  # on two cores the reference BLAS was measured at 6, OpenBLAS at 130-230
+
+
+def report(seconds: float = 1.0) -> list[Row]:
+    """All rows, in reading order. Measures a matrix product for about `seconds`; never raises.
+
+    A figure that this machine can't give is replaced by the reason.
+    """
+    return [
+        ("device", _or_reason(device)),
+        ("platform", platform.platform()),
+        ("Python", platform.python_version()),
+        *((name, blas.installed_version(name) or "not installed") for name in PACKAGES),
+        *conflicts(),
+        ("BLAS", _or_reason(blas_in_use)),
+        ("memory", _or_reason(memory)),
+        ("matrix product", _or_reason(lambda: matrix_product(seconds))),
+    ]
+
+
+def print_report(console: Console, seconds: float = 1.0) -> None:
+    """Print `report` as a table."""
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    with console.status("measuring ..."):
+        for what, value in report(seconds):
+            table.add_row(what, Text(value))  # Text: "mlx[cpu]" is no markup
+    console.print(table)
+
+
+def device() -> str:
+    """The device that MLX computes on, and why it is the CPU where a CUDA build is installed."""
+    import mlx.core as mx
+
+    kind = backend()
+    name = mx.device_info().get("device_name", "")
+    text = {"cpu": "CPU", "metal": "Metal", "cuda": "CUDA"}[kind] + (f", {name}" if name else "")
+    wheel = next((wheel for wheel in blas.CUDA_WHEELS if blas.installed_version(wheel)), None)
+    return (
+        f"{text}; {wheel} is installed but finds no GPU: see nvidia-smi" if kind == "cpu" and wheel else text
+    )
+
+
+def backend() -> str:
+    """What MLX's default device is: "metal", "cuda" or "cpu"."""
+    import mlx.core as mx
+
+    if mx.default_device() == mx.cpu:
+        return "cpu"
+    return "metal" if mx.metal.is_available() else "cuda"
+
+
+def conflicts() -> Iterator[Row]:
+    """A row where two Linux builds of MLX are installed: both own mlx/lib/libmlx.so, the later one won."""
+    builds = {wheel: blas.installed_version(wheel) for wheel in ("mlx-cpu", *blas.CUDA_WHEELS)}
+    found = [wheel for wheel, version in builds.items() if version]
+    if len(found) > 1:
+        keep = found[-1]
+        mend = f"pip uninstall -y {' '.join(found)} && pip install {keep}=={builds[keep]}"
+        yield "CONFLICT", f"{' and '.join(found)} overwrite each other. To keep {keep}: {mend}"
+
+
+def blas_in_use() -> str:
+    """Which library multiplies matrices."""
+    if platform.system() == "Darwin":
+        return "Metal on the GPU, Accelerate on the CPU"
+    if backend() == "cuda":
+        return "cuBLAS"
+    return blas.loaded or "the reference BLAS inside MLX (slow)"
+
+
+def memory() -> str:
+    """The machine's memory, and the GPU's: on a Mac the share of it that Metal recommends as the limit."""
+    import mlx.core as mx
+
+    info = mx.device_info()
+    parts = [f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / GIB:.1f} GiB"]
+    if recommended := info.get("max_recommended_working_set_size"):
+        parts.append(f"of which at most {recommended / GIB:.1f} GiB recommended for the GPU")
+    if total := info.get("total_memory"):  # CUDA
+        parts.append(f"{total / GIB:.1f} GiB on the GPU")
+    return ", ".join(parts)
+
+
+def matrix_product(seconds: float = 1.0) -> str:
+    """The measured float32 speed and what to think of it."""
+    kind = backend()
+    size = 1024 if kind == "cpu" else 4096
+    gflops = measure_gflops(size, seconds)
+    return f"{gflops:,.0f} GFLOP/s (float32, {size} x {size}): {verdict(gflops, kind, blas.loaded)}"
+
+
+def measure_gflops(size: int, seconds: float) -> float:
+    """Float32 GFLOP/s of (size, size) products, repeated for about `seconds` after one that warms up.
+
+    A multiplication and an addition count as two operations, so a product has 2 size^3.
+    """
+    import mlx.core as mx
+
+    matrix = mx.random.normal((size, size), key=mx.random.key(0))
+    mx.eval(matrix @ matrix)
+    products, start = 0, time.perf_counter()
+    while products == 0 or time.perf_counter() - start < seconds:
+        mx.eval(matrix @ matrix)
+        products += 1
+    return products * 2 * size**3 / (time.perf_counter() - start) / 1e9
+
+
+def verdict(gflops: float, kind: str, openblas: str | None) -> str:
+    """What a measured speed on a "metal", "cuda" or "cpu" backend means, with the mend where it is bad."""
+    if kind != "cpu":
+        return "measured on the GPU"
+    if gflops >= SLOW_GFLOPS:
+        return "as it should be on a CPU"
+    if openblas:
+        return "slow although OpenBLAS is loaded: is the machine busy, or OPENBLAS_NUM_THREADS small?"
+    return f"reference BLAS, about 35 times slower than with OpenBLAS. Mend: {blas.MEND}"
+
+
+def _or_reason(figure: Callable[[], str]) -> str:
+    """The figure, or in one line why this machine doesn't give it: a doctor must not fall ill itself."""
+    try:
+        return figure()
+    except Exception as error:
+        return f"not available ({type(error).__name__}: {' '.join(str(error).split())})"

@@ -1,0 +1,28 @@
+"""Where the files that come with the package lie: the recipes and the tiny models."""
+
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+from vgs_mlx.errors import Refusal
+
+PACKAGE = Path(str(resources.files("vgs_mlx")))
+
+
+def recipes_folder() -> Path:
+    """The folder of recipes: inside an installed package, beside the package in a checkout."""
+    for folder in (PACKAGE / "recipes", PACKAGE.parent / "recipes"):
+        if folder.is_dir():
+            return folder
+    raise Refusal(f"{PACKAGE / 'recipes'}: the recipes are missing: install vgs-mlx again")
+
+
+def tiny_model(role: Literal["student", "teacher"]) -> Path:
+    """The folder of a built-in tiny model, as mlx-vlm loads it."""
+    folder = PACKAGE / "tiny" / role
+    if not (folder / "config.json").is_file():
+        raise Refusal(
+            f"{folder}: the built-in {role} is missing: install vgs-mlx again, "
+            "or make it with scripts/make_tiny_models.py"
+        )
+    return folder
