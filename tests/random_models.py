@@ -1,0 +1,63 @@
+"""A randomly initialised Qwen3-VL, small enough to build in milliseconds, with a stub for its processor."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import mlx.core as mx
+import numpy as np
+from mlx.utils import tree_map
+from mlx_vlm.models import qwen3_vl as stock
+
+from vgs_mlx.models import qwen3_vl
+from vgs_mlx.models.base import LoadedModel
+from vgs_mlx.types import Example, Prompt, PromptView
+
+VOCABULARY = 37
+HEAD_ROWS = 40  # more than the tokenizer has, as in real checkpoints
+END, IMAGE, VIDEO, VISION_START = 2, 3, 4, 5
+
+
+def random_model(seed: int = 0, *, hidden: int = 32, layers: int = 2, tied: bool = True, scale: float = 3.0) -> LoadedModel:
+    """A model whose predictions depend clearly on its picture: weights are scaled up from their initial size."""
+    text = dict(
+        model_type="qwen3_vl_text", num_hidden_layers=layers, hidden_size=hidden, intermediate_size=2 * hidden,
+        num_attention_heads=2, num_key_value_heads=1, head_dim=16, rms_norm_eps=1e-6, vocab_size=HEAD_ROWS,
+        rope_theta=10_000.0, max_position_embeddings=512, tie_word_embeddings=tied,
+        rope_scaling={"type": "default", "mrope_section": [4, 2, 2]},
+    )  # fmt: skip
+    vision = dict(
+        model_type="qwen3_vl", depth=2, hidden_size=16, intermediate_size=32, out_hidden_size=hidden, num_heads=2,
+        patch_size=4, spatial_merge_size=2, temporal_patch_size=2, num_position_embeddings=16,
+        deepstack_visual_indexes=[0],
+    )  # fmt: skip
+    config = stock.ModelConfig.from_dict(
+        dict(model_type="qwen3_vl", text_config=text, vision_config=vision, image_token_id=IMAGE,
+             video_token_id=VIDEO, vision_start_token_id=VISION_START, eos_token_id=[END])
+    )  # fmt: skip
+    mx.random.seed(seed)
+    module = stock.Model(config)
+    module.update(tree_map(lambda each: each * scale if each.ndim > 1 else each, module.parameters()))
+    module.eval()
+    module.freeze()
+    mx.eval(module.parameters())
+    tokenizer = SimpleNamespace(get_vocab=lambda: {str(each): each for each in range(VOCABULARY)}, eos_token_id=END)
+    return LoadedModel(
+        name=f"random-{seed}", folder=Path("/nowhere"), family=qwen3_vl, module=module,
+        processor=SimpleNamespace(tokenizer=tokenizer), vocabulary=VOCABULARY, end_ids=frozenset({END}),
+    )  # fmt: skip
+
+
+def random_prompt(seed: int, *, pictures: int = 1, words: int = 4) -> Prompt:
+    """A prompt of `words` random ids after `pictures` pictures of 16x16 random pixels (4 image tokens each)."""
+    rng = np.random.default_rng(seed)
+    text = rng.integers(6, VOCABULARY, words).astype(np.int32)
+    block = [VISION_START, *[IMAGE] * 4]
+    with_image = np.array(block * pictures + text.tolist(), dtype=np.int32)
+    pixels = rng.normal(size=(16 * pictures, 3 * 2 * 4 * 4)).astype(np.float32) if pictures else None
+    grid = np.tile(np.array([[1, 4, 4]]), (pictures, 1)) if pictures else None
+    example = Example(id=f"row-{seed}", question="?", answer="1", pictures=())
+    return Prompt(example, PromptView(with_image, pixels, grid), PromptView(text, None, None))
+
+
+def random_completion(seed: int, length: int) -> np.ndarray:
+    return np.random.default_rng((7, seed)).integers(6, VOCABULARY, length).astype(np.int32)

@@ -1,0 +1,84 @@
+"""An example as the models see it: the chat-templated prompt in both views (METHOD, "Views")."""
+
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from vgs_mlx.types import Example, Prompt, PromptView
+
+TextView = Literal["omit", "blank", "degraded"]
+DEGRADED_SHARE = 0.1  # of the picture's width and height, as in arXiv 2605.21924
+
+
+def render(
+    processor: Any, example: Example, *, system_prompt: str, max_pixels: int | None, text_view: TextView = "omit"
+) -> Prompt:
+    """The prompt in both views. Nothing is cut; pictures are scaled by the model's own processor alone.
+
+    The text view is the same messages without any picture part (`omit`), or with the pictures replaced by
+    grey ones (`blank`) or by ones scaled down to a tenth and back up (`degraded`).
+    """
+    pictures = [picture.open() for picture in example.pictures]
+    replacements = {"omit": [], "blank": map(_blank, pictures), "degraded": map(_degraded, pictures)}
+    return Prompt(
+        example=example,
+        with_image=_view(processor, example, pictures, system_prompt, max_pixels),
+        text_only=_view(processor, example, list(replacements[text_view]), system_prompt, max_pixels),
+    )
+
+
+def image_tokens(processor: Any, example: Example, max_pixels: int | None) -> int:
+    """How many image tokens the example's pictures cost, from their sizes alone."""
+    sizes = [picture.open().size for picture in example.pictures]
+    limit = _limit(processor, max_pixels)
+    return sum(processor.image_processor.num_image_tokens(height, width, max_pixels=limit) for width, height in sizes)
+
+
+def problem(
+    processor: Any, example: Example, *, system_prompt: str, max_pixels: int | None, max_length: int
+) -> str | None:
+    """Why the example can't become a prompt, or None: a special token in the question, or too many tokens."""
+    special = [token for token in processor.tokenizer.all_special_tokens if token in example.question]
+    if special:
+        return f"the question holds the special token {special[0]}"
+    text = _text(processor, example, 0, system_prompt)
+    length = len(processor.tokenizer(text)["input_ids"]) + image_tokens(processor, example, max_pixels)
+    length += 2 * len(example.pictures)  # vision start and end
+    return f"the prompt has {length:,} tokens, data.max_prompt_length allows {max_length:,}" if length > max_length else None
+
+
+def _view(
+    processor: Any, example: Example, pictures: list[Image.Image], system_prompt: str, max_pixels: int | None
+) -> PromptView:
+    text = _text(processor, example, len(pictures), system_prompt)
+    if not pictures:
+        return PromptView(np.array(processor.tokenizer(text)["input_ids"], dtype=np.int32), None, None)
+    inputs = processor(text=[text], images=pictures, max_pixels=_limit(processor, max_pixels))
+    return PromptView(
+        ids=np.array(inputs["input_ids"], dtype=np.int32).reshape(-1),
+        pixel_values=np.array(inputs["pixel_values"], dtype=np.float32),
+        image_grid_thw=np.array(inputs["image_grid_thw"], dtype=np.int64),
+    )
+
+
+def _text(processor: Any, example: Example, pictures: int, system_prompt: str) -> str:
+    content = [{"type": "image"}] * pictures + [{"type": "text", "text": example.question}]
+    system = [{"role": "system", "content": [{"type": "text", "text": system_prompt}]}] if system_prompt else []
+    messages = [*system, {"role": "user", "content": content}]
+    return processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+
+def _limit(processor: Any, max_pixels: int | None) -> int:
+    """`data.max_pixels` narrows the processor's own limit and never widens it."""
+    own = processor.image_processor.max_pixels
+    return own if max_pixels is None else min(own, max_pixels)
+
+
+def _blank(picture: Image.Image) -> Image.Image:
+    return Image.new("RGB", picture.size, (128, 128, 128))
+
+
+def _degraded(picture: Image.Image) -> Image.Image:
+    width, height = (max(1, round(side * DEGRADED_SHARE)) for side in picture.size)
+    return picture.resize((width, height), Image.Resampling.BILINEAR).resize(picture.size, Image.Resampling.NEAREST)

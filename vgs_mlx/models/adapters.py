@@ -1,0 +1,113 @@
+"""What the student trains: LoRA or DoRA through mlx-vlm's own functions and format, or full weights."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten, tree_map, tree_unflatten
+from mlx_vlm.trainer.peft import utils as peft
+
+from vgs_mlx.errors import Refusal
+from vgs_mlx.models.base import LoadedModel
+from vgs_mlx.recipe import Student
+
+Weights = dict[str, mx.array]
+
+ADAPTER_FILE = "adapters.safetensors"  # names that `mlx_vlm.generate --adapter-path` looks for
+ADAPTER_CONFIG = "adapter_config.json"
+VISION_FILE = "vision.safetensors"  # full weights trained beside an adapter
+FULL_FILE = "weights.safetensors"
+
+
+def prepare(model: LoadedModel, student: Student, seed: int) -> None:
+    """Make the recipe's part of the student trainable, in place. Raises `Refusal`.
+
+    Trainable weights are float32 whatever the model's dtype: at usual learning rates bfloat16 would round
+    most updates away.
+    """
+    module = model.module
+    module.freeze()
+    if student.train == "full":
+        peft.dequantize(module)
+        module.language_model.unfreeze()
+    else:
+        mx.random.seed(seed)  # lora_a starts random
+        targets = None if student.targets is None else list(student.targets)
+        try:
+            peft.get_peft_model(
+                module,
+                targets,
+                rank=student.rank,
+                alpha=student.alpha,
+                dropout=0.0,
+                verbose=False,
+                use_dora=student.train == "dora",
+            )
+        except ValueError as error:
+            reason = str(error).split("Available")[0].strip()
+            raise Refusal(f"student.targets: {reason} Names look like q_proj, v_proj, down_proj") from error
+    if student.train_vision:
+        model.family.vision(module).unfreeze()
+    module.update(tree_map(lambda each: each.astype(mx.float32), module.trainable_parameters()))
+    mx.eval(module.parameters())
+
+
+def trainable_weights(module: nn.Module) -> Weights:
+    """The trainable weights by dotted name, sorted."""
+    return dict(sorted(tree_flatten(module.trainable_parameters())))
+
+
+def set_weights(module: nn.Module, weights: Weights) -> None:
+    """Put weights, all named as the module names them, into it."""
+    module.update(tree_unflatten(list(weights.items())))
+
+
+def call_with(module: nn.Module, weights: Weights, function: Callable[[], Any]) -> Any:
+    """`function()` with the module's weights replaced by `weights`, then put back: what `mx.vjp` traces."""
+    everything = dict(tree_flatten(module.parameters()))
+    kept = {name: everything[name] for name in weights}
+    set_weights(module, weights)
+    try:
+        return function()
+    finally:
+        set_weights(module, kept)
+
+
+def weight_files(weights: Weights, student: Student) -> dict[str, Weights]:
+    """Which file of a checkpoint holds which of the trainable weights."""
+    if student.train == "full":
+        return {FULL_FILE: weights}
+    adapter = {name: value for name, value in weights.items() if is_adapter_weight(name)}
+    rest = {name: value for name, value in weights.items() if not is_adapter_weight(name)}
+    return {ADAPTER_FILE: adapter, VISION_FILE: rest} if rest else {ADAPTER_FILE: adapter}
+
+
+def is_adapter_weight(name: str) -> bool:
+    """True for a weight that LoRA or DoRA added: lora_a, lora_b, or DoRA's magnitude m."""
+    return name.rpartition(".")[2] in ("lora_a", "lora_b", "m")
+
+
+def load_weights(module: nn.Module, folder: Path) -> None:
+    """Load a checkpoint's trainable weights, strictly: every name must fit and none be missing. Raises `Refusal`."""
+    expected = trainable_weights(module)
+    found: Weights = {}
+    for file in (ADAPTER_FILE, VISION_FILE, FULL_FILE):
+        if (folder / file).exists():
+            found |= mx.load(str(folder / file))
+    missing, surplus = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
+    if missing or surplus:
+        example = (missing or surplus)[0]
+        raise Refusal(
+            f"{folder}: its weights are of another model: {len(missing)} missing, {len(surplus)} surplus, such as {example}"
+        )
+    for name, value in found.items():
+        if value.shape != expected[name].shape:
+            raise Refusal(f"{folder}: {name} has shape {value.shape}, the model needs {expected[name].shape}")
+    set_weights(module, found)
+
+
+def adapter_config(module: nn.Module) -> dict[str, Any]:
+    """The adapter's description in mlx-vlm's format, as `get_peft_model` recorded it."""
+    return module._vlm_adapter_config

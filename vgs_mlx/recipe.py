@@ -1,0 +1,124 @@
+"""Every option and its only default. A recipe file or `--set` states what differs; nothing else holds a default.
+
+Coefficients keep the paper's symbols in their comments: γ steering, λ preservation, η norm scale (arXiv 2606.00564).
+"""
+
+from dataclasses import field
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+_STRICT = ConfigDict(extra="forbid", strict=True)
+_option = dataclass(frozen=True, config=_STRICT)
+
+Count = Annotated[int, Field(ge=1)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+SYSTEM_PROMPT = (
+    "Look at the picture and reason step by step inside <reason></reason>. "
+    "Then give the final answer in \\boxed{}."
+)
+
+
+@_option
+class Student:
+    """The model that is trained."""
+
+    path: str = ""  # a local folder, a Hub id, or embedded:student
+    train: Literal["lora", "dora", "full"] = "lora"
+    rank: Count = 16
+    alpha: Positive = 32.0  # the adapter's update is scaled by alpha / rank
+    targets: tuple[str, ...] | None = None  # linear layers by name; None: all of the language model's blocks
+    train_vision: bool = False  # the vision tower and merger too, as full weights
+
+
+@_option
+class Teacher:
+    """The frozen model that the student is pulled towards."""
+
+    path: str = ""  # a local folder, a Hub id, or embedded:teacher
+    bits: Literal[4, 8] | None = None  # quantise the language model of a teacher that is not yet quantised
+
+
+@_option
+class Data:
+    """What is asked."""
+
+    source: str = "shapes"  # a .jsonl file, a Hub data set, or the built-in shapes
+    held_out: str | float = 0.02  # a file, a split, or a fraction of the source; for shapes also a number of rows
+    columns: dict[str, str] = field(default_factory=dict)  # our name -> the data set's
+    allow_outside: bool = False  # pictures outside the data set's folder
+    on_bad_row: Literal["fail", "skip"] = "fail"
+    max_pixels: Count | None = 1024 * 32 * 32  # the processor scales larger pictures down to this
+    max_prompt_length: Count = 16_384  # tokens; a longer prompt is a bad row, never cut
+    system_prompt: str = SYSTEM_PROMPT  # "" for none
+
+
+@_option
+class Rollout:
+    """How the student answers. Distillation needs temperature 1 and top_p 1: anything else is off-policy."""
+
+    prompts_per_step: Count = 8
+    completions_per_prompt: Count = 4
+    max_completion_length: Count = 1024
+    temperature: NonNegative = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    batch_size: Count = 32  # completions sampled at the same time: bounds the KV cache
+
+
+@_option
+class Objective:
+    """What is minimised (METHOD: Eq. 4 and Eq. 13-18)."""
+
+    name: Literal["standard", "vgs"] = "vgs"
+    steering_coef: NonNegative = 2.0  # γ
+    preservation_coef: NonNegative = 0.01  # λ; 0 switches the preservation off
+    norm_scale: Literal["exact", "interval"] | Positive = "interval"  # η, or how it is measured
+    norm_scale_every: Count = 10  # steps between measurements under `interval`
+    reduction: Literal["token", "sequence"] = "token"
+    text_view: Literal["omit", "blank", "degraded"] = "omit"
+    chunk_size: Count = 64  # completion positions whose log-probabilities exist at one time
+
+
+@_option
+class Train:
+    """The optimiser (AdamW) and the loop."""
+
+    steps: Count = 200
+    learning_rate: Positive = 5e-5
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    weight_decay: NonNegative = 0.01
+    clip_norm: Positive | None = 1.0
+    microbatch_size: Count = 4  # rollouts whose activations exist at one time
+    grad_checkpoint: bool = False  # recompute activations in the backward pass: less memory, more time
+    checkpoint_every: Count = 20
+    keep_checkpoints: Count = 2  # the newest N are kept, and the best
+    evaluate_every: Count = 50
+    evaluate_rows: Count | None = 200  # held-out rows used during training; None: all
+
+
+@_option
+class Recipe:
+    """One run, whole."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    student: Student = field(default_factory=Student)
+    teacher: Teacher = field(default_factory=Teacher)
+    data: Data = field(default_factory=Data)
+    rollout: Rollout = field(default_factory=Rollout)
+    objective: Objective = field(default_factory=Objective)
+    train: Train = field(default_factory=Train)
+
+
+SHORTHANDS = {"student": "student.path", "teacher": "teacher.path", "data": "data.source"}
+"""Command-line options that are short for a key."""
+
+
+def resolve_path(text: str, folder: Path) -> str:
+    """`text` as an absolute path if it names something in `folder`; else unchanged (a Hub id, a split)."""
+    candidate = (folder / text).expanduser()
+    return str(candidate.resolve()) if text and candidate.exists() else text

@@ -1,0 +1,146 @@
+"""Strict YAML: from files and `--set key=value` to a `Recipe`, with one clear line for anything that doesn't fit."""
+
+import dataclasses
+import difflib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from vgs_mlx.errors import Refusal
+from vgs_mlx.recipe import Recipe, resolve_path
+
+_RECIPE = TypeAdapter(Recipe)
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML 1.1 that also reads 1e-5 as a number and refuses a key given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen: set = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)$"), list("-+0123456789.")
+)
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """The value of a YAML text. Raises `Refusal` with `where`, the line and the reason."""
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise Refusal(f"{where}{line}: {error.problem}: mend the YAML there") from error
+    except yaml.YAMLError as error:
+        raise Refusal(f"{where}: {' '.join(str(error).split())}: mend the YAML there") from error
+
+
+def load_recipe(file: Path | None, sets: Sequence[str] = ()) -> Recipe:
+    """The recipe of `file` (None: the defaults), then each `key=value` of `sets` on top.
+
+    Paths in the file are relative to it; those of `sets` to the current folder. Raises `Refusal`.
+    """
+    values: dict = {}
+    if file is not None:
+        values = _read(file)
+        _absolute_paths(values, file.parent)
+    for text in sets:
+        key, separator, value = text.partition("=")
+        if not separator:
+            raise Refusal(f"--set {text}: write it as key=value, for example --set train.steps=100")
+        _set(values, key.strip(), parse_yaml(value, f"--set {key}"))
+    if sets:
+        _absolute_paths(values, Path.cwd())
+    return build(values, str(file) if file else "--set")
+
+
+def build(values: Mapping, where: str) -> Recipe:
+    """A `Recipe` from nested plain values, the rest being defaults. Raises `Refusal` with the first thing wrong."""
+    _refuse_unknown(values, Recipe, "", where)
+    try:
+        return _RECIPE.validate_json(json.dumps(values, default=str))  # strict JSON: lists may fill tuples
+    except ValidationError as error:
+        raise Refusal(_first_problem(error, where)) from error
+
+
+def dump(recipe: Recipe) -> str:
+    """The whole recipe as YAML that `load_recipe` reads back to an equal one."""
+    return yaml.safe_dump(_RECIPE.dump_python(recipe, mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def keys() -> dict[str, Any]:
+    """Every dotted key with its default."""
+    sections = dataclasses.asdict(Recipe())
+    return {
+        (f"{name}.{key}" if isinstance(section, dict) else name): value
+        for name, section in sections.items()
+        for key, value in (section.items() if isinstance(section, dict) else [(name, section)])
+    }
+
+
+def _read(file: Path) -> dict:
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refusal(f"--recipe {file}: can't be read ({error.__class__.__name__}): give a YAML file") from error
+    values = parse_yaml(text, str(file))
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise Refusal(f"{file}: expected keys such as `train:` at the top, found {type(values).__name__}")
+    return values
+
+
+def _set(values: dict, key: str, value: Any) -> None:
+    *sections, last = key.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise Refusal(f"--set {key}: {section} is a value, not a section")
+    values[last] = value
+
+
+def _absolute_paths(values: dict, folder: Path) -> None:
+    for section, key in (("student", "path"), ("teacher", "path"), ("data", "source"), ("data", "held_out")):
+        inner = values.get(section)
+        if isinstance(inner, dict) and isinstance(inner.get(key), str):
+            inner[key] = resolve_path(inner[key], folder)
+
+
+def _refuse_unknown(values: Any, option: type, prefix: str, where: str) -> None:
+    if not isinstance(values, Mapping):
+        raise Refusal(f"{where}: {prefix.rstrip('.') or 'the recipe'} needs keys below it, found {values!r}")
+    fields = {each.name: each.type for each in dataclasses.fields(option)}
+    for key, value in values.items():
+        if key not in fields:
+            raise Refusal(f"{where}: unknown key {prefix}{key}{_nearest(f'{prefix}{key}')}")
+        if dataclasses.is_dataclass(fields[key]):
+            _refuse_unknown(value, fields[key], f"{prefix}{key}.", where)
+
+
+def _nearest(key: str) -> str:
+    known = keys()
+    last = key.rpartition(".")[2]
+    same_name = [each for each in known if each.rpartition(".")[2] == last]
+    matches = same_name or difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    return f": did you mean {matches[0]}?" if matches else ": `vgs-mlx distill --dry-run` prints all keys"
+
+
+def _first_problem(error: ValidationError, where: str) -> str:
+    problems = error.errors()
+    first = problems[0]
+    key = ".".join(str(part) for part in first["loc"][:2])
+    same_key = [each for each in problems if each["loc"][:2] == first["loc"][:2]]
+    reasons = " or ".join(dict.fromkeys(each["msg"].lower() for each in same_key))
+    return f"{where}: {key}: {reasons}, got {first['input']!r}"

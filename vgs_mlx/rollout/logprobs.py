@@ -1,0 +1,38 @@
+"""Teacher forcing: hidden states and log-probabilities of given completions after given prompts."""
+
+from collections.abc import Sequence
+
+import mlx.core as mx
+import numpy as np
+
+from vgs_mlx.models.base import LoadedModel
+from vgs_mlx.objective.divergence import restricted_logprobs, token_logprobs
+from vgs_mlx.rollout.rows import Continued, Encodings, build, encode, flat_positions
+
+
+def completion_hidden(model: LoadedModel, sequences: Sequence[Continued], encodings: Encodings) -> mx.array:
+    """The hidden states that predict the completions' tokens, (N, D), the completions end to end.
+
+    Padding and prompts are left behind here: whatever follows sees completion tokens only.
+    """
+    rows = build(model, sequences, encodings)
+    hidden = model.family.hidden_states(model.module, rows)
+    return hidden.reshape(-1, hidden.shape[-1])[flat_positions(sequences, rows.ids.shape[1])]
+
+
+def compute_logprobs(
+    model: LoadedModel, sequences: Sequence[Continued], *, chunk_size: int = 64
+) -> tuple[mx.array, mx.array]:
+    """Log-probabilities over the vocabulary (N, V) and of the tokens taken (N,), nats, at temperature 1.
+
+    For probes, tests and small comparisons: the whole (N, V) exists at once in the result.
+    """
+    hidden = completion_hidden(model, sequences, encode(model, [view for view, _ in sequences]))
+    support = model.support()
+    found = []
+    for start in range(0, hidden.shape[0], chunk_size):
+        found.append(restricted_logprobs(model.logits(hidden[start : start + chunk_size]), support))
+        mx.eval(found[-1])
+    logprobs = mx.concatenate(found)
+    tokens = mx.array(np.concatenate([completion for _, completion in sequences]))
+    return logprobs, token_logprobs(logprobs, tokens)

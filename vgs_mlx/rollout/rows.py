@@ -1,0 +1,78 @@
+"""From prompts and completions to the padded rows that a family feeds to its model, and back to flat tokens."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import mlx.core as mx
+import numpy as np
+
+from vgs_mlx.models.base import LoadedModel, PictureFeatures, Rows
+from vgs_mlx.objective.tokens import predicting_positions
+from vgs_mlx.types import PromptView
+
+class Encoded(NamedTuple):
+    """What a model makes of a view once, for all its completions."""
+
+    features: PictureFeatures | None
+    positions: np.ndarray  # (axes, P) int32
+
+
+Encodings = dict[int, Encoded]
+"""By the `id` of the view they belong to."""
+
+
+class Continued(NamedTuple):
+    """A prompt in one view, followed by a completion."""
+
+    view: PromptView
+    completion: np.ndarray  # (T,); empty for the prompt alone
+
+
+def encode(model: LoadedModel, views: Sequence[PromptView]) -> Encodings:
+    """Run the vision tower once for each distinct view with pictures. Lazy: evaluate to share it."""
+    distinct = {id(view): view for view in views}
+    return {
+        key: Encoded(model.family.encode_pictures(model.module, view), model.family.positions(model.module, view))
+        for key, view in distinct.items()
+    }
+
+
+def evaluate(encodings: Encodings) -> Encodings:
+    """The same encodings, computed now."""
+    mx.eval([array for each in encodings.values() if each.features for array in each.features.arrays()])
+    return encodings
+
+
+def build(model: LoadedModel, sequences: Sequence[Continued], encodings: Encodings) -> Rows:
+    """Right-padded rows of the sequences with their positions and picture features."""
+    width = max(len(view.ids) + len(completion) for view, completion in sequences)
+    ids = np.zeros((len(sequences), width), dtype=np.int32)
+    placeholders = np.zeros(ids.shape, dtype=bool)
+    positions = []
+    for row, (view, completion) in enumerate(sequences):
+        prompt = len(view.ids)
+        ids[row, :prompt] = view.ids
+        ids[row, prompt : prompt + len(completion)] = completion
+        placeholders[row, :prompt] = model.family.placeholders(model.module, view.ids)
+        positions.append(continue_positions(encodings[id(view)].positions, width - prompt))
+    features = [encodings[id(view)].features for view, _ in sequences]
+    return Rows(ids, np.stack(positions, axis=1), placeholders, [each for each in features if each is not None])
+
+
+def continue_positions(prompt: np.ndarray, count: int) -> np.ndarray:
+    """A prompt's positions (axes, P) with those of `count` more tokens: each one more, on every axis."""
+    axes = prompt.shape[0]
+    following = prompt.max() + 1 + np.arange(count, dtype=prompt.dtype)
+    return np.concatenate([prompt, np.tile(following, (axes, 1))], axis=1)
+
+
+def flat_positions(sequences: Sequence[Continued], width: int) -> mx.array:
+    """Where, in (B * width) flattened rows, the states stand that predict the completions' tokens, (N,)."""
+    return mx.array(
+        np.concatenate(
+            [
+                row * width + predicting_positions(len(view.ids), len(completion))
+                for row, (view, completion) in enumerate(sequences)
+            ]
+        ).astype(np.int32)
+    )

@@ -1,0 +1,190 @@
+"""Draws completions: batched sampling over mlx's KV caches, exact, and seeded for every row by itself.
+
+Prompts are padded on the right and prefilled once each; their caches are then shared by their completions.
+A row's key mask hides the padding, and positions are explicit, so a row is the same whatever rows stand
+beside it. (mlx-vlm's batch generator keeps only the first row's deepstack features and can't seed a row.)
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import mlx.core as mx
+import numpy as np
+from mlx_lm.models.cache import KVCache
+from mlx_lm.sample_utils import apply_top_p
+
+from vgs_mlx.models.base import LoadedModel, Rows
+from vgs_mlx.objective.divergence import restricted_logprobs, token_logprobs
+from vgs_mlx.rollout.rows import Continued, Encodings, build
+from vgs_mlx.types import PromptView
+
+CHECK_EVERY = 8  # tokens between looks at which rows have ended: each look waits for the device
+LARGEST_UNIFORM = 1.0 - 2.0**-24  # the largest float32 below 1
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to draw. Temperature 0 takes the most likely token."""
+
+    max_completion_length: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Completion:
+    """One drawn completion; see `types.Rollout` for the fields."""
+
+    ids: np.ndarray
+    sampling_logprobs: np.ndarray
+    ended: bool
+
+
+@dataclass
+class _Batch:
+    """The rows still being drawn."""
+
+    rows: np.ndarray  # (B,) their index in the whole request
+    cache: list[KVCache]
+    keys: np.ndarray  # (B, K) bool: which cached keys a row may look at
+    next_position: np.ndarray  # (axes, B)
+    logits: mx.array  # (B, V) for the next token
+
+
+def sample(
+    model: LoadedModel,
+    views: Sequence[PromptView],
+    seeds: Sequence[Sequence[Sequence[int]]],
+    encodings: Encodings,
+    sampling: Sampling,
+) -> list[list[Completion]]:
+    """Completions for each view, one per seed: `seeds[i][j]` is a tuple of integers for completion j of view i.
+
+    Each row draws from its own generator, so its completion doesn't depend on the batch around it. Stops at
+    an end-of-sequence id, which stays in the completion, or at `max_completion_length`.
+    """
+    support = model.support()
+    flat_seeds = [seed for row in seeds for seed in row]
+    uniforms = np.stack([_uniforms(seed, sampling.max_completion_length) for seed in flat_seeds])
+    batch = _prefill(model, views, [len(row) for row in seeds], encodings)
+    tokens = np.zeros(uniforms.shape, dtype=np.int32)
+    logprobs = np.zeros(uniforms.shape, dtype=np.float32)
+    lengths = np.full(len(flat_seeds), sampling.max_completion_length)
+    ended = np.zeros(len(flat_seeds), dtype=bool)
+    done = 0
+    while done < sampling.max_completion_length and len(batch.rows):
+        count = min(CHECK_EVERY, sampling.max_completion_length - done)
+        drawn = _draw_block(model, batch, uniforms[batch.rows, done : done + count], support, sampling)
+        tokens[batch.rows, done : done + count], logprobs[batch.rows, done : done + count] = drawn
+        _note_ends(batch.rows, tokens, done, count, model.end_ids, lengths, ended)
+        done += count
+        _keep(batch, ~ended[batch.rows])
+    completions = iter(
+        Completion(tokens[row, :length], logprobs[row, :length], bool(ended[row]))
+        for row, length in enumerate(lengths)
+    )
+    return [[next(completions) for _ in row] for row in seeds]
+
+
+def _uniforms(seed: Sequence[int], count: int) -> np.ndarray:
+    return np.minimum(np.random.default_rng(tuple(seed)).random(count, dtype=np.float32), LARGEST_UNIFORM)
+
+
+def _prefill(model: LoadedModel, views: Sequence[PromptView], copies: Sequence[int], encodings: Encodings) -> _Batch:
+    """Run each prompt once; repeat its cache for each of its completions."""
+    nothing = np.zeros(0, dtype=np.int32)
+    rows = build(model, [Continued(view, nothing) for view in views], encodings)
+    cache = [KVCache() for _ in model.family.layers(model.module)]
+    hidden = model.family.hidden_states(model.module, rows, cache)
+    lengths = np.array([len(view.ids) for view in views])
+    last = hidden[mx.arange(len(views)), mx.array(lengths - 1)]
+    mx.eval(last, [layer.state for layer in cache])
+    repeat = np.repeat(np.arange(len(views)), copies)
+    positions = np.stack([np.full(rows.positions.shape[0], encodings[id(view)].positions.max() + 1) for view in views])
+    batch = _Batch(
+        rows=np.arange(len(repeat)),
+        cache=cache,
+        keys=np.arange(rows.ids.shape[1])[None] < lengths[repeat][:, None],
+        next_position=positions[repeat].T,
+        logits=model.logits(last)[mx.array(repeat)],
+    )
+    _take(batch, repeat)
+    return batch
+
+
+def _draw_block(
+    model: LoadedModel, batch: _Batch, uniforms: np.ndarray, support: mx.array, sampling: Sampling
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the next tokens of every row, (B, count), and feed them; returns them with their log-probs."""
+    tokens, logprobs = [], []
+    for column in range(uniforms.shape[1]):
+        distribution = _distribution(batch.logits, support, sampling)
+        token = _choose(distribution, mx.array(uniforms[:, column]), sampling)
+        tokens.append(token)
+        logprobs.append(token_logprobs(distribution, token))
+        batch.keys = np.concatenate([batch.keys, np.ones((len(batch.rows), 1), dtype=bool)], axis=1)
+        rows = Rows(
+            ids=token[:, None],
+            positions=batch.next_position[:, :, None],
+            placeholders=np.zeros((len(batch.rows), 1), dtype=bool),
+            features=(),
+            attention=mx.array(batch.keys)[:, None, None, :],
+        )
+        batch.logits = model.logits(model.family.hidden_states(model.module, rows, batch.cache)[:, 0])
+        batch.next_position = batch.next_position + 1
+        mx.async_eval(batch.logits, token)
+    return np.array(mx.stack(tokens, axis=1)), np.array(mx.stack(logprobs, axis=1))
+
+
+def _distribution(logits: mx.array, support: mx.array, sampling: Sampling) -> mx.array:
+    """Log-probabilities (B, V) of what is sampled from."""
+    scaled = logits.astype(mx.float32) / (sampling.temperature or 1.0)
+    logprobs = restricted_logprobs(scaled, support)
+    if sampling.top_p < 1.0:
+        kept = apply_top_p(logprobs, sampling.top_p)
+        logprobs = kept - mx.logsumexp(kept, axis=-1, keepdims=True)
+    return logprobs
+
+
+def _choose(logprobs: mx.array, uniforms: mx.array, sampling: Sampling) -> mx.array:
+    """The first token at which the cumulative probability exceeds the row's uniform number, int32 (B,)."""
+    if sampling.temperature == 0:
+        return mx.argmax(logprobs, axis=-1).astype(mx.int32)
+    cumulative = mx.cumsum(mx.exp(logprobs), axis=-1)
+    below = cumulative <= uniforms[:, None] * cumulative[:, -1:]
+    return below.sum(axis=-1).astype(mx.int32)
+
+
+def _note_ends(
+    rows: np.ndarray,
+    tokens: np.ndarray,
+    done: int,
+    count: int,
+    end_ids: frozenset[int],
+    lengths: np.ndarray,
+    ended: np.ndarray,
+) -> None:
+    """Record which rows met an end-of-sequence id in their last `count` tokens, and their lengths."""
+    hits = np.isin(tokens[rows, done : done + count], list(end_ids))
+    for row, hit in zip(rows, hits, strict=True):
+        if hit.any():
+            ended[row] = True
+            lengths[row] = done + int(hit.argmax()) + 1
+
+
+def _keep(batch: _Batch, alive: np.ndarray) -> None:
+    """Drop the rows that have ended, once they are at least a quarter: each drop copies the caches."""
+    if alive.any() and alive.mean() > 0.75:
+        return
+    chosen = np.flatnonzero(alive)
+    batch.rows, batch.keys, batch.next_position = batch.rows[chosen], batch.keys[chosen], batch.next_position[:, chosen]
+    if len(chosen):
+        batch.logits = batch.logits[mx.array(chosen)]
+        _take(batch, chosen)
+
+
+def _take(batch: _Batch, chosen: np.ndarray) -> None:
+    index = mx.array(chosen)
+    for layer in batch.cache:
+        layer.keys, layer.values = layer.keys[index], layer.values[index]
+    mx.eval([layer.keys for layer in batch.cache], [layer.values for layer in batch.cache])
