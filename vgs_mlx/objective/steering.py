@@ -3,8 +3,6 @@
 Trees are flat dicts name -> array. Norms run over all trainable parameters, in float32.
 """
 
-from functools import partial
-
 import mlx.core as mx
 
 Tree = dict[str, mx.array]
@@ -25,25 +23,25 @@ def cosine(left: Tree, right: Tree) -> mx.array:
     return _ratio(dot(left, right), norm(left) * norm(right), otherwise=0.0)
 
 
-@partial(mx.compile, shapeless=False)
+@mx.compile
 def steer(
     standard: Tree,
     steering: Tree,
     preservation: Tree,
     steering_coef: mx.array,
     preservation_coef: mx.array,
-    norm_scale: mx.array,
+    earlier_norm_scales: mx.array,
 ) -> tuple[Tree, dict[str, mx.array]]:
     """η (g_std + γ g_steer + λ g_pres), with what was measured on the way (Eq. 13-18).
 
-    `norm_scale` is η; 0 asks for the exact one, η = ‖g_std‖ / ‖g_std + γ g_steer‖ (Eq. 15; the preservation
-    term doesn't enter). Steering then changes the direction of the standard update and not its size.
-    `preservation` may be empty. Measurements: `norm_scale` (the η used), `norm_scale_exact`, the norms of the
-    parts and cos(g_std, g_steer).
+    The exact η is ‖g_std‖ / ‖g_std + γ g_steer‖ (Eq. 15; the preservation term doesn't enter): steering then
+    changes the direction of the standard update and not its size. The η used is the mean of the exact one
+    and `earlier_norm_scales` (k,): none for `exact`, the last three measurements for `interval`.
+    `preservation` may be empty. Measured: both ηs, the parts' norms, and cos(g_std, g_steer).
     """
     steered = {name: standard[name] + steering_coef * steering[name] for name in standard}
     exact = _ratio(norm(standard), norm(steered), otherwise=1.0)
-    scale = mx.where(norm_scale > 0, norm_scale, exact)
+    scale = mx.concatenate([earlier_norm_scales, exact[None]]).mean()
     tree = {
         name: scale * (value + preservation_coef * preservation[name] if preservation else value)
         for name, value in steered.items()
@@ -56,6 +54,17 @@ def steer(
         "gradient_norm_preservation": norm(preservation) if preservation else mx.array(0.0),
         "cosine_standard_steering": cosine(standard, steering),
     }
+
+
+def scaled(tree: Tree, factor: float) -> Tree:
+    """The tree times a number."""
+    return {name: factor * value for name, value in tree.items()}
+
+
+def added(left: Tree, right: Tree) -> Tree:
+    """The sum of two trees; a name in one alone counts as 0 in the other."""
+    return {name: left[name] + right[name] if name in left and name in right else {**left, **right}[name]
+            for name in left | right}  # fmt: skip
 
 
 def _ratio(numerator: mx.array, denominator: mx.array, otherwise: float) -> mx.array:

@@ -15,7 +15,7 @@ from mlx_lm.sample_utils import apply_top_p
 
 from vgs_mlx.models.base import LoadedModel, Rows
 from vgs_mlx.objective.divergence import restricted_logprobs, token_logprobs
-from vgs_mlx.rollout.rows import Continued, Encodings, build
+from vgs_mlx.models.rows import Continued, Encodings, build
 from vgs_mlx.types import PromptView
 
 CHECK_EVERY = 8  # tokens between looks at which rows have ended: each look waits for the device

@@ -7,7 +7,7 @@ import numpy as np
 
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.objective.divergence import restricted_logprobs, token_logprobs
-from vgs_mlx.rollout.rows import Continued, Encodings, build, encode, flat_positions
+from vgs_mlx.models.rows import Continued, Encodings, build, encode, flat_positions
 
 
 def completion_hidden(model: LoadedModel, sequences: Sequence[Continued], encodings: Encodings) -> mx.array:
