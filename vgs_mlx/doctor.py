@@ -26,14 +26,21 @@ def report(seconds: float = 1.0) -> list[Row]:
 
     A figure that this machine can't give is replaced by the reason.
     """
-    return [
-        ("device", _or_reason(device)),
+    broken = why_mlx_fails()
+    rows = [
+        ("device", broken or _or_reason(device)),
         ("platform", platform.platform()),
         ("Python", platform.python_version()),
         *((name, blas.installed_version(name) or "not installed") for name in PACKAGES),
         *conflicts(),
-        ("BLAS", _or_reason(blas_in_use)),
         ("memory", _or_reason(memory)),
+    ]
+    if broken:
+        return rows
+    return [
+        *rows,
+        ("GPU memory", _or_reason(gpu_memory)),
+        ("BLAS", _or_reason(blas_in_use)),
         ("matrix product", _or_reason(lambda: matrix_product(seconds))),
     ]
 
@@ -47,6 +54,17 @@ def print_report(console: Console, seconds: float = 1.0) -> None:
         for what, value in report(seconds):
             table.add_row(what, Text(value))  # Text: "mlx[cpu]" is no markup
     console.print(table)
+
+
+def why_mlx_fails() -> str | None:
+    """Why MLX can't be imported, with the mend; None where it can."""
+    try:
+        import mlx.core  # noqa: F401
+    except ImportError as error:
+        driver = "libcuda" in str(error)
+        mend = "install the NVIDIA driver, or MLX's CPU build" if driver else "install vgs-mlx again"
+        return f"MLX can't be imported ({error}). Mend: {mend}"
+    return None
 
 
 def device() -> str:
@@ -91,16 +109,20 @@ def blas_in_use() -> str:
 
 
 def memory() -> str:
-    """The machine's memory, and the GPU's: on a Mac the share of it that Metal recommends as the limit."""
+    """The machine's memory."""
+    return f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / GIB:.1f} GiB"
+
+
+def gpu_memory() -> str:
+    """How much of a Mac's memory Metal recommends to use at most, or what a CUDA device has of its own."""
     import mlx.core as mx
 
     info = mx.device_info()
-    parts = [f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / GIB:.1f} GiB"]
     if recommended := info.get("max_recommended_working_set_size"):
-        parts.append(f"of which at most {recommended / GIB:.1f} GiB recommended for the GPU")
-    if total := info.get("total_memory"):  # CUDA
-        parts.append(f"{total / GIB:.1f} GiB on the GPU")
-    return ", ".join(parts)
+        return f"{recommended / GIB:.1f} GiB of it at most, as Metal recommends"
+    if total := info.get("total_memory"):
+        return f"{total / GIB:.1f} GiB"
+    return "none"
 
 
 def matrix_product(seconds: float = 1.0) -> str:

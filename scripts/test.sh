@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Runs the tests in the environment that quickstart.sh uses, made where it is missing.
+#
+#   scripts/test.sh                          all tests
+#   scripts/test.sh tests/test_doctor.py     options go to pytest
+set -euo pipefail
+
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+make_environment test
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+exec python -m pytest -q "$@"
