@@ -9,6 +9,7 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
+import mlx_vlm.models.qwen3_vl  # noqa: F401 - teaches transformers its torch-free processor
 import numpy as np
 
 from vgs_mlx.models.base import PictureFeatures, Rows

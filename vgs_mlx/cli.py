@@ -1,0 +1,140 @@
+"""The command line: parse, then one call each. Heavy imports stay inside the commands, so that --help is quick."""
+
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from vgs_mlx.errors import Refusal
+
+REFUSED, INTERRUPTED = 2, 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="vgs-mlx")
+def main() -> None:
+    """Distil a vision-language teacher into a small student, on your own machine.
+
+    \b
+    vgs-mlx distill                                        the embedded models, minutes
+    vgs-mlx distill --student S --teacher T --data D.jsonl  your own
+    """
+
+
+def _refusing(command: Callable) -> Callable:
+    """Adds --debug; turns a `Refusal` into its message and exit code 2, Ctrl-C into exit code 130."""
+
+    @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+    @functools.wraps(command)
+    def wrapped(debug: bool, **options):
+        from vgs_mlx.train.loop import Interrupted
+
+        try:
+            return command(**options)
+        except Refusal as refusal:
+            if debug:
+                raise
+            click.echo(f"vgs-mlx: {refusal}", err=True)
+            sys.exit(REFUSED)
+        except (Interrupted, KeyboardInterrupt) as interrupt:
+            click.echo(f"\nvgs-mlx: stopped. {interrupt}".rstrip(), err=True)
+            sys.exit(INTERRUPTED)
+
+    return wrapped
+
+
+@main.command()
+@click.option("--recipe", type=click.Path(path_type=Path), help="A YAML file; it states what differs from the defaults.")
+@click.option("--student", help="Local folder or Hub id of the model to train. Short for --set student.path=...")
+@click.option("--teacher", help="Local folder or Hub id of the frozen model. Short for --set teacher.path=...")
+@click.option("--data", help="A .jsonl file, a Hub data set, or shapes. Short for --set data.source=...")
+@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any key of the recipe; may be given again.")
+@click.option("--output", type=click.Path(path_type=Path), help="The run folder. Default: runs/<recipe>-<number>.")
+@click.option("--resume", is_flag=True, help="Go on with the run in --output.")
+@click.option("--dry-run", is_flag=True, help="Load, probe, time one micro-step, tell what to expect; write nothing.")
+@_refusing
+def distill(recipe, student, teacher, data, sets, output, resume, dry_run) -> None:
+    """\b
+    vgs-mlx distill --student Qwen/Qwen3-VL-2B-Instruct \\
+        --teacher mlx-community/Qwen3-VL-8B-Instruct-4bit --data train.jsonl
+
+    Distil the teacher into the student with Visual Gradient Steering. Without --recipe, --student and
+    --teacher, the embedded models on the built-in pictures (recipes/quickstart.yaml).
+    """
+    from vgs_mlx import distillation
+
+    shorthands = {"student": student, "teacher": teacher, "data": data}
+    if resume:
+        if output is None or recipe or any(shorthands.values()) or dry_run:
+            raise Refusal("--resume takes --output DIR (and --set train.steps=N): the recipe is the run's own")
+        distillation.resume(output, sets)
+        return
+    resolved, name = distillation.resolve(recipe, {key: value for key, value in shorthands.items() if value}, sets)
+    if dry_run:
+        distillation.dry_run(resolved)
+    else:
+        distillation.start(resolved, name, output)
+
+
+@main.command()
+@click.argument("model")
+@click.option("--data", help="A .jsonl file, a Hub data set, or shapes. Default: the run's held-out rows, or shapes.")
+@click.option("--samples", type=click.IntRange(1), default=1, show_default=True, help="Answers a prompt.")
+@click.option("--temperature", type=click.FloatRange(0), default=0.0, show_default=True, help="0: greedy.")
+@click.option("--no-image", is_flag=True, help="Ask without the picture: what can be guessed (the blind score).")
+@click.option("--limit", type=click.IntRange(1), help="Only the first rows.")
+@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Keys of the recipe's data section, or seed.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here too.")
+@_refusing
+def evaluate(model, data, samples, temperature, no_image, limit, sets, json_file) -> None:
+    """\b
+    vgs-mlx evaluate runs/quickstart-1 --no-image
+
+    How often MODEL (a run folder, a local model folder or a Hub id) answers right, by question kind, with a
+    95 % interval: greedy (Acc@1), or the mean of --samples answers at --temperature.
+    """
+    from vgs_mlx import evaluation_report
+
+    evaluation_report.run(
+        model, data, samples=samples, temperature=temperature, with_image=not no_image, limit=limit, sets=sets,
+        json_file=json_file,
+    )  # fmt: skip
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="A new folder for the fused model.")
+@click.option("--dtype", type=click.Choice(["auto", "float32", "float16", "bfloat16"]), default="auto", show_default=True,
+              help="Of the trained layers; auto: the narrowest that keeps what was learnt.")  # fmt: skip
+@click.option("--bits", type=click.Choice(["4", "8"]), help="Quantise the fused language model.")
+@click.option("--prompts", type=click.IntRange(1), default=16, show_default=True, help="Held-out prompts to prove it on.")
+@_refusing
+def export(run, output, dtype, bits, prompts) -> None:
+    """\b
+    vgs-mlx export runs/quickstart-1 --output my-model
+
+    Fuse a run's trained weights into a complete model that stock mlx-vlm runs, and prove it: trained, fused
+    and untrained model are compared on held-out prompts with pictures.
+    """
+    from vgs_mlx import distillation
+    from vgs_mlx.export import export as export_run
+
+    held_out = distillation.held_out_prompts(run, prompts)
+    export_run(run, output, dtype=dtype, bits=int(bits) if bits else None, prompts=held_out, say=click.echo)
+
+
+@main.command()
+@_refusing
+def doctor() -> None:
+    """\b
+    vgs-mlx doctor
+
+    Device, versions, BLAS, memory and the speed of a matrix product: what to look at when it is slow.
+    """
+    from rich.console import Console
+
+    from vgs_mlx.doctor import print_report
+
+    print_report(Console(highlight=False))

@@ -1,0 +1,111 @@
+"""What `vgs-mlx distill` does: resolve the recipe, make ready, run the loop, say what came out."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from vgs_mlx import recipe_file
+from vgs_mlx.models.loading import find_folder, load_processor
+from vgs_mlx.recipe import SHORTHANDS, Recipe
+from vgs_mlx.resources import recipes_folder
+from vgs_mlx.rollout.collect import collect
+from vgs_mlx.train import loop, run_folder, setup
+from vgs_mlx.train.screen import Screen, accuracy_line
+from vgs_mlx.train.step import compute_gradients, encode_views
+from vgs_mlx.types import Prompt
+
+DEFAULT_RECIPE = "quickstart"
+
+
+def resolve(file: Path | None, shorthands: Mapping[str, str], sets: Sequence[str]) -> tuple[Recipe, str]:
+    """The recipe of a command line and a name for its run. Raises `Refusal`.
+
+    With neither a recipe nor a model named, the embedded default is what `shorthands` and `sets` apply to.
+    """
+    if file is None and not {"student", "teacher"} & shorthands.keys():
+        file = recipes_folder() / f"{DEFAULT_RECIPE}.yaml"
+    # JSON strings are YAML strings whatever they hold: a path is never read as a number
+    short = [f'{SHORTHANDS[name]}="{value}"' for name, value in shorthands.items()]
+    return recipe_file.load_recipe(file, [*short, *sets]), file.stem if file else "run"
+
+
+def start(recipe: Recipe, name: str, output: Path | None) -> None:
+    """A new run, from the first line on the screen to the last."""
+    screen = Screen()
+    folder = output or run_folder.default_folder(name)
+    with run_folder.created(folder, recipe):
+        screen.say(f"run      {folder}")
+        ready = setup.load(recipe, screen)
+        _write_skipped(ready, folder)
+        outcome = loop.run(ready, folder, screen)
+    _tell(outcome, folder, recipe, screen)
+
+
+def resume(folder: Path, sets: Sequence[str]) -> None:
+    """Go on with a run; nothing to do where it has finished, unless `train.steps` grew."""
+    screen = Screen()
+    before = run_folder.opened(folder)
+    recipe = recipe_file.load_recipe(folder / run_folder.RECIPE, sets)
+    setup.refuse_changes(before, recipe)
+    finished = loop.finished_steps(folder)
+    if finished is not None and recipe.train.steps <= finished:
+        screen.say(
+            f"{folder}: finished at step {finished}, nothing changed. "
+            f"To train longer: vgs-mlx distill --resume --output {folder} --set train.steps={2 * finished}"
+        )
+        return
+    ready = setup.load(recipe, screen)
+    if recipe != before:
+        run_folder.write_text(folder / run_folder.RECIPE, recipe_file.dump(recipe))
+    _tell(loop.run(ready, folder, screen), folder, recipe, screen)
+
+
+def dry_run(recipe: Recipe) -> None:
+    """Everything up to the first update, and what the whole run would take. Writes nothing."""
+    screen = Screen()
+    screen.say(recipe_file.dump(recipe))
+    ready = setup.load(recipe, screen)
+    per_step = recipe.rollout.prompts_per_step * recipe.rollout.completions_per_prompt
+    count = max(1, math.ceil(recipe.train.microbatch_size / recipe.rollout.completions_per_prompt))
+    prompts = [ready.prompt(row) for row in range(min(count, len(ready.data.train)))]
+    for _ in range(2):  # the first warms up
+        begin = time.perf_counter()
+        encodings = encode_views(ready.student, prompts)
+        rollouts = collect(ready.student, prompts, recipe.rollout, encodings, recipe.seed, step=0)
+        compute_gradients(ready.student, ready.teacher, rollouts, recipe, encodings, measure=False)
+        seconds = time.perf_counter() - begin
+    share = per_step / len(rollouts)
+    tokens = sum(len(each.completion) for each in rollouts) * share
+    hours = seconds * share * recipe.train.steps / 3600
+    screen.say(
+        f"expect   {seconds:.1f} s for a micro-step of {len(rollouts)} rollouts; about {seconds * share:.1f} s and "
+        f"{tokens:,.0f} sampled tokens a step; {hours:.2f} hours for {recipe.train.steps:,} steps, evaluation not counted"
+    )
+    screen.say("dry run  nothing was trained or written")
+
+
+def held_out_prompts(run: Path, count: int) -> list[Prompt]:
+    """The first held-out rows of a run, as prompts."""
+    recipe = run_folder.opened(run)
+    processor = load_processor(find_folder(recipe.student.path, "--student"), "--student")
+    data = setup.load_data(recipe, processor, Screen())
+    return [setup.render_prompt(processor, example, recipe) for example in data.held_out[:count]]
+
+
+def _write_skipped(ready: setup.Ready, folder: Path) -> None:
+    for bad in ready.data.skipped:
+        run_folder.append(folder / run_folder.SKIPPED, {"where": bad.where, "reason": bad.reason})
+
+
+def _tell(outcome: loop.Outcome, folder: Path, recipe: Recipe, screen: Screen) -> None:
+    screen.say("")
+    screen.say(f"before   {accuracy_line(outcome.before)}")
+    screen.say(f"after    {accuracy_line(outcome.after)}")
+    screen.say(f"took     {outcome.seconds:.0f} s; everything is in {folder}")
+    screen.say("next     " + f"vgs-mlx evaluate {folder} --no-image   (what a guess without the picture scores)")
+    screen.say("         " + f"vgs-mlx export {folder} --output {folder}-fused   (a model that stock mlx-vlm runs)")
+    if recipe.student.train != "full" and not recipe.student.train_vision:
+        screen.say(f"         python -m mlx_vlm.generate --model {recipe.student.path} --adapter-path {folder / run_folder.FINAL} ...")
+
+

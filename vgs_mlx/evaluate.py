@@ -1,0 +1,105 @@
+"""How often a model answers right: greedy (Acc@1) or the mean over k samples, with and without the picture."""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vgs_mlx import recipe
+from vgs_mlx.data import shapes
+from vgs_mlx.data.answers import accuracy_interval, is_correct
+from vgs_mlx.data.prompts import render
+from vgs_mlx.models.base import LoadedModel
+from vgs_mlx.models.rows import encode, evaluate as evaluated
+from vgs_mlx.rollout.sample import Sampling, sample
+from vgs_mlx.types import Example
+
+SEED_STREAM = 1_000_003  # keeps evaluation's random numbers apart from those of training steps
+BATCH = 64  # completions drawn at the same time
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One graded completion."""
+
+    example: Example
+    completion: str
+    right: bool
+    ended: bool
+    tokens: int
+    scene_f1: float | None  # of the objects described, where the data set knows them
+
+
+def answer(
+    model: LoadedModel,
+    examples: Sequence[Example],
+    data: recipe.Data,
+    sampling: Sampling,
+    *,
+    samples: int = 1,
+    with_image: bool = True,
+    seed: int = 0,
+    batch: int = BATCH,
+    progress: Callable[[int], None] = lambda count: None,
+) -> list[list[Answer]]:
+    """Let the model answer every example `samples` times, and grade. `progress` hears how many examples are done."""
+    found: list[list[Answer]] = []
+    at_once = max(1, batch // samples)
+    for start in range(0, len(examples), at_once):
+        group = examples[start : start + at_once]
+        prompts = [
+            render(model.processor, each, system_prompt=data.system_prompt, max_pixels=data.max_pixels) for each in group
+        ]
+        views = [prompt.with_image if with_image else prompt.text_only for prompt in prompts]
+        seeds = [[(seed, SEED_STREAM, start + i, j) for j in range(samples)] for i in range(len(group))]
+        drawn = sample(model, views, seeds, evaluated(encode(model, views)), sampling)
+        found += [
+            [grade(model.processor, example, each.ids, each.ended) for each in row]
+            for example, row in zip(group, drawn, strict=True)
+        ]
+        progress(len(found))
+    return found
+
+
+def grade(processor: Any, example: Example, ids: np.ndarray, ended: bool) -> Answer:
+    """Decode a completion and compare its last boxed answer with the example's."""
+    text = processor.tokenizer.decode(ids.tolist(), skip_special_tokens=True).strip()
+    score = shapes.scene_f1(text, example.facts) if example.facts else None
+    return Answer(example, text, is_correct(text, example.answer), ended, len(ids), score)
+
+
+def summary(answers: Sequence[Sequence[Answer]]) -> dict[str, Any]:
+    """Accuracy with its 95 % interval, by question kind, and the other means, as plain values for JSON.
+
+    One answer a prompt: Wilson's interval. Several: the normal interval of the mean of the prompts' means.
+    """
+    by_kind: dict[str, list[Sequence[Answer]]] = defaultdict(list)
+    for row in answers:
+        by_kind[row[0].example.kind].append(row)
+    flat = [each for row in answers for each in row]
+    scores = [each.scene_f1 for each in flat if each.scene_f1 is not None]
+    found: dict[str, Any] = {"prompts": len(answers), "samples": len(answers[0]), **_accuracy(answers)}
+    found["by_kind"] = {kind: {"prompts": len(rows), **_accuracy(rows)} for kind, rows in sorted(by_kind.items())}
+    found["completion_length"] = _mean(each.tokens for each in flat)
+    found["cut_off_share"] = _mean(not each.ended for each in flat)
+    if scores:
+        found["scene_f1"] = _mean(scores)
+    return found
+
+
+def _accuracy(answers: Sequence[Sequence[Answer]]) -> dict[str, Any]:
+    means = np.array([np.mean([each.right for each in row]) for row in answers])
+    accuracy = float(means.mean())
+    if all(len(row) == 1 for row in answers):
+        low, high = accuracy_interval(int(means.sum()), len(means))
+    else:
+        half = 1.96 * float(means.std(ddof=1)) / math.sqrt(len(means)) if len(means) > 1 else 1.0
+        low, high = max(0.0, accuracy - half), min(1.0, accuracy + half)
+    return {"accuracy": accuracy, "low": low, "high": high}
+
+
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))

@@ -1,0 +1,113 @@
+"""What `vgs-mlx evaluate` does: find the model and the rows, let it answer, print a table and write JSON."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from vgs_mlx import evaluate, recipe_file
+from vgs_mlx.data import datasets
+from vgs_mlx.errors import Refusal
+from vgs_mlx.models import adapters
+from vgs_mlx.models.base import LoadedModel
+from vgs_mlx.models.loading import EMBEDDED, load_model
+from vgs_mlx.recipe import Recipe
+from vgs_mlx.rollout.sample import Sampling
+from vgs_mlx.train import checkpoint, run_folder
+from vgs_mlx.train.screen import Screen
+from vgs_mlx.train.setup import load_data, row_check
+
+
+def run(
+    model: str,
+    data: str | None,
+    *,
+    samples: int,
+    temperature: float,
+    with_image: bool,
+    limit: int | None,
+    sets: Sequence[str],
+    json_file: Path | None,
+) -> None:
+    """See the command's help. Raises `Refusal`."""
+    if samples > 1 and temperature == 0:
+        raise Refusal("--samples needs a --temperature above 0: greedy answers are all the same")
+    screen = Screen()
+    folder = Path(model)
+    is_run = (folder / run_folder.RECIPE).is_file()
+    recipe = _recipe(folder if is_run else None, model, sets)
+    loaded = _load_run(folder, recipe, screen) if is_run else load_model(model, "MODEL", say=screen.say)
+    examples = _examples(loaded, recipe, data, is_run, screen)[:limit]
+    sampling = Sampling(recipe.rollout.max_completion_length, temperature)
+    with screen.counting("evaluating") as count:
+        answers = evaluate.answer(
+            loaded, examples, recipe.data, sampling, samples=samples, with_image=with_image, seed=recipe.seed,
+            progress=lambda done: count(done, len(examples)),
+        )  # fmt: skip
+    found = {
+        "model": model,
+        "data": data or recipe.data.source,
+        "with_image": with_image,
+        "temperature": temperature,
+        **evaluate.summary(answers),
+    }
+    _print(found, screen.console)
+    if json_file:
+        run_folder.write_text(json_file, json.dumps(found, indent=2) + "\n")
+
+
+def _recipe(run: Path | None, model: str, sets: Sequence[str]) -> Recipe:
+    if run is not None:
+        return recipe_file.load_recipe(run / run_folder.RECIPE, sets)
+    plain = ['data.system_prompt=""', "rollout.max_completion_length=64"] if model.startswith(EMBEDDED) else []
+    return recipe_file.load_recipe(None, [*plain, *sets])
+
+
+def _load_run(run: Path, recipe: Recipe, screen: Screen) -> LoadedModel:
+    """The run's student with its final weights, or those of its newest checkpoint."""
+    weights = run / run_folder.FINAL
+    if not weights.exists():
+        newest = checkpoint.newest(run)
+        if newest is None:
+            raise Refusal(f"{run}: has no weights yet: resume it with vgs-mlx distill --resume --output {run}")
+        checkpoint.verified_state(newest)
+        screen.say(f"{run}: not finished; these are the weights of {newest.name}")
+        weights = newest
+    student = load_model(recipe.student.path, "--student", say=screen.say)
+    adapters.prepare(student, recipe.student, recipe.seed)
+    adapters.load_weights(student.module, weights)
+    return student
+
+
+def _examples(model: LoadedModel, recipe: Recipe, data: str | None, is_run: bool, screen: Screen) -> Sequence:
+    if data is None and is_run:
+        return load_data(recipe, model.processor, screen).held_out
+    settings = recipe.data
+    with screen.counting("checking rows") as progress:
+        return datasets.load_held_out(
+            data or settings.source,
+            columns=settings.columns,
+            allow_outside=settings.allow_outside,
+            on_bad_row=settings.on_bad_row,
+            check=row_check(model.processor, settings),
+            progress=progress,
+        ).held_out
+
+
+def _print(found: dict[str, Any], console: Console) -> None:
+    how = "greedy (Acc@1)" if found["samples"] == 1 else f"mean of {found['samples']} samples"
+    view = "with the picture" if found["with_image"] else "without the picture"
+    table = Table(title=f"{found['model']} on {found['data']}, {how}, {view}", box=None, title_justify="left")
+    for heading in ("kind", "prompts", "accuracy", "95 % interval"):
+        table.add_column(heading, justify="left" if heading == "kind" else "right")
+    for kind, each in [*found["by_kind"].items(), ("all", found)]:
+        interval = f"{each['low']:.3f}-{each['high']:.3f}"
+        table.add_row(kind or "-", f"{each['prompts']:,}", f"{each['accuracy']:.3f}", interval)
+    console.print(table)
+    scene = f"; scene F1 {found['scene_f1']:.3f}" if "scene_f1" in found else ""
+    console.print(
+        f"mean length {found['completion_length']:.1f} tokens; {found['cut_off_share']:.1%} cut off{scene}", markup=False
+    )

@@ -1,0 +1,155 @@
+"""Checkpoints: all that a run needs to go on exactly, written beside and renamed, verified when read.
+
+A folder checkpoints/step-000020 holds the trainable weights (mlx-vlm's adapter format where they are an
+adapter), `optim.safetensors`, and `state.json`: progress, the checksum of every file, and what the weights
+belong to (models, data, recipe). Nothing in it depends on the time of day.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.optimizers as optim
+
+from vgs_mlx import recipe
+from vgs_mlx.errors import Refusal
+from vgs_mlx.models import adapters
+from vgs_mlx.models.base import LoadedModel
+from vgs_mlx.train import optimizer as adamw
+from vgs_mlx.train.run_folder import CHECKPOINTS, replace_folder
+from vgs_mlx.train.step import Progress
+
+OPTIMIZER_FILE = "optim.safetensors"
+STATE_FILE = "state.json"
+
+Identity = dict[str, Any]
+"""What a checkpoint belongs to: plain values, compared one by one."""
+
+
+def save(
+    run: Path,
+    student: LoadedModel,
+    optimizer: optim.AdamW,
+    progress: Progress,
+    settings: recipe.Student,
+    identity: Identity,
+) -> Path:
+    """Write the checkpoint of `progress.step`."""
+    folder = _folder(run, progress.step)
+    beside = folder.with_name(f".{folder.name}.writing")
+    shutil.rmtree(beside, ignore_errors=True)
+    write_weights(beside, student, settings)
+    _write_arrays(beside / OPTIMIZER_FILE, adamw.state(optimizer))
+    state = {
+        "progress": asdict(progress),
+        "identity": identity,
+        "sha256": {file.name: _sha256(file) for file in sorted(beside.iterdir())},
+    }
+    _write_json(beside / STATE_FILE, state)
+    replace_folder(beside, folder)
+    return folder
+
+
+def write_weights(folder: Path, student: LoadedModel, settings: recipe.Student) -> None:
+    """The trainable weights and the adapter's description, in a new folder."""
+    folder.mkdir(parents=True)
+    for name, weights in adapters.weight_files(adapters.trainable_weights(student.module), settings).items():
+        _write_arrays(folder / name, weights)
+    if settings.train != "full":
+        _write_json(folder / adapters.ADAPTER_CONFIG, adapters.adapter_config(student.module))
+
+
+def newest(run: Path) -> Path | None:
+    """The newest checkpoint of a run, or None."""
+    found = all_of(run)
+    return found[-1] if found else None
+
+
+def all_of(run: Path) -> list[Path]:
+    """All complete checkpoints, oldest first."""
+    return sorted((run / CHECKPOINTS).glob("step-*"))
+
+
+def load(folder: Path, student: LoadedModel, optimizer: optim.AdamW, identity: Identity) -> Progress:
+    """Put a checkpoint into student and optimiser. Raises `Refusal` if it is damaged or belongs to another run."""
+    state = verified_state(folder)
+    _refuse_foreign(folder, state["identity"], identity)
+    adapters.load_weights(student.module, folder)
+    adamw.restore(optimizer, mx.load(str(folder / OPTIMIZER_FILE)))
+    mx.eval(student.module.parameters(), optimizer.state)
+    return Progress(**state["progress"])
+
+
+def verified_state(folder: Path) -> dict[str, Any]:
+    """`state.json` of a checkpoint whose files are all whole. Raises `Refusal` naming the previous checkpoint."""
+    try:
+        state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+        checksums = state["sha256"]
+        damaged = [name for name, checksum in checksums.items() if _sha256(folder / name) != checksum]
+    except (OSError, ValueError, KeyError) as error:
+        raise Refusal(f"{folder}: damaged ({STATE_FILE} or a file it names can't be read): {_previous(folder)}") from error
+    if damaged:
+        raise Refusal(f"{folder}: damaged (the checksum of {damaged[0]} is wrong): {_previous(folder)}")
+    return state
+
+
+def prune(run: Path, keep: int, best_step: int | None) -> None:
+    """Delete all but the newest `keep` checkpoints and the best one."""
+    for folder in all_of(run)[:-keep]:
+        if best_step is None or folder != _folder(run, best_step):
+            shutil.rmtree(folder)
+
+
+def fingerprint(folder: Path) -> str:
+    """Identifies a model folder by its config and its weight files' names, sizes and headers."""
+    digest = hashlib.sha256((folder / "config.json").read_bytes())
+    for file in sorted(folder.glob("*.safetensors")):
+        with file.open("rb") as stream:
+            header = stream.read(65_536)
+        digest.update(f"{file.name} {file.stat().st_size} ".encode() + header)
+    return digest.hexdigest()[:16]
+
+
+def _folder(run: Path, step: int) -> Path:
+    return run / CHECKPOINTS / f"step-{step:06d}"
+
+
+def _refuse_foreign(folder: Path, theirs: Identity, ours: Identity) -> None:
+    for key in sorted(theirs.keys() | ours.keys()):
+        if theirs.get(key) != ours.get(key):
+            raise Refusal(
+                f"{folder}: belongs to another run: {key} was {theirs.get(key)!r} and is {ours.get(key)!r} now: "
+                f"put it back, or {_previous(folder)}"
+            )
+
+
+def _previous(folder: Path) -> str:
+    earlier = [each for each in all_of(folder.parent.parent) if each < folder]
+    if not earlier:
+        return f"there is no earlier checkpoint; delete {folder} to start over from step 0"
+    return f"delete {folder} to resume from the previous one, {earlier[-1].name}"
+
+
+def _write_arrays(file: Path, arrays: dict[str, mx.array]) -> None:
+    mx.save_safetensors(str(file), arrays, metadata={"format": "mlx"})
+    _sync(file)
+
+
+def _write_json(file: Path, value: Any) -> None:
+    file.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    _sync(file)
+
+
+def _sync(file: Path) -> None:
+    with file.open("rb") as stream:
+        os.fsync(stream.fileno())
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

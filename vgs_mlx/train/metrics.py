@@ -1,0 +1,65 @@
+"""The row of `metrics.jsonl` that a step leaves behind: plain numbers with the units in METRICS."""
+
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from vgs_mlx.data.answers import is_correct
+from vgs_mlx.models.base import LoadedModel
+from vgs_mlx.train.step import StepResult
+
+METRICS = {
+    "loss_standard": "mean over tokens of KL(student ‖ teacher) with the picture, nats (Eq. 3)",
+    "loss_visual": "mean of KL(student ‖ visual target), nats (Eq. 11)",
+    "loss_language": "mean of KL(student ‖ teacher) without the picture, nats (Eq. 6)",
+    "loss_preservation": "the same over gated tokens, divided by all tokens",
+    "visual_dependency_score": "mean of KL(teacher with ‖ without the picture), nats (Eq. 12)",
+    "gate_rate": "share of tokens that the preservation term acts on",
+    "entropy": "mean entropy of the student's next-token distribution, nats",
+    "norm_scale": "η used (1 where nothing steers)",
+    "norm_scale_exact": "η measured at this step",
+    "gradient_norm": "of the update's gradient, before clipping",
+    "gradient_norm_standard": "of ∇L_std",
+    "gradient_norm_steering": "of ∇L_vis",
+    "gradient_norm_preservation": "of the gated ∇L_lang",
+    "cosine_standard_steering": "cos of the angle between ∇L_std and ∇L_vis",
+    "completion_length": "mean tokens of a completion",
+    "cut_off_share": "share of completions cut off at max_completion_length",
+    "right_share": "share of sampled completions with the right answer",
+}
+"""What each metric means. One that a step doesn't have (its objective doesn't need it) is null."""
+
+
+def row(step: int, result: StepResult, student: LoadedModel, learning_rate: float) -> dict[str, Any]:
+    """The metrics of update `step` (counted from 1)."""
+    found = result.gradients
+    means = {name: float((found.weights * values).sum()) for name, values in found.terms.items()}
+    losses = {f"loss_{term}": means.get(term) for term in ("standard", "visual", "language")}
+    losses["loss_preservation"] = None
+    if found.gate is not None:
+        losses["loss_preservation"] = float((found.weights * found.gate * found.terms["language"]).sum())
+    lengths = [len(rollout.completion) for rollout in result.rollouts]
+    return {
+        "step": step,
+        "finite": result.finite,
+        **losses,
+        "visual_dependency_score": means.get("visual_dependency_score"),
+        "gate_rate": None if found.gate is None else float(found.gate.mean()),
+        "entropy": means["entropy"],
+        **{name: result.measured.get(name) for name in METRICS if "norm" in name or "cosine" in name},
+        "learning_rate": learning_rate,
+        "completion_length": float(np.mean(lengths)),
+        "cut_off_share": float(np.mean([not rollout.ended for rollout in result.rollouts])),
+        "right_share": float(np.mean([_right(rollout, student) for rollout in result.rollouts])),
+        "tokens": sum(lengths),
+        "tokens_per_second": sum(lengths) / result.seconds["step"],
+        "seconds": {name: round(value, 4) for name, value in result.seconds.items()},
+        "peak_memory_gb": mx.get_peak_memory() / 1e9,
+        "active_memory_gb": mx.get_active_memory() / 1e9,
+    }
+
+
+def _right(rollout, student: LoadedModel) -> bool:
+    text = student.processor.tokenizer.decode(rollout.completion.tolist(), skip_special_tokens=True)
+    return is_correct(text, rollout.prompt.example.answer)

@@ -1,0 +1,205 @@
+"""From a recipe to everything a run needs, checked: what can be refused early is refused before weights load."""
+
+import hashlib
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from mlx.utils import tree_flatten
+
+from vgs_mlx.data import datasets
+from vgs_mlx.data.datasets import DataSet
+from vgs_mlx.data.prompts import image_tokens, problem, render
+from vgs_mlx.errors import Refusal
+from vgs_mlx.models import adapters, probes
+from vgs_mlx.models.base import LoadedModel
+from vgs_mlx.models.loading import find_folder, load_model, load_processor, read_config
+from vgs_mlx.models.rows import encode, evaluate
+from vgs_mlx.recipe import Data, Recipe
+from vgs_mlx.rollout.sample import Sampling, sample
+from vgs_mlx.train.checkpoint import Identity, fingerprint
+from vgs_mlx.train.screen import Screen
+from vgs_mlx.types import Prompt
+
+PROBED = 4  # prompts, and the longest completions (in tokens) that the probes look at
+PROBED_LENGTH = 32
+LOOKED_AT = 64  # rows whose pictures' sizes stand for all in the start-up lines
+FREE_ON_RESUME = ("train.steps", "train.checkpoint_every", "train.keep_checkpoints")
+"""Keys that may change when a run is resumed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ready:
+    """A run that may start."""
+
+    recipe: Recipe
+    student: LoadedModel
+    teacher: LoadedModel
+    data: DataSet
+    identity: Identity
+
+    def prompt(self, row: int) -> Prompt:
+        """Training row `row` in both views."""
+        return render_prompt(self.student.processor, self.data.train[row], self.recipe)
+
+
+def load(recipe: Recipe, screen: Screen) -> Ready:
+    """Processors, data, models, adapters, probes, in this order. Raises `Refusal`."""
+    probes.sampling_is_on_policy(recipe.rollout)
+    folders = {role: find_folder(path, f"--{role}") for role, path in _paths(recipe).items()}
+    for role, folder in folders.items():
+        read_config(folder, f"--{role}")
+    processors = {role: load_processor(folder, f"--{role}") for role, folder in folders.items()}
+    probes.same_language(processors["student"], processors["teacher"])
+    data = load_data(recipe, processors["student"], screen)
+    student = load_model(recipe.student.path, "--student", say=screen.say)
+    adapters.prepare(student, recipe.student, recipe.seed)
+    teacher = load_model(recipe.teacher.path, "--teacher", bits=recipe.teacher.bits, say=screen.say)
+    screen.say(_model_line("student", student, recipe.student.train))
+    screen.say(_model_line("teacher", teacher, None))
+    identity = {
+        "student": fingerprint(student.folder),
+        "teacher": fingerprint(teacher.folder),
+        "data": _data_fingerprint(data),
+        **{f"recipe {key}": value for key, value in _fixed(recipe).items()},
+    }
+    ready = Ready(recipe, student, teacher, data, identity)
+    probe(ready, screen)
+    return ready
+
+
+def load_data(recipe: Recipe, processor: Any, screen: Screen) -> DataSet:
+    """The data set of the recipe, every row checked, with the start-up lines about it."""
+    settings = recipe.data
+    with screen.counting("checking rows") as progress:
+        data = datasets.load(
+            settings.source,
+            held_out=settings.held_out,
+            columns=settings.columns,
+            allow_outside=settings.allow_outside,
+            on_bad_row=settings.on_bad_row,
+            seed=recipe.seed,
+            check=row_check(processor, settings),
+            progress=progress,
+        )
+    skipped = f", {len(data.skipped):,} bad rows skipped" if data.skipped else ""
+    screen.say(f"data     {settings.source}: {len(data.train):,} to train on, {len(data.held_out):,} held out{skipped}")
+    screen.say(f"         {picture_line(processor, data, settings)}")
+    return data
+
+
+def row_check(processor: Any, settings: Data):
+    """The check of a row that needs the model's processor: why it can't become a prompt, or None."""
+    return lambda example: problem(
+        processor,
+        example,
+        system_prompt=settings.system_prompt,
+        max_pixels=settings.max_pixels,
+        max_length=settings.max_prompt_length,
+    )
+
+
+def picture_line(processor: Any, data: DataSet, settings: Data) -> str:
+    """What pictures cost, and whether the processor scales them."""
+    looked_at = data.train[:LOOKED_AT]
+    tokens = [image_tokens(processor, example, settings.max_pixels) for example in looked_at]
+    free = [image_tokens(processor, example, None) for example in looked_at]
+    scaled = sum(limited < whole for limited, whole in zip(tokens, free, strict=True))
+    cost = f"{min(tokens):,}" if min(tokens) == max(tokens) else f"{min(tokens):,}-{max(tokens):,}"
+    note = f"; data.max_pixels={settings.max_pixels:,} scales {scaled / len(tokens):.0%} of them down" if scaled else ""
+    return f"a prompt's pictures cost {cost} tokens (first {len(tokens)} rows){note}"
+
+
+def render_prompt(processor: Any, example, recipe: Recipe) -> Prompt:
+    """An example as a prompt in both views, as the recipe has it."""
+    settings = recipe.data
+    return render(
+        processor,
+        example,
+        system_prompt=settings.system_prompt,
+        max_pixels=settings.max_pixels,
+        text_view=recipe.objective.text_view,
+    )
+
+
+def probe(ready: Ready, screen: Screen) -> None:
+    """The probes that need weights, on a few of the student's own short completions."""
+    prompts = [ready.prompt(row) for row in range(min(PROBED, len(ready.data.train)))]
+    completions = _short_completions(ready, prompts)
+    for model in (ready.student, ready.teacher):
+        probes.causality(model, prompts[0], completions[0])
+        probes.padding(model, prompts, completions)
+        if ready.recipe.objective.text_view == "omit":
+            probes.text_view(model, prompts[0], completions[0])
+    share = probes.picture_reaction(ready.teacher, prompts, completions)
+    screen.say(f"probes   all passed; the picture moves the teacher at {share:.0%} of positions (VDS > 0.05 nats)")
+    if share == 0:
+        screen.say(
+            "WARNING  the teacher does not react to the picture at all on these prompts: VGS then is the standard "
+            "loss. Is it the right teacher, and are the pictures the right ones?"
+        )
+
+
+def _short_completions(ready: Ready, prompts: list[Prompt]) -> list[np.ndarray]:
+    views = [prompt.with_image for prompt in prompts]
+    length = min(PROBED_LENGTH, ready.recipe.rollout.max_completion_length)
+    drawn = sample(
+        ready.student, views, [[(ready.recipe.seed, row)] for row in range(len(views))],
+        evaluate(encode(ready.student, views)), Sampling(length),
+    )  # fmt: skip
+    return [row[0].ids for row in drawn]
+
+
+def _model_line(role: str, model: LoadedModel, train: str | None) -> str:
+    def size(tree) -> int:
+        return sum(each.size for _, each in tree_flatten(tree))
+
+    trained = ""
+    if train:
+        trained = f", {train}: {size(model.module.trainable_parameters()):,} weights train"
+    gigabytes = sum(each.nbytes for _, each in tree_flatten(model.module.parameters())) / 1e9
+    return f"{role:8} {model.name}: {gigabytes:.2f} GB in memory{trained}"
+
+
+def _paths(recipe: Recipe) -> dict[str, str]:
+    return {"student": recipe.student.path, "teacher": recipe.teacher.path}
+
+
+def _fixed(recipe: Recipe) -> dict[str, Any]:
+    """The recipe's keys that a resumed run must share, flat. Model and data paths have their fingerprints."""
+    sections = asdict(recipe)
+    flat = {
+        f"{section}.{key}": value
+        for section, values in sections.items()
+        if isinstance(values, dict)
+        for key, value in values.items()
+    }
+    left_out = (*FREE_ON_RESUME, "student.path", "teacher.path", "data.source", "data.held_out")
+    kept = {key: value for key, value in flat.items() if key not in left_out}
+    return {"seed": recipe.seed, **{key: list(value) if isinstance(value, tuple) else value for key, value in kept.items()}}
+
+
+def _data_fingerprint(data: DataSet) -> str:
+    digest = hashlib.sha256()
+    for part in (data.train, data.held_out):
+        digest.update(f"{len(part)}\n".encode())
+        for example in part:
+            digest.update(f"{example.id}\t{example.question}\t{example.answer}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def refuse_changes(before: Recipe, after: Recipe) -> None:
+    """Only FREE_ON_RESUME may differ between a run's recipe and the one it is resumed with. Raises `Refusal`."""
+    old, new = _fixed(before), _fixed(after)
+    changed = [key for key in old if old[key] != new[key]]
+    changed += [key for key in ("data.source", "data.held_out", "student.path", "teacher.path") if _at(before, key) != _at(after, key)]
+    if changed:
+        raise Refusal(
+            f"--set {changed[0]}: a resumed run must stay what it is; only {', '.join(FREE_ON_RESUME)} may change. "
+            "Start a new run for this"
+        )
+
+
+def _at(recipe: Recipe, key: str) -> Any:
+    section, name = key.split(".")
+    return asdict(recipe)[section][name]
