@@ -20,8 +20,9 @@ LAYERS = (
     ("recipe", "recipe_file"),
     ("models", "data"),
     ("rollout",),
-    ("train", "evaluate"),
-    ("analyze", "ablate", "report", "plan", "doctor"),
+    ("train", "evaluate", "proof"),
+    ("distillation", "evaluation_report", "export", "model_card", "doctor"),
+    ("analyze", "ablate", "report", "plan"),
     ("cli",),
 )
 RANKS = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}

@@ -77,14 +77,12 @@ def test_a_broken_environment_is_refused_with_the_mend_and_left_alone(checkout):
 
 @pytest.fixture
 def installed(checkout) -> Path:
-    """A checkout whose .venv is complete for this pyproject.toml, with a `vgs-mlx` that prints its arguments."""
+    """A checkout whose .venv is complete for this pyproject.toml; its `vgs-mlx` prints its arguments."""
     answer = 'case "$*" in *distributions*) echo cpu ;; esac'
     program(checkout / ".venv" / "bin" / "python", answer)
     program(checkout / ".venv" / "bin" / "vgs-mlx", 'pwd; printf "<%s>" "$@"')
-    sums = subprocess.run(
-        ["cksum"], stdin=(checkout / "pyproject.toml").open(), capture_output=True, text=True
-    )
-    (checkout / ".venv" / "vgs-mlx-installed").write_text(f"{checkout} {sums.stdout.strip()} test\n")
+    sums = subprocess.check_output(["cksum"], input=(checkout / "pyproject.toml").read_bytes())
+    (checkout / ".venv" / "vgs-mlx-installed").write_text(f"{checkout} {sums.decode().strip()} test\n")
     return checkout
 
 
@@ -102,7 +100,7 @@ def test_another_build_of_mlx_than_the_environment_has_is_refused(installed):
 
 def test_a_failed_installation_stops_the_script(installed):
     (installed / ".venv" / "vgs-mlx-installed").unlink()
-    program(installed / ".venv" / "bin" / "python", 'case "$*" in *install*) exit 1 ;; esac')
+    program(installed / ".venv" / "bin" / "python", 'case "$*" in *--editable*) exit 1 ;; esac')
     done = quickstart(installed)
     assert done.returncode == 1
     assert "The installation failed" in done.stderr
