@@ -38,8 +38,9 @@ def prepared(settings, seed=0, tied=True):
     return model
 
 
-def weighing(name="vgs", gamma=GAMMA, lam=LAMBDA, reduction="token", chunk=64, micro=8, separate=True):
-    return Weighing(active(OBJECTIVES[name], gamma, lam), gamma, lam, reduction, chunk, micro, separate)
+def weighing(name="vgs", gamma=GAMMA, lam=LAMBDA, reduction="token", chunk=64, micro=8, separate=True,
+             checkpoint=False):  # fmt: skip
+    return Weighing(active(OBJECTIVES[name], gamma, lam), gamma, lam, reduction, chunk, micro, checkpoint, separate)
 
 
 def run(student, teacher, settings, vision=False):
@@ -128,6 +129,16 @@ def test_chunks_and_microbatches_change_nothing():
             for name, value in tree.items():
                 np.testing.assert_allclose(np.array(cut.trees[part][name]), np.array(value), atol=rounding(tree))
         np.testing.assert_array_equal(cut.gate, whole.gate)
+
+
+@pytest.mark.parametrize("settings", [Student(rank=4), Student(train="full", train_vision=True)], ids=["lora", "full"])
+def test_recomputing_activations_changes_nothing(settings):
+    student, teacher = prepared(settings), random_model(5)
+    kept = run(student, teacher, weighing(), vision=settings.train_vision).trees
+    recomputed = run(student, teacher, weighing(checkpoint=True), vision=settings.train_vision).trees
+    for part, tree in kept.items():
+        for name, value in tree.items():
+            np.testing.assert_allclose(np.array(recomputed[part][name]), np.array(value), atol=rounding(tree))
 
 
 def test_the_single_tree_is_the_weighted_sum_of_the_parts():

@@ -7,7 +7,7 @@ exist at the same time. The price is one more forward pass of the student withou
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import mlx.core as mx
@@ -21,6 +21,7 @@ from vgs_mlx.objective.steering import Tree, added, scaled
 from vgs_mlx.objective.tokens import token_weights
 from vgs_mlx.objective.visual import Views
 from vgs_mlx.models.logprobs import completion_hidden
+from vgs_mlx.models.recomputing import recomputing
 from vgs_mlx.models.rows import Continued, Encodings, encode
 from vgs_mlx.types import Rollout
 
@@ -35,6 +36,7 @@ class Weighing:
     reduction: str
     chunk_size: int
     microbatch_size: int
+    grad_checkpoint: bool
     separate: bool  # a tree for each part, for measuring η; else one tree of the weighted sum
 
 
@@ -132,7 +134,8 @@ def _add_microbatch(
     for name, values in scored.terms.items():
         found.terms.setdefault(name, []).append(np.array(values))
     for part, cotangents in scored.cotangents.items():
-        tree = added(backward(student, batch, cotangents, encodings), scored.head_gradients[part])
+        with recomputing(student.family.layers(student.module)) if weighing.grad_checkpoint else nullcontext():
+            tree = added(backward(student, batch, cotangents, encodings), scored.head_gradients[part])
         found.trees[part] = added(found.trees.get(part, {}), tree)
         mx.eval(found.trees[part])
 

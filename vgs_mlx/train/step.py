@@ -93,6 +93,7 @@ def compute_gradients(
         reduction=settings.reduction,
         chunk_size=settings.chunk_size,
         microbatch_size=recipe.train.microbatch_size,
+        grad_checkpoint=recipe.train.grad_checkpoint,
         separate=measure,
     )
     prompts = list({id(rollout.prompt): rollout.prompt for rollout in rollouts}.values())

@@ -1,0 +1,100 @@
+"""A recipe is read strictly: what doesn't fit is one line that says what, where and how to mend it."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from vgs_mlx import recipe_file
+from vgs_mlx.errors import Refusal
+from vgs_mlx.recipe import Recipe
+from vgs_mlx.resources import recipes_folder
+
+
+def refusal(*sets, file=None):
+    with pytest.raises(Refusal) as caught:
+        recipe_file.load_recipe(file, sets)
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1
+    return message
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("train.stepz=3", "unknown key train.stepz: did you mean train.steps?"),
+        ("steps=3", "unknown key steps: did you mean train.steps?"),
+        ("trian.steps=3", "unknown key trian: "),
+        ("train.steps=3.5", "train.steps: input should be a valid integer, got 3.5"),
+        ("train.steps=0", "train.steps: input should be greater than or equal to 1, got 0"),
+        ("train.steps=true", "train.steps: input should be a valid integer"),
+        ("train.steps='7'", "train.steps: input should be a valid integer"),
+        ("train.learning_rate=-1", "train.learning_rate: input should be greater than 0"),
+        ("train.learning_rate=.nan", "train.learning_rate"),
+        ("objective.norm_scale=exakt", "objective.norm_scale"),
+        ("objective.name=vsg", "objective.name: input should be 'standard' or 'vgs', got 'vsg'"),
+        ("student.bits=4", "unknown key student.bits: did you mean teacher.bits?"),
+        ("teacher.bits=3", "teacher.bits"),
+        ("rollout.top_p=1.5", "rollout.top_p"),
+        ("train=3", "train needs keys below it"),
+        ("train.steps", "write it as key=value"),
+        ("train.steps=[", "mend the YAML"),
+        ("data.source=!!python/object/apply:os.system [id]", "mend the YAML"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_line(text, said):
+    assert said in refusal(text)
+
+
+def test_a_file_is_named_with_the_line_of_its_fault(tmp_path):
+    file = tmp_path / "r.yaml"
+    file.write_text("train:\n  steps: 3\n  steps: 4\n")
+    assert f"{file}, line 3: the key 'steps' stands twice" in refusal(file=file)
+    file.write_text("- a\n- b\n")
+    assert "expected keys" in refusal(file=file)
+    assert "can't be read" in refusal(file=tmp_path / "none.yaml")
+
+
+def test_a_dumped_recipe_reads_back_equal(tmp_path):
+    recipe = recipe_file.load_recipe(
+        None, ["train.learning_rate=1e-6", "student.targets=[q_proj, v_proj]", "objective.norm_scale=0.41", "teacher.bits=8"]
+    )
+    assert recipe.train.learning_rate == 1e-6 and recipe.student.targets == ("q_proj", "v_proj")
+    file = tmp_path / "r.yaml"
+    file.write_text(recipe_file.dump(recipe))
+    assert recipe_file.load_recipe(file) == recipe
+
+
+def test_paths_in_a_file_are_relative_to_it_and_hub_ids_stay(tmp_path, monkeypatch):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "rows.jsonl").touch()
+    file = tmp_path / "there" / "r.yaml"
+    file.write_text("data: {source: rows.jsonl}\nstudent: {path: Qwen/Qwen3-VL-2B-Instruct}\n")
+    monkeypatch.chdir(tmp_path)
+    recipe = recipe_file.load_recipe(file)
+    assert recipe.data.source == str(tmp_path / "there" / "rows.jsonl")
+    assert recipe.student.path == "Qwen/Qwen3-VL-2B-Instruct"
+
+
+def test_a_set_wins_over_the_file_and_the_file_over_the_default(tmp_path):
+    file = tmp_path / "r.yaml"
+    file.write_text("train: {steps: 7, weight_decay: 0.5}\n")
+    recipe = recipe_file.load_recipe(file, ["train.steps=9"])
+    assert (recipe.train.steps, recipe.train.weight_decay, recipe.seed) == (9, 0.5, Recipe().seed)
+
+
+def test_every_shipped_recipe_is_valid():
+    files = sorted(recipes_folder().glob("*.yaml"))
+    assert files
+    for file in files:
+        recipe_file.load_recipe(file)
+
+
+def test_every_key_is_read_somewhere():
+    """No option is decoration: each one's name is used in the package outside the recipe's own files."""
+    package = Path(recipe_file.__file__).parent
+    code = "".join(each.read_text() for each in package.rglob("*.py") if each.name not in ("recipe.py", "recipe_file.py"))
+    for section in dataclasses.fields(Recipe):
+        inner = dataclasses.fields(section.type) if dataclasses.is_dataclass(section.type) else [section]
+        for key in inner:
+            assert f".{key.name}" in code, f"{section.name}.{key.name} is never read"
