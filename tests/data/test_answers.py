@@ -1,0 +1,174 @@
+"""Grading: the last box, compared strictly; and the interval of an accuracy."""
+
+import math
+import threading
+import time
+
+import pytest
+
+from vgs_mlx.data import expressions
+from vgs_mlx.data.answers import accuracy_interval, extract_answer, is_correct, same_answer
+from vgs_mlx.data.quantities import read_quantity
+from vgs_mlx.errors import Refusal
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (r"so \boxed{3}", "3"),
+        (r"\boxed{3} no, \boxed{4}.", "4"),
+        (r"\boxed{\frac{1}{2}}", r"\frac{1}{2}"),
+        (r"\boxed{\boxed{7}}", "7"),
+        (r"\boxed{\text{red {dark}} x}", r"\text{red {dark}} x"),
+        (r"\boxed {A}", "A"),
+        ("\\boxed{\n 12 \n}", "12"),
+        (r"\boxed{\{1, 2\}}", r"\{1, 2\}"),
+        (r"\boxed{\left\{ x \right.}", r"\left\{ x \right."),
+        (r"\boxed{}", ""),
+        (r"\boxed{3} and then \boxed{4", None),  # cut off inside its final answer
+        ("the answer is 3", None),
+        (r"\boxed 3", None),
+        (r"boxed{3}", None),
+        ("", None),
+    ],
+)
+def test_the_answer_is_what_the_last_box_holds(text, answer):
+    assert extract_answer(text) == answer
+
+
+RIGHT = [
+    # given, right answer
+    ("B", "B"), ("(B)", "B"), ("B.", "B"), ("B)", "B"), ("[b]", "B"), ("Option B", "B"), ("Choice (B).", "B"),
+    (r"\text{B}", "B"), (r"\textbf{(B)}", "B"), (r"\mathrm{B}", "(B)"), ("b", "(B)"),
+    ("3", "3"), ("3.0", "3"), ("+3", "3"), ("$3$", "3"), (r"\(3\)", "3"), ("−3", "-3"), ("007", "7"),
+    ("1/2", "0.5"), ("0.5", "1/2"), (r"\frac{1}{2}", "0.5"), (r"\dfrac12", "1/2"), ("-1/2", r"-\frac{1}{2}"),
+    ("2 1/2", "2.5"), (r"2\frac{1}{2}", "5/2"), (".5", "0.5"), ("3e2", "300"),
+    ("1,000", "1000"), ("1{,}000", "1000"), (r"12\,345", "12345"), ("1,234,567.5", "1234567.5"),
+    ("50%", "0.5"), (r"50\%", "50%"), ("50", "50%"), ("0.5", r"50\%"), ("50 percent", "50%"), ("50%", "1/2"),
+    ("3 cm", "3"), ("3", r"3\text{ cm}"), ("3cm", "3 centimetres"), (r"3\,\text{cm}^2", "3 cm²"),
+    ("3 m", "3 metres"), ("$5", "5"), (r"\$5.00", "$5"), (r"60^\circ", "60"),
+    ("60°", r"60^{\circ}"), ("60 degrees", "60°"),
+    ("red", "Red"), ("Red.", "red"), (r"\text{red}", "red"), ("Top-left", "top left"),
+    ("“Yes!”", "yes"), ("no", "No."), ("red, blue", "red blue"), ("Straße", "STRASSE"), ("红色", "红色。"),
+    ("Figure 2", "figure 2."), ("the  cat", "The cat"),
+    (r"2\sqrt{2}", r"\sqrt{8}"), ("x=5", "5"), (r"\theta = 5", "5"), ("x^2+2x+1", "(x+1)^2"),
+    ("2^{10}", "1024"), (r"\frac{\pi}{2}", r"\pi/2"), ("1, 2", "2, 1"), (r"\{1,2\}", r"\{2,1\}"),
+    ("(3, 4)", "(3,4)"), ("3:4", "3/4"), ("C", r"\boxed{C}"), ("0.5", r"The answer is \boxed{\frac{1}{2}}"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "right"), RIGHT)
+def test_the_same_answer_in_other_words_is_right(given, right):
+    assert is_correct(rf"<reason>because</reason> \boxed{{{given}}}", right)
+
+
+WRONG = [
+    ("A", "B"), ("AB", "A"), ("A or B", "A"), ("A, B", "B"), ("A. 30 cm", "A"), ("apple", "A"),
+    ("a cat", "A"), ("", "B"), (" ", "3"), (r"\text{}", "red"), (".", "3"), ("{}", ""), ("", ""),
+    ("3", "4"), ("-3", "3"), ("13", "3"), ("3.1", "3"), ("15", "1.5"), ("0.333", "1/3"),
+    ("1000001", "1000000"), ("3 or 4", "3"), ("3, 4", "3"), ("3 4", "3"), ("3 apples", "3"),
+    ("the answer is 3", "3"), ("1/0", "0"),
+    ("3 cm", "3 m"), ("3 cm", "3 cm²"), ("0.5%", "50%"), ("3m", "3"), ("5x cm", "5x m"),
+    ("10^{2}", "10"), ("5²", "5"), ("$5", "5€"), ("1,2", "12"), ("1/2", "12"),
+    ("red", "blue"), ("red circle", "red"), ("not red", "red"), ("reds", "red"), ("red or blue", "red"),
+    ("red", "erd"), ("no", "on"), ("yes and no", "yes"), ("3 red dots", "3 blue dots"), ("top", "left top"),
+    ("x+y", "x-y"), ("x-y", "xy"), ("n!", "n"), ("(3,4)", "(4,3)"), ("3=5", "5"), ("5 = x = 7", "7"),
+    (r"\pm 2", "2"), (r"3 \neq 5", "5"), (r"4$ $5", "5"), (r"4 \) \( 5", "5"), (r"-\infty", r"\infty"),
+    (r"\sqrt{2}", "1.41"), (r"\frac{1}{0}", r"\frac{2}{0}"), ("[1,2)", "[1,2]"), ("x>3", r"x\ge 3"),
+    ("\\sqrt{", "\\sqrt{4}"), ("import os", "3"), ("\0", "3"), ("nan", "3"), ("1e99", "3"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "right"), WRONG)
+def test_another_answer_is_wrong(given, right):
+    assert not same_answer(given, right)
+
+
+def test_an_answer_outside_a_box_is_wrong():
+    assert not is_correct("The answer is B", "B")
+    assert not is_correct("B", "B")
+    assert not is_correct(r"\boxed{A} so it is B", "B")
+
+
+def test_very_long_texts_are_graded_at_once():
+    started = time.monotonic()
+    assert is_correct("x" * 1_000_000 + r"\boxed{3}", "3")
+    assert not is_correct(r"\boxed{" * 100_000, "3")
+    assert not is_correct(r"\boxed{" + "3" * 1_000_000 + "}", "3")
+    assert not is_correct(r"\boxed{" + r"\text{" * 100_000 + "}" * 100_001, "3")
+    assert not is_correct(r"\boxed{" + "x+" * 100_000 + "1}", "x")
+    assert is_correct(r"\boxed{" + "word " * 1_000 + "}", ("word " * 1_000).strip())
+    assert time.monotonic() - started < 5
+
+
+def test_an_expression_that_never_ends_is_wrong_and_the_next_one_is_graded(monkeypatch):
+    assert same_answer(r"\sqrt{8}", r"2\sqrt{2}")  # the worker has started
+    monkeypatch.setattr(expressions, "SECONDS", 1.0)
+    started = time.monotonic()
+    assert not same_answer("9^{9^{9}}", r"\sqrt{2}")
+    assert time.monotonic() - started < 4
+    monkeypatch.undo()
+    assert same_answer(r"\sqrt{8}", r"2\sqrt{2}")
+
+
+def test_expressions_are_graded_in_threads_as_well():
+    found = []
+    threads = [
+        threading.Thread(target=lambda n=n: found.append((n, same_answer(f"1+{n}", f"{n}+1"))))
+        for n in range(6)
+    ]
+    threads += [threading.Thread(target=lambda: found.append(("wrong", not same_answer("x+1", "x+2"))))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 7 and all(right for _, right in found)
+
+
+def test_an_interrupted_comparison_does_not_answer_the_next_one(monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    assert same_answer(r"\sqrt{8}", r"2\sqrt{2}")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(expressions, "_reply", interrupt)
+        same_answer(r"\sqrt{8}", r"2\sqrt{2}")  # its "true" must not be taken for the next answer
+    assert not same_answer(r"\sqrt{8}", r"3\sqrt{2}")
+
+
+def test_a_missing_checker_is_a_refusal_and_not_a_wrong_answer(monkeypatch):
+    expressions.stop()
+    monkeypatch.setattr(expressions.sys, "executable", "/bin/echo")
+    with pytest.raises(Refusal, match="can't be graded"):
+        same_answer(r"\sqrt{8}", r"2\sqrt{2}")
+
+
+@pytest.mark.parametrize("text", ["", "x", "3x", "1/0", "--3", "1,00", "3 cm cm", "cm", "$", "1" * 41])
+def test_what_is_no_quantity_reads_as_none(text):
+    assert read_quantity(text) is None
+
+
+@pytest.mark.parametrize(
+    ("right", "n", "low", "high"),
+    # Wilson's formula with z = 1.96, worked by hand: 0 of 10 gives z²/(n + z²) = 3.8415/13.8415
+    [
+        (0, 10, 0.0, 0.2775),
+        (10, 10, 0.7225, 1.0),
+        (5, 10, 0.2366, 0.7634),
+        (81, 263, 0.2553, 0.3662),
+        (0, 0, 0, 1),
+    ],
+)
+def test_the_interval_is_wilsons(right, n, low, high):
+    assert accuracy_interval(right, n) == pytest.approx((low, high), abs=1e-4)
+
+
+def test_more_questions_narrow_the_interval_with_their_root():
+    widths = [high - low for low, high in (accuracy_interval(n // 2, n) for n in (400, 1_600))]
+    assert math.isclose(widths[0] / widths[1], 2, rel_tol=0.01)
+
+
+def test_impossible_counts_are_errors():
+    for right, n in ((3, 2), (-1, 2)):
+        with pytest.raises(ValueError, match="out of"):
+            accuracy_interval(right, n)

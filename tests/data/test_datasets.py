@@ -1,0 +1,296 @@
+"""Loading a data set: rows from JSON Lines and the built-in shapes, and bad rows reported with their line."""
+
+import base64
+import io
+import json
+import re
+
+import pytest
+from PIL import Image
+
+from vgs_mlx.data import datasets, shapes
+from vgs_mlx.data.datasets import load, load_held_out
+from vgs_mlx.errors import Refusal
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A data set's folder with pictures 0.png ... 9.png, each as wide as its number says, plus 1."""
+    for number in range(10):
+        Image.new("RGB", (number + 1, 4), "red").save(tmp_path / f"{number}.png")
+    return tmp_path
+
+
+def row(number=0, **changes):
+    filled = {"image": f"{number}.png", "question": f"How wide is {number}?", "answer": number + 1} | changes
+    return {name: value for name, value in filled.items() if value is not None}
+
+
+def write(folder, rows, name="train.jsonl"):
+    lines = [line if isinstance(line, str) else json.dumps(line) for line in rows]
+    (folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return str(folder / name)
+
+
+def uri(width):
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, 4)).save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def reason_of(folder, bad):
+    """Why that line is refused, after two good ones."""
+    source = write(folder, [row(0), row(1), bad])
+    with pytest.raises(Refusal) as caught:
+        load_held_out(source)
+    head, line, mend = str(caught.value).split("\n")
+    assert head == f"1 of 3 rows of {source} can't be used:" and "on_bad_row=skip" in mend
+    where, _, reason = line.partition(".jsonl:3: ")
+    assert where == f"  {folder}/train"
+    return reason
+
+
+def test_rows_become_examples(folder):
+    rows = [
+        row(3, kind="width", solution="It is 4 wide."),
+        row(0, image=None, images=["1.png", uri(7)], question=" <image>\nWhich? ", answer=" B "),
+        row(2, answer=2.5),
+    ]
+    first, second, third = load_held_out(write(folder, rows)).held_out
+    assert (first.id, first.question, first.answer) == ("train.jsonl:1", "How wide is 3?", "4")
+    assert (first.kind, first.solution) == ("width", "It is 4 wide.")
+    assert [picture.open().width for picture in first.pictures + second.pictures] == [4, 2, 7]
+    assert (second.question, second.answer, third.answer) == ("Which?", "B", "2.5")
+    assert first.pictures[0].name == "3.png"
+
+
+def test_blank_lines_and_a_byte_order_mark_are_passed_over_and_lines_still_counted(folder):
+    path = folder / "train.jsonl"
+    path.write_bytes(
+        b"\xef\xbb\xbf" + json.dumps(row(0)).encode() + b"\r\n\r\n  \n" + json.dumps(row(1)).encode()
+    )
+    assert [example.id for example in load_held_out(str(path)).held_out] == ["train.jsonl:1", "train.jsonl:4"]
+
+
+def test_a_unicode_line_separator_inside_a_text_does_not_end_the_line(folder):
+    path = folder / "train.jsonl"
+    path.write_text(json.dumps(row(0, question="one\u2028two?"), ensure_ascii=False), encoding="utf-8")
+    assert len(load_held_out(str(path)).held_out) == 1
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        ('{"image": "0.png", "question": ', "broken JSON"),
+        ("{'image': '0.png'}", "broken JSON"),
+        ('{"answer": NaN}', "broken JSON: NaN"),
+        ("[" * 100_000, "broken JSON"),
+        ('["0.png"]', "not a JSON object"),
+        ("3", "not a JSON object"),
+        (row(question=None), "empty question .*no column 'question' among answer, image"),
+        (row(question=""), "empty question"),
+        (row(question=" \n"), "empty question"),
+        (row(question="<image>"), "empty question"),
+        (row(question=["what"]), "question must be text, not a list"),
+        (row(answer=None), "missing answer"),
+        (row(answer=" "), "missing answer"),
+        (row(answer=True), "answer must be text or a number, not true or false"),
+        (row(answer=["3"]), "answer must be text or a number, not a list"),
+        (row(kind=3), "kind must be text, not a number"),
+        (row(image=None), "no picture"),
+        (row(image=""), "no picture"),
+        (row(image=None, images=[]), "no picture"),
+        (row(image=None, images=["0.png", None]), "no picture"),
+        (row(images=["0.png"]), "both image and images"),
+        (row(image=["0.png"]), "not a list: name the column images"),
+        (row(image=None, images="0.png"), "images must be a list"),
+        (row(image=7), "a path or a data URI"),
+        (row(image={"bytes": "x"}), "a path or a data URI"),
+        (row(image="gone.png"), "picture gone.png: no such file"),
+        (row(image="train.jsonl"), "picture train.jsonl: not a picture"),
+        (row(image="."), "not a file"),
+        (row(image="../0.png"), "leaves the data set's folder .*allow_outside"),
+        (row(image="/etc/hostname"), "leaves the data set's folder"),
+        (row(image="http://example.org/0.png"), "web address"),
+        (row(image="data:image/png;base64,AAAA"), "not a picture"),
+    ],
+)
+def test_a_bad_row_is_refused_with_its_line_and_reason(folder, bad, reason):
+    assert re.match(f".*({reason})", reason_of(folder, bad))
+
+
+def test_text_that_is_not_utf8_is_a_bad_row(folder):
+    path = folder / "train.jsonl"
+    path.write_bytes(json.dumps(row()).encode() + b'\n{"question": "\xff"}\n')
+    with pytest.raises(Refusal, match=r"train.jsonl:2: not UTF-8 \(byte 15"):
+        load_held_out(str(path))
+
+
+def test_a_picture_outside_the_folder_is_read_where_that_is_allowed(folder):
+    inner = folder / "inner"
+    inner.mkdir()
+    source = write(inner, [row(image="../4.png")])
+    assert load_held_out(source, allow_outside=True).held_out[0].pictures[0].open().width == 5
+    with pytest.raises(Refusal, match="leaves"):
+        load_held_out(source)
+
+
+def test_the_first_twenty_bad_rows_are_listed_and_the_rest_counted(folder):
+    source = write(folder, [row(0)] + [row(image=f"gone{n}.png") for n in range(25)])
+    with pytest.raises(Refusal) as caught:
+        load(source, held_out=0.5)
+    lines = str(caught.value).split("\n")
+    assert lines[0].startswith("25 of 26 rows") and len(lines) == 23
+    assert lines[1].endswith("train.jsonl:2: picture gone0.png: no such file")
+    assert lines[21] == "  ... and 5 more"
+
+
+def test_skipping_keeps_the_good_rows_and_says_which_were_left_out(folder):
+    source = write(folder, [row(0), "oops", row(2), row(image="gone.png"), row(4)])
+    data = load(source, held_out=0.34, on_bad_row="skip")
+    assert sorted(example.id for example in data.train + data.held_out) == [
+        f"train.jsonl:{n}" for n in (1, 3, 5)
+    ]
+    assert [bad.where for bad in data.skipped] == [f"{source}:2", f"{source}:4"]
+    assert data.skipped[1].reason == "picture gone.png: no such file"
+
+
+def test_bad_rows_of_training_and_held_out_rows_are_reported_together(folder):
+    source, other = write(folder, [row(0), "x"]), write(folder, ["y", row(1)], "held.jsonl")
+    with pytest.raises(Refusal, match=r"2 of 4 rows .*\n.*train.jsonl:2: .*\n.*held.jsonl:1: "):
+        load(source, held_out=other)
+    assert len(load(source, held_out=other, on_bad_row="skip").skipped) == 2
+
+
+def test_the_callers_check_is_a_reason_like_any_other(folder):
+    source = write(folder, [row(n) for n in range(4)])
+
+    def check(example):
+        return "prompt too long: 9 tokens" if example.answer == "3" else None
+
+    with pytest.raises(Refusal, match=r"train.jsonl:3: prompt too long: 9 tokens"):
+        load(source, held_out=0.5, check=check)
+    data = load(source, held_out=0.5, check=check, on_bad_row="skip")
+    assert len(data.train + data.held_out) == 3 and len(data.skipped) == 1
+
+
+def test_progress_counts_every_row(folder):
+    seen = []
+    load_held_out(
+        write(folder, [row(0), "x", row(2)]), on_bad_row="skip", progress=lambda *counts: seen.append(counts)
+    )
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+@pytest.mark.parametrize("lines", [[], ["", "  "]])
+def test_an_empty_data_set_is_refused(folder, lines):
+    with pytest.raises(Refusal, match="is empty: it has no rows"):
+        load(write(folder, lines), held_out=0.1)
+
+
+def test_a_data_set_without_a_usable_row_is_refused(folder):
+    with pytest.raises(
+        Refusal, match=r"is empty: all 2 rows were left out, the first being .*:1: broken JSON"
+    ):
+        load(write(folder, ["x", "y"]), held_out=0.1, on_bad_row="skip")
+
+
+@pytest.mark.parametrize(("fraction", "held_out"), [(0.3, 3), ("0.3", 3), (0.001, 1), (0.999, 9)])
+def test_a_fraction_is_cut_off_disjoint_and_never_empty(folder, fraction, held_out):
+    source = write(folder, [row(n) for n in range(10)])
+    data = load(source, held_out=fraction)
+    train, cut = ({example.id for example in part} for part in (data.train, data.held_out))
+    assert len(cut) == held_out and not train & cut and len(train | cut) == 10
+
+
+def test_the_cut_depends_on_the_seed_alone(folder):
+    source = write(folder, [row(n) for n in range(10)])
+
+    def cut(seed):
+        return [example.id for example in load(source, held_out=0.5, seed=seed).held_out]
+
+    assert cut(1) == cut(1)
+    assert len({tuple(cut(seed)) for seed in range(4)}) > 1
+
+
+def test_one_row_cannot_be_divided(folder):
+    with pytest.raises(Refusal, match="one row"):
+        load(write(folder, [row(0)]), held_out=0.5)
+
+
+def test_held_out_rows_may_stand_in_a_file_of_their_own(folder):
+    data = load(write(folder, [row(0)]), held_out=write(folder, [row(1)], "held.jsonl"))
+    assert [example.id for example in data.train + data.held_out] == ["train.jsonl:1", "held.jsonl:1"]
+
+
+def test_measuring_on_the_training_file_is_refused(folder):
+    source = write(folder, [row(0)])
+    (folder / "same.jsonl").symlink_to(source)
+    for held_out in (source, str(folder / "same.jsonl")):
+        with pytest.raises(Refusal, match="the rows to train on"):
+            load(source, held_out=held_out)
+
+
+@pytest.mark.parametrize("held_out", [0, 1, 1.5, -0.1, "nan", "inf", "2"])
+def test_an_impossible_fraction_is_refused(folder, held_out):
+    with pytest.raises(Refusal, match="must be a fraction between 0 and 1, a split or"):
+        load(write(folder, [row(0), row(1)]), held_out=held_out)
+
+
+def test_columns_map_our_names_to_theirs(folder):
+    source = write(folder, [{"picture": "5.png", "problem": "Wide?", "label": "6", "type": "w"}])
+    columns = {"image": "picture", "question": "problem", "answer": "label", "kind": "type"}
+    example = load_held_out(source, columns=columns).held_out[0]
+    assert (example.question, example.answer, example.kind) == ("Wide?", "6", "w")
+    with pytest.raises(Refusal, match="did you mean question"):
+        load_held_out(source, columns={"qestion": "problem"})
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("gone.jsonl", "data file gone.jsonl: No such file"),
+        ("no such thing", "no data set 'no such thing': tried"),
+        ("", "no data set ''"),
+        ("shapes:x", "no data set 'shapes:x'"),
+        ("shapes:0", "data set shapes:0 is empty"),
+        ("a:b:c:d", "no data set"),
+        ("/nonexistent/folder/of/data", "no data set"),
+    ],
+)
+def test_a_source_that_is_nothing_is_one_clear_line(source, message):
+    with pytest.raises(Refusal, match=message) as caught:
+        load(source, held_out=0.1)
+    assert "\n" not in str(caught.value)
+
+
+def test_another_kind_of_file_is_refused(folder):
+    with pytest.raises(Refusal, match=r"not a .jsonl file"):
+        load(str(folder / "0.png"), held_out=0.1)
+
+
+def test_shapes_are_held_out_by_their_own_split(monkeypatch):
+    monkeypatch.setattr(datasets, "SHAPES_ROWS", {"train": 5, "held_out": 3})
+    for seed in (0, 1):
+        data = load("shapes", held_out=0.02, seed=seed)
+        assert [example.id for example in data.train] == [
+            example.id for example in shapes.examples("train", 5)
+        ]
+        assert [e.id for e in data.held_out] == [e.id for e in shapes.examples("held_out", 3)]
+    assert len(load_held_out("shapes").held_out) == 3
+
+
+def test_shapes_come_in_the_numbers_asked_for(folder):
+    data = load("shapes:7", held_out="4")
+    assert (len(data.train), len(data.held_out)) == (7, 4)
+    assert len(load("shapes:7", held_out=2.0).held_out) == 2
+    assert len(load_held_out("shapes:6").held_out) == 6
+    mixed = load(write(folder, [row(0)]), held_out="shapes:2")
+    assert [example.id for example in mixed.held_out] == ["shapes/held_out/0", "shapes/held_out/1"]
+    for impossible in (0, 2.5, -1):
+        with pytest.raises(Refusal, match="a whole number"):
+            load("shapes:7", held_out=impossible)
+
+
+def test_by_default_shapes_hold_out_two_thousand_rows():
+    assert datasets.SHAPES_ROWS == {"train": 20_000, "held_out": 2_000}

@@ -1,0 +1,172 @@
+"""Data sets that the `datasets` library reads, here from local folders: the same path as the Hub's."""
+
+import io
+
+import pytest
+from PIL import Image
+
+from vgs_mlx.data import hub
+from vgs_mlx.data.datasets import load, load_held_out
+from vgs_mlx.errors import Refusal
+
+hf = pytest.importorskip("datasets")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(hf.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    hf.disable_progress_bars()
+
+
+def png(width):
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, 4), "red").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def paper_like(count, first=1, several=False):
+    """Rows in Vision-SR1-47K's columns; picture number n is n pixels wide."""
+    cells = [{"bytes": png(first + n), "path": None} for n in range(count)]
+    picture = hf.Image()
+    features = {"problem": hf.Value("string"), "answer": hf.Value("string")}
+    features["images"] = hf.List(picture) if several else picture
+    rows = {
+        "problem": [f"<image>How wide is {first + n}?" for n in range(count)],
+        "answer": [str(first + n) for n in range(count)],
+        "images": [[cell] for cell in cells] if several else cells,
+    }
+    return hf.Dataset.from_dict(rows, features=hf.Features(features))
+
+
+def widths(examples):
+    return [[picture.open().width for picture in example.pictures] for example in examples]
+
+
+@pytest.fixture(params=["parquet", "save_to_disk"])
+def folder(request, tmp_path):
+    """A data set with the splits train (4 rows) and test (2 rows)."""
+    splits = hf.DatasetDict(train=paper_like(4), test=paper_like(2, first=11))
+    path = tmp_path / "data"
+    if request.param == "save_to_disk":
+        splits.save_to_disk(str(path))
+    else:
+        path.mkdir()
+        for name, split in splits.items():
+            split.to_parquet(str(path / f"{name}-00000-of-00001.parquet"))
+    return path
+
+
+def test_rows_become_examples_and_pictures_are_read_when_opened(folder):
+    data = load(str(folder), held_out="test", columns=hub.PAPER_COLUMNS)
+    assert widths(data.train) == [[1], [2], [3], [4]] and widths(data.held_out) == [[11], [12]]
+    assert (data.train[2].question, data.train[2].answer) == ("How wide is 3?", "3")
+    assert data.train[2].id == f"{folder}:train:2" and data.held_out[0].id == f"{folder}:test:0"
+
+
+def test_lists_of_pictures_are_read_too(tmp_path):
+    paper_like(3, several=True).save_to_disk(str(tmp_path / "data"))
+    assert widths(load_held_out(str(tmp_path / "data"), columns=hub.PAPER_COLUMNS).held_out) == [
+        [1],
+        [2],
+        [3],
+    ]
+
+
+def test_a_fraction_or_another_data_set_holds_out_rows(folder, tmp_path):
+    assert len(load(str(folder), held_out=0.5, columns=hub.PAPER_COLUMNS).held_out) == 2
+    other = load(f"{folder}:test", held_out=f"{folder}:train", columns=hub.PAPER_COLUMNS)
+    assert (len(other.train), len(other.held_out)) == (2, 4)
+
+
+def test_training_and_held_out_split_must_differ(folder):
+    for source, held_out in ((str(folder), "train"), (f"{folder}:test", "test"), (str(folder), str(folder))):
+        with pytest.raises(Refusal, match="the rows to train on"):
+            load(source, held_out=held_out, columns=hub.PAPER_COLUMNS)
+
+
+def test_a_split_that_is_not_there_is_refused_with_those_that_are(folder):
+    with pytest.raises(Refusal, match=r"no split 'validation' but (train, test|test, train): write "):
+        load(str(folder), held_out="validation", columns=hub.PAPER_COLUMNS)
+
+
+def test_the_only_split_is_taken_whatever_its_name(tmp_path):
+    hf.DatasetDict(golden=paper_like(2)).save_to_disk(str(tmp_path / "data"))
+    assert len(load_held_out(str(tmp_path / "data"), columns=hub.PAPER_COLUMNS).held_out) == 2
+
+
+def test_a_column_that_is_not_there_is_refused_with_those_that_are(folder):
+    with pytest.raises(
+        Refusal, match=r"no column 'question' but .*problem.*: say in data.columns which is question"
+    ):
+        load_held_out(str(folder))
+    with pytest.raises(Refusal, match=r"no column 'picture' but "):
+        load_held_out(str(folder), columns=hub.PAPER_COLUMNS | {"images": "picture"})
+
+
+def test_damaged_and_missing_pictures_are_bad_rows(tmp_path):
+    cells = [{"bytes": png(1), "path": None}, {"bytes": png(2)[:40], "path": None}, None]
+    features = hf.Features(question=hf.Value("string"), answer=hf.Value("string"), image=hf.Image())
+    rows = {"question": ["?"] * 3, "answer": ["1"] * 3, "image": cells}
+    hf.Dataset.from_dict(rows, features=features).save_to_disk(str(tmp_path / "data"))
+    with pytest.raises(Refusal, match=r"(?s)2 of 3 rows.*data:train:1: .*\n.*data:train:2: no picture"):
+        load_held_out(str(tmp_path / "data"))
+    assert widths(load_held_out(str(tmp_path / "data"), on_bad_row="skip").held_out) == [[1]]
+
+
+def test_a_folder_of_pictures_is_read_by_its_metadata(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "a.png").write_bytes(png(5))
+    (data / "metadata.csv").write_text("file_name,question,answer\na.png,Wide?,5\n")
+    example = load_held_out(str(data)).held_out[0]
+    assert (example.question, example.answer, widths([example])) == ("Wide?", "5", [[5]])
+
+
+def test_stored_paths_must_not_leave_the_folder(tmp_path):
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(png(3))
+    rows = {"question": ["?"], "answer": ["1"], "image": [str(secret)]}
+    hf.Dataset.from_dict(rows).save_to_disk(str(tmp_path / "data"))
+    with pytest.raises(Refusal, match="leaves the data set's folder"):
+        load_held_out(str(tmp_path / "data"))
+    assert widths(load_held_out(str(tmp_path / "data"), allow_outside=True).held_out) == [[3]]
+
+
+def test_without_a_network_the_refusal_is_one_line(monkeypatch):
+    def unreachable(*_, **__):
+        raise ConnectionError("Couldn't reach 'owner/name' on the Hub\nand more")
+
+    monkeypatch.setattr(hf, "load_dataset", unreachable)
+    with pytest.raises(
+        Refusal, match=r"owner/name can't be loaded \(.*the Hugging Face Hub\): Couldn't"
+    ) as caught:
+        load("owner/name", held_out=0.1)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["tomyoon2/OPD_train", "tomyoon2/OPD_val"])
+def test_the_papers_data_needs_no_columns_of_ours(monkeypatch, name):
+    monkeypatch.setattr(hf, "load_dataset", lambda *_, **__: hf.DatasetDict(train=paper_like(2)))
+    assert widths(load_held_out(name).held_out) == [[1], [2]]
+
+
+@pytest.mark.parametrize(
+    ("source", "parts"),
+    [
+        ("owner/name", ("owner/name", None, None)),
+        ("owner/name:test", ("owner/name", None, "test")),
+        ("owner/name:hard:test", ("owner/name", "hard", "test")),
+        ("owner/name:", None),
+        ("owner", None),
+        ("a/b/c", None),
+        ("owner/name:a:b:c", None),
+    ],
+)
+def test_names_carry_configuration_and_split(source, parts):
+    assert hub.parse_name(source) == (parts and hub.HubName(*parts))
+    assert parts is None or str(hub.parse_name(source)) == source
+
+
+def test_a_folder_with_a_colon_in_its_name_is_a_folder(tmp_path):
+    (tmp_path / "a:b").mkdir()
+    assert hub.parse_name(str(tmp_path / "a:b")) == hub.HubName(str(tmp_path / "a:b"))

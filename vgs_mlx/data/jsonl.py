@@ -1,0 +1,63 @@
+"""Data sets in JSON Lines: one object a line, pictures as paths beside the file or as data URIs.
+
+    {"image": "pictures/7.png", "question": "How many dots?", "answer": "3"}
+    {"images": ["a.png", "data:image/png;base64,..."], "question": "...", "answer": "B", "kind": "chart"}
+
+`kind` and `solution` are optional. Lines stay in memory, pictures in files do not.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vgs_mlx.data import pictures
+from vgs_mlx.data.rows import Row, to_example
+from vgs_mlx.errors import Refusal
+from vgs_mlx.types import Example, Picture
+
+
+def rows(path: Path, *, columns: Mapping[str, str], allow_outside: bool) -> list[Row]:
+    """The file's rows, not yet parsed; blank lines are left out. Refuses a file that can't be read."""
+    try:
+        lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    except OSError as error:
+        raise Refusal(f"data file {path}: {error.strerror}") from error
+    return [
+        _row(path, number, line, columns, allow_outside)
+        for number, line in enumerate(lines, start=1)
+        if line.strip()
+    ]
+
+
+def _row(path: Path, number: int, line: bytes, columns: Mapping[str, str], allow_outside: bool) -> Row:
+    def to_picture(cell: Any) -> Picture:
+        if not isinstance(cell, str):
+            raise Refusal(f"a picture must be a path or a data URI, not {type(cell).__name__}")
+        if cell.startswith("data:"):
+            return pictures.from_data_uri(cell)
+        found = pictures.inside(path.parent, cell, allow_outside=allow_outside)
+        return pictures.from_file(found, pictures.shown(cell))
+
+    def example() -> Example:
+        return to_example(_parse(line), f"{path.name}:{number}", columns, to_picture)
+
+    return Row(f"{path}:{number}", example)
+
+
+def _parse(line: bytes) -> dict[str, Any]:
+    try:
+        row = json.loads(line.decode("utf-8"), parse_constant=_no_constant)
+    except UnicodeDecodeError as error:
+        raise Refusal(f"not UTF-8 (byte {error.start + 1} of the line)") from error
+    except json.JSONDecodeError as error:
+        raise Refusal(f"broken JSON: {error.msg} at character {error.colno}") from error
+    except (ValueError, RecursionError) as error:
+        raise Refusal(f"broken JSON: {error}") from error
+    if not isinstance(row, dict):
+        raise Refusal("not a JSON object: every line must be {...}")
+    return row
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON value")
