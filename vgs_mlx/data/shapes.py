@@ -16,7 +16,7 @@ from vgs_mlx.data.shapes_words import COLOURS, SHAPES, SIZES, STYLES, scene_f1, 
 from vgs_mlx.errors import Refusal
 from vgs_mlx.types import Example, Picture
 
-__all__ = ["KINDS", "Thing", "draw", "example", "examples", "scene_f1"]
+__all__ = ["KINDS", "Thing", "draw", "example", "examples", "scene", "scene_f1"]
 
 SPLITS = ("train", "held_out")
 KINDS = {"count": 18, "colour": 15, "shape": 15, "where": 14, "beside": 14, "size": 12, "touch": 12}  # shares
@@ -73,10 +73,8 @@ def examples(split: str, count: int, *, seed: int = 0, style: str = "teacher") -
 
 def example(split: str, index: int, *, seed: int = 0, style: str = "teacher") -> Example:
     """One example, a pure function of its arguments. Picture, question and answer don't depend on `style`."""
+    kind, task, rng = _task(split, index, seed)
     name = f"shapes/{split}/{index}" if seed == 0 else f"shapes-{seed}/{split}/{index}"
-    rng = random.Random(f"shapes {split} {seed} {index}")  # a str seeds by SHA-512: the same in every process
-    kind = rng.choices(list(KINDS), list(KINDS.values()))[0]
-    task = TASKS[kind](rng)
     things = tuple(sorted(task.things, key=lambda thing: thing.cell))
     noise = rng.getrandbits(32)
     return Example(
@@ -88,6 +86,17 @@ def example(split: str, index: int, *, seed: int = 0, style: str = "teacher") ->
         solution=solution(things, kind, task.slots, task.answer, style, random.Random(f"{style} {noise}")),
         facts=tuple(thing.name for thing in things),
     )
+
+
+def scene(split: str, index: int, *, seed: int = 0) -> tuple[Thing, ...]:
+    """The objects of an example's picture."""
+    return _task(split, index, seed)[1].things
+
+
+def _task(split: str, index: int, seed: int) -> tuple[str, Task, random.Random]:
+    rng = random.Random(f"shapes {split} {seed} {index}")  # a str seeds by SHA-512: the same in every process
+    kind = rng.choices(list(KINDS), list(KINDS.values()))[0]
+    return kind, TASKS[kind](rng), rng
 
 
 def draw(things: tuple[Thing, ...], noise: int) -> Image.Image:

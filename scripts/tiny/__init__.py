@@ -1,0 +1,1 @@
+"""What make_tiny_models.py is made of."""
