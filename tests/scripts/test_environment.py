@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TOOLS = ("bash", "dirname", "uname", "cksum", "cat", "rm")
+TOOLS = ("bash", "dirname", "uname", "cksum", "cat", "rm", "mkdir")
 
 
 @pytest.fixture
@@ -64,9 +64,25 @@ def test_a_python_without_ensurepip_is_refused_with_the_mend(checkout):
     assert "python3.12 has no venv or ensurepip" in refusal(quickstart(checkout))
 
 
+# Passes the check, which is a -c, and fails at making a virtual environment.
+WITHOUT_VENV = """
+[ "$1" = -c ] && exit 0
+[ "$1" = --version ] && echo Python 3.12.1 && exit 0
+mkdir -p .venv && exit 1
+"""
+
+
 def test_a_python_that_was_named_is_the_only_one_tried(checkout):
-    (checkout / "bin" / "python3").symlink_to(sys.executable)
+    program(checkout / "bin" / "python3", WITHOUT_VENV)
     assert "/no/python does not run" in refusal(quickstart(checkout, PYTHON="/no/python"))
+
+
+def test_a_virtual_environment_that_fails_is_not_left_half_made(checkout):
+    program(checkout / "bin" / "python3", WITHOUT_VENV)
+    done = quickstart(checkout)
+    assert done.returncode == 1
+    assert done.stderr.startswith("python3 can't make a virtual environment")
+    assert not (checkout / ".venv").exists()
 
 
 def test_a_broken_environment_is_refused_with_the_mend_and_left_alone(checkout):
