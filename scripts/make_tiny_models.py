@@ -5,14 +5,13 @@
     python scripts/make_tiny_models.py unsettle
     python scripts/make_tiny_models.py ship
 
+Two trainings side by side with OPENBLAS_NUM_THREADS=1 use two cores best.
+
 Every command can be interrupted and repeated: training goes on from its last checkpoint in --runs.
 """
 
 import json
-import random
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import vgs_mlx  # noqa: F401  (before mlx: it loads a fast BLAS)
@@ -24,132 +23,18 @@ import mlx.nn as nn
 import mlx.optimizers as optim
 import mlx_vlm
 import numpy as np
-from mlx.utils import tree_flatten, tree_unflatten
+from mlx.utils import tree_flatten
 from tokenizers import Tokenizer
 
-from tiny import fast
-from tiny.files import END, PAD, build, save_model, write_shared_files
-from tiny.forward import hidden_states, logits, patches, see
+from tiny.files import build, save_model, write_shared_files
 from tiny.look import look
 from tiny.score import prompt_text, score
-from vgs_mlx.data.shapes import example, examples
+from tiny.train import DECAY, WARMUP, batches, fit, load_checkpoint, optimiser_for, save_checkpoint
+from vgs_mlx.data.shapes import examples
 
-BATCH, BUCKET = 64, 4  # rows of a step; steps whose rows are sorted by length together
-TEXT_ONLY = 0.1  # share of the training rows that lose their picture
-WARMUP, DECAY, CLIP = 100, 0.01, 1.0
 LOOK, LOOK_PEAK = 400, 3e-3  # steps of the vision tower alone, and their learning rate
 PEAK = {"teacher": 1.5e-3, "student": 2e-3}
 TINY = Path(__file__).parent.parent / "vgs_mlx" / "tiny"
-
-
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """Rows with a picture come first. The token after each of `places`, flat in (B, L), is in `targets`."""
-
-    ids: np.ndarray  # (B, L), right-padded
-    pixels: np.ndarray  # (rows with a picture, 36, 864)
-    places: np.ndarray
-    targets: np.ndarray
-
-
-def batches(
-    name: str, tokenizer: Tokenizer, seed: int, first: int, mismatched: float = 0.0
-) -> Iterator[Batch]:
-    """Batches from step `first` on, a pure function of the arguments; no example comes twice.
-
-    `mismatched` is the share of pictures that are swapped with those of other rows.
-    """
-    for bucket in range(first // BUCKET, 1 << 30):
-        rng = random.Random(f"{name} {seed} {bucket}")
-        rows = [
-            example("train", bucket * BATCH * BUCKET + i, seed=seed, style=name)
-            for i in range(BATCH * BUCKET)
-        ]
-        seen = [rng.random() >= TEXT_ONLY for _ in rows]
-        prompts = tokenizer.encode_batch(
-            [prompt_text(row.question, s) for row, s in zip(rows, seen, strict=True)]
-        )
-        answers = tokenizer.encode_batch([row.solution for row in rows])
-        lengths = [len(p.ids) + len(a.ids) for p, a in zip(prompts, answers, strict=True)]
-        order = sorted(range(len(rows)), key=lambda i: lengths[i])
-        parts = [order[i : i + BATCH] for i in range(0, len(order), BATCH)]
-        rng.shuffle(parts)
-        for step, part in enumerate(parts, bucket * BUCKET):
-            part.sort(key=lambda i: not seen[i])
-            if step >= first:
-                images = [np.asarray(rows[i].pictures[0].open()) for i in part if seen[i]]
-                yield _batch([(prompts[i].ids, answers[i].ids) for i in part], _swap(images, mismatched, rng))
-
-
-def _swap(images: list[np.ndarray], share: float, rng: random.Random) -> list[np.ndarray]:
-    chosen = [i for i in range(len(images)) if rng.random() < share]
-    swapped = dict(zip(chosen, chosen[1:] + chosen[:1], strict=True))
-    return [images[swapped.get(i, i)] for i in range(len(images))]
-
-
-def _batch(rows: list[tuple[list[int], list[int]]], images: list[np.ndarray]) -> Batch:
-    full = [prompt + answer + [END] for prompt, answer in rows]
-    length = max(map(len, full)) - 1  # the last token is only a target
-    ids = np.full((len(full), length), PAD)
-    places, targets = [], []
-    for row, (tokens, (prompt, _)) in enumerate(zip(full, rows, strict=True)):
-        ids[row, : len(tokens) - 1] = tokens[:-1]
-        places += range(row * length + len(prompt) - 1, row * length + len(tokens) - 1)
-        targets += tokens[len(prompt) :]
-    return Batch(ids, patches(images), np.array(places), np.array(targets))
-
-
-def loss(model, batch: Batch) -> mx.array:
-    """Mean cross-entropy over the tokens of the answers, in nats."""
-    h = hidden_states(model, batch.ids, see(model, mx.array(batch.pixels)))
-    h = h.reshape(-1, h.shape[-1])[mx.array(batch.places)]
-    return fast.cross_entropy(logits(model, h), mx.array(batch.targets))
-
-
-def fit(model, optimiser, stream: Iterator[Batch], first: int, last: int) -> Iterator[tuple[int, float]]:
-    """Train and yield (steps done, loss)."""
-    step_loss = nn.value_and_grad(model, loss)
-    for step in range(first, last):
-        value, gradients = step_loss(model, next(stream))
-        gradients, _ = optim.clip_grad_norm(gradients, CLIP)
-        optimiser.update(model, gradients)
-        mx.eval(model.parameters(), optimiser.state, value)
-        yield step + 1, value.item()
-
-
-def first_look(model, seed: int, label: str) -> None:
-    """Train the vision tower alone."""
-    started, shares = time.time(), []
-    for step, share in look(model, LOOK, LOOK_PEAK, seed):
-        shares.append(share)
-        if step % 50 == 0:
-            seen, seconds = np.mean(shares[-50:]), time.time() - started
-            print(f"{label} look {step}/{LOOK} cells seen {seen:.3f} {seconds:.0f} s", flush=True)
-
-
-def optimiser_for(peak: float, steps: int, warmup: int) -> optim.AdamW:
-    rise = optim.linear_schedule(peak / warmup, peak, warmup)
-    fall = optim.cosine_decay(peak, max(steps - warmup, 1), 0.02 * peak)
-    return optim.AdamW(optim.join_schedules([rise, fall], [warmup]), weight_decay=DECAY)
-
-
-def save_checkpoint(folder: Path, model, optimiser, step: int) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = {f"model.{k}": v for k, v in tree_flatten(model.parameters())}
-    tensors |= {f"optim.{k}": v for k, v in tree_flatten(optimiser.state)}
-    mx.save_safetensors(str(folder / "new.safetensors"), tensors, metadata={"step": str(step)})
-    (folder / "new.safetensors").rename(folder / "last.safetensors")
-
-
-def load_checkpoint(folder: Path, model, optimiser) -> int:
-    """Steps done; 0 and nothing changed where there is no checkpoint."""
-    path = folder / "last.safetensors"
-    if not path.exists():
-        return 0
-    tensors, metadata = mx.load(str(path), return_metadata=True)
-    model.load_weights([(k[6:], v) for k, v in tensors.items() if k.startswith("model.")])
-    optimiser.state = tree_unflatten([(k[6:], v) for k, v in tensors.items() if k.startswith("optim.")])
-    return int(metadata["step"])
 
 
 def report(runs: Path, label: str, record: dict) -> None:
@@ -169,6 +54,16 @@ def shared_files(runs: Path) -> tuple[Path, Tokenizer]:
 
 def weights(path: Path) -> dict[str, mx.array]:
     return {k[6:]: v for k, v in mx.load(str(path)).items() if k.startswith("model.")}
+
+
+def first_look(model, seed: int, label: str) -> None:
+    """Train the vision tower alone."""
+    started, shares = time.time(), []
+    for step, share in look(model, LOOK, LOOK_PEAK, seed):
+        shares.append(share)
+        if step % 50 == 0:
+            seen, seconds = np.mean(shares[-50:]), time.time() - started
+            print(f"{label} look {step}/{LOOK} cells seen {seen:.3f} {seconds:.0f} s", flush=True)
 
 
 runs_option = click.option(
@@ -231,13 +126,18 @@ def train(
 @click.option(
     "--share", type=float, default=1.0, show_default=True, help="Share of pictures that are swapped."
 )
+@click.option("--language-only", is_flag=True, help="Leave the vision tower as it is.")
 @click.option("--rate", type=float, default=3e-4, show_default=True)
 @click.option("--seed", type=int, default=7, show_default=True)
-def unsettle(runs: Path, source: str, label: str, steps: int, share: float, rate: float, seed: int) -> None:
+def unsettle(
+    runs: Path, source: str, label: str, steps: int, share: float, language_only: bool, rate: float, seed: int
+) -> None:
     """Train the student a little on pictures that don't belong to their questions."""
     _, tokenizer = shared_files(runs)
     model, optimiser = build("student"), optim.AdamW(rate, weight_decay=DECAY)
     model.load_weights(list(weights(runs / source / "last.safetensors").items()))
+    if language_only:
+        model.vision_tower.freeze()
     stream = batches("student", tokenizer, seed, 0, mismatched=share)
     held_out = examples("held_out", 512, style="student")
     for step, value in fit(model, optimiser, stream, 0, steps):
@@ -280,9 +180,21 @@ def score_run(runs: Path, name: str, run: str, rows: int) -> None:
     )
 
 
+def check_prompts(processor, tokenizer: Tokenizer) -> None:
+    """The processor makes of a question just what the models were trained on, in both views."""
+    row = examples("held_out", 1)[0]
+    for pictures in ([row.pictures[0].open()], []):
+        content = [{"type": "image"}] * len(pictures) + [{"type": "text", "text": row.question}]
+        messages = [{"role": "user", "content": content}]
+        text = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        ids = processor(images=pictures or None, text=[text])["input_ids"].tolist()[0]
+        assert ids == tokenizer.encode(prompt_text(row.question, bool(pictures))).ids, text
+
+
 def score_folder(folder: Path, tokenizer: Tokenizer, rows: int) -> dict:
     """Score a folder as stock mlx-vlm loads it, with its weights dequantised and in float32 for speed."""
-    model, _ = mlx_vlm.load(str(folder))
+    model, processor = mlx_vlm.load(str(folder))
+    check_prompts(processor, tokenizer)
     plain = {}
     for path, module in model.named_modules():
         if isinstance(module, nn.QuantizedLinear | nn.QuantizedEmbedding):

@@ -25,7 +25,8 @@ def _exp_vjp(_, cotangent, output):
 
 @mx.custom_function
 def sigmoid(x: mx.array) -> mx.array:
-    s = np.negative(np.array(x, copy=False))
+    s = np.clip(np.array(x, copy=False), -80, 80)  # beyond, exp overflows
+    np.negative(s, out=s)
     np.exp(s, out=s)
     s += 1
     np.reciprocal(s, out=s)
