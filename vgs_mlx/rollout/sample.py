@@ -164,10 +164,10 @@ def _note_ends(
     lengths: np.ndarray,
     ended: np.ndarray,
 ) -> None:
-    """Record which rows met an end-of-sequence id in their last `count` tokens, and their lengths."""
+    """Record which rows first met an end-of-sequence id in their last `count` tokens, and their lengths."""
     hits = np.isin(tokens[rows, done : done + count], list(end_ids))
     for row, hit in zip(rows, hits, strict=True):
-        if hit.any():
+        if hit.any() and not ended[row]:  # rows that ended earlier may still be drawn along
             ended[row] = True
             lengths[row] = done + int(hit.argmax()) + 1
 

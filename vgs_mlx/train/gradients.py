@@ -22,7 +22,7 @@ from vgs_mlx.objective.tokens import token_weights
 from vgs_mlx.objective.visual import Views
 from vgs_mlx.models.logprobs import completion_hidden
 from vgs_mlx.models.recomputing import recomputing
-from vgs_mlx.models.rows import Continued, Encodings, encode
+from vgs_mlx.models.rows import Continued, Encodings, encode, evaluate
 from vgs_mlx.types import Rollout
 
 
@@ -57,7 +57,6 @@ def compute(
     rollouts: Sequence[Rollout],
     weighing: Weighing,
     student_encodings: Encodings | None,
-    teacher_encodings: Encodings,
 ) -> Gradients:
     """The gradients of one update batch, exact sums over its micro-batches.
 
@@ -68,7 +67,9 @@ def compute(
     needs_text = bool(weighing.objective.steering or weighing.objective.preservation)
     batches = [rollouts[i : i + weighing.microbatch_size] for i in range(0, len(rollouts), weighing.microbatch_size)]
     with _timed(found, "teacher"):
-        hidden = [_hidden(teacher, batch, needs_text, teacher_encodings) for batch in batches]
+        views = [view for each in rollouts for view in (each.prompt.with_image, each.prompt.text_only)]
+        encodings = evaluate(encode(teacher, views))
+        hidden = [_hidden(teacher, batch, needs_text, encodings) for batch in batches]
         gate = _gate(hidden, teacher, support, weighing)
     coefficients = _coefficients(rollouts, weighing, gate)
     start = 0

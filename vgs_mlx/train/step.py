@@ -96,9 +96,8 @@ def compute_gradients(
         grad_checkpoint=recipe.train.grad_checkpoint,
         separate=measure,
     )
-    prompts = list({id(rollout.prompt): rollout.prompt for rollout in rollouts}.values())
     shared = None if recipe.student.train_vision else encodings
-    return gradients.compute(student, teacher, rollouts, weighing, shared, encode_views(teacher, prompts))
+    return gradients.compute(student, teacher, rollouts, weighing, shared)
 
 
 def measures(recipe: Recipe, step: int) -> bool:
