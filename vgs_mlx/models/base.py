@@ -79,6 +79,7 @@ class LoadedModel:
     processor: Any  # the transformers processor: tokenizer, chat template, image processor
     vocabulary: int  # ids below this exist in the tokenizer; the head may have more rows
     end_ids: frozenset[int]  # end-of-sequence ids
+    packs: bool = False  # completions of one prompt share a row (packing.py); set once the packing probe has passed
 
     def support(self) -> mx.array:
         """The answerable ids, bool (vocabulary,). One distribution for sampling and scoring alike."""

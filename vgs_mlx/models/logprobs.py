@@ -7,6 +7,7 @@ import numpy as np
 
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.objective.divergence import restricted_logprobs, token_logprobs
+from vgs_mlx.models.packing import build_packed
 from vgs_mlx.models.rows import Continued, Encodings, build, encode, flat_positions
 
 
@@ -15,9 +16,13 @@ def completion_hidden(model: LoadedModel, sequences: Sequence[Continued], encodi
 
     Padding and prompts are left behind here: whatever follows sees completion tokens only.
     """
-    rows = build(model, sequences, encodings)
+    if model.packs:
+        rows, predicting = build_packed(model, sequences, encodings)
+    else:
+        rows = build(model, sequences, encodings)
+        predicting = flat_positions(sequences, rows.ids.shape[1])
     hidden = model.family.hidden_states(model.module, rows)
-    return hidden.reshape(-1, hidden.shape[-1])[flat_positions(sequences, rows.ids.shape[1])]
+    return hidden.reshape(-1, hidden.shape[-1])[predicting]
 
 
 def compute_logprobs(

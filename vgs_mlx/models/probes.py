@@ -4,6 +4,7 @@ Each probe returns nothing when all is well and raises a `Refusal` that names th
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import mlx.core as mx
@@ -78,6 +79,17 @@ def padding(model: LoadedModel, prompts: Sequence[Prompt], completions: Sequence
                 f"{model.name}: a padded row differs from the row alone ({view}: log-probs move by {moved:.2g} nats): "
                 "set train.microbatch_size=1, or use another family or version of mlx-vlm"
             )
+
+
+def packing(model: LoadedModel, prompts: Sequence[Prompt], completions: Sequence[np.ndarray]) -> bool:
+    """Whether completions may share a row with their prompt (packing.py): log-probs are those of separate rows."""
+    for view in ("with_image", "text_only"):
+        sequences = [Continued(vars(prompt)[view], each) for prompt in prompts for each in completions]
+        apart, _ = compute_logprobs(replace(model, packs=False), sequences)
+        packed, _ = compute_logprobs(replace(model, packs=True), sequences)
+        if _largest_difference(apart, packed) > tolerance(model):
+            return False
+    return True
 
 
 def text_view(model: LoadedModel, prompt: Prompt, completion: np.ndarray) -> None:

@@ -19,6 +19,20 @@ def predicting_positions(prompt_length: int, completion_length: int) -> np.ndarr
     return np.arange(prompt_length - 1, prompt_length - 1 + completion_length)
 
 
+def packed_predicting_positions(prompt_length: int, completion_lengths: Sequence[int]) -> np.ndarray:
+    """The same for a row that holds a prompt and then several completions, each of which follows the prompt, (N,).
+
+    Every completion's first token is predicted by the prompt's last, the rest by their own completion.
+    """
+    starts = prompt_length + np.cumsum([0, *completion_lengths[:-1]])
+    return np.concatenate(
+        [
+            np.concatenate([[prompt_length - 1], np.arange(start, start + length - 1)])
+            for start, length in zip(starts, completion_lengths, strict=True)
+        ]
+    )
+
+
 def token_weights(lengths: Sequence[int], reduction: Literal["token", "sequence"]) -> mx.array:
     """The weight of every token of the update batch in the batch's loss, (N,); they sum to 1.
 

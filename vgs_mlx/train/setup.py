@@ -1,7 +1,7 @@
 """From a recipe to everything a run needs, checked: what can be refused early is refused before weights load."""
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -65,7 +65,7 @@ def load(recipe: Recipe, screen: Screen) -> Ready:
     }
     ready = Ready(recipe, student, teacher, data, identity)
     probe(ready, screen)
-    return ready
+    return with_packing(ready, screen)
 
 
 def load_data(recipe: Recipe, processor: Any, screen: Screen) -> DataSet:
@@ -138,6 +138,21 @@ def probe(ready: Ready, screen: Screen) -> None:
             "WARNING  the teacher does not react to the picture at all on these prompts: VGS then is the standard "
             "loss. Is it the right teacher, and are the pictures the right ones?"
         )
+
+
+def with_packing(ready: Ready, screen: Screen) -> Ready:
+    """The same, with completions that share a row with their prompt wherever a model computes that right."""
+    prompts = [ready.prompt(row) for row in range(min(2, len(ready.data.train)))]
+    completions = _short_completions(ready, prompts)
+    student, teacher = (
+        replace(model, packs=probes.packing(model, prompts, completions)) for model in (ready.student, ready.teacher)
+    )
+    apart = [role for role, model in (("student", student), ("teacher", teacher)) if not model.packs]
+    if apart:
+        screen.say(f"packing  not for the {' and the '.join(apart)}: each completion gets a row of its own (slower, same result)")
+    else:
+        screen.say("packing  completions share one row with their prompt: its picture and text are computed once")
+    return replace(ready, student=student, teacher=teacher)
 
 
 def _short_completions(ready: Ready, prompts: list[Prompt]) -> list[np.ndarray]:
