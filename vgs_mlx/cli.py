@@ -73,7 +73,7 @@ def distill(recipe, student, teacher, data, sets, output, resume, dry_run) -> No
         return
     resolved, name = distillation.resolve(recipe, {key: value for key, value in shorthands.items() if value}, sets)
     if dry_run:
-        distillation.dry_run(resolved)
+        distillation.dry_run(resolved, output)
     else:
         distillation.start(resolved, name, output)
 

@@ -1,18 +1,20 @@
 """What `vgs-mlx distill` does: resolve the recipe, make ready, run the loop, say what came out."""
 
 import math
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vgs_mlx import recipe_file
-from vgs_mlx.models.loading import find_folder, load_processor
+from vgs_mlx.errors import Refusal
+from vgs_mlx.models.loading import EMBEDDED, find_folder, load_processor
 from vgs_mlx.recipe import SHORTHANDS, Recipe
 from vgs_mlx.resources import recipes_folder
 from vgs_mlx.rollout.collect import collect
-from vgs_mlx.train import loop, run_folder, setup
+from vgs_mlx.train import checkpoint, loop, run_folder, setup
 from vgs_mlx.train.screen import Screen, accuracy_line
-from vgs_mlx.train.step import compute_gradients, encode_views
+from vgs_mlx.train.step import compute_gradients, encode_views, measures
 from vgs_mlx.types import Prompt
 
 DEFAULT_RECIPE = "quickstart"
@@ -34,12 +36,13 @@ def start(recipe: Recipe, name: str, output: Path | None) -> None:
     """A new run, from the first line on the screen to the last."""
     screen = Screen()
     folder = output or run_folder.default_folder(name)
-    with run_folder.created(folder, recipe):
-        screen.say(f"run      {folder}")
-        ready = setup.load(recipe, screen)
-        _write_skipped(ready, folder)
-        outcome = loop.run(ready, folder, screen)
-    _tell(outcome, folder, recipe, screen)
+    made = run_folder.create(folder, recipe)
+    with run_folder.held(folder):
+        with run_folder.gone_on_failure(folder, made):
+            screen.say(f"run      {folder}")
+            ready = setup.load(recipe, screen)
+            _write_skipped(ready, folder)
+        _train(ready, folder, screen)
 
 
 def resume(folder: Path, sets: Sequence[str]) -> None:
@@ -48,49 +51,66 @@ def resume(folder: Path, sets: Sequence[str]) -> None:
     before = run_folder.opened(folder)
     recipe = recipe_file.load_recipe(folder / run_folder.RECIPE, sets)
     setup.refuse_changes(before, recipe)
-    finished = loop.finished_steps(folder)
-    if finished is not None and recipe.train.steps <= finished:
-        screen.say(
-            f"{folder}: finished at step {finished}, nothing changed. "
-            f"To train longer: vgs-mlx distill --resume --output {folder} --set train.steps={2 * finished}"
-        )
-        return
-    ready = setup.load(recipe, screen)
-    if recipe != before:
-        run_folder.write_text(folder / run_folder.RECIPE, recipe_file.dump(recipe))
-    _tell(loop.run(ready, folder, screen), folder, recipe, screen)
+    with run_folder.held(folder):
+        finished = loop.finished_steps(folder)
+        if finished is not None and recipe.train.steps <= finished:
+            screen.say(
+                f"{folder}: finished at step {finished}, nothing changed. "
+                f"To train longer: {run_folder.resume_command(folder)} --set train.steps={2 * finished}"
+            )
+            return
+        if (newest := checkpoint.newest(folder)) is not None:
+            checkpoint.verified_state(newest)  # before the models load
+        if recipe.train.steps != before.train.steps and recipe.train.schedule == "cosine":
+            screen.say(f"WARNING  the steps before were taken on a cosine of {before.train.steps:,} steps, not of this length")
+        _train(setup.load(recipe, screen), folder, screen)
 
 
-def dry_run(recipe: Recipe) -> None:
+def dry_run(recipe: Recipe, output: Path | None) -> None:
     """Everything up to the first update, and what the whole run would take. Writes nothing."""
+    if output:
+        run_folder.refuse_used(output)
     screen = Screen()
     screen.say(recipe_file.dump(recipe))
     ready = setup.load(recipe, screen)
     per_step = recipe.rollout.prompts_per_step * recipe.rollout.completions_per_prompt
-    count = max(1, math.ceil(recipe.train.microbatch_size / recipe.rollout.completions_per_prompt))
-    prompts = [ready.prompt(row) for row in range(min(count, len(ready.data.train)))]
+    count = math.ceil(recipe.train.microbatch_size / recipe.rollout.completions_per_prompt)
+    count = min(count, recipe.rollout.prompts_per_step, len(ready.data.train))
+    prompts = [ready.prompt(row) for row in range(count)]
     for _ in range(2):  # the first warms up
         begin = time.perf_counter()
         encodings = encode_views(ready.student, prompts)
         rollouts = collect(ready.student, prompts, recipe.rollout, encodings, recipe.seed, step=0)
-        compute_gradients(ready.student, ready.teacher, rollouts, recipe, encodings, measure=False)
+        compute_gradients(ready.student, ready.teacher, rollouts, recipe, encodings, measure=measures(recipe, 1))
         seconds = time.perf_counter() - begin
     share = per_step / len(rollouts)
     tokens = sum(len(each.completion) for each in rollouts) * share
     hours = seconds * share * recipe.train.steps / 3600
     screen.say(
         f"expect   {seconds:.1f} s for a micro-step of {len(rollouts)} rollouts; about {seconds * share:.1f} s and "
-        f"{tokens:,.0f} sampled tokens a step; {hours:.2f} hours for {recipe.train.steps:,} steps, evaluation not counted"
+        f"{tokens:,.0f} sampled tokens a step; {hours:.2f} hours and {tokens * recipe.train.steps:,.0f} tokens for "
+        f"{recipe.train.steps:,} steps, evaluation not counted"
     )
     screen.say("dry run  nothing was trained or written")
 
 
 def held_out_prompts(run: Path, count: int) -> list[Prompt]:
     """The first held-out rows of a run, as prompts."""
+    if not (run / run_folder.RECIPE).is_file():
+        raise Refusal(f"{run}: no run folder (no {run_folder.RECIPE} in it): give the --output of a vgs-mlx distill")
     recipe = run_folder.opened(run)
     processor = load_processor(find_folder(recipe.student.path, "--student"), "--student")
     data = setup.load_data(recipe, processor, Screen())
     return [setup.render_prompt(processor, example, recipe) for example in data.held_out[:count]]
+
+
+def _train(ready: setup.Ready, folder: Path, screen: Screen) -> None:
+    try:
+        outcome = loop.run(ready, folder, screen)
+    except KeyboardInterrupt:
+        advice = f"What came after the last checkpoint is lost; go on with: {run_folder.resume_command(folder)}"
+        raise loop.Interrupted(advice) from None
+    _tell(outcome, folder, ready, screen)
 
 
 def _write_skipped(ready: setup.Ready, folder: Path) -> None:
@@ -98,14 +118,17 @@ def _write_skipped(ready: setup.Ready, folder: Path) -> None:
         run_folder.append(folder / run_folder.SKIPPED, {"where": bad.where, "reason": bad.reason})
 
 
-def _tell(outcome: loop.Outcome, folder: Path, recipe: Recipe, screen: Screen) -> None:
+def _tell(outcome: loop.Outcome, folder: Path, ready: setup.Ready, screen: Screen) -> None:
     screen.say("")
     screen.say(f"before   {accuracy_line(outcome.before)}")
     screen.say(f"after    {accuracy_line(outcome.after)}")
     screen.say(f"took     {outcome.seconds:.0f} s; everything is in {folder}")
-    screen.say("next     " + f"vgs-mlx evaluate {folder} --no-image   (what a guess without the picture scores)")
-    screen.say("         " + f"vgs-mlx export {folder} --output {folder}-fused   (a model that stock mlx-vlm runs)")
-    if recipe.student.train != "full" and not recipe.student.train_vision:
-        screen.say(f"         python -m mlx_vlm.generate --model {recipe.student.path} --adapter-path {folder / run_folder.FINAL} ...")
+    name, fused, final = (shlex.quote(str(each)) for each in (folder, f"{folder}-fused", folder / run_folder.FINAL))
+    screen.say(f"next     vgs-mlx evaluate {name} --no-image   (what a guess without the picture scores)")
+    screen.say(f"         vgs-mlx export {name} --output {fused}   (a model that stock mlx-vlm runs)")
+    settings = ready.recipe.student
+    if settings.train != "full" and not settings.train_vision:
+        base = shlex.quote(str(ready.student.folder) if settings.path.startswith(EMBEDDED) else settings.path)
+        screen.say(f"         python -m mlx_vlm.generate --model {base} --adapter-path {final} ...")
 
 

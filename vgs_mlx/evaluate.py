@@ -74,7 +74,8 @@ def grade(processor: Any, example: Example, ids: np.ndarray, ended: bool) -> Ans
 def summary(answers: Sequence[Sequence[Answer]]) -> dict[str, Any]:
     """Accuracy with its 95 % interval, by question kind, and the other means, as plain values for JSON.
 
-    One answer a prompt: Wilson's interval. Several: the normal interval of the mean of the prompts' means.
+    One answer a prompt: Wilson's interval. Several: the normal interval of the mean of the prompts' means, or
+    Wilson's over the prompts where these means are all equal and say nothing of their spread.
     """
     by_kind: dict[str, list[Sequence[Answer]]] = defaultdict(list)
     for row in answers:
@@ -93,10 +94,10 @@ def summary(answers: Sequence[Sequence[Answer]]) -> dict[str, Any]:
 def _accuracy(answers: Sequence[Sequence[Answer]]) -> dict[str, Any]:
     means = np.array([np.mean([each.right for each in row]) for row in answers])
     accuracy = float(means.mean())
-    if all(len(row) == 1 for row in answers):
-        low, high = accuracy_interval(int(means.sum()), len(means))
+    if all(len(row) == 1 for row in answers) or np.all(means == means[0]):
+        low, high = accuracy_interval(round(float(means.sum())), len(means))
     else:
-        half = 1.96 * float(means.std(ddof=1)) / math.sqrt(len(means)) if len(means) > 1 else 1.0
+        half = 1.96 * float(means.std(ddof=1)) / math.sqrt(len(means))
         low, high = max(0.0, accuracy - half), min(1.0, accuracy + half)
     return {"accuracy": accuracy, "low": low, "high": high}
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from vgs_mlx import evaluate, recipe_file
 from vgs_mlx.data import datasets
@@ -35,6 +36,8 @@ def run(
     """See the command's help. Raises `Refusal`."""
     if samples > 1 and temperature == 0:
         raise Refusal("--samples needs a --temperature above 0: greedy answers are all the same")
+    if json_file and (json_file.is_dir() or not json_file.absolute().parent.is_dir()):
+        raise Refusal(f"--json {json_file}: give a file in a folder that exists")
     screen = Screen()
     folder = Path(model)
     is_run = (folder / run_folder.RECIPE).is_file()
@@ -98,14 +101,16 @@ def _examples(model: LoadedModel, recipe: Recipe, data: str | None, is_run: bool
 
 
 def _print(found: dict[str, Any], console: Console) -> None:
-    how = "greedy (Acc@1)" if found["samples"] == 1 else f"mean of {found['samples']} samples"
+    drawn = f"mean of {found['samples']} samples at temperature {found['temperature']:g}"
+    how = drawn if found["temperature"] else "greedy (Acc@1)"
     view = "with the picture" if found["with_image"] else "without the picture"
-    table = Table(title=f"{found['model']} on {found['data']}, {how}, {view}", box=None, title_justify="left")
+    console.print(f"{found['model']} on {found['data']}, {how}, {view}", markup=False, soft_wrap=True)
+    table = Table(box=None)
     for heading in ("kind", "prompts", "accuracy", "95 % interval"):
         table.add_column(heading, justify="left" if heading == "kind" else "right")
     for kind, each in [*found["by_kind"].items(), ("all", found)]:
         interval = f"{each['low']:.3f}-{each['high']:.3f}"
-        table.add_row(kind or "-", f"{each['prompts']:,}", f"{each['accuracy']:.3f}", interval)
+        table.add_row(Text(kind or "-"), f"{each['prompts']:,}", f"{each['accuracy']:.3f}", interval)
     console.print(table)
     scene = f"; scene F1 {found['scene_f1']:.3f}" if "scene_f1" in found else ""
     console.print(

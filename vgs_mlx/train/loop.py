@@ -5,7 +5,7 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,14 @@ from vgs_mlx.train import checkpoint, metrics, run_folder
 from vgs_mlx.train import optimizer as adamw
 from vgs_mlx.train.screen import Screen, accuracy_line
 from vgs_mlx.train.setup import Ready
-from vgs_mlx.train.step import Progress, StepResult, run_step
+from vgs_mlx.train.step import Progress, run_step
 
 SAMPLES_SHOWN = 3
 MOST_SKIPPED_IN_A_ROW = 3
 
 
 class Interrupted(Exception):
-    """Ctrl-C: the run was saved and can go on."""
+    """Ctrl-C: the message says what was saved and how to go on."""
 
 
 @dataclass(frozen=True)
@@ -51,18 +51,17 @@ def run(ready: Ready, folder: Path, screen: Screen) -> Outcome:
         _evaluate(ready, folder, progress, screen)
     with _interrupts(screen) as interrupted, screen.training(steps, progress.step) as show:
         while progress.step < steps:
-            result = _one_step(ready, folder, optimizer, progress, show)
+            _one_step(ready, folder, optimizer, progress, show)
             _refuse_repeated_skips(progress, folder)
             last = progress.step == steps
+            improved = False
             if last or progress.step % ready.recipe.train.evaluate_every == 0:
                 improved = _evaluate(ready, folder, progress, screen)
-            else:
-                improved = False
-            if last or improved or interrupted() or progress.step % ready.recipe.train.checkpoint_every == 0:
+            stop = interrupted() and not last
+            if last or improved or stop or progress.step % ready.recipe.train.checkpoint_every == 0:
                 _save(ready, folder, optimizer, progress)
-            del result
-            if interrupted() and not last:
-                raise Interrupted(f"saved step {progress.step}; go on with: vgs-mlx distill --resume --output {folder}")
+            if stop:
+                raise Interrupted(f"Step {progress.step} is saved; go on with: {run_folder.resume_command(folder)}")
     return _finish(ready, folder, time.perf_counter() - start)
 
 
@@ -71,7 +70,10 @@ def finished_steps(folder: Path) -> int | None:
     file = folder / run_folder.RESULT
     if not file.exists() or not (folder / run_folder.FINAL).exists():
         return None
-    return json.loads(file.read_text(encoding="utf-8"))["steps"]
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))["steps"]
+    except (ValueError, KeyError, TypeError):  # damaged: finishing again writes it anew
+        return None
 
 
 def _restored(ready: Ready, folder: Path, optimizer: optim.AdamW, screen: Screen) -> Progress:
@@ -80,12 +82,15 @@ def _restored(ready: Ready, folder: Path, optimizer: optim.AdamW, screen: Screen
         run_folder.forget_after(folder, -1)
         return Progress()
     progress = checkpoint.load(newest, ready.student, optimizer, ready.identity)
+    if progress.step > ready.recipe.train.steps:
+        raise Refusal(f"train.steps={ready.recipe.train.steps}: the run is at step {progress.step} already: give more")
     run_folder.forget_after(folder, progress.step)
+    run_folder.keep_recipe(folder, ready.recipe)
     screen.say(f"resumed  at step {progress.step}")
     return progress
 
 
-def _one_step(ready: Ready, folder: Path, optimizer: optim.AdamW, progress: Progress, show) -> StepResult:
+def _one_step(ready: Ready, folder: Path, optimizer: optim.AdamW, progress: Progress, show) -> None:
     recipe = ready.recipe
     rows = rows_for_step(progress.step, recipe.rollout.prompts_per_step, len(ready.data.train), recipe.seed)
     prompts = [ready.prompt(row) for row in rows]
@@ -97,14 +102,14 @@ def _one_step(ready: Ready, folder: Path, optimizer: optim.AdamW, progress: Prog
         ids = [prompt.example.id for prompt in prompts]
         run_folder.append(folder / run_folder.BAD_BATCHES, {"step": progress.step, "rows": ids})
     show(row)
-    return result
 
 
 def _refuse_repeated_skips(progress: Progress, folder: Path) -> None:
     if progress.skipped_in_a_row >= MOST_SKIPPED_IN_A_ROW:
         raise Refusal(
             f"stopped at step {progress.step}: the loss or its gradient was not finite {MOST_SKIPPED_IN_A_ROW} times in "
-            f"a row; the rows stand in {folder / run_folder.BAD_BATCHES}. Lower train.learning_rate, or look at them"
+            f"a row; the rows stand in {folder / run_folder.BAD_BATCHES}: look at them, or start anew with a lower "
+            "train.learning_rate"
         )
 
 
@@ -172,7 +177,8 @@ def _interrupts(screen: Screen) -> Iterator:
         if pressed:
             raise KeyboardInterrupt
         pressed.append(1)
-        screen.say("Ctrl-C: finishing this step, then saving (again: stop at once; the last checkpoint stays)")
+        with suppress(RuntimeError):  # Python's word where the signal came in the middle of another print
+            screen.say("Ctrl-C: finishing this step, then saving (again: stop at once; the last checkpoint stays)")
 
     previous = signal.signal(signal.SIGINT, remember)
     try:

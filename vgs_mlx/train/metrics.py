@@ -1,5 +1,6 @@
 """The row of `metrics.jsonl` that a step leaves behind: plain numbers with the units in METRICS."""
 
+import math
 from typing import Any
 
 import mlx.core as mx
@@ -40,7 +41,7 @@ def row(step: int, result: StepResult, student: LoadedModel, learning_rate: floa
     if found.gate is not None:
         losses["loss_preservation"] = float((found.weights * found.gate * found.terms["language"]).sum())
     lengths = [len(rollout.completion) for rollout in result.rollouts]
-    return {
+    values = {
         "step": step,
         "finite": result.finite,
         **losses,
@@ -58,6 +59,8 @@ def row(step: int, result: StepResult, student: LoadedModel, learning_rate: floa
         "peak_memory_gb": mx.get_peak_memory() / 1e9,
         "active_memory_gb": mx.get_active_memory() / 1e9,
     }
+    # a step that was skipped has figures that JSON can't say
+    return {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()}
 
 
 def _right(rollout, student: LoadedModel) -> bool:

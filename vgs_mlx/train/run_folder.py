@@ -6,13 +6,15 @@
     result.json  final/                       written last
 """
 
+import fcntl
 import importlib.metadata
 import json
 import os
 import platform
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,28 +36,70 @@ def default_folder(name: str) -> Path:
     return folder
 
 
-@contextmanager
-def created(folder: Path, recipe: Recipe) -> Iterator[None]:
-    """A new run folder for the body; gone again if the body refuses its input before a checkpoint is there."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise Refusal(
-            f"--output {folder}: already there and not empty: give another folder, "
-            "or continue the run in it with --resume"
-        )
+def create(folder: Path, recipe: Recipe) -> list[Path]:
+    """A new run folder with what stands there before any model is loaded. The folders that were made for it.
+
+    Raises `Refusal`, and then leaves nothing.
+    """
+    refuse_used(folder)
     made = [each for each in (folder, *folder.parents) if not each.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
     try:
-        write_text(folder / RECIPE, recipe_file.dump(recipe))
-        write_text(folder / "versions.json", json.dumps(versions(), indent=2) + "\n")
-        write_text(folder / "README.md", _readme(folder))
+        folder.mkdir(parents=True, exist_ok=not made)
+        with gone_on_failure(folder, made):
+            write_text(folder / RECIPE, recipe_file.dump(recipe))
+            write_text(folder / "versions.json", json.dumps(versions(), indent=2) + "\n")
+            write_text(folder / "README.md", _readme(folder))
+    except OSError as error:
+        _remove_empty(made)
+        raise Refusal(f"--output {folder}: can't be written ({error.strerror}): give another folder") from error
+    return made
+
+
+@contextmanager
+def gone_on_failure(folder: Path, made: list[Path]) -> Iterator[None]:
+    """If the body fails, the folder is as empty as before, and the folders `made` for it are gone."""
+    try:
         yield
-    except Refusal:
-        if not (folder / CHECKPOINTS).exists():
-            for name in os.listdir(folder):
-                _remove(folder / name)
-            for each in made:
-                each.rmdir()
+    except BaseException:
+        for name in os.listdir(folder):
+            _remove(folder / name)
+        _remove_empty(made)
         raise
+
+
+def refuse_used(folder: Path) -> None:
+    """A run never goes into a folder that holds something."""
+    mend = "give another folder"
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise Refusal(f"--output {folder}: a file: {mend}")
+        inside = sorted(os.listdir(folder)) if folder.exists() else []
+    except OSError as error:
+        raise Refusal(f"--output {folder}: can't be read ({error.strerror}): {mend}") from error
+    if RECIPE in inside:
+        raise Refusal(f"--output {folder}: holds a run already: {mend}, or go on with it: {resume_command(folder)}")
+    if inside:
+        raise Refusal(f"--output {folder}: not empty (it holds {inside[0]}): {mend}")
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """The run is this process's alone during the body; the lock goes with the process. Raises `Refusal`."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise Refusal(f"{folder}: another vgs-mlx works on this run: let it end, or stop it first") from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def resume_command(folder: Path) -> str:
+    """What to type to go on with a run."""
+    return f"vgs-mlx distill --resume --output {shlex.quote(str(folder))}"
 
 
 def opened(folder: Path) -> Recipe:
@@ -63,6 +107,12 @@ def opened(folder: Path) -> Recipe:
     if not (folder / RECIPE).is_file():
         raise Refusal(f"--output {folder}: no run to resume there (no {RECIPE}): leave --resume away to start one")
     return recipe_file.load_recipe(folder / RECIPE)
+
+
+def keep_recipe(folder: Path, recipe: Recipe) -> None:
+    """The folder's recipe is the one that it goes on with."""
+    if recipe != opened(folder):
+        write_text(folder / RECIPE, recipe_file.dump(recipe))
 
 
 def append(file: Path, row: Mapping[str, Any]) -> None:
@@ -76,13 +126,15 @@ def forget_after(folder: Path, step: int) -> None:
     for name in STEP_FILES:
         file = folder / name
         if file.exists():
-            lines = [line for line in file.read_text(encoding="utf-8").splitlines() if _step(line) <= step]
-            write_text(file, "".join(f"{line}\n" for line in lines))
+            lines = file.read_bytes().split(b"\n")
+            kept = [line.decode("utf-8") for line in lines if line and _step(line) <= step]
+            write_text(file, "".join(f"{line}\n" for line in kept))
 
 
 def rows(file: Path) -> list[dict[str, Any]]:
     """The rows of a .jsonl file; none where it isn't there."""
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+    # not splitlines: an answer may hold other line ends, such as U+2028
+    return [json.loads(line) for line in file.read_bytes().split(b"\n") if line] if file.exists() else []
 
 
 def write_text(file: Path, text: str) -> None:
@@ -116,12 +168,18 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _step(line: str) -> float:
-    """The step of a row; a line that a kill cut in half belongs to no step that is kept."""
+def _step(line: bytes) -> float:
+    """The step of a row; a line that a kill cut in half, maybe inside a letter, belongs to no step that is kept."""
     try:
         return json.loads(line)["step"]
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError):
         return float("inf")
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    for each in folders:
+        with suppress(OSError):  # not there, or somebody else uses it by now
+            each.rmdir()
 
 
 def _remove(path: Path) -> None:
@@ -132,12 +190,13 @@ def _remove(path: Path) -> None:
 
 
 def _readme(folder: Path) -> str:
+    name = shlex.quote(str(folder))
     return f"""# A run of vgs-mlx
 
 `{RECIPE}` is the whole recipe, `{METRICS}` what every step measured, `{EVALUATIONS}` the accuracy on held-out
 rows, `{COMPLETIONS}` some answers, `{FINAL}/` the trained weights (there once the run has finished).
 
-    vgs-mlx distill --resume --output {folder}
-    vgs-mlx evaluate {folder}
-    vgs-mlx export {folder} --output {folder}-fused
+    {resume_command(folder)}
+    vgs-mlx evaluate {name}
+    vgs-mlx export {name} --output {name}-fused
 """
