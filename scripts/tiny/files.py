@@ -71,8 +71,8 @@ SIZES = {
     "teacher": {
         "text": {
             "hidden_size": 192,
-            "num_hidden_layers": 5,
-            "intermediate_size": 384,
+            "num_hidden_layers": 4,
+            "intermediate_size": 256,
             "num_attention_heads": 6,
         },
         "vision": {"hidden_size": 128, "depth": 3, "intermediate_size": 384, "num_heads": 4},
