@@ -20,19 +20,27 @@ END, IMAGE, VIDEO, VISION_START = 2, 3, 4, 5
 def random_model(seed: int = 0, *, hidden: int = 32, layers: int = 2, tied: bool = True, scale: float = 3.0) -> LoadedModel:
     """A model whose predictions depend clearly on its picture: weights are scaled up from their initial size."""
     text = dict(
-        model_type="qwen3_vl_text", num_hidden_layers=layers, hidden_size=hidden, intermediate_size=2 * hidden,
-        num_attention_heads=2, num_key_value_heads=1, head_dim=16, rms_norm_eps=1e-6, vocab_size=HEAD_ROWS,
-        rope_theta=10_000.0, max_position_embeddings=512, tie_word_embeddings=tied,
+        num_hidden_layers=layers, hidden_size=hidden, intermediate_size=2 * hidden, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=16, vocab_size=HEAD_ROWS, tie_word_embeddings=tied,
         rope_scaling={"type": "default", "mrope_section": [4, 2, 2]},
     )  # fmt: skip
     vision = dict(
-        model_type="qwen3_vl", depth=2, hidden_size=16, intermediate_size=32, out_hidden_size=hidden, num_heads=2,
-        patch_size=4, spatial_merge_size=2, temporal_patch_size=2, num_position_embeddings=16,
-        deepstack_visual_indexes=[0],
+        depth=2, hidden_size=16, intermediate_size=32, out_hidden_size=hidden, num_heads=2, patch_size=4,
+        num_position_embeddings=16, deepstack_visual_indexes=[0],
     )  # fmt: skip
+    return sized_model(f"random-{seed}", text, vision, seed=seed, scale=scale, vocabulary=VOCABULARY)
+
+
+def sized_model(name: str, text: dict, vision: dict, *, seed: int, scale: float, vocabulary: int) -> LoadedModel:
+    """A random Qwen3-VL of the given sizes; the special ids are those above."""
     config = stock.ModelConfig.from_dict(
-        dict(model_type="qwen3_vl", text_config=text, vision_config=vision, image_token_id=IMAGE,
-             video_token_id=VIDEO, vision_start_token_id=VISION_START, eos_token_id=[END])
+        dict(
+            model_type="qwen3_vl", image_token_id=IMAGE, video_token_id=VIDEO, vision_start_token_id=VISION_START,
+            eos_token_id=[END],
+            text_config=dict(model_type="qwen3_vl_text", rms_norm_eps=1e-6, rope_theta=10_000.0,
+                             max_position_embeddings=32_768, **text),
+            vision_config=dict(model_type="qwen3_vl", spatial_merge_size=2, temporal_patch_size=2, **vision),
+        )
     )  # fmt: skip
     mx.random.seed(seed)
     module = stock.Model(config)
@@ -40,10 +48,14 @@ def random_model(seed: int = 0, *, hidden: int = 32, layers: int = 2, tied: bool
     module.eval()
     module.freeze()
     mx.eval(module.parameters())
-    tokenizer = SimpleNamespace(get_vocab=lambda: {str(each): each for each in range(VOCABULARY)}, eos_token_id=END)
+    tokenizer = SimpleNamespace(
+        get_vocab=lambda: {str(each): each for each in range(vocabulary)},
+        eos_token_id=END,
+        decode=lambda ids, **_: " ".join(map(str, ids)),
+    )
     return LoadedModel(
-        name=f"random-{seed}", folder=Path("/nowhere"), family=qwen3_vl, module=module,
-        processor=SimpleNamespace(tokenizer=tokenizer), vocabulary=VOCABULARY, end_ids=frozenset({END}),
+        name=name, folder=Path("/nowhere"), family=qwen3_vl, module=module,
+        processor=SimpleNamespace(tokenizer=tokenizer), vocabulary=vocabulary, end_ids=frozenset({END}),
     )  # fmt: skip
 
 
