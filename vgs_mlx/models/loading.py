@@ -1,4 +1,8 @@
-"""Models as mlx-vlm loads them: a local folder, a Hub id, or one of the two embedded ones."""
+"""Models as mlx-vlm loads them: a local folder, a Hub id, or one of the two embedded ones.
+
+Stricter than mlx-vlm, which loads a checkpoint without its picture part, invents a tokenizer where there is
+none, and runs Python files that come with a checkpoint (`model_file`, `auto_map`): all that is refused here.
+"""
 
 import json
 from collections.abc import Callable
@@ -8,19 +12,19 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 import mlx_vlm.utils
-from mlx.utils import tree_map
-from mlx_vlm.trainer.peft import utils as peft
 
 from vgs_mlx.errors import Refusal
-from vgs_mlx.models import qwen3_vl
+from vgs_mlx.models import hub, qwen3_vl
 from vgs_mlx.models.base import Family, LoadedModel
+from vgs_mlx.models.precision import QUANTISATION_GROUP as QUANTISATION_GROUP
+from vgs_mlx.models.precision import in_float32, is_quantised, on_cpu, quantise_language, stored_as
 from vgs_mlx.resources import tiny_model
 
 FAMILIES: dict[str, Family] = {"qwen3_vl": qwen3_vl}
 """model_type -> the module that speaks it. A second family is one file and one line here."""
 
 EMBEDDED = "embedded:"
-QUANTISATION_GROUP = 64
+PICTURE_SETTINGS = ("preprocessor_config.json", "processor_config.json")  # one of them must be there
 
 
 def find_folder(path: str, option: str) -> Path:
@@ -29,40 +33,59 @@ def find_folder(path: str, option: str) -> Path:
         raise Refusal(f"{option}: no model given: name a local folder or a Hub id")
     if path.startswith(EMBEDDED):
         return tiny_model(path.removeprefix(EMBEDDED))
-    if Path(path).expanduser().is_dir():
-        return Path(path).expanduser()
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return folder.absolute()  # a relative one could be taken for a Hub id by libraries further on
     if path.startswith(("/", ".", "~")) or path.count("/") != 1:
         raise Refusal(f"{option} {path}: no such folder, and no Hub id (owner/name) either")
-    try:
-        return mlx_vlm.utils.get_model_path(path)
-    except Exception as error:  # huggingface_hub raises many kinds: missing, gated, offline
-        reason = str(error).strip().splitlines()[0]
-        raise Refusal(f"{option} {path}: no such folder, and the Hub says: {reason}") from error
+    return hub.download(path, option)
 
 
 def read_config(folder: Path, option: str) -> dict[str, Any]:
-    """The model's config.json. Raises `Refusal` for a folder that is no model, or of a family not known here."""
+    """The model's config.json. Raises `Refusal` for a folder that is no model, or of an unknown family."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise Refusal(f"{option} {folder}: no readable config.json there: give a model folder") from error
-    if config.get("model_type") not in FAMILIES:
+    if not isinstance(config, dict) or config.get("model_type") not in FAMILIES:
+        found = config.get("model_type") if isinstance(config, dict) else None
         known = ", ".join(sorted(FAMILIES))
-        raise Refusal(f"{option} {folder}: model_type {config.get('model_type')!r} is not supported; supported: {known}")
+        raise Refusal(f"{option} {folder}: model_type {found!r} is not supported; supported: {known}")
+    if "model_file" in config:
+        raise Refusal(
+            f"{option} {folder}: its config.json asks to run Python code of its own (model_file), which is "
+            "never done here: take a checkpoint without it"
+        )
     return config
 
 
 def load_processor(folder: Path, option: str) -> Any:
-    """The transformers processor of a model folder. Raises `Refusal`."""
+    """The transformers processor of a model folder, whose own code never runs. Raises `Refusal`."""
+    where = f"{option} {folder}"
+    if not any((folder / name).is_file() for name in PICTURE_SETTINGS):
+        raise Refusal(f"{where}: no {PICTURE_SETTINGS[0]} there: copy it from the original model")
     try:
-        return mlx_vlm.utils.load_processor(folder, add_detokenizer=False)
+        processor = mlx_vlm.utils.load_processor(folder, add_detokenizer=False, trust_remote_code=False)
+        ordinary = processor.tokenizer.get_vocab().keys() - set(processor.tokenizer.all_special_tokens)
     except Exception as error:  # transformers and tokenizers raise many kinds for damaged files
-        reason = str(error).strip().splitlines()[0]
-        raise Refusal(f"{option} {folder}: its tokenizer or processor can't be loaded: {reason}") from error
+        raise Refusal(
+            f"{where}: its tokenizer or processor can't be loaded: download the model again "
+            f"({_one_line(error)})"
+        ) from error
+    if not ordinary:
+        raise Refusal(f"{where}: no tokenizer there: copy tokenizer.json and tokenizer_config.json to it")
+    if not processor.chat_template:
+        raise Refusal(f"{where}: no chat template there: copy chat_template.jinja from the original model")
+    return processor
 
 
 def load_model(
-    path: str, option: str, *, bits: int | None = None, native: bool = False, say: Callable[[str], None] = print
+    path: str,
+    option: str,
+    *,
+    bits: int | None = None,
+    native: bool = False,
+    say: Callable[[str], None] = print,
 ) -> LoadedModel:
     """A frozen model in evaluation mode, its weights checked strictly. Raises `Refusal`.
 
@@ -71,19 +94,20 @@ def load_model(
     """
     folder = find_folder(path, option)
     config = read_config(folder, option)
-    try:
-        module = mlx_vlm.utils.load_model(folder, lazy=True)
-    except (ValueError, FileNotFoundError, RuntimeError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise Refusal(f"{option} {path}: its weights don't fit its config.json: {reason}") from error
-    if bits:
-        _quantise(module, bits, config, f"{option} {path}", say)
+    processor = load_processor(folder, option)
+    module = _load_module(folder, f"{option} {path}")
+    if bits and ("quantization" in config or is_quantised(module)):
+        say(f"{option} {path}: already quantised: teacher.bits={bits} changes nothing")
+    elif bits:
+        quantise_language(module, bits)
     if not native and on_cpu():
-        _to_float32(module, path, say)
+        if (kinds := stored_as(module)) != ["float32"]:
+            why = "packed ones are up to 80 times slower there"
+            say(f"{path}: {' and '.join(kinds)} weights run as float32 on the CPU ({why})")
+        in_float32(module)
     module.freeze()
     mx.eval(module.parameters())
-    processor = load_processor(folder, option)
-    return LoadedModel(
+    model = LoadedModel(
         name=path,
         folder=folder,
         family=FAMILIES[config["model_type"]],
@@ -92,41 +116,47 @@ def load_model(
         vocabulary=max(processor.tokenizer.get_vocab().values()) + 1,
         end_ids=_end_ids(module, processor),
     )
+    _check_parts(model, f"{option} {path}")
+    return model
 
 
-def on_cpu() -> bool:
-    """True where MLX has no accelerator to run on."""
-    return mx.default_device().type == mx.DeviceType.cpu
+def _load_module(folder: Path, where: str) -> nn.Module:
+    """The mlx-vlm module with its weights, every one of which must fit. Lazy."""
+    if not any(folder.glob("*.safetensors")):
+        raise Refusal(f"{where}: no weights (*.safetensors) there: download the whole model")
+    try:
+        return mlx_vlm.utils.load_model(folder, lazy=True)
+    except (ValueError, OSError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+        raise Refusal(
+            f"{where}: its weights are damaged or don't fit its config.json: download the model again "
+            f"({_one_line(error)})"
+        ) from error
 
 
-def is_quantised(module: nn.Module) -> bool:
-    """True if any layer holds packed weights."""
-    return any(isinstance(each, (nn.QuantizedLinear, nn.QuantizedEmbedding)) for each in module.modules())
-
-
-def _to_float32(module: nn.Module, name: str, say: Callable[[str], None]) -> None:
-    packed = is_quantised(module)
-    peft.dequantize(module)
-    before = {str(each.dtype).removeprefix("mlx.core.") for _, each in nn.utils.tree_flatten(module.parameters())}
-    module.update(tree_map(lambda each: each.astype(mx.float32), module.parameters()))
-    if packed or before != {"float32"}:
-        kinds = " and ".join((["4/8-bit"] if packed else []) + sorted(before - {"float32"}))
-        say(f"{name}: {kinds} weights run as float32 on the CPU (packed ones are up to 80 times slower there)")
-
-
-def _quantise(module: nn.Module, bits: int, config: dict, where: str, say: Callable[[str], None]) -> None:
-    """Pack the language model's weights; the vision tower is left alone."""
-    if "quantization" in config or is_quantised(module):
-        say(f"{where}: already quantised: teacher.bits={bits} changes nothing")
-        return
-
-    def eligible(_: str, layer: nn.Module) -> bool:
-        return hasattr(layer, "to_quantized") and layer.weight.shape[-1] % QUANTISATION_GROUP == 0
-
-    nn.quantize(module.language_model, group_size=QUANTISATION_GROUP, bits=bits, class_predicate=eligible)
+def _check_parts(model: LoadedModel, where: str) -> None:
+    """The checkpoint's parts belong together: picture part, tokenizer, head."""
+    if model.family.vision(model.module) is None:  # mlx-vlm only warns
+        raise Refusal(f"{where}: a checkpoint without its picture part (vision tower): take the whole model")
+    known = set(model.processor.tokenizer.get_vocab().values())
+    unknown = [each for each in model.family.unanswerable_ids(model.module) if each not in known]
+    if unknown:
+        raise Refusal(
+            f"{where}: its tokenizer has no id {unknown[0]}, which its config.json makes a placeholder: "
+            "one of the two is of another model"
+        )
+    rows = dict(model.module.named_modules())[model.family.head_path(model.module)].weight.shape[0]
+    if rows < model.vocabulary:
+        raise Refusal(
+            f"{where}: its head has {rows:,} rows, its tokenizer {model.vocabulary:,} ids: "
+            "one of the two is of another model"
+        )
 
 
 def _end_ids(module: nn.Module, processor: Any) -> frozenset[int]:
     configured = module.config.eos_token_id
     found = configured if isinstance(configured, list) else [configured]
     return frozenset(each for each in [*found, processor.tokenizer.eos_token_id] if each is not None)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

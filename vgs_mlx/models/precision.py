@@ -1,0 +1,44 @@
+"""What numbers hold a model's weights (packed 4- or 8-bit, 16-bit, float32) and the ways between them."""
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten, tree_map
+from mlx_vlm.trainer.peft import utils as peft
+
+QUANTISATION_GROUP = 64
+
+
+def on_cpu() -> bool:
+    """True where MLX has no accelerator to run on."""
+    return mx.default_device().type == mx.DeviceType.cpu
+
+
+def is_quantised(module: nn.Module) -> bool:
+    """True if any layer holds packed weights."""
+    return any(isinstance(each, (nn.QuantizedLinear, nn.QuantizedEmbedding)) for each in module.modules())
+
+
+def stored_as(module: nn.Module) -> list[str]:
+    """The kinds of numbers that a model's weights are, for readers: "4/8-bit", "bfloat16", "float32"."""
+    dtypes = {each.dtype for _, each in tree_flatten(module.parameters())}
+    names = sorted(str(each).removeprefix("mlx.core.") for each in dtypes if mx.issubdtype(each, mx.floating))
+    return (["4/8-bit"] if is_quantised(module) else []) + names
+
+
+def in_float32(module: nn.Module) -> None:
+    """Unpack every layer, all weights float32, in place. Scales are widened first, so nothing is rounded."""
+    module.update(tree_map(_widened, module.parameters()))
+    peft.dequantize(module)
+
+
+def quantise_language(module: nn.Module, bits: int) -> None:
+    """Pack the language model's plain layers, in place. The vision tower is left alone."""
+
+    def eligible(_: str, layer: nn.Module) -> bool:
+        return hasattr(layer, "to_quantized") and layer.weight.shape[-1] % QUANTISATION_GROUP == 0
+
+    nn.quantize(module.language_model, group_size=QUANTISATION_GROUP, bits=bits, class_predicate=eligible)
+
+
+def _widened(weight: mx.array) -> mx.array:
+    return weight.astype(mx.float32) if mx.issubdtype(weight.dtype, mx.floating) else weight
