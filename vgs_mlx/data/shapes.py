@@ -28,6 +28,7 @@ RGB = {
     "yellow": (235, 205, 40), "purple": (140, 60, 170), "orange": (240, 130, 30),
 }  # fmt: skip
 STEPS = {"left": (0, -1), "right": (0, 1), "above": (-1, 0), "below": (1, 0)}  # (rows, columns)
+LINES = {"row": ("top", "middle", "bottom"), "column": ("left", "middle", "right")}
 SIDES = {"left": "left of", "right": "right of", "above": "above", "below": "below"}
 
 Pair = tuple[str, str]  # colour, shape
@@ -184,20 +185,17 @@ def _shape(rng: random.Random) -> Task:
 
 
 def _where(rng: random.Random) -> Task:
-    """Two objects in one row or one column: on which side of the second is the first?"""
-    side, (first, second) = _aligned(rng, rng.choice((1, 1, 2)))
-    pairs = _pairs(rng)
-    things = _place(rng, pairs, _cells(rng, len(pairs), (first, second)))
-    what, ref = things[0].name, things[1].name
-    question = rng.choice(
-        ("Where is the {} relative to the {}?", "On which side is the {}, seen from the {}?")
-    )
-    return Task(tuple(things), question.format(what, ref), side, {"what": what, "ref": ref})
+    """In which row or column of the picture is an object?"""
+    things = _anywhere(rng, _pairs(rng))
+    axis = rng.choice(list(LINES))
+    answer = LINES[axis][things[0].cell[axis == "column"]]
+    question = rng.choice(("In which {} is the {}?", "Name the {} of the {}.")).format(axis, things[0].name)
+    return Task(things, question, answer, {"what": things[0].name, "axis": axis})
 
 
 def _beside(rng: random.Random) -> Task:
     """The colour or shape of the object in the next cell on one side of another."""
-    side, (first, second) = _aligned(rng, 1)
+    side, (first, second) = _adjacent(rng)
     pairs = _pairs(rng)
     things = _place(rng, pairs, _cells(rng, len(pairs), (first, second)))
     question, answer = _ask(rng, things[0], f"directly {SIDES[side]} the {things[1].name}")
@@ -217,7 +215,7 @@ def _touch(rng: random.Random) -> Task:
 
     The two that touch differ in colour: of one colour they would look like one object.
     """
-    side, (first, second) = _aligned(rng, 1)
+    side, (first, second) = _adjacent(rng)
     none = rng.random() < 0.2
     toucher = rng.choice(PAIRS)
     pairs = _pairs(rng, toucher, without=toucher[0])
@@ -243,12 +241,11 @@ def _ask(rng: random.Random, thing: Thing, which: str) -> tuple[str, str]:
     return form.format(asked, which), thing.colour if asked == "colour" else thing.shape
 
 
-def _aligned(rng: random.Random, distance: int) -> tuple[str, tuple[Cell, Cell]]:
-    """A side, and two cells so that the first lies on that side of the second, `distance` cells away."""
+def _adjacent(rng: random.Random) -> tuple[str, tuple[Cell, Cell]]:
+    """A side, and two cells so that the first lies directly on that side of the second."""
     side = rng.choice(list(STEPS))
-    rows, columns = (step * distance for step in STEPS[side])
-    seconds = [(r, c) for r, c in CELLS if (r + rows, c + columns) in CELLS]
-    row, column = rng.choice(seconds)
+    rows, columns = STEPS[side]
+    row, column = rng.choice([(r, c) for r, c in CELLS if (r + rows, c + columns) in CELLS])
     return side, ((row + rows, column + columns), (row, column))
 
 
