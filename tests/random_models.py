@@ -17,7 +17,9 @@ HEAD_ROWS = 40  # more than the tokenizer has, as in real checkpoints
 END, IMAGE, VIDEO, VISION_START = 2, 3, 4, 5
 
 
-def random_model(seed: int = 0, *, hidden: int = 32, layers: int = 2, tied: bool = True, scale: float = 3.0) -> LoadedModel:
+def random_model(
+    seed: int = 0, *, hidden: int = 32, layers: int = 2, tied: bool = True, scale: float = 3.0
+) -> LoadedModel:
     """A model whose predictions depend clearly on its picture: weights are scaled up from their initial size."""
     text = dict(
         num_hidden_layers=layers, hidden_size=hidden, intermediate_size=2 * hidden, num_attention_heads=2,
@@ -31,7 +33,9 @@ def random_model(seed: int = 0, *, hidden: int = 32, layers: int = 2, tied: bool
     return sized_model(f"random-{seed}", text, vision, seed=seed, scale=scale, vocabulary=VOCABULARY)
 
 
-def sized_model(name: str, text: dict, vision: dict, *, seed: int, scale: float, vocabulary: int) -> LoadedModel:
+def sized_model(
+    name: str, text: dict, vision: dict, *, seed: int, scale: float, vocabulary: int
+) -> LoadedModel:
     """A random Qwen3-VL of the given sizes; the special ids are those above."""
     config = stock.ModelConfig.from_dict(
         dict(

@@ -57,7 +57,13 @@ def test_a_file_is_named_with_the_line_of_its_fault(tmp_path):
 
 def test_a_dumped_recipe_reads_back_equal(tmp_path):
     recipe = recipe_file.load_recipe(
-        None, ["train.learning_rate=1e-6", "student.targets=[q_proj, v_proj]", "objective.norm_scale=0.41", "teacher.bits=8"]
+        None,
+        [
+            "train.learning_rate=1e-6",
+            "student.targets=[q_proj, v_proj]",
+            "objective.norm_scale=0.41",
+            "teacher.bits=8",
+        ],
     )
     assert recipe.train.learning_rate == 1e-6 and recipe.student.targets == ("q_proj", "v_proj")
     file = tmp_path / "r.yaml"
@@ -93,7 +99,9 @@ def test_every_shipped_recipe_is_valid():
 def test_every_key_is_read_somewhere():
     """No option is decoration: each one's name is used in the package outside the recipe's own files."""
     package = Path(recipe_file.__file__).parent
-    code = "".join(each.read_text() for each in package.rglob("*.py") if each.name not in ("recipe.py", "recipe_file.py"))
+    code = "".join(
+        each.read_text() for each in package.rglob("*.py") if each.name not in ("recipe.py", "recipe_file.py")
+    )
     for section in dataclasses.fields(Recipe):
         inner = dataclasses.fields(section.type) if dataclasses.is_dataclass(section.type) else [section]
         for key in inner:

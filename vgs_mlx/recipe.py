@@ -48,7 +48,9 @@ class Data:
     """What is asked."""
 
     source: str = "shapes"  # a .jsonl file, a Hub data set, or the built-in shapes
-    held_out: str | float = 0.02  # a file, a split, or a fraction of the source; for shapes also a number of rows
+    held_out: str | float = (
+        0.02  # a file, a split, or a fraction of the source; for shapes also a number of rows
+    )
     columns: dict[str, str] = field(default_factory=dict)  # our name -> the data set's
     allow_outside: bool = False  # pictures outside the data set's folder
     on_bad_row: Literal["fail", "skip"] = "fail"

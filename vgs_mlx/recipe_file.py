@@ -25,7 +25,9 @@ class _Loader(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} stands twice", key_node.start_mark
+                )
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -93,7 +95,9 @@ def _read(file: Path) -> dict:
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise Refusal(f"--recipe {file}: can't be read ({error.__class__.__name__}): give a YAML file") from error
+        raise Refusal(
+            f"--recipe {file}: can't be read ({error.__class__.__name__}): give a YAML file"
+        ) from error
     values = parse_yaml(text, str(file))
     if values is None:
         return {}

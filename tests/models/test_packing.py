@@ -5,8 +5,8 @@ from dataclasses import replace
 import mlx.core as mx
 import numpy as np
 import pytest
-from random_models import random_completion, random_model, random_prompt
 
+from random_models import random_completion, random_model, random_prompt
 from vgs_mlx.models import adapters
 from vgs_mlx.models.logprobs import completion_hidden
 from vgs_mlx.models.packing import attention, build_packed, groups
@@ -17,7 +17,11 @@ from vgs_mlx.recipe import Student
 from vgs_mlx.train.gradients import backward
 from vgs_mlx.types import Rollout
 
-PROMPTS = [random_prompt(1, words=3), random_prompt(2, pictures=2, words=6), random_prompt(3, pictures=0, words=5)]
+PROMPTS = [
+    random_prompt(1, words=3),
+    random_prompt(2, pictures=2, words=6),
+    random_prompt(3, pictures=0, words=5),
+]
 LENGTHS = [(5, 1, 7), (4, 4), (1, 6, 2)]  # ragged, one token included
 
 
@@ -34,7 +38,9 @@ def adapted(kind="lora"):
     adapters.prepare(model, Student(train=kind, rank=4), seed=1)
     weights = adapters.trainable_weights(model.module)
     mx.random.seed(2)
-    adapters.set_weights(model.module, {name: value + 0.1 * mx.random.normal(value.shape) for name, value in weights.items()})
+    adapters.set_weights(
+        model.module, {name: value + 0.1 * mx.random.normal(value.shape) for name, value in weights.items()}
+    )
     return model
 
 
@@ -53,7 +59,9 @@ def test_packed_hidden_states_equal_those_of_separate_rows(make, view):
 def test_packed_gradients_equal_those_of_separate_rows(kind):
     model = adapted(kind)
     batch = [
-        Rollout(prompt, random_completion(10 * row + column, length), np.zeros(length, dtype=np.float32), True)
+        Rollout(
+            prompt, random_completion(10 * row + column, length), np.zeros(length, dtype=np.float32), True
+        )
         for row, (prompt, lengths) in enumerate(zip(PROMPTS, LENGTHS, strict=True))
         for column, length in enumerate(lengths)
     ]
@@ -70,7 +78,10 @@ def test_packed_gradients_equal_those_of_separate_rows(kind):
 def test_a_prompt_is_computed_once_for_all_its_completions():
     model, given = random_model(0), sequences("with_image")
     rows, _ = build_packed(model, given, encode(model, [view for view, _ in given]))
-    assert rows.ids.shape == (3, max(len(p.with_image.ids) + sum(n) for p, n in zip(PROMPTS, LENGTHS, strict=True)))
+    assert rows.ids.shape == (
+        3,
+        max(len(p.with_image.ids) + sum(n) for p, n in zip(PROMPTS, LENGTHS, strict=True)),
+    )
     assert [len(group) for group in groups(given)] == [3, 2, 3]
 
 

@@ -2,10 +2,16 @@
 
 import mlx.core as mx
 import numpy as np
-import oracle
 import pytest
 
-from vgs_mlx.objective.divergence import entropy, restricted_logprobs, reverse_kl, reverse_kl_gradient, token_logprobs
+import oracle
+from vgs_mlx.objective.divergence import (
+    entropy,
+    restricted_logprobs,
+    reverse_kl,
+    reverse_kl_gradient,
+    token_logprobs,
+)
 from vgs_mlx.objective.objectives import OBJECTIVES, active, dependency_gate, parts, total
 from vgs_mlx.objective.steering import cosine, norm, steer
 from vgs_mlx.objective.tokens import predicting_positions, token_weights
@@ -20,7 +26,9 @@ def random_logits(seed, count=6, vocabulary=7):
 
 def logprobs(values, support=None):
     array = mx.array(np.asarray(values, dtype=np.float32))
-    return restricted_logprobs(array, mx.ones(array.shape[-1], dtype=mx.bool_) if support is None else mx.array(support))
+    return restricted_logprobs(
+        array, mx.ones(array.shape[-1], dtype=mx.bool_) if support is None else mx.array(support)
+    )
 
 
 def test_the_last_prompt_token_predicts_the_first_answer_token():
@@ -63,7 +71,9 @@ def test_the_closed_form_gradient_is_the_finite_difference_of_the_kl():
 
 def test_the_visual_target_is_the_language_prior_where_the_picture_says_nothing():
     student_text, teacher = logprobs(random_logits(1)), logprobs(random_logits(2))
-    np.testing.assert_allclose(np.array(visual_target(student_text, teacher, teacher)), np.array(student_text), atol=1e-6)
+    np.testing.assert_allclose(
+        np.array(visual_target(student_text, teacher, teacher)), np.array(student_text), atol=1e-6
+    )
 
 
 def test_the_visual_target_equals_the_oracle():
@@ -71,12 +81,16 @@ def test_the_visual_target_equals_the_oracle():
     support = np.array([True] * 6 + [False])
     expected = oracle.visual_targets(oracle.Logits(*arrays), support)
     _, student_text, teacher, teacher_text = (logprobs(each, support) for each in arrays)
-    np.testing.assert_allclose(np.array(visual_target(student_text, teacher, teacher_text))[:, support], expected, atol=1e-5)
+    np.testing.assert_allclose(
+        np.array(visual_target(student_text, teacher, teacher_text))[:, support], expected, atol=1e-5
+    )
 
 
 def test_no_gradient_flows_into_the_visual_target():
     teacher, teacher_text = logprobs(random_logits(2)), logprobs(random_logits(3))
-    flow = mx.grad(lambda text: visual_target(text, teacher, teacher_text)[..., 0].sum())(logprobs(random_logits(1)))
+    flow = mx.grad(lambda text: visual_target(text, teacher, teacher_text)[..., 0].sum())(
+        logprobs(random_logits(1))
+    )
     assert mx.abs(flow).max().item() == 0.0
 
 
@@ -127,7 +141,9 @@ def test_steering_turns_the_update_and_keeps_its_size():
     assert np.linalg.norm(flat(tree)) == pytest.approx(5.0, rel=1e-6)
     assert flat(tree)[1] / flat(tree)[0] == pytest.approx(6.0 / 3.0)
     assert measured["norm_scale"].item() == pytest.approx(5.0 / np.hypot(3.0, 6.0))
-    assert measured["norm_scale"].item() == pytest.approx(oracle.norm_scale(np.array([3.0, 4.0]), np.array([0.0, 1.0]), 2.0))
+    assert measured["norm_scale"].item() == pytest.approx(
+        oracle.norm_scale(np.array([3.0, 4.0]), np.array([0.0, 1.0]), 2.0)
+    )
     assert measured["cosine_standard_steering"].item() == pytest.approx(0.8)
 
 
@@ -140,7 +156,9 @@ def test_the_preservation_term_does_not_enter_the_norm_scale_but_is_scaled_by_it
 
 def test_the_interval_norm_scale_is_the_mean_with_earlier_ones():
     _, measured = steered([3.0, 4.0], [0.0, 1.0], earlier=[0.1, 0.2])
-    assert measured["norm_scale"].item() == pytest.approx((0.1 + 0.2 + 5.0 / np.hypot(3.0, 6.0)) / 3, rel=1e-6)
+    assert measured["norm_scale"].item() == pytest.approx(
+        (0.1 + 0.2 + 5.0 / np.hypot(3.0, 6.0)) / 3, rel=1e-6
+    )
 
 
 def test_opposite_gradients_that_cancel_do_not_make_nan():

@@ -5,12 +5,12 @@ from dataclasses import replace
 import mlx.core as mx
 import numpy as np
 import pytest
-from random_models import END, IMAGE, VIDEO, VOCABULARY, random_model, random_prompt
 
+from random_models import END, IMAGE, VIDEO, VOCABULARY, random_model, random_prompt
 from vgs_mlx.models import adapters
-from vgs_mlx.recipe import Student
 from vgs_mlx.models.logprobs import compute_logprobs
 from vgs_mlx.models.rows import Continued, encode, evaluate
+from vgs_mlx.recipe import Student
 from vgs_mlx.rollout.sample import Sampling, sample
 
 SAMPLING = Sampling(max_completion_length=20)
@@ -18,7 +18,11 @@ SAMPLING = Sampling(max_completion_length=20)
 
 def views():
     """Ragged: two pictures, one, and none."""
-    prompts = [random_prompt(1, words=3), random_prompt(2, pictures=2, words=9), random_prompt(3, pictures=0, words=5)]
+    prompts = [
+        random_prompt(1, words=3),
+        random_prompt(2, pictures=2, words=9),
+        random_prompt(3, pictures=0, words=5),
+    ]
     return [prompt.with_image for prompt in prompts]
 
 

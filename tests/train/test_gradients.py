@@ -2,15 +2,15 @@
 
 import mlx.core as mx
 import numpy as np
-import oracle
 import pytest
-from random_models import VOCABULARY, random_completion, random_model, random_prompt
 
+import oracle
+from random_models import VOCABULARY, random_completion, random_model, random_prompt
 from vgs_mlx.models import adapters
-from vgs_mlx.objective.objectives import OBJECTIVES, active
-from vgs_mlx.recipe import Student
 from vgs_mlx.models.logprobs import completion_hidden
 from vgs_mlx.models.rows import Continued, encode, evaluate
+from vgs_mlx.objective.objectives import OBJECTIVES, active
+from vgs_mlx.recipe import Student
 from vgs_mlx.train.gradients import Weighing, compute
 from vgs_mlx.types import Rollout
 
@@ -32,7 +32,9 @@ def prepared(settings, seed=0, tied=True):
     adapters.prepare(model, settings, seed=1)
     weights = adapters.trainable_weights(model.module)
     mx.random.seed(3)
-    moved = {name: value + 0.2 * mx.random.normal(value.shape) for name, value in weights.items() if "lora" in name}
+    moved = {
+        name: value + 0.2 * mx.random.normal(value.shape) for name, value in weights.items() if "lora" in name
+    }
     adapters.set_weights(model.module, moved)
     mx.eval(model.module.parameters())
     return model
@@ -40,7 +42,9 @@ def prepared(settings, seed=0, tied=True):
 
 def weighing(name="vgs", gamma=GAMMA, lam=LAMBDA, reduction="token", chunk=64, micro=8, separate=True,
              checkpoint=False):  # fmt: skip
-    return Weighing(active(OBJECTIVES[name], gamma, lam), gamma, lam, reduction, chunk, micro, checkpoint, separate)
+    return Weighing(
+        active(OBJECTIVES[name], gamma, lam), gamma, lam, reduction, chunk, micro, checkpoint, separate
+    )
 
 
 def run(student, teacher, settings, vision=False):
@@ -74,7 +78,9 @@ def test_terms_gate_and_losses_equal_the_oracle(reduction):
     weights = found.weights
     assert (weights * found.terms["standard"]).sum() == pytest.approx(expected.standard, rel=1e-5)
     assert (weights * found.terms["visual"]).sum() == pytest.approx(expected.visual, rel=1e-5)
-    assert (weights * found.gate * found.terms["language"]).sum() == pytest.approx(expected.preservation, rel=1e-5)
+    assert (weights * found.gate * found.terms["language"]).sum() == pytest.approx(
+        expected.preservation, rel=1e-5
+    )
     assert 0 < found.gate.sum() < len(found.gate)
 
 
@@ -89,7 +95,9 @@ def naive_loss(student, teacher, weights, gate):
 
     def losses():
         p, p_text = logp(student, "with_image"), logp(student, "text_only")
-        target = mx.log(mx.softmax(mx.where(support, mx.stop_gradient(p_text) + q - q_text, -1e30), axis=-1) + 1e-38)
+        target = mx.log(
+            mx.softmax(mx.where(support, mx.stop_gradient(p_text) + q - q_text, -1e30), axis=-1) + 1e-38
+        )
         kl = lambda left, right: (mx.exp(left) * mx.where(support, left - right, 0)).sum(axis=-1)  # noqa: E731
         return {"standard": (weights * kl(p, q)).sum(), "steering": (weights * kl(p, target)).sum(),
                 "preservation": (weights * gate * kl(p_text, q_text)).sum()}  # fmt: skip
@@ -109,14 +117,16 @@ def test_every_tree_equals_plain_autograd(settings, tied):
     losses = naive_loss(student, teacher, mx.array(found.weights), mx.array(found.gate))
     trainable = adapters.trainable_weights(student.module)
     for part in ("standard", "steering", "preservation"):
-        gradient = mx.grad(lambda weights, part=part: adapters.call_with(student.module, weights, lambda: losses()[part]))(
-            trainable
-        )
+        gradient = mx.grad(
+            lambda weights, part=part: adapters.call_with(student.module, weights, lambda: losses()[part])
+        )(trainable)
         assert found.trees[part].keys() == gradient.keys()
         largest = max(float(mx.abs(value).max()) for value in gradient.values())
         assert largest > 1e-3
         for name, value in gradient.items():
-            np.testing.assert_allclose(np.array(found.trees[part][name]), np.array(value), atol=2e-4 * largest, err_msg=name)
+            np.testing.assert_allclose(
+                np.array(found.trees[part][name]), np.array(value), atol=2e-4 * largest, err_msg=name
+            )
 
 
 def test_chunks_and_microbatches_change_nothing():
@@ -126,11 +136,15 @@ def test_chunks_and_microbatches_change_nothing():
         cut = run(student, teacher, weighing(chunk=chunk, micro=micro))
         for part, tree in whole.trees.items():
             for name, value in tree.items():
-                np.testing.assert_allclose(np.array(cut.trees[part][name]), np.array(value), atol=rounding(tree))
+                np.testing.assert_allclose(
+                    np.array(cut.trees[part][name]), np.array(value), atol=rounding(tree)
+                )
         np.testing.assert_array_equal(cut.gate, whole.gate)
 
 
-@pytest.mark.parametrize("settings", [Student(rank=4), Student(train="full", train_vision=True)], ids=["lora", "full"])
+@pytest.mark.parametrize(
+    "settings", [Student(rank=4), Student(train="full", train_vision=True)], ids=["lora", "full"]
+)
 def test_recomputing_activations_changes_nothing(settings):
     student, teacher = prepared(settings), random_model(5)
     kept = run(student, teacher, weighing(), vision=settings.train_vision).trees
@@ -145,7 +159,9 @@ def test_the_single_tree_is_the_weighted_sum_of_the_parts():
     trees = run(student, teacher, weighing()).trees
     single = run(student, teacher, weighing(separate=False)).trees["total"]
     for name, value in single.items():
-        summed = trees["standard"][name] + GAMMA * trees["steering"][name] + LAMBDA * trees["preservation"][name]
+        summed = (
+            trees["standard"][name] + GAMMA * trees["steering"][name] + LAMBDA * trees["preservation"][name]
+        )
         np.testing.assert_allclose(np.array(summed), np.array(value), atol=rounding(single))
 
 
@@ -166,4 +182,8 @@ def test_a_student_equal_to_its_teacher_has_nothing_to_learn():
 
 def test_the_vocabulary_of_the_fixture_is_smaller_than_its_head():
     student = random_model(0)
-    assert student.module.language_model.model.embed_tokens.weight.shape[0] > VOCABULARY == student.support().size
+    assert (
+        student.module.language_model.model.embed_tokens.weight.shape[0]
+        > VOCABULARY
+        == student.support().size
+    )

@@ -79,13 +79,17 @@ class LoadedModel:
     processor: Any  # the transformers processor: tokenizer, chat template, image processor
     vocabulary: int  # ids below this exist in the tokenizer; the head may have more rows
     end_ids: frozenset[int]  # end-of-sequence ids
-    packs: bool = False  # completions of one prompt share a row (packing.py); set once the packing probe has passed
+    packs: bool = (
+        False  # completions of one prompt share a row (packing.py); set once the packing probe has passed
+    )
 
     def support(self) -> mx.array:
         """The answerable ids, bool (vocabulary,). One distribution for sampling and scoring alike."""
         answerable = np.zeros(self.vocabulary, dtype=bool)
         answerable[sorted(self.processor.tokenizer.get_vocab().values())] = True
-        answerable[[each for each in self.family.unanswerable_ids(self.module) if each < self.vocabulary]] = False
+        answerable[[each for each in self.family.unanswerable_ids(self.module) if each < self.vocabulary]] = (
+            False
+        )
         return mx.array(answerable)
 
     def logits(self, hidden: mx.array) -> mx.array:

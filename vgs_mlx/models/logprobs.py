@@ -6,9 +6,9 @@ import mlx.core as mx
 import numpy as np
 
 from vgs_mlx.models.base import LoadedModel
-from vgs_mlx.objective.divergence import restricted_logprobs, token_logprobs
 from vgs_mlx.models.packing import build_packed
 from vgs_mlx.models.rows import Continued, Encodings, build, encode, flat_positions
+from vgs_mlx.objective.divergence import restricted_logprobs, token_logprobs
 
 
 def completion_hidden(model: LoadedModel, sequences: Sequence[Continued], encodings: Encodings) -> mx.array:

@@ -34,7 +34,9 @@ def groups(sequences: Sequence[Continued]) -> list[list[Continued]]:
     return [list(group) for _, group in itertools.groupby(sequences, key=lambda each: id(each.view))]
 
 
-def build_packed(model: LoadedModel, sequences: Sequence[Continued], encodings: Encodings) -> tuple[Rows, mx.array]:
+def build_packed(
+    model: LoadedModel, sequences: Sequence[Continued], encodings: Encodings
+) -> tuple[Rows, mx.array]:
     """Right-padded packed rows, and where in them, flattened, the states stand that predict each token (N,)."""
     rows = [_row(group, encodings) for group in groups(sequences)]
     width = max(len(row.ids) for row in rows)

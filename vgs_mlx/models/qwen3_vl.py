@@ -52,7 +52,9 @@ def hidden_states(model: nn.Module, rows: Rows, cache: list[Any] | None = None) 
     if rows.features:
         places = mx.array(rows.placeholders)
         embeddings = _place(embeddings, places, mx.concatenate([each.embeddings for each in rows.features]))
-        deepstack = [mx.concatenate(level) for level in zip(*(each.deepstack for each in rows.features), strict=True)]
+        deepstack = [
+            mx.concatenate(level) for level in zip(*(each.deepstack for each in rows.features), strict=True)
+        ]
     return decoder(
         None,
         inputs_embeds=embeddings,

@@ -91,7 +91,8 @@ def _logprobs(hidden: Views, head: Head, support: mx.array, window: slice) -> Vi
 
 def _terms(student: Views, teacher: Views) -> dict[str, mx.array]:
     terms = {
-        term: reverse_kl(student._asdict()[view], target) for term, (view, target) in pairs(student, teacher).items()
+        term: reverse_kl(student._asdict()[view], target)
+        for term, (view, target) in pairs(student, teacher).items()
     }
     if teacher.text_only is not None:
         terms["visual_dependency_score"] = visual_dependency_score(teacher.with_image, teacher.text_only)
@@ -118,7 +119,9 @@ def _through_head(hidden: Views, head: Head, logit_gradients: Views) -> tuple[Vi
             cotangents.append(None)
             continue
         _, (states_gradient, *rest) = mx.vjp(
-            lambda states, *weights: head.apply(dict(zip(names, weights, strict=True)), states).astype(mx.float32),
+            lambda states, *weights: head.apply(dict(zip(names, weights, strict=True)), states).astype(
+                mx.float32
+            ),
             [states, *head.parameters.values()],
             [gradient],
         )

@@ -7,7 +7,9 @@ EXCLUDED_LOGIT = -1e4
 """Stands for "impossible": exp of it is exactly 0 in float32, and unlike -inf it makes no nan in differences."""
 
 
-def restricted_logprobs(logits: Float[mx.array, "*B V"], support: Bool[mx.array, " V"]) -> Float[mx.array, "*B V"]:
+def restricted_logprobs(
+    logits: Float[mx.array, "*B V"], support: Bool[mx.array, " V"]
+) -> Float[mx.array, "*B V"]:
     """Log-probabilities (nats, float32) with the ids outside `support` removed and the rest renormalised.
 
     Sampling and scoring both go through here, so that they see one distribution. With the whole vocabulary

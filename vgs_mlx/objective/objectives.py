@@ -56,7 +56,9 @@ def parts(objective: Objective, weights: mx.array, gate: mx.array | None) -> dic
     return found
 
 
-def total(found: dict[str, Coefficients], steering_coef: float, preservation_coef: float) -> dict[str, Coefficients]:
+def total(
+    found: dict[str, Coefficients], steering_coef: float, preservation_coef: float
+) -> dict[str, Coefficients]:
     """The parts merged into one, γ and λ included: one gradient tree is enough when η isn't measured."""
     factors = {"standard": 1.0, "steering": steering_coef, "preservation": preservation_coef}
     merged: Coefficients = {}

@@ -27,7 +27,8 @@ def collect(
     for start in range(0, len(prompts), at_once):
         group = prompts[start : start + at_once]
         seeds = [
-            [(seed, step, start + i, j) for j in range(settings.completions_per_prompt)] for i in range(len(group))
+            [(seed, step, start + i, j) for j in range(settings.completions_per_prompt)]
+            for i in range(len(group))
         ]
         drawn = sample(student, [prompt.with_image for prompt in group], seeds, encodings, sampling)
         rollouts += [

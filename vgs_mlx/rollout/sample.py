@@ -14,8 +14,8 @@ from mlx_lm.models.cache import KVCache
 from mlx_lm.sample_utils import apply_top_p
 
 from vgs_mlx.models.base import LoadedModel, Rows
-from vgs_mlx.objective.divergence import restricted_logprobs, token_logprobs
 from vgs_mlx.models.rows import Continued, Encodings, build
+from vgs_mlx.objective.divergence import restricted_logprobs, token_logprobs
 from vgs_mlx.types import PromptView
 
 CHECK_EVERY = 8  # tokens between looks at which rows have ended: each look waits for the device
@@ -90,7 +90,9 @@ def _uniforms(seed: Sequence[int], count: int) -> np.ndarray:
     return np.minimum(np.random.default_rng(tuple(seed)).random(count, dtype=np.float32), LARGEST_UNIFORM)
 
 
-def _prefill(model: LoadedModel, views: Sequence[PromptView], copies: Sequence[int], encodings: Encodings) -> _Batch:
+def _prefill(
+    model: LoadedModel, views: Sequence[PromptView], copies: Sequence[int], encodings: Encodings
+) -> _Batch:
     """Run each prompt once; repeat its cache for each of its completions."""
     nothing = np.zeros(0, dtype=np.int32)
     rows = build(model, [Continued(view, nothing) for view in views], encodings)
@@ -100,7 +102,9 @@ def _prefill(model: LoadedModel, views: Sequence[PromptView], copies: Sequence[i
     last = hidden[mx.arange(len(views)), mx.array(lengths - 1)]
     mx.eval(last, [layer.state for layer in cache])
     repeat = np.repeat(np.arange(len(views)), copies)
-    positions = np.stack([np.full(rows.positions.shape[0], encodings[id(view)].positions.max() + 1) for view in views])
+    positions = np.stack(
+        [np.full(rows.positions.shape[0], encodings[id(view)].positions.max() + 1) for view in views]
+    )
     batch = _Batch(
         rows=np.arange(len(repeat)),
         cache=cache,
@@ -177,7 +181,11 @@ def _keep(batch: _Batch, alive: np.ndarray) -> None:
     if alive.any() and alive.mean() > 0.75:
         return
     chosen = np.flatnonzero(alive)
-    batch.rows, batch.keys, batch.next_position = batch.rows[chosen], batch.keys[chosen], batch.next_position[:, chosen]
+    batch.rows, batch.keys, batch.next_position = (
+        batch.rows[chosen],
+        batch.keys[chosen],
+        batch.next_position[:, chosen],
+    )
     if len(chosen):
         batch.logits = batch.logits[mx.array(chosen)]
         _take(batch, chosen)

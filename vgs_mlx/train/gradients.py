@@ -15,14 +15,14 @@ import numpy as np
 
 from vgs_mlx.models import adapters
 from vgs_mlx.models.base import LoadedModel
+from vgs_mlx.models.logprobs import completion_hidden
+from vgs_mlx.models.recomputing import recomputing
+from vgs_mlx.models.rows import Continued, Encodings, encode, evaluate
 from vgs_mlx.objective.chunked import Head, dependency_scores, score
 from vgs_mlx.objective.objectives import Coefficients, Objective, dependency_gate, parts, total
 from vgs_mlx.objective.steering import Tree, added, scaled
 from vgs_mlx.objective.tokens import token_weights
 from vgs_mlx.objective.visual import Views
-from vgs_mlx.models.logprobs import completion_hidden
-from vgs_mlx.models.recomputing import recomputing
-from vgs_mlx.models.rows import Continued, Encodings, encode, evaluate
 from vgs_mlx.types import Rollout
 
 
@@ -65,7 +65,9 @@ def compute(
     found = Gradients()
     support = student.support()
     needs_text = bool(weighing.objective.steering or weighing.objective.preservation)
-    batches = [rollouts[i : i + weighing.microbatch_size] for i in range(0, len(rollouts), weighing.microbatch_size)]
+    batches = [
+        rollouts[i : i + weighing.microbatch_size] for i in range(0, len(rollouts), weighing.microbatch_size)
+    ]
     with _timed(found, "teacher"):
         views = [view for each in rollouts for view in (each.prompt.with_image, each.prompt.text_only)]
         encodings = evaluate(encode(teacher, views))
@@ -77,8 +79,12 @@ def compute(
         for batch, teacher_hidden in zip(batches, hidden, strict=True):
             stop = start + sum(len(rollout.completion) for rollout in batch)
             window = slice(start, stop)
-            here = {part: {term: w[window] for term, w in terms.items()} for part, terms in coefficients.items()}
-            _add_microbatch(found, student, teacher, batch, teacher_hidden, here, support, weighing, student_encodings)
+            here = {
+                part: {term: w[window] for term, w in terms.items()} for part, terms in coefficients.items()
+            }
+            _add_microbatch(
+                found, student, teacher, batch, teacher_hidden, here, support, weighing, student_encodings
+            )
             start = stop
         found.trees = {part: scaled(tree, 1.0 / start) for part, tree in found.trees.items()}
         mx.eval(found.trees)
@@ -102,7 +108,9 @@ def _coefficients(
     return found if weighing.separate else total(found, weighing.steering_coef, weighing.preservation_coef)
 
 
-def _gate(hidden: list[Views], teacher: LoadedModel, support: mx.array, weighing: Weighing) -> mx.array | None:
+def _gate(
+    hidden: list[Views], teacher: LoadedModel, support: mx.array, weighing: Weighing
+) -> mx.array | None:
     if not weighing.objective.preservation:
         return None
     head = Head(lambda _, states: teacher.logits(states), {})
@@ -135,7 +143,9 @@ def _add_microbatch(
     for name, values in scored.terms.items():
         found.terms.setdefault(name, []).append(np.array(values))
     for part, cotangents in scored.cotangents.items():
-        with recomputing(student.family.layers(student.module)) if weighing.grad_checkpoint else nullcontext():
+        with (
+            recomputing(student.family.layers(student.module)) if weighing.grad_checkpoint else nullcontext()
+        ):
             tree = added(backward(student, batch, cotangents, encodings), scored.head_gradients[part])
         found.trees[part] = added(found.trees.get(part, {}), tree)
         mx.eval(found.trees[part])
@@ -146,7 +156,10 @@ def student_head(student: LoadedModel) -> Head:
     prefix = student.family.head_path(student.module) + "."
     trainable = adapters.trainable_weights(student.module)
     names = {name: value for name, value in trainable.items() if name.startswith(prefix)}
-    return Head(lambda weights, states: adapters.call_with(student.module, weights, lambda: student.logits(states)), names)
+    return Head(
+        lambda weights, states: adapters.call_with(student.module, weights, lambda: student.logits(states)),
+        names,
+    )
 
 
 def backward(
@@ -168,14 +181,18 @@ def backward(
     return dict(zip(names, gradients, strict=True))
 
 
-def _hidden(model: LoadedModel, batch: Sequence[Rollout], with_text: bool, encodings: Encodings | None) -> Views:
+def _hidden(
+    model: LoadedModel, batch: Sequence[Rollout], with_text: bool, encodings: Encodings | None
+) -> Views:
     text = _forward(model, batch, "text_only", encodings) if with_text else None
     hidden = Views(_forward(model, batch, "with_image", encodings), text)
     mx.eval([each for each in hidden if each is not None])
     return hidden
 
 
-def _forward(model: LoadedModel, batch: Sequence[Rollout], view: str, encodings: Encodings | None) -> mx.array:
+def _forward(
+    model: LoadedModel, batch: Sequence[Rollout], view: str, encodings: Encodings | None
+) -> mx.array:
     sequences = [Continued(vars(rollout.prompt)[view], rollout.completion) for rollout in batch]
     return completion_hidden(model, sequences, encodings or encode(model, [each for each, _ in sequences]))
 

@@ -14,7 +14,8 @@ from vgs_mlx.objective.objectives import OBJECTIVES, active
 from vgs_mlx.objective.steering import Tree, norm, scaled, steer
 from vgs_mlx.recipe import Recipe
 from vgs_mlx.rollout.collect import collect
-from vgs_mlx.train import gradients, optimizer as adamw
+from vgs_mlx.train import gradients
+from vgs_mlx.train import optimizer as adamw
 from vgs_mlx.types import Prompt, Rollout
 
 NORM_SCALES_KEPT = 4  # measurements of η that `interval` averages
@@ -55,9 +56,13 @@ def run_step(
     encodings = encode_views(student, prompts)
     rollouts = collect(student, prompts, recipe.rollout, encodings, recipe.seed, progress.step)
     sampled = time.perf_counter()
-    found = compute_gradients(student, teacher, rollouts, recipe, encodings, measure=measures(recipe, progress.step))
+    found = compute_gradients(
+        student, teacher, rollouts, recipe, encodings, measure=measures(recipe, progress.step)
+    )
     tree, measured = _steer(found, recipe, progress)
-    finite = math.isfinite(measured["gradient_norm"]) and all(math.isfinite(v.sum()) for v in found.terms.values())
+    finite = math.isfinite(measured["gradient_norm"]) and all(
+        math.isfinite(v.sum()) for v in found.terms.values()
+    )
     if finite:
         tree = _clip(tree, measured["gradient_norm"], recipe.train.clip_norm)
         adamw.update(optimizer, student, tree)
