@@ -9,10 +9,16 @@ from vgs_mlx.types import Example, Prompt, PromptView
 
 TextView = Literal["omit", "blank", "degraded"]
 DEGRADED_SHARE = 0.1  # of the picture's width and height, as in arXiv 2605.21924
+MARKER = "<|placeholder|>"  # mlx-vlm's processors turn it into a picture's token wherever it stands
 
 
 def render(
-    processor: Any, example: Example, *, system_prompt: str, max_pixels: int | None, text_view: TextView = "omit"
+    processor: Any,
+    example: Example,
+    *,
+    system_prompt: str,
+    max_pixels: int | None,
+    text_view: TextView = "omit",
 ) -> Prompt:
     """The prompt in both views. Nothing is cut; pictures are scaled by the model's own processor alone.
 
@@ -30,22 +36,30 @@ def render(
 
 def image_tokens(processor: Any, example: Example, max_pixels: int | None) -> int:
     """How many image tokens the example's pictures cost, from their sizes alone."""
+    count, limit = processor.image_processor.num_image_tokens, _limit(processor, max_pixels)
     sizes = [picture.open().size for picture in example.pictures]
-    limit = _limit(processor, max_pixels)
-    return sum(processor.image_processor.num_image_tokens(height, width, max_pixels=limit) for width, height in sizes)
+    return sum(count(height, width, max_pixels=limit) for width, height in sizes)
 
 
 def problem(
     processor: Any, example: Example, *, system_prompt: str, max_pixels: int | None, max_length: int
 ) -> str | None:
-    """Why the example can't become a prompt, or None: a special token in the question, or too many tokens."""
-    special = [token for token in processor.tokenizer.all_special_tokens if token in example.question]
+    """Why the example can't become a prompt, or None.
+
+    A special token in the question, a picture that the processor refuses, or too many tokens.
+    """
+    special = [each for each in (*processor.tokenizer.all_special_tokens, MARKER) if each in example.question]
     if special:
         return f"the question holds the special token {special[0]}"
-    text = _text(processor, example, 0, system_prompt)
-    length = len(processor.tokenizer(text)["input_ids"]) + image_tokens(processor, example, max_pixels)
+    try:
+        length = image_tokens(processor, example, max_pixels)
+    except ValueError as error:  # far too long and narrow
+        return f"the model's processor refuses a picture: {error}"
+    length += len(processor.tokenizer(_text(processor, example, 0, system_prompt))["input_ids"])
     length += 2 * len(example.pictures)  # vision start and end
-    return f"the prompt has {length:,} tokens, data.max_prompt_length allows {max_length:,}" if length > max_length else None
+    if length > max_length:
+        return f"the prompt has {length:,} tokens, data.max_prompt_length allows {max_length:,}"
+    return None
 
 
 def _view(
@@ -64,8 +78,9 @@ def _view(
 
 def _text(processor: Any, example: Example, pictures: int, system_prompt: str) -> str:
     content = [{"type": "image"}] * pictures + [{"type": "text", "text": example.question}]
-    system = [{"role": "system", "content": [{"type": "text", "text": system_prompt}]}] if system_prompt else []
-    messages = [*system, {"role": "user", "content": content}]
+    messages = [{"role": "user", "content": content}]
+    if system_prompt:
+        messages.insert(0, {"role": "system", "content": [{"type": "text", "text": system_prompt}]})
     return processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
 
 
@@ -81,4 +96,5 @@ def _blank(picture: Image.Image) -> Image.Image:
 
 def _degraded(picture: Image.Image) -> Image.Image:
     width, height = (max(1, round(side * DEGRADED_SHARE)) for side in picture.size)
-    return picture.resize((width, height), Image.Resampling.BILINEAR).resize(picture.size, Image.Resampling.NEAREST)
+    small = picture.resize((width, height), Image.Resampling.BILINEAR)
+    return small.resize(picture.size, Image.Resampling.NEAREST)

@@ -48,6 +48,9 @@ def prepare(model: LoadedModel, student: Student, seed: int) -> None:
         except ValueError as error:
             reason = str(error).split("Available")[0].strip()
             raise Refusal(f"student.targets: {reason} Names look like q_proj, v_proj, down_proj") from error
+    if tree_flatten(model.family.vision(module).trainable_parameters()):
+        # picture features are computed once and shared, so nothing in there would ever get a gradient
+        raise Refusal("student.targets: a layer of the vision tower: set student.train_vision=true instead")
     if student.train_vision:
         model.family.vision(module).unfreeze()
     module.update(tree_map(lambda each: each.astype(mx.float32), module.trainable_parameters()))
@@ -90,7 +93,7 @@ def is_adapter_weight(name: str) -> bool:
 
 
 def load_weights(module: nn.Module, folder: Path) -> None:
-    """Load a checkpoint's trainable weights, strictly: every name must fit and none be missing. Raises `Refusal`."""
+    """Load a checkpoint's trainable weights: each name must fit and none be missing. Raises `Refusal`."""
     expected = trainable_weights(module)
     found: Weights = {}
     for file in (ADAPTER_FILE, VISION_FILE, FULL_FILE):
@@ -98,10 +101,8 @@ def load_weights(module: nn.Module, folder: Path) -> None:
             found |= mx.load(str(folder / file))
     missing, surplus = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
     if missing or surplus:
-        example = (missing or surplus)[0]
-        raise Refusal(
-            f"{folder}: its weights are of another model: {len(missing)} missing, {len(surplus)} surplus, such as {example}"
-        )
+        count = f"{len(missing)} missing, {len(surplus)} surplus, such as {(missing or surplus)[0]}"
+        raise Refusal(f"{folder}: its weights are of another model: {count}")
     for name, value in found.items():
         if value.shape != expected[name].shape:
             raise Refusal(f"{folder}: {name} has shape {value.shape}, the model needs {expected[name].shape}")

@@ -1,4 +1,4 @@
-"""From prompts and completions to the padded rows that a family feeds to its model, and back to flat tokens."""
+"""From prompts and completions to the padded rows that a family's model is fed, and back to flat tokens."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -6,9 +6,11 @@ from typing import NamedTuple
 import mlx.core as mx
 import numpy as np
 
+from vgs_mlx.errors import Refusal
 from vgs_mlx.models.base import LoadedModel, PictureFeatures, Rows
 from vgs_mlx.objective.tokens import predicting_positions
 from vgs_mlx.types import PromptView
+
 
 class Encoded(NamedTuple):
     """What a model makes of a view once, for all its completions."""
@@ -31,10 +33,20 @@ class Continued(NamedTuple):
 def encode(model: LoadedModel, views: Sequence[PromptView]) -> Encodings:
     """Run the vision tower once for each distinct view with pictures. Lazy: evaluate to share it."""
     distinct = {id(view): view for view in views}
-    return {
-        key: Encoded(model.family.encode_pictures(model.module, view), model.family.positions(model.module, view))
-        for key, view in distinct.items()
-    }
+    return {key: _encoded(model, view) for key, view in distinct.items()}
+
+
+def _encoded(model: LoadedModel, view: PromptView) -> Encoded:
+    features = model.family.encode_pictures(model.module, view)
+    made = 0 if features is None else features.embeddings.shape[0]
+    places = int(model.family.placeholders(model.module, view.ids).sum())
+    if made != places:  # they would be put at wrong places, or nowhere
+        raise Refusal(
+            f"{model.name}: a prompt has {places} placeholders for {made} picture features: "
+            "the placeholder id or the patch sizes in its config.json are not those of the processor: "
+            "take a student and a teacher of one model family and release"
+        )
+    return Encoded(features, model.family.positions(model.module, view))
 
 
 def evaluate(encodings: Encodings) -> Encodings:
@@ -56,7 +68,8 @@ def build(model: LoadedModel, sequences: Sequence[Continued], encodings: Encodin
         placeholders[row, :prompt] = model.family.placeholders(model.module, view.ids)
         positions.append(continue_positions(encodings[id(view)].positions, width - prompt))
     features = [encodings[id(view)].features for view, _ in sequences]
-    return Rows(ids, np.stack(positions, axis=1), placeholders, [each for each in features if each is not None])
+    present = [each for each in features if each is not None]
+    return Rows(ids, np.stack(positions, axis=1), placeholders, present)
 
 
 def continue_positions(prompt: np.ndarray, count: int) -> np.ndarray:
