@@ -11,6 +11,7 @@ Every command can be interrupted and repeated: training goes on from its last ch
 """
 
 import json
+import shutil
 import time
 from pathlib import Path
 
@@ -46,9 +47,15 @@ def report(runs: Path, label: str, record: dict) -> None:
 
 
 def shared_files(runs: Path) -> tuple[Path, Tokenizer]:
+    """The files both models share; those shipped stay as they are, so that retrained models fit them."""
     folder = runs / "shared"
     if not (folder / "tokenizer.json").exists():
-        write_shared_files(folder)
+        if (TINY / "teacher" / "tokenizer.json").exists():
+            shutil.copytree(
+                TINY / "teacher", folder, ignore=shutil.ignore_patterns("config.json", "model.safetensors")
+            )
+        else:
+            write_shared_files(folder)
     return folder, Tokenizer.from_file(str(folder / "tokenizer.json"))
 
 
@@ -86,8 +93,16 @@ def main() -> None:
     "--every", type=int, default=200, show_default=True, help="Steps between checks and checkpoints."
 )
 @click.option("--label", help="Folder of the run in --runs; default: NAME.")
+@click.option("--start", help="Run whose weights to start from, instead of a first look.")
 def train(
-    name: str, runs: Path, steps: int, peak: float | None, seed: int, every: int, label: str | None
+    name: str,
+    runs: Path,
+    steps: int,
+    peak: float | None,
+    seed: int,
+    every: int,
+    label: str | None,
+    start: str | None,
 ) -> None:
     """Train a model from scratch: first its vision tower on cells, then all on answers in its own wording."""
     label = label or name
@@ -96,7 +111,10 @@ def train(
     model, optimiser = build(name), optimiser_for(peak or PEAK[name], steps, WARMUP)
     done = load_checkpoint(runs / label, model, optimiser)
     if not (runs / label).exists():
-        first_look(model, seed, label)
+        if start:
+            model.load_weights(list(weights(runs / start / "last.safetensors").items()))
+        else:
+            first_look(model, seed, label)
         save_checkpoint(runs / label, model, optimiser, 0)
     stream = batches(name, tokenizer, seed, done)
     held_out, started, losses = examples("held_out", 512, style=name), time.time(), []

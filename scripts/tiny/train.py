@@ -21,7 +21,7 @@ from tiny.forward import hidden_states, logits, patches, see
 from tiny.score import prompt_text
 from vgs_mlx.data.shapes import example
 
-BATCH, BUCKET = 64, 4  # rows of a step; steps whose rows are sorted by length together
+BATCH, BUCKET = 32, 8  # rows of a step; steps whose rows are sorted by length together
 TEXT_ONLY = 0.1  # share of the training rows that lose their picture
 WARMUP, DECAY, CLIP = 60, 0.01, 1.0
 ANSWER_WEIGHT = 5  # of the boxed answer in the loss: one token in thirty, and the one that is graded

@@ -19,7 +19,7 @@ from vgs_mlx.types import Example, Picture
 __all__ = ["KINDS", "Thing", "draw", "example", "examples", "scene", "scene_f1"]
 
 SPLITS = ("train", "held_out")
-KINDS = {"count": 18, "colour": 15, "shape": 15, "where": 14, "beside": 14, "size": 12, "touch": 12}  # shares
+KINDS = {"count": 18, "colour": 16, "shape": 14, "beside": 20, "size": 16, "touch": 16}  # shares
 
 SIDE, CELL, SCALE = 72, 24, 2  # pixels of the picture and of a cell; drawn this much larger, then averaged
 RADIUS = {"small": 5.0, "large": 8.5}
@@ -28,7 +28,6 @@ RGB = {
     "yellow": (235, 205, 40), "purple": (140, 60, 170), "orange": (240, 130, 30),
 }  # fmt: skip
 STEPS = {"left": (0, -1), "right": (0, 1), "above": (-1, 0), "below": (1, 0)}  # (rows, columns)
-LINES = {"row": ("top", "middle", "bottom"), "column": ("left", "middle", "right")}
 SIDES = {"left": "left of", "right": "right of", "above": "above", "below": "below"}
 
 Pair = tuple[str, str]  # colour, shape
@@ -184,15 +183,6 @@ def _shape(rng: random.Random) -> Task:
     return Task(_anywhere(rng, pairs), question.format(target[0]), target[1], {"what": target[0]})
 
 
-def _where(rng: random.Random) -> Task:
-    """In which row or column of the picture is an object?"""
-    things = _anywhere(rng, _pairs(rng))
-    axis = rng.choice(list(LINES))
-    answer = LINES[axis][things[0].cell[axis == "column"]]
-    question = rng.choice(("In which {} is the {}?", "Name the {} of the {}.")).format(axis, things[0].name)
-    return Task(things, question, answer, {"what": things[0].name, "axis": axis})
-
-
 def _beside(rng: random.Random) -> Task:
     """The colour or shape of the object in the next cell on one side of another."""
     side, (first, second) = _adjacent(rng)
@@ -279,7 +269,6 @@ TASKS = {
     "count": _count,
     "colour": _colour,
     "shape": _shape,
-    "where": _where,
     "beside": _beside,
     "size": _size,
     "touch": _touch,
