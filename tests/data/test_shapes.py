@@ -101,8 +101,10 @@ def test_objects_touch_where_the_answer_says_so_and_nowhere_else():
     rows = [r for r in examples("train", 3000) if len({fact.split()[0] for fact in r.facts}) == len(r.facts)]
     yes = [touching_pixels(row) for row in rows if row.kind == "touch" and row.answer != "none"][:60]
     no = [touching_pixels(row) for row in rows if row.kind not in ("touch",)][:60]
-    assert np.mean([count > 0 for count in yes]) > 0.95
-    assert np.mean([count > 0 for count in no]) < 0.05
+    assert (
+        np.mean([count >= 4 for count in yes]) > 0.9
+    )  # blended edges take up to 4 pixels for another colour
+    assert np.mean([count >= 4 for count in no]) < 0.05
 
 
 def test_sides_are_those_of_the_picture():
