@@ -20,7 +20,7 @@ LAYERS = (
     ("recipe", "recipe_file"),
     ("models", "data"),
     ("rollout",),
-    ("train", "evaluate", "proof"),
+    ("train", "evaluate", "trained", "proof"),
     ("distillation", "evaluation_report", "export", "model_card", "doctor"),
     ("analyze", "ablate", "report", "plan"),
     ("cli",),

@@ -1,0 +1,250 @@
+"""The export is the trained model, as stock mlx-vlm loads it; or it says why not, and leaves nothing."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import mlx.core as mx
+import mlx.nn as nn
+import mlx_vlm.utils
+import pytest
+from mlx.utils import tree_flatten
+
+from vgs_mlx import proof, recipe_file
+from vgs_mlx.data import shapes
+from vgs_mlx.data.prompts import render
+from vgs_mlx.errors import Refusal
+from vgs_mlx.export import export
+from vgs_mlx.models import adapters, fusing, loading, precision
+from vgs_mlx.models.loading import load_model, load_processor
+from vgs_mlx.recipe import Recipe, Rollout, Student
+from vgs_mlx.resources import tiny_model
+from vgs_mlx.train import checkpoint
+from vgs_mlx.train.run_folder import FINAL, RECIPE
+
+KINDS = ("lora", "dora", "full")
+LEARNT, LITTLE, HARDLY = 0.1, 6e-3, 1e-5  # the update's size, relative to the weight it changes
+
+
+def silent(_: str) -> None: ...
+
+
+@pytest.fixture(scope="session")
+def packed_student(tmp_path_factory) -> Path:
+    """The tiny student with its language model in 4 bits, vision plain, as mlx-vlm stores it."""
+    model = load_model(str(tiny_model("student")), "student", native=True, say=silent)
+    folder = tmp_path_factory.mktemp("packed")
+    precision.quantise_language(model.module, 4)
+    mlx_vlm.utils.save_weights(folder, model.module)
+    config = json.loads((model.folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(fusing.fused_config(config, model.module)))
+    for file in model.folder.iterdir():
+        if file.name not in ("config.json", "model.safetensors"):
+            (folder / file.name).write_bytes(file.read_bytes())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def prompts():
+    processor = load_processor(tiny_model("student"), "student")
+    rows = shapes.examples("held_out", 6)
+    return [render(processor, row, system_prompt="", max_pixels=None) for row in rows]
+
+
+def make_run(folder: Path, student: Path, *, size: float = LEARNT, weights: str = FINAL, **settings) -> Path:
+    """A run folder whose student has moved by `size`, relative to its weights, in a random direction."""
+    trained = Student(path=str(student), rank=4, **settings)
+    recipe = Recipe(student=trained, rollout=Rollout(max_completion_length=24))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / RECIPE).write_text(recipe_file.dump(recipe))
+    model = load_model(str(student), "student", say=silent)
+    adapters.prepare(model, recipe.student, seed=0)
+    move(model.module, size)
+    checkpoint.write_weights(folder / weights, model, recipe.student)
+    return folder
+
+
+def move(module: nn.Module, size: float) -> None:
+    """Change every trainable weight by random numbers of relative `size`; an adapted layer by that size."""
+    mx.random.seed(1)
+    layers = dict(module.named_modules())
+    moved = {}
+    for name, weight in adapters.trainable_weights(module).items():
+        noise = mx.random.normal(weight.shape)
+        owner, _, last = name.rpartition(".")
+        if last == "lora_b":
+            layer = layers[owner]
+            update = layer.scale * (noise.T @ layer.lora_a.T)
+            moved[name] = noise * size * mx.linalg.norm(layer.linear.weight) / mx.linalg.norm(update)
+        elif last != "lora_a":
+            moved[name] = weight + noise * size * mx.sqrt(mx.mean(weight * weight))
+    adapters.set_weights(module, moved)
+
+
+def weights_of(folder: Path) -> dict[str, mx.array]:
+    module, _ = mlx_vlm.utils.load(str(folder))
+    return dict(tree_flatten(module.parameters()))
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "packed"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"train": "lora"},
+        {"train": "dora"},
+        {"train": "full"},
+        {"train": "lora", "train_vision": True},
+        {"train": "full", "train_vision": True},
+    ],
+    ids=["lora", "dora", "full", "lora+vision", "full+vision"],
+)
+def test_the_export_is_the_trained_model(tmp_path, packed_student, prompts, packed, settings):
+    student = packed_student if packed else tiny_model("student")
+    run = make_run(tmp_path / "run", student, **settings)
+    found = export(run, tmp_path / "model", prompts=prompts, say=silent)
+    assert found.kept and not found.hardly_trained
+    assert found.fused.mean < 0.01 * found.untrained.mean
+    assert found.fused.agreement > 0.9
+    weights_of(tmp_path / "model")  # stock mlx-vlm's strict loading
+
+
+@pytest.mark.parametrize("settings", [{"train": "lora"}, {"train": "dora"}, {"train": "full"}], ids=KINDS)
+def test_on_an_accelerator_packed_layers_are_fused_too(
+    tmp_path, packed_student, prompts, settings, monkeypatch
+):
+    monkeypatch.setattr(loading, "on_cpu", lambda: False)  # models stay packed and bfloat16 then
+    run = make_run(tmp_path / "run", packed_student, **settings)
+    assert export(run, tmp_path / "model", prompts=prompts, say=silent).kept
+
+
+def test_layers_that_training_left_alone_stay_as_the_checkpoint_has_them(tmp_path, packed_student, prompts):
+    run = make_run(tmp_path / "run", packed_student, train="lora", targets=("q_proj",))
+    export(run, tmp_path / "model", prompts=prompts, say=silent)
+    before, after = weights_of(packed_student), weights_of(tmp_path / "model")
+    changed = {name for name in before if name not in after or not mx.array_equal(before[name], after[name])}
+    assert {name.split(".")[-2] for name in changed} == {"q_proj"}
+    assert {str(after[name].dtype) for name in after if "q_proj" in name} == {"mlx.core.bfloat16"}
+
+
+def test_auto_takes_the_narrowest_dtype_that_keeps_the_training(tmp_path, prompts, monkeypatch):
+    monkeypatch.setattr(proof, "HARDLY_TRAINED", 1e-7)
+    small = make_run(tmp_path / "small", tiny_model("student"), size=LITTLE, train="lora")
+    large = make_run(tmp_path / "large", tiny_model("student"), size=LEARNT, train="lora")
+    assert export(large, tmp_path / "a", prompts=prompts, say=silent).dtype == "bfloat16"
+    assert export(small, tmp_path / "b", prompts=prompts, say=silent).dtype == "float16"
+    assert export(small, tmp_path / "c", dtype="float32", prompts=prompts, say=silent).kept
+
+
+@pytest.mark.parametrize("how", [{"dtype": "bfloat16"}, {"bits": 4}], ids=["bfloat16", "4 bits"])
+def test_lost_training_is_refused_with_the_mend_and_nothing_is_left(tmp_path, prompts, monkeypatch, how):
+    monkeypatch.setattr(proof, "HARDLY_TRAINED", 1e-7)
+    run = make_run(tmp_path / "run", tiny_model("student"), size=LITTLE, train="lora")
+    said = []
+    with pytest.raises(Refusal, match=r"lost in the export.*(--dtype float32|--bits 8)"):
+        export(run, tmp_path / "new" / "model", **how, prompts=prompts, say=said.append)
+    assert "KL(trained ‖ fused)" in said[-1]  # the figures
+    assert [each.name for each in tmp_path.iterdir()] == ["run"]
+
+
+def test_hardly_any_training_is_said_kindly_and_accepted(tmp_path, prompts):
+    run = make_run(tmp_path / "run", tiny_model("student"), size=HARDLY, train="lora")
+    said = []
+    assert export(run, tmp_path / "model", dtype="bfloat16", prompts=prompts, say=said.append).hardly_trained
+    assert any("hardly any training to lose" in line for line in said)
+
+
+def test_eight_bits_hold_a_language_model_that_learnt_something(tmp_path, prompts):
+    run = make_run(tmp_path / "run", tiny_model("student"), train="lora")
+    found = export(run, tmp_path / "model", bits=8, prompts=prompts, say=silent)
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert found.acceptable and found.bits == 8
+    assert config["quantization"] == {"group_size": 64, "bits": 8, "mode": "affine"}
+    packed = {name for name in weights_of(tmp_path / "model") if name.endswith(".scales")}
+    assert packed and all(name.startswith("language_model.") for name in packed)
+
+
+def test_exporting_twice_gives_the_same_bytes(tmp_path, prompts):
+    run = make_run(tmp_path / "run", tiny_model("student"), train="dora")
+    for name in ("first", "second"):
+        export(run, tmp_path / name, prompts=prompts, say=silent)
+    first, second = (
+        {f.name: f.read_bytes() for f in (tmp_path / each).iterdir()} for each in ("first", "second")
+    )
+    assert first == second
+
+
+def test_the_folder_is_complete_and_explains_itself(tmp_path, prompts):
+    run = make_run(tmp_path / "run", tiny_model("student"), train="lora")
+    (run / "result.json").write_text(json.dumps({"accuracy_before": 0.25, "accuracy_after": 0.75}))
+    (run / "versions.json").write_text(json.dumps({"mlx": "0.32.4"}))
+    found = export(run, tmp_path / "model", prompts=prompts, say=silent)
+    student, model = tiny_model("student"), tmp_path / "model"
+    for file in student.iterdir():
+        if file.suffix != ".safetensors" and file.name not in ("config.json", "README.md"):
+            assert (model / file.name).read_bytes() == file.read_bytes()
+    card = (model / "README.md").read_text()
+    results = "0.250 before, 0.750 after", f"{found.fused.mean:.3g}", f"{found.untrained.largest:.3g}"
+    for part in (*results, "mlx 0.32.4", "rank: 4", "mlx_vlm.generate --model"):
+        assert part in card
+
+
+@pytest.mark.parametrize("where", ["filled", "a file", "run/final/model", "run/checkpoints/model", "run"])
+def test_an_output_that_would_harm_something_is_refused_before_any_work(tmp_path, prompts, where):
+    run = make_run(tmp_path / "run", tiny_model("student"), train="lora")
+    (tmp_path / "filled").mkdir()
+    (tmp_path / "filled" / "mine").touch()
+    (tmp_path / "a file").touch()
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(Refusal, match=r"--output .*: give a") as refusal:
+        export(run, tmp_path / where, prompts=prompts, say=silent)
+    assert "\n" not in str(refusal.value)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_empty_output_folder_may_be_there_already(tmp_path, prompts):
+    run = make_run(tmp_path / "run", tiny_model("student"), train="lora")
+    (tmp_path / "model").mkdir()
+    export(run, tmp_path / "model", prompts=prompts, say=silent)
+    assert (tmp_path / "model" / "model.safetensors").exists()
+
+
+def test_without_prompts_there_is_no_proof_and_no_export(tmp_path):
+    run = make_run(tmp_path / "run", tiny_model("student"), train="lora")
+    with pytest.raises(Refusal, match="no held-out prompts"):
+        export(run, tmp_path / "model", prompts=[], say=silent)
+
+
+@pytest.mark.parametrize("train", ["lora", "dora"])
+def test_mlx_vlm_takes_every_weight_of_the_adapter(tmp_path, packed_student, train):
+    """Its own loading is not strict: a name that fits nothing would be dropped in silence."""
+    run = make_run(tmp_path / "run", packed_student, train=train)
+    module, _ = mlx_vlm.utils.load(str(packed_student), adapter_path=str(run / FINAL))
+    loaded = {name: w for name, w in tree_flatten(module.parameters()) if adapters.is_adapter_weight(name)}
+    saved = mx.load(str(run / FINAL / adapters.ADAPTER_FILE))
+    assert loaded.keys() == saved.keys()
+    assert all(bool(mx.array_equal(loaded[name], saved[name])) for name in saved)
+
+
+def test_mlx_vlm_s_own_command_answers_with_the_export_and_with_the_adapter(tmp_path, prompts):
+    run = make_run(tmp_path / "run", tiny_model("student"), train="lora")
+    export(run, tmp_path / "model", prompts=prompts, say=silent)
+    picture = tmp_path / "picture.png"
+    prompts[0].example.pictures[0].open().save(picture)
+    for model in ([tmp_path / "model"], [tiny_model("student"), "--adapter-path", run / FINAL]):
+        command = [
+            sys.executable,
+            "-m",
+            "mlx_vlm.generate",
+            "--model",
+            *map(str, model),
+            "--image",
+            str(picture),
+        ]
+        done = subprocess.run(
+            [*command, "--prompt", "How many?", "--max-tokens", "8", "--verbose"],
+            capture_output=True, text=True, timeout=300, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert re.search(r"Generation: [1-8] tokens", done.stdout), done.stdout

@@ -1,0 +1,167 @@
+"""From a run to a model folder that stock mlx-vlm loads, proven to be the model that was trained."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import mlx.core as mx
+import mlx_vlm.utils
+
+from vgs_mlx import model_card, proof, trained
+from vgs_mlx.errors import Refusal
+from vgs_mlx.models import fusing, precision
+from vgs_mlx.models.base import LoadedModel
+from vgs_mlx.models.loading import load_model, read_config
+from vgs_mlx.models.rows import Continued
+from vgs_mlx.proof import Difference, Proof
+from vgs_mlx.train.run_folder import CHECKPOINTS, FINAL
+from vgs_mlx.types import Prompt
+
+DTYPES = {"bfloat16": mx.bfloat16, "float16": mx.float16, "float32": mx.float32}  # as `auto` tries them
+LONGEST = 256  # tokens of a completion that the models are compared on
+COPIED = (".json", ".jinja", ".txt", ".model", ".tiktoken", "LICENSE", "LICENCE", "NOTICE")  # names' ends
+TRUE_OF_OTHER_WEIGHTS = ("config.json", "hf_quant_config.json", "model.safetensors.index.json")
+HARDLY_TRAINED = (
+    "There was hardly any training to lose: KL(trained ‖ untrained) is {:.1g} nats. For a student that has "
+    "moved further, train with more train.steps or a higher train.learning_rate."
+)
+
+Say = Callable[[str], None]
+
+
+def export(
+    run: Path,
+    output: Path,
+    *,
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto",
+    bits: Literal[4, 8] | None = None,
+    prompts: Sequence[Prompt],
+    say: Say = print,
+) -> Proof:
+    """Write the run's model, its training fused in, to the folder `output`, and prove it. Raises `Refusal`.
+
+    `prompts` are held-out ones, rendered by the student's processor. `auto` takes the narrowest dtype of the
+    changed layers that keeps the training; `bits` packs the language model afterwards. `output` appears when
+    all is proven, and not at all otherwise.
+    """
+    found = trained.find(run)
+    _refuse_output(run, output)
+    if not prompts:
+        raise Refusal("no held-out prompts to prove the export on: data.held_out must give some")
+    say(f"exporting {found.origin}")
+    student = proof.in_float32(trained.load(run, found, say))
+    sequences = proof.answers(student, prompts, min(LONGEST, found.recipe.rollout.max_completion_length))
+    untrained = _difference(student, student.name, sequences)
+    with _beside(output) as folder:
+        proven = _first_kept(student, untrained, sequences, dtype, bits, folder, say)
+        model_card.write(folder, run, found, proven)
+    say(f"wrote {output}: python -m mlx_vlm.generate --model {output} --image PICTURE --prompt QUESTION")
+    return proven
+
+
+def _first_kept(
+    student: LoadedModel,
+    untrained: Difference,
+    sequences: Sequence[Continued],
+    dtype: str,
+    bits: int | None,
+    folder: Path,
+    say: Say,
+) -> Proof:
+    """Write and prove one dtype after another until one keeps the training. Raises `Refusal` if none does."""
+    for name in _candidates(student, dtype, bits):
+        _write(student, DTYPES[name], bits, folder)
+        proven = Proof(name, bits, _difference(student, str(folder), sequences), untrained)
+        say(str(proven))
+        if proven.kept:
+            break
+    if not proven.acceptable:
+        raise Refusal(f"the training was lost in the export, {_loss(proven)}: {_mend(proven)}")
+    if proven.hardly_trained:
+        say(HARDLY_TRAINED.format(untrained.mean))
+    if proven.hardly_trained and not proven.kept:
+        say(f"WARNING: storing it so moved it further than training did, by {proven.fused.mean:.2g} nats")
+    elif not proven.kept:
+        say(f"WARNING: some of the training was lost, {_loss(proven)}: {_mend(proven)}")
+    return proven
+
+
+def _difference(student: LoadedModel, other: str, sequences: Sequence[Continued]) -> Difference:
+    """How far a model, loaded strictly by stock mlx-vlm, is from the trained student."""
+    return proof.compare(student, proof.in_float32(load_model(other, "--output", say=_silent)), sequences)
+
+
+def _candidates(student: LoadedModel, dtype: str, bits: int | None) -> list[str]:
+    """The dtypes to try. The student's own comes before another as narrow: mlx widens a mix to float32."""
+    if dtype != "auto":
+        return [dtype]
+    own = fusing.own_dtype(load_model(student.name, "student.path", native=True, say=_silent).module)
+    if bits:
+        return [name for name, each in DTYPES.items() if each == own]  # of the scales: bits decide the rest
+    narrow = sorted(("bfloat16", "float16"), key=lambda name: DTYPES[name] != own)
+    return [*narrow, "float32"]
+
+
+def _write(student: LoadedModel, dtype: mx.Dtype, bits: int | None, folder: Path) -> None:
+    """The whole model folder but its card. Layers that training left alone stay as they are stored."""
+    for old in folder.iterdir():
+        old.unlink()
+    plain = load_model(student.name, "student.path", native=True, say=_silent)
+    fusing.put(plain.module, fusing.changed_weights(student.module), dtype)
+    if bits:
+        precision.quantise_language(plain.module, bits)
+    mlx_vlm.utils.save_weights(folder, plain.module)
+    config = fusing.fused_config(read_config(plain.folder, "student.path"), plain.module)
+    mlx_vlm.utils.save_config(config, folder / "config.json")
+    for file in sorted(plain.folder.iterdir()):
+        if file.is_file() and file.name.endswith(COPIED) and file.name not in TRUE_OF_OTHER_WEIGHTS:
+            shutil.copyfile(file, folder / file.name)
+
+
+def _loss(proven: Proof) -> str:
+    return f"{proven.share:.1%} of it by KL divergence (under {proof.KEPT_SHARE:.0%} is as good as none)"
+
+
+def _mend(proven: Proof) -> str:
+    if proven.bits:
+        return "leave --bits away" if proven.bits == 8 else "try --bits 8, or leave --bits away"
+    return (
+        "try --dtype float32" if proven.dtype != "float32" else "float32 should keep it: please report this"
+    )
+
+
+def _refuse_output(run: Path, output: Path) -> None:
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise Refusal(f"--output {output}: already there and not empty: give another folder")
+    for inner in (FINAL, CHECKPOINTS):
+        if output.resolve().is_relative_to((run / inner).resolve()):
+            raise Refusal(f"--output {output}: inside the run's own {inner}: give a folder outside {run}")
+
+
+@contextmanager
+def _beside(output: Path) -> Iterator[Path]:
+    """A new folder for the body that becomes `output` when the body is through; gone if it isn't."""
+    made = [each for each in output.parents if not each.exists()]
+    beside = output.parent / f".{output.name}.writing"
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir()
+    except OSError as error:
+        reason = f"can't be written there ({error.strerror})"
+        raise Refusal(f"--output {output}: {reason}: give another folder") from error
+    try:
+        yield beside
+        os.replace(beside, output)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        for each in made:
+            each.rmdir()
+        raise
+
+
+def _silent(_: str) -> None:
+    """What is said about the student is said once."""

@@ -1,0 +1,93 @@
+"""README.md of an exported model: what it was made from and how, what was measured, how to run it."""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from vgs_mlx import recipe_file
+from vgs_mlx.models.loading import EMBEDDED
+from vgs_mlx.proof import Proof
+from vgs_mlx.train.run_folder import RESULT
+from vgs_mlx.trained import Trained, read_json
+
+VERSIONS = "versions.json"
+
+CARD = """\
+---
+library_name: mlx
+pipeline_tag: image-text-to-text
+tags: [mlx, mlx-vlm, distillation, visual-gradient-steering]
+{base_model}---
+
+# {student}, distilled from {teacher}
+
+Made by vgs-mlx: on-policy distillation with [Visual Gradient Steering](https://arxiv.org/abs/2606.00564)
+(objective `{objective}`, data `{data}`). The training is fused in; no adapter is needed:
+
+    python -m mlx_vlm.generate --model .{system} --image PICTURE --prompt QUESTION
+
+{results}
+## Is this the trained model?
+
+Loaded with stock mlx-vlm and compared, in float32, on {positions:,} positions of the trained model's own
+greedy answers to held-out prompts; changed layers are stored as {stored}.
+
+| | mean | largest |
+|---|---|---|
+| KL(trained ‖ this model), nats | {fused.mean:.3g} | {fused.largest:.3g} |
+| KL(trained ‖ untrained), nats | {untrained.mean:.3g} | {untrained.largest:.3g} |
+
+The same greedy token at {fused.agreement:.2%} of the positions.
+
+## Recipe
+
+Of {origin}; made with {versions}.
+
+```yaml
+{recipe}```
+"""
+
+
+def write(folder: Path, run: Path, found: Trained, proven: Proof) -> None:
+    """Write the card into the exported folder."""
+    recipe = found.recipe
+    text = CARD.format(
+        base_model=f"base_model: {recipe.student.path}\n" if _is_hub_id(recipe.student.path) else "",
+        student=_name(recipe.student.path),
+        teacher=_name(recipe.teacher.path),
+        objective=recipe.objective.name,
+        data=_name(recipe.data.source),
+        system=f" --system {shlex.quote(recipe.data.system_prompt)}" if recipe.data.system_prompt else "",
+        results=_results(read_json(run / RESULT)),
+        positions=proven.fused.positions,
+        stored=f"{proven.dtype}, then packed to {proven.bits} bits" if proven.bits else proven.dtype,
+        fused=proven.fused,
+        untrained=proven.untrained,
+        versions=_versions(read_json(run / VERSIONS)),
+        origin=found.origin,
+        recipe=recipe_file.dump(recipe),
+    )
+    (folder / "README.md").write_text(text, encoding="utf-8")
+
+
+def _results(result: dict[str, Any]) -> str:
+    """The accuracies on held-out rows, where the run has measured them."""
+    if "accuracy_before" not in result or "accuracy_after" not in result:
+        return ""
+    return (
+        "## Results\n\nGreedy accuracy on the run's held-out rows: "
+        f"{result['accuracy_before']:.3f} before, {result['accuracy_after']:.3f} after.\n\n"
+    )
+
+
+def _versions(found: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in found.items()) or "unknown versions"
+
+
+def _name(path: str) -> str:
+    """How readers elsewhere know a model or data set: a Hub id as it is, a local path by its last part."""
+    return path if _is_hub_id(path) else Path(path.removeprefix(EMBEDDED)).name
+
+
+def _is_hub_id(path: str) -> bool:
+    return path.count("/") == 1 and not path.startswith(("/", ".", "~")) and not Path(path).exists()

@@ -1,0 +1,117 @@
+"""Is the exported model the trained one? It, and the untrained one, score the trained one's own answers."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import mlx.core as mx
+import numpy as np
+
+from vgs_mlx.models import precision
+from vgs_mlx.models.base import LoadedModel
+from vgs_mlx.models.logprobs import completion_hidden
+from vgs_mlx.models.rows import Continued, encode, evaluate
+from vgs_mlx.objective.divergence import restricted_logprobs, reverse_kl
+from vgs_mlx.rollout.sample import Sampling, sample
+from vgs_mlx.types import Prompt
+
+KEPT_SHARE = 0.01  # of KL(trained ‖ untrained); KL grows with the square, so this is a tenth of the way back
+LOST_SHARE = 0.25  # half of the way back: too much even for a model that was to be packed
+HARDLY_TRAINED = 1e-4  # nats: a smaller KL(trained ‖ untrained) is no training worth measuring a loss against
+BATCH = 8  # completions in one forward pass
+CHUNK = 64  # positions whose log-probabilities exist at one time
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far another model is from the trained one, over all positions of the completions."""
+
+    mean: float  # KL(trained ‖ other), nats
+    largest: float
+    agreement: float  # share of positions with the same most likely token
+    positions: int
+
+    def __str__(self) -> str:
+        return f"mean {self.mean:.2g}, largest {self.largest:.2g} nats"
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What the comparison of trained, fused and untrained model found."""
+
+    dtype: str  # of the fused layers
+    bits: int | None  # what the fused language model was packed into
+    fused: Difference
+    untrained: Difference
+
+    @property
+    def hardly_trained(self) -> bool:
+        """There was hardly any training to lose."""
+        return self.untrained.mean < HARDLY_TRAINED
+
+    @property
+    def share(self) -> float:
+        """KL(trained ‖ fused) as a share of KL(trained ‖ untrained): how much of the training was lost."""
+        return self.fused.mean / self.untrained.mean
+
+    @property
+    def kept(self) -> bool:
+        """The fused model is the trained one, as far as it matters. False where the fuse overflowed (nan)."""
+        return self.fused.mean < (HARDLY_TRAINED if self.hardly_trained else KEPT_SHARE * self.untrained.mean)
+
+    @property
+    def acceptable(self) -> bool:
+        """Kept; or packed on request with most of the training in it; or there was hardly any to lose."""
+        if self.hardly_trained:
+            return math.isfinite(self.fused.mean)
+        return self.kept or (self.bits is not None and self.share < LOST_SHARE)
+
+    def __str__(self) -> str:
+        name = f"{self.dtype}, {self.bits} bits" if self.bits else self.dtype
+        return (
+            f"{name}: KL(trained ‖ fused) {self.fused}; KL(trained ‖ untrained) {self.untrained}; "
+            f"same greedy token at {self.fused.agreement:.1%} of {self.fused.positions:,} positions"
+        )
+
+
+def answers(trained: LoadedModel, prompts: Sequence[Prompt], longest: int) -> list[Continued]:
+    """The trained model's greedy completions, with pictures: what the models are compared on."""
+    found = []
+    for start in range(0, len(prompts), BATCH):
+        views = [prompt.with_image for prompt in prompts[start : start + BATCH]]
+        encodings = evaluate(encode(trained, views))
+        drawn = sample(trained, views, [[(0,)]] * len(views), encodings, Sampling(longest, temperature=0.0))
+        found += [Continued(view, completion.ids) for view, [completion] in zip(views, drawn, strict=True)]
+    return found
+
+
+def compare(trained: LoadedModel, other: LoadedModel, sequences: Sequence[Continued]) -> Difference:
+    """How far `other` is from `trained`, both in float32 (see `in_float32`)."""
+    divergences, same = [], []
+    for start in range(0, len(sequences), BATCH):
+        batch = sequences[start : start + BATCH]
+        views = [view for view, _ in batch]
+        hidden = [completion_hidden(model, batch, encode(model, views)) for model in (trained, other)]
+        mx.eval(hidden)
+        for first in range(0, hidden[0].shape[0], CHUNK):
+            ours, theirs = (
+                restricted_logprobs(model.logits(states[first : first + CHUNK]), model.support())
+                for model, states in zip((trained, other), hidden, strict=True)
+            )
+            divergences.append(np.array(reverse_kl(ours, theirs)))
+            same.append(np.array(mx.argmax(ours, axis=-1) == mx.argmax(theirs, axis=-1)))
+    kl = np.concatenate(divergences).astype(np.float64)
+    mean = float(np.maximum(kl.mean(), 0.0))  # equal models give rounding of either sign; nan stays nan
+    return Difference(mean, float(kl.max()), float(np.concatenate(same).mean()), len(kl))
+
+
+def in_float32(model: LoadedModel) -> LoadedModel:
+    """The same model, now float32, whatever the device.
+
+    Trained, fused and untrained model must differ in their weights alone, so all three come from `load_model`
+    and through here. In 16-bit arithmetic an adapter beside its layer and the same one fused into it round
+    differently, which alone can cost more KL than a short training makes.
+    """
+    precision.in_float32(model.module)
+    mx.eval(model.module.parameters())
+    return model
