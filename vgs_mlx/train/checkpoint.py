@@ -91,7 +91,7 @@ def verified_state(folder: Path) -> dict[str, Any]:
     try:
         state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
         whole = state.pop("checksum") == _checksum(state)
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise Refusal(f"{folder}: damaged ({STATE_FILE} can't be read): {_previous(folder)}") from error
     if not whole:
         raise Refusal(f"{folder}: damaged (the checksum of {STATE_FILE} is wrong): {_previous(folder)}")
@@ -107,7 +107,7 @@ def prune(run: Path, keep: int, best_step: int | None) -> None:
     """Delete all but the newest `keep` checkpoints and the best one, and what a kill left half-written."""
     for folder in all_of(run)[:-keep]:
         if best_step is None or folder != _folder(run, best_step):
-            shutil.rmtree(folder)
+            folder.rename(folder.with_name(f".{folder.name}.old"))  # whole or not there, whenever a kill comes
     for leftover in (run / CHECKPOINTS).glob(".step-*"):
         shutil.rmtree(leftover)
 

@@ -85,6 +85,7 @@ def _restored(ready: Ready, folder: Path, optimizer: optim.AdamW, screen: Screen
     if progress.step > ready.recipe.train.steps:
         raise Refusal(f"train.steps={ready.recipe.train.steps}: the run is at step {progress.step} already: give more")
     run_folder.forget_after(folder, progress.step)
+    checkpoint.prune(folder, ready.recipe.train.keep_checkpoints, progress.best_step)  # a kill may have come before
     run_folder.keep_recipe(folder, ready.recipe)
     screen.say(f"resumed  at step {progress.step}")
     return progress

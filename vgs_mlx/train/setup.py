@@ -57,13 +57,7 @@ def load(recipe: Recipe, screen: Screen) -> Ready:
     teacher = load_model(recipe.teacher.path, "--teacher", bits=recipe.teacher.bits, say=screen.say)
     screen.say(_model_line("student", student, recipe.student.train))
     screen.say(_model_line("teacher", teacher, None))
-    identity = {
-        "student": fingerprint(student.folder),
-        "teacher": fingerprint(teacher.folder),
-        "data": _data_fingerprint(data),
-        **{f"recipe {key}": value for key, value in _fixed(recipe).items()},
-    }
-    ready = Ready(recipe, student, teacher, data, identity)
+    ready = Ready(recipe, student, teacher, data, identify(recipe, student, teacher, data))
     probe(ready, screen)
     return with_packing(ready, screen)
 
@@ -192,6 +186,16 @@ def _fixed(recipe: Recipe) -> dict[str, Any]:
     left_out = (*FREE_ON_RESUME, "student.path", "teacher.path", "data.source", "data.held_out")
     kept = {key: value for key, value in flat.items() if key not in left_out}
     return {"seed": recipe.seed, **{key: list(value) if isinstance(value, tuple) else value for key, value in kept.items()}}
+
+
+def identify(recipe: Recipe, student: LoadedModel, teacher: LoadedModel, data: DataSet) -> Identity:
+    """What the checkpoints of such a run belong to."""
+    return {
+        "student": fingerprint(student.folder),
+        "teacher": fingerprint(teacher.folder),
+        "data": _data_fingerprint(data),
+        **{f"recipe {key}": value for key, value in _fixed(recipe).items()},
+    }
 
 
 def _data_fingerprint(data: DataSet) -> str:

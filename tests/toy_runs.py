@@ -1,0 +1,174 @@
+"""The main job at toy size: the embedded models, a few steps, a few short answers.
+
+Nothing here depends on how well the embedded models do. Models are loaded once and put back to their first
+weights for every run.
+"""
+
+import atexit
+import functools
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+from click.testing import CliRunner, Result
+from rich.console import Console
+
+from vgs_mlx import distillation
+from vgs_mlx.cli import main
+from vgs_mlx.models import adapters
+from vgs_mlx.recipe import Recipe
+from vgs_mlx.train import loop, run_folder, setup
+from vgs_mlx.train.screen import Screen
+from vgs_mlx.train.setup import Ready
+
+ROOT = Path(__file__).parent.parent
+TOY = (
+    "data.source=shapes:24", "data.held_out=8", "rollout.prompts_per_step=2", "rollout.completions_per_prompt=2",
+    "rollout.max_completion_length=8", "objective.norm_scale_every=2", "train.steps=4", "train.evaluate_rows=4",
+    "train.evaluate_every=4", "train.checkpoint_every=2",
+)  # fmt: skip
+VOLATILE = ("seconds", "tokens_per_second", "peak_memory_gb", "active_memory_gb")  # metrics that may differ
+_load = setup.load  # tests may put another in its place
+QUIET = Screen(Console(file=open(os.devnull, "w")))  # noqa: SIM115 - open for as long as the tests run
+
+
+def recipe(*sets: str) -> Recipe:
+    """The toy recipe, changed by `sets`. LoRA where they don't say."""
+    return distillation.resolve(None, {}, ["student.train=lora", *TOY, *sets])[0]
+
+
+def ready(*sets: str) -> Ready:
+    """A run that may start, its student as it was before any training."""
+    made_ready, initial = _ready(*sets)
+    adapters.set_weights(made_ready.student.module, initial)
+    mx.eval(made_ready.student.module.parameters())
+    return made_ready
+
+
+def train(folder: Path, *sets: str) -> Path:
+    """A new run in `folder`, from its first step to its last."""
+    made_ready = ready(*sets)
+    run_folder.create(folder, made_ready.recipe)
+    loop.run(made_ready, folder, QUIET)
+    return folder
+
+
+def go_on(folder: Path, *sets: str) -> None:
+    """What `--resume` does with a run that may be resumed."""
+    loop.run(ready(*sets), folder, QUIET)
+
+
+@functools.cache
+def finished(*sets: str) -> Path:
+    """A finished run that nobody interrupted. Shared: copy it before changing it."""
+    folder = Path(tempfile.mkdtemp(prefix="toy-run-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return train(folder / "run", *sets)
+
+
+def copied(run: Path, folder: Path) -> Path:
+    """A copy of a shared run that may be changed."""
+    return Path(shutil.copytree(run, folder))
+
+
+def final_weights(run: Path) -> dict[str, bytes]:
+    """The files of the final weights, byte for byte."""
+    return {file.name: file.read_bytes() for file in sorted((run / run_folder.FINAL).iterdir())}
+
+
+def metrics(run: Path) -> list[dict[str, Any]]:
+    """The rows of metrics.jsonl but for what may differ from run to run."""
+    rows = run_folder.rows(run / run_folder.METRICS)
+    return [{name: value for name, value in row.items() if name not in VOLATILE} for row in rows]
+
+
+def same_run(left: Path, right: Path) -> bool:
+    """Whether two runs trained the same weights, to the byte, by the same steps, and were measured the same."""
+    evaluations = [(run / run_folder.EVALUATIONS).read_bytes() for run in (left, right)]
+    completions = [(run / run_folder.COMPLETIONS).read_bytes() for run in (left, right)]
+    return (
+        final_weights(left) == final_weights(right)
+        and metrics(left) == metrics(right)
+        and evaluations[0] == evaluations[1]
+        and completions[0] == completions[1]
+    )
+
+
+def checkpoints(run: Path) -> list[str]:
+    """The names in the folder of checkpoints, hidden ones too."""
+    return sorted(os.listdir(run / run_folder.CHECKPOINTS))
+
+
+def state_of(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Every file below a folder: when it was last written, and what it holds."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    return {str(file.relative_to(folder)): (file.stat().st_mtime_ns, file.read_bytes()) for file in files}
+
+
+def names(folder: Path) -> list[str]:
+    """Every file and folder below a folder."""
+    return sorted(str(each.relative_to(folder)) for each in folder.rglob("*"))
+
+
+def command(*arguments: str | Path) -> Result:
+    """`vgs-mlx` with these arguments, in this process."""
+    return CliRunner().invoke(main, [str(each) for each in arguments])
+
+
+def options(*sets: str) -> list[str]:
+    """The toy recipe as options of `vgs-mlx distill`."""
+    return [part for each in ("student.train=lora", *TOY, *sets) for part in ("--set", each)]
+
+
+def spawned(*arguments: str | Path) -> subprocess.Popen:
+    """`vgs-mlx` with these arguments, in a process of its own."""
+    code = "import sys; from vgs_mlx.cli import main; main(sys.argv[1:])"
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )  # fmt: skip
+
+
+def wait_for(condition: Callable[[], Any], process: subprocess.Popen, seconds: float = 240) -> None:
+    """Wait until `condition` holds. Fails when the process ends before, or takes too long."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if process.poll() is not None:
+            raise AssertionError(f"ended with {process.returncode}: {process.stderr.read()}")
+        if time.monotonic() > end:
+            process.kill()
+            raise AssertionError("took too long")
+        time.sleep(0.005)
+
+
+def recorded_steps(run: Path) -> int:
+    """How many whole rows metrics.jsonl has by now."""
+    file = run / run_folder.METRICS
+    return file.read_bytes().count(b"\n") if file.exists() else 0
+
+
+@functools.cache
+def _ready(*sets: str) -> tuple[Ready, dict[str, mx.array]]:
+    wanted = recipe(*sets)
+    loaded, initial = _loaded(tuple(each for each in sets if each.startswith("student.")))
+    data = setup.load_data(wanted, loaded.student.processor, QUIET)
+    identity = setup.identify(wanted, loaded.student, loaded.teacher, data)
+    return replace(loaded, recipe=wanted, data=data, identity=identity), initial
+
+
+@functools.cache
+def _loaded(sets: tuple[str, ...]) -> tuple[Ready, dict[str, mx.array]]:
+    made_ready = _load(recipe(*sets), QUIET)
+    return made_ready, adapters.trainable_weights(made_ready.student.module)
+
+
+def read_json(file: Path) -> Any:
+    return json.loads(file.read_text(encoding="utf-8"))
