@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from mlx_lm.models.cache import KVCache
 from PIL import Image
-from random_models import IMAGE, VISION_START, VOCABULARY, random_completion, random_model, random_prompt
 
+from random_models import IMAGE, VISION_START, VOCABULARY, random_completion, random_model, random_prompt
 from vgs_mlx.data.prompts import render
 from vgs_mlx.models import qwen3_vl
 from vgs_mlx.models.base import LoadedModel
@@ -171,7 +171,8 @@ def test_a_cached_prompt_continues_as_if_it_were_one_row(name):
     rows = build(model, [sequence], encode(model, [view]))
     cut, cache = len(view.ids) + 2, [KVCache() for _ in model.family.layers(model.module)]
     parts = [
-        replace(rows, ids=rows.ids[:, :cut], positions=rows.positions[..., :cut], placeholders=rows.placeholders[:, :cut]),
+        replace(rows, ids=rows.ids[:, :cut], positions=rows.positions[..., :cut],
+                placeholders=rows.placeholders[:, :cut]),
         replace(rows, ids=rows.ids[:, cut:], positions=rows.positions[..., cut:],
                 placeholders=rows.placeholders[:, cut:], features=()),
     ]  # fmt: skip
@@ -194,5 +195,5 @@ def test_the_named_head_is_the_one_that_is_used(name):
     model = model_named(name)
     head = dict(model.module.named_modules())[qwen3_vl.head_path(model.module)]
     hidden = mx.random.normal((3, model.module.config.text_config.hidden_size))
-    expected = hidden @ head.weight.T
-    np.testing.assert_allclose(np.array(qwen3_vl.logits(model.module, hidden)), np.array(expected), rtol=1e-5, atol=1e-5)
+    found = np.array(qwen3_vl.logits(model.module, hidden))
+    np.testing.assert_allclose(found, np.array(hidden @ head.weight.T), rtol=1e-5, atol=1e-5)

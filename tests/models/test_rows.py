@@ -6,8 +6,16 @@ from types import SimpleNamespace
 import mlx.core as mx
 import numpy as np
 import pytest
-from random_models import IMAGE, VIDEO, VISION_START, VOCABULARY, random_completion, random_model, random_prompt
 
+from random_models import (
+    IMAGE,
+    VIDEO,
+    VISION_START,
+    VOCABULARY,
+    random_completion,
+    random_model,
+    random_prompt,
+)
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models import qwen3_vl
 from vgs_mlx.models.logprobs import completion_hidden, compute_logprobs
@@ -82,7 +90,8 @@ def test_what_stands_in_the_padding_changes_nothing(view):
     model, chosen = random_model(0), sequences(view)
     rows = built(model, chosen)
     width = rows.ids.shape[1]
-    padding = np.arange(width)[None] >= np.array([len(each.view.ids) + len(each.completion) for each in chosen])[:, None]
+    lengths = np.array([len(each.view.ids) + len(each.completion) for each in chosen])
+    padding = np.arange(width)[None] >= lengths[:, None]
     assert padding.any() and not rows.placeholders[padding].any()
     other = replace(rows, ids=np.where(padding, 17, rows.ids), positions=np.where(padding, 99, rows.positions))
     places = flat_positions(chosen, width)

@@ -98,8 +98,8 @@ def packing(model: LoadedModel, prompts: Sequence[Prompt], completions: Sequence
 def text_view(model: LoadedModel, prompt: Prompt, completion: np.ndarray) -> None:
     """The completion stands at its own positions in both views, and no picture lingers in the text view.
 
-    What a model remembers may be older than this probe, so "text-only" alone is no clean reference: it is
-    taken after a longer text, after the picture, and after another picture, and must be the same each time.
+    What a model remembers may be older than this probe, so one text-only result is no clean reference: it is
+    taken after rows of another number, after the picture, and after another picture, and must stay the same.
     """
     for view in (prompt.with_image, prompt.text_only):
         sequence = [Continued(view, completion)]
@@ -109,12 +109,12 @@ def text_view(model: LoadedModel, prompt: Prompt, completion: np.ndarray) -> Non
             raise Refusal(
                 f"{model.name}: the completion is misplaced in a view of its prompt: mend this family's file"
             )
-    earlier = [Continued(prompt.text_only, np.concatenate([completion, completion]))]
-    earlier += [Continued(view, completion) for view in (prompt.with_image, _inverted(prompt.with_image))]
+    text = Continued(prompt.text_only, completion)
+    pictures = [Continued(view, completion) for view in (prompt.with_image, _inverted(prompt.with_image))]
     found = []
-    for each in earlier:
-        _logprobs(model, [each])
-        found.append(_logprobs(model, [Continued(prompt.text_only, completion)]))
+    for earlier in ([text, text], *([each] for each in pictures)):
+        _logprobs(model, earlier)
+        found.append(_logprobs(model, [text]))
     if not all(mx.array_equal(found[0], each) for each in found[1:]):
         raise Refusal(
             f"{model.name}: its text-only predictions change after it has seen a picture: "

@@ -1,0 +1,347 @@
+"""Each probe refuses a model with the fault that it looks for, in one line with the mend, and no sound one."""
+
+import contextlib
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from mlx.utils import tree_map
+
+from random_models import random_completion, random_model, random_prompt
+from vgs_mlx import recipe
+from vgs_mlx.data import shapes
+from vgs_mlx.data.prompts import render
+from vgs_mlx.errors import Refusal
+from vgs_mlx.models import adapters, probes, qwen3_vl
+from vgs_mlx.models.base import LoadedModel, Rows
+from vgs_mlx.models.loading import find_folder, load_model, load_processor
+
+PROMPTS = tuple(random_prompt(seed, pictures=1 + seed % 2, words=4 + seed) for seed in range(3))
+COMPLETIONS = tuple(random_completion(seed, 5 + seed) for seed in range(3))
+ALIKE = tuple(random_prompt(seed, words=4) for seed in range(3))  # no row of these is longer than another
+EQUALLY_LONG = tuple(random_completion(seed, 5) for seed in range(3))
+
+Forward = Callable[..., mx.array]
+
+
+def causality(model, prompts=PROMPTS, completions=COMPLETIONS):
+    probes.causality(model, prompts[0], completions[0])
+
+
+def padding(model, prompts=PROMPTS, completions=COMPLETIONS):
+    probes.padding(model, prompts, completions)
+
+
+def text_view(model, prompts=PROMPTS, completions=COMPLETIONS):
+    probes.text_view(model, prompts[0], completions[0])
+
+
+PROBES = (causality, padding, text_view)
+
+
+def refused(probe: Callable[[], None], reason: str, mend: str) -> None:
+    """The probe refuses in one line that says what is wrong and then how to mend it."""
+    with pytest.raises(Refusal) as found:
+        probe()
+    line = str(found.value)
+    assert "\n" not in line and reason in line and mend in line and line.index(reason) < line.index(mend)
+
+
+# --- models with a fault ---------------------------------------------------------------------------------------
+
+
+def with_forward(forward: Forward, model: LoadedModel | None = None) -> LoadedModel:
+    """A model whose family has another `hidden_states`."""
+    return replace(model or random_model(0), family=SimpleNamespace(**{**vars(qwen3_vl), "hidden_states": forward}))
+
+
+def everyone_sees_everyone(where: str) -> LoadedModel:
+    """The leak of calling mlx-vlm with `attention_mask = ones`, in one kind of row or in both."""
+
+    def forward(module, rows: Rows, cache=None):
+        leaks = {"both": True, "with_image": bool(rows.features), "text_only": not rows.features}[where]
+        length = rows.ids.shape[1]
+        mask = mx.ones((len(rows.ids), 1, length, length), dtype=mx.bool_) if leaks else None
+        return qwen3_vl.hidden_states(module, replace(rows, attention=mask), cache)
+
+    return with_forward(forward)
+
+
+def pads_on_the_left() -> LoadedModel:
+    """Rows pushed to the right end, nothing hiding the padding before them: causal, and still wrong."""
+
+    def forward(module, rows: Rows, cache=None):
+        width = rows.ids.shape[1]
+        shift = width - (rows.ids > 0).sum(axis=1)  # id 0 is padding in these tests alone
+        there = (np.arange(width)[None] - shift[:, None]) % width
+        moved = replace(
+            rows,
+            ids=np.take_along_axis(rows.ids, there, 1),
+            placeholders=np.take_along_axis(rows.placeholders, there, 1),
+            positions=np.take_along_axis(rows.positions, np.broadcast_to(there, rows.positions.shape), 2),
+        )
+        back = mx.array((np.arange(width)[None] + shift[:, None]) % width)
+        return mx.take_along_axis(qwen3_vl.hidden_states(module, moved, cache), back[..., None], axis=1)
+
+    return with_forward(forward)
+
+
+def remembers_a_picture() -> LoadedModel:
+    """What a picture adds stays for later rows without one."""
+    memory = []
+
+    def forward(module, rows: Rows, cache=None):
+        hidden = qwen3_vl.hidden_states(module, rows, cache)
+        if rows.features:
+            memory[:] = [rows.features[0].embeddings.mean(axis=0)]
+        return hidden if rows.features or not memory else hidden + memory[0]
+
+    return with_forward(forward)
+
+
+def keeps_old_positions() -> LoadedModel:
+    """As mlx-vlm's own language model does without position ids: old ones, where they are long enough."""
+    kept = []
+
+    def forward(module, rows: Rows, cache=None):
+        if kept and kept[0].shape[1] == len(rows.ids) and kept[0].shape[2] >= rows.ids.shape[1]:
+            rows = replace(rows, positions=kept[0][..., : rows.ids.shape[1]])
+        else:
+            kept[:] = [rows.positions]
+        return qwen3_vl.hidden_states(module, rows, cache)
+
+    return with_forward(forward)
+
+
+def makes_nan() -> LoadedModel:
+    def forward(module, rows: Rows, cache=None):
+        return qwen3_vl.hidden_states(module, rows, cache) * mx.nan
+
+    return with_forward(forward)
+
+
+def looks_at_the_last_token_only() -> LoadedModel:
+    """Predicts from one token: neither picture nor history matters."""
+    return with_forward(lambda module, rows, cache=None: module.language_model.model.embed_tokens(mx.array(rows.ids)))
+
+
+# --- models without one ----------------------------------------------------------------------------------------
+
+
+def adapted(kind: str) -> LoadedModel:
+    model = random_model(0)
+    adapters.prepare(model, recipe.Student(train=kind, rank=4), seed=1)
+    moved = {name: value + 0.3 for name, value in adapters.trainable_weights(model.module).items() if "lora_b" in name}
+    adapters.set_weights(model.module, moved)
+    return model
+
+
+def in_bfloat16() -> LoadedModel:
+    model = random_model(0, scale=1.0)
+    model.module.update(tree_map(lambda each: each.astype(mx.bfloat16), model.module.parameters()))
+    return model
+
+
+SOUND = {
+    "tied": lambda: random_model(0),
+    "untied": lambda: random_model(1, tied=False),
+    "lora": lambda: adapted("lora"),
+    "dora": lambda: adapted("dora"),
+    "bfloat16": in_bfloat16,
+}
+
+
+@pytest.mark.parametrize("probe", PROBES, ids=lambda probe: probe.__name__)
+@pytest.mark.parametrize("make", SOUND.values(), ids=SOUND)
+def test_a_sound_model_passes(make, probe):
+    model = make()
+    probe(model)
+    probe(model, ALIKE, EQUALLY_LONG)
+    probe(model, ALIKE[:1], EQUALLY_LONG[:1])
+
+
+@pytest.mark.parametrize("role", ["student", "teacher"])
+def test_the_embedded_models_pass(role):
+    model = load_model(f"embedded:{role}", f"--{role}", say=lambda _: None)
+    rows = shapes.examples("train", 3)
+    prompts = [render(model.processor, row, system_prompt="Look.", max_pixels=None) for row in rows]
+    completions = [random_completion(at, 6 + at) + 10 for at in range(3)]
+    for probe in PROBES:
+        probe(model, prompts, completions)
+    assert probes.packing(model, prompts, completions)
+
+
+@pytest.mark.parametrize("where", ["both", "with_image", "text_only"])
+@pytest.mark.parametrize("length", [1, 6])
+def test_a_model_that_sees_ahead_is_refused(where, length):
+    model = everyone_sees_everyone(where)
+    refused(lambda: causality(model, completions=[random_completion(4, length)]), "last token", "use another family")
+
+
+def test_a_completion_of_one_repeated_token_still_shows_a_leak():
+    """The probe must change the last token even where the first is no other."""
+    same = np.full(4, 9, dtype=np.int32)
+    refused(lambda: causality(everyone_sees_everyone("both"), completions=[same]), "last token", "use another")
+
+
+@pytest.mark.parametrize(
+    ("prompts", "completions"),
+    [(PROMPTS, COMPLETIONS), (ALIKE, EQUALLY_LONG), (ALIKE[:1], EQUALLY_LONG[:1])],
+    ids=["ragged", "equally long", "one row"],
+)
+def test_a_model_that_pads_on_the_left_is_refused_whatever_the_prompts(prompts, completions):
+    model = pads_on_the_left()
+    causality(model)  # this one sees nothing wrong
+    refused(lambda: padding(model, prompts, completions), "padded row differs", "use another one or version")
+
+
+@pytest.mark.parametrize("make", [remembers_a_picture, keeps_old_positions])
+@pytest.mark.parametrize("before", [[], [causality], [causality, padding], [text_view]], ids=str)
+def test_a_model_that_keeps_state_is_refused_whatever_ran_before(make, before):
+    """State left by an earlier probe must not make the text view look constant."""
+    model = make()
+    for probe in before:
+        with contextlib.suppress(Refusal):
+            probe(model)
+    refused(lambda: text_view(model), "after it has seen a picture", "use another family")
+
+
+def test_a_misplaced_completion_is_refused(monkeypatch):
+    def one_too_late(sequences, width):
+        return true_places(sequences, width) - 1
+
+    true_places = probes.flat_positions
+    monkeypatch.setattr(probes, "flat_positions", one_too_late)
+    refused(lambda: text_view(random_model(0)), "misplaced", "mend this family's file")
+
+
+@pytest.mark.parametrize("probe", PROBES, ids=lambda probe: probe.__name__)
+def test_nan_passes_no_probe(probe):
+    refused(lambda: probe(makes_nan()), "not finite", "download it again")
+
+
+def test_rows_are_packed_only_where_that_changes_nothing():
+    assert probes.packing(random_model(0), PROMPTS, COMPLETIONS)
+    assert not probes.packing(everyone_sees_everyone("both"), PROMPTS, COMPLETIONS)
+    assert not probes.packing(with_forward(lambda module, rows, cache=None: qwen3_vl.hidden_states(
+        module, replace(rows, attention=None), cache)), PROMPTS, COMPLETIONS)  # fmt: skip
+
+
+def test_leaks_are_told_from_rounding():
+    """Measured leaks are 0.5 and more: both tolerances lie below, float32's far below."""
+    assert probes.tolerance(random_model(0)) <= 1e-3
+    assert 1e-3 < probes.tolerance(in_bfloat16()) < 0.5
+
+
+# --- does the picture matter? ----------------------------------------------------------------------------------
+
+
+def test_a_teacher_that_ignores_the_picture_has_share_zero():
+    assert probes.picture_reaction(looks_at_the_last_token_only(), PROMPTS, COMPLETIONS) == 0
+
+
+def test_a_teacher_that_looks_has_a_share_of_its_positions():
+    share = probes.picture_reaction(random_model(0), PROMPTS, COMPLETIONS)
+    positions = share * sum(map(len, COMPLETIONS))
+    assert 0 < share <= 1 and positions == pytest.approx(round(positions), abs=1e-4)
+
+
+def test_the_share_counts_positions_above_the_threshold(monkeypatch):
+    monkeypatch.setattr(probes, "REACTS_ABOVE", -1.0)
+    assert probes.picture_reaction(random_model(0), PROMPTS, COMPLETIONS) == 1
+    monkeypatch.setattr(probes, "REACTS_ABOVE", 1e6)
+    assert probes.picture_reaction(random_model(0), PROMPTS, COMPLETIONS) == 0
+
+
+# --- two processors --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def student():
+    return load_processor(find_folder("embedded:student", "--student"), "--student")
+
+
+def test_the_embedded_student_and_teacher_share_their_language(student):
+    probes.same_language(student, load_processor(find_folder("embedded:teacher", "--teacher"), "--teacher"))
+    probes.same_language(student, copy.deepcopy(student))
+
+
+def another_word(processor):
+    processor.tokenizer.add_tokens(["unheard-of"])
+
+
+def another_end(processor):
+    processor.tokenizer.eos_token = "<|endoftext|>"
+
+
+def another_padding(processor):
+    processor.tokenizer.pad_token = "<|im_end|>"
+
+
+def template(change: Callable[[str], str]):
+    def damage(processor):
+        processor.chat_template = processor.tokenizer.chat_template = change(processor.chat_template)
+
+    return damage
+
+
+def setting(name: str, value):
+    return lambda processor: setattr(processor.image_processor, name, value)
+
+
+UNASKED = "{%- if messages[0].role != 'system' %}{{- 'You are helpful.' }}{%- endif %}"
+NUMBERED = "{%- set n = namespace(all=0) %}"
+
+
+def numbered(text: str) -> str:
+    """Pictures counted from the second on, as some templates do."""
+    place = "{{- '<|vision_start|><|image_pad|><|vision_end|>' }}"
+    assert place in text
+    count = "{%- set n.all = n.all + 1 %}{%- if n.all > 1 %}{{- 'Picture 2: ' }}{%- endif %}"
+    return NUMBERED + text.replace(place, count + place)
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (another_word, "different vocabularies (1 entries differ)"),
+        (another_end, "end-of-sequence"),
+        (another_padding, "padding tokens"),
+        (template(lambda text: text.replace("assistant", "helper")), "chat templates"),
+        (template(lambda text: UNASKED + text), "chat templates"),  # shows without a system prompt alone
+        (template(numbered), "chat templates"),  # shows with two pictures alone
+        (setting("patch_size", 14), "patch_size 12 and 14"),
+        (setting("merge_size", 3), "merge_size"),
+        (setting("temporal_patch_size", 1), "temporal_patch_size"),
+        (setting("min_pixels", 1), "min_pixels"),
+        (setting("max_pixels", 10**6), "max_pixels"),
+        (setting("image_mean", [0.48, 0.46, 0.41]), "image_mean"),
+        (setting("image_std", [0.27, 0.26, 0.28]), "image_std"),
+        (setting("do_normalize", False), "do_normalize"),
+        (setting("do_rescale", False), "do_rescale"),
+        (setting("rescale_factor", 1.0), "rescale_factor"),
+    ],
+)
+def test_a_teacher_with_another_language_is_refused(student, damage, reason):
+    teacher = copy.deepcopy(student)
+    damage(teacher)
+    mend = "take a student and a teacher of one model family"
+    refused(lambda: probes.same_language(student, teacher), reason, mend)
+    refused(lambda: probes.same_language(teacher, student), reason.split(" 12")[0], mend)
+
+
+# --- the recipe ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("key", "value"), [("temperature", 0.7), ("temperature", 0.0), ("top_p", 0.95)])
+def test_sampling_from_another_distribution_is_refused(key, value):
+    settings = recipe.Rollout(**{key: value})
+    refused(lambda: probes.sampling_is_on_policy(settings), f"rollout.{key}={value}", f"set rollout.{key}=1")
+
+
+def test_sampling_from_the_students_own_distribution_passes():
+    probes.sampling_is_on_policy(recipe.Rollout())
