@@ -85,10 +85,11 @@ def distill(recipe, student, teacher, data, sets, output, resume, dry_run) -> No
 @click.option("--temperature", type=click.FloatRange(0), default=0.0, show_default=True, help="0: greedy.")
 @click.option("--no-image", is_flag=True, help="Ask without the picture: what can be guessed (the blind score).")
 @click.option("--limit", type=click.IntRange(1), help="Only the first rows.")
+@click.option("--recipe", type=click.Path(path_type=Path), help="How to ask: system prompt, pixels, length. A run has its own.")
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Keys of the recipe's data section, or seed.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here too.")
 @_refusing
-def evaluate(model, data, samples, temperature, no_image, limit, sets, json_file) -> None:
+def evaluate(model, data, samples, temperature, no_image, limit, recipe, sets, json_file) -> None:
     """\b
     vgs-mlx evaluate runs/quickstart-1 --no-image
 
@@ -98,8 +99,8 @@ def evaluate(model, data, samples, temperature, no_image, limit, sets, json_file
     from vgs_mlx import evaluation_report
 
     evaluation_report.run(
-        model, data, samples=samples, temperature=temperature, with_image=not no_image, limit=limit, sets=sets,
-        json_file=json_file,
+        model, data, samples=samples, temperature=temperature, with_image=not no_image, limit=limit,
+        recipe_given=recipe, sets=sets, json_file=json_file,
     )  # fmt: skip
 
 

@@ -9,15 +9,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from vgs_mlx import evaluate, recipe_file
+from vgs_mlx import evaluate, recipe_file, trained
 from vgs_mlx.data import datasets
 from vgs_mlx.errors import Refusal
-from vgs_mlx.models import adapters
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.loading import EMBEDDED, load_model
 from vgs_mlx.recipe import Recipe
+from vgs_mlx.resources import recipes_folder
 from vgs_mlx.rollout.sample import Sampling
-from vgs_mlx.train import checkpoint, run_folder
+from vgs_mlx.train import run_folder
 from vgs_mlx.train.screen import Screen
 from vgs_mlx.train.setup import load_data, row_check
 
@@ -30,6 +30,7 @@ def run(
     temperature: float,
     with_image: bool,
     limit: int | None,
+    recipe_given: Path | None,
     sets: Sequence[str],
     json_file: Path | None,
 ) -> None:
@@ -39,10 +40,9 @@ def run(
     if json_file and (json_file.is_dir() or not json_file.absolute().parent.is_dir()):
         raise Refusal(f"--json {json_file}: give a file in a folder that exists")
     screen = Screen()
-    folder = Path(model)
-    is_run = (folder / run_folder.RECIPE).is_file()
-    recipe = _recipe(folder if is_run else None, model, sets)
-    loaded = _load_run(folder, recipe, screen) if is_run else load_model(model, "MODEL", say=screen.say)
+    is_run = (Path(model) / run_folder.RECIPE).is_file()
+    recipe = _recipe(model, recipe_given, sets)
+    loaded = _load_run(Path(model), screen) if is_run else load_model(model, "MODEL", say=screen.say)
     examples = _examples(loaded, recipe, data, is_run, screen)[:limit]
     sampling = Sampling(recipe.rollout.max_completion_length, temperature)
     with screen.counting("evaluating") as count:
@@ -62,27 +62,19 @@ def run(
         run_folder.write_text(json_file, json.dumps(found, indent=2) + "\n")
 
 
-def _recipe(run: Path | None, model: str, sets: Sequence[str]) -> Recipe:
-    if run is not None:
-        return recipe_file.load_recipe(run / run_folder.RECIPE, sets)
-    plain = ['data.system_prompt=""', "rollout.max_completion_length=64"] if model.startswith(EMBEDDED) else []
-    return recipe_file.load_recipe(None, [*plain, *sets])
+def _recipe(model: str, file: Path | None, sets: Sequence[str]) -> Recipe:
+    """How the model is asked: as its run was, as `file` says, or (the embedded ones) as in the quickstart."""
+    if (Path(model) / run_folder.RECIPE).is_file():
+        file = Path(model) / run_folder.RECIPE
+    elif file is None and model.startswith(EMBEDDED):
+        file = recipes_folder() / "quickstart.yaml"
+    return recipe_file.load_recipe(file, sets)
 
 
-def _load_run(run: Path, recipe: Recipe, screen: Screen) -> LoadedModel:
-    """The run's student with its final weights, or those of its newest checkpoint."""
-    weights = run / run_folder.FINAL
-    if not weights.exists():
-        newest = checkpoint.newest(run)
-        if newest is None:
-            raise Refusal(f"{run}: has no weights yet: resume it with vgs-mlx distill --resume --output {run}")
-        checkpoint.verified_state(newest)
-        screen.say(f"{run}: not finished; these are the weights of {newest.name}")
-        weights = newest
-    student = load_model(recipe.student.path, "--student", say=screen.say)
-    adapters.prepare(student, recipe.student, recipe.seed)
-    adapters.load_weights(student.module, weights)
-    return student
+def _load_run(run: Path, screen: Screen) -> LoadedModel:
+    found = trained.find(run)
+    screen.say(f"model    {found.origin}")
+    return trained.load(run, found, screen.say)
 
 
 def _examples(model: LoadedModel, recipe: Recipe, data: str | None, is_run: bool, screen: Screen) -> Sequence:

@@ -11,7 +11,7 @@ from vgs_mlx.data import datasets
 from vgs_mlx.data.datasets import DataSet
 from vgs_mlx.data.prompts import image_tokens, problem, render
 from vgs_mlx.errors import Refusal
-from vgs_mlx.models import adapters, probes
+from vgs_mlx.models import adapters, memory, probes
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.loading import find_folder, load_model, load_processor, read_config
 from vgs_mlx.models.rows import encode, evaluate
@@ -45,6 +45,7 @@ class Ready:
 
 def load(recipe: Recipe, screen: Screen) -> Ready:
     """Processors, data, models, adapters, probes, in this order. Raises `Refusal`."""
+    memory.wire()
     probes.sampling_is_on_policy(recipe.rollout)
     folders = {role: find_folder(path, f"--{role}") for role, path in _paths(recipe).items()}
     for role, folder in folders.items():
