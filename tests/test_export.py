@@ -117,6 +117,8 @@ def test_on_an_accelerator_packed_layers_are_fused_too(
     monkeypatch.setattr(loading, "on_cpu", lambda: False)  # models stay packed and bfloat16 then
     run = make_run(tmp_path / "run", packed_student, **settings)
     assert export(run, tmp_path / "model", prompts=prompts, say=silent).kept
+    embedding = "language_model.model.embed_tokens.scales"  # adapters leave it alone
+    assert (embedding in weights_of(tmp_path / "model")) == (settings["train"] != "full")
 
 
 def test_layers_that_training_left_alone_stay_as_the_checkpoint_has_them(tmp_path, packed_student, prompts):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from vgs_mlx.models import precision
+from vgs_mlx.models import fusing, precision
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.logprobs import completion_hidden
 from vgs_mlx.models.rows import Continued, encode, evaluate
@@ -112,6 +112,10 @@ def in_float32(model: LoadedModel) -> LoadedModel:
     and through here. In 16-bit arithmetic an adapter beside its layer and the same one fused into it round
     differently, which alone can cost more KL than a short training makes.
     """
+    packed = fusing.packed_layers(model.module)
     precision.in_float32(model.module)
+    for path, layer in model.module.named_modules():
+        if path in packed:
+            layer.freeze()  # packed weights don't train; unpacking made new layers, which would
     mx.eval(model.module.parameters())
     return model
