@@ -46,14 +46,26 @@ def _refusing(command: Callable) -> Callable:
 
 
 @main.command()
-@click.option("--recipe", type=click.Path(path_type=Path), help="A YAML file; it states what differs from the defaults.")
-@click.option("--student", help="Local folder or Hub id of the model to train. Short for --set student.path=...")
-@click.option("--teacher", help="Local folder or Hub id of the frozen model. Short for --set teacher.path=...")
+@click.option(
+    "--recipe", type=click.Path(path_type=Path), help="A YAML file; it states what differs from the defaults."
+)
+@click.option(
+    "--student", help="Local folder or Hub id of the model to train. Short for --set student.path=..."
+)
+@click.option(
+    "--teacher", help="Local folder or Hub id of the frozen model. Short for --set teacher.path=..."
+)
 @click.option("--data", help="A .jsonl file, a Hub data set, or shapes. Short for --set data.source=...")
-@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any key of the recipe; may be given again.")
-@click.option("--output", type=click.Path(path_type=Path), help="The run folder. Default: runs/<recipe>-<number>.")
+@click.option(
+    "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any key of the recipe; may be given again."
+)
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="The run folder. Default: runs/<recipe>-<number>."
+)
 @click.option("--resume", is_flag=True, help="Go on with the run in --output.")
-@click.option("--dry-run", is_flag=True, help="Load, probe, time one micro-step, tell what to expect; write nothing.")
+@click.option(
+    "--dry-run", is_flag=True, help="Load, probe, time one micro-step, tell what to expect; write nothing."
+)
 @_refusing
 def distill(recipe, student, teacher, data, sets, output, resume, dry_run) -> None:
     """\b
@@ -68,10 +80,14 @@ def distill(recipe, student, teacher, data, sets, output, resume, dry_run) -> No
     shorthands = {"student": student, "teacher": teacher, "data": data}
     if resume:
         if output is None or recipe or any(shorthands.values()) or dry_run:
-            raise Refusal("--resume takes --output DIR (and --set train.steps=N): the recipe is the run's own")
+            raise Refusal(
+                "--resume takes --output DIR (and --set train.steps=N): the recipe is the run's own"
+            )
         distillation.resume(output, sets)
         return
-    resolved, name = distillation.resolve(recipe, {key: value for key, value in shorthands.items() if value}, sets)
+    resolved, name = distillation.resolve(
+        recipe, {key: value for key, value in shorthands.items() if value}, sets
+    )
     if dry_run:
         distillation.dry_run(resolved, output)
     else:
@@ -80,13 +96,23 @@ def distill(recipe, student, teacher, data, sets, output, resume, dry_run) -> No
 
 @main.command()
 @click.argument("model")
-@click.option("--data", help="A .jsonl file, a Hub data set, or shapes. Default: the run's held-out rows, or shapes.")
+@click.option(
+    "--data", help="A .jsonl file, a Hub data set, or shapes. Default: the run's held-out rows, or shapes."
+)
 @click.option("--samples", type=click.IntRange(1), default=1, show_default=True, help="Answers a prompt.")
 @click.option("--temperature", type=click.FloatRange(0), default=0.0, show_default=True, help="0: greedy.")
-@click.option("--no-image", is_flag=True, help="Ask without the picture: what can be guessed (the blind score).")
+@click.option(
+    "--no-image", is_flag=True, help="Ask without the picture: what can be guessed (the blind score)."
+)
 @click.option("--limit", type=click.IntRange(1), help="Only the first rows.")
-@click.option("--recipe", type=click.Path(path_type=Path), help="How to ask: system prompt, pixels, length. A run has its own.")
-@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Keys of the recipe's data section, or seed.")
+@click.option(
+    "--recipe",
+    type=click.Path(path_type=Path),
+    help="How to ask; a run has its own.",
+)
+@click.option(
+    "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Keys of the recipe's data section, or seed."
+)
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here too.")
 @_refusing
 def evaluate(model, data, samples, temperature, no_image, limit, recipe, sets, json_file) -> None:
@@ -106,11 +132,19 @@ def evaluate(model, data, samples, temperature, no_image, limit, recipe, sets, j
 
 @main.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--output", type=click.Path(path_type=Path), required=True, help="A new folder for the fused model.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), required=True, help="A new folder for the fused model."
+)
 @click.option("--dtype", type=click.Choice(["auto", "float32", "float16", "bfloat16"]), default="auto", show_default=True,
               help="Of the trained layers; auto: the narrowest that keeps what was learnt.")  # fmt: skip
 @click.option("--bits", type=click.Choice(["4", "8"]), help="Quantise the fused language model.")
-@click.option("--prompts", type=click.IntRange(1), default=16, show_default=True, help="Held-out prompts to prove it on.")
+@click.option(
+    "--prompts",
+    type=click.IntRange(1),
+    default=16,
+    show_default=True,
+    help="Held-out prompts to prove it on.",
+)
 @_refusing
 def export(run, output, dtype, bits, prompts) -> None:
     """\b
@@ -119,10 +153,10 @@ def export(run, output, dtype, bits, prompts) -> None:
     Fuse a run's trained weights into a complete model that stock mlx-vlm runs, and prove it: trained, fused
     and untrained model are compared on held-out prompts with pictures.
     """
-    from vgs_mlx import distillation
+    from vgs_mlx import distillation, trained
     from vgs_mlx.export import export as export_run
 
-    held_out = distillation.held_out_prompts(run, prompts)
+    held_out = distillation.held_out_prompts(trained.find(run).recipe, prompts)
     export_run(run, output, dtype=dtype, bits=int(bits) if bits else None, prompts=held_out, say=click.echo)
 
 

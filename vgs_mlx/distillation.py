@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vgs_mlx import recipe_file
-from vgs_mlx.errors import Refusal
 from vgs_mlx.models.loading import EMBEDDED, find_folder, load_processor
 from vgs_mlx.recipe import SHORTHANDS, Recipe
 from vgs_mlx.resources import recipes_folder
@@ -62,7 +61,9 @@ def resume(folder: Path, sets: Sequence[str]) -> None:
         if (newest := checkpoint.newest(folder)) is not None:
             checkpoint.verified_state(newest)  # before the models load
         if recipe.train.steps != before.train.steps and recipe.train.schedule == "cosine":
-            screen.say(f"WARNING  the steps before were taken on a cosine of {before.train.steps:,} steps, not of this length")
+            screen.say(
+                f"WARNING  the steps before were taken on a cosine of {before.train.steps:,} steps, not of this length"
+            )
         _train(setup.load(recipe, screen), folder, screen)
 
 
@@ -81,7 +82,9 @@ def dry_run(recipe: Recipe, output: Path | None) -> None:
         begin = time.perf_counter()
         encodings = encode_views(ready.student, prompts)
         rollouts = collect(ready.student, prompts, recipe.rollout, encodings, recipe.seed, step=0)
-        compute_gradients(ready.student, ready.teacher, rollouts, recipe, encodings, measure=measures(recipe, 1))
+        compute_gradients(
+            ready.student, ready.teacher, rollouts, recipe, encodings, measure=measures(recipe, 1)
+        )
         seconds = time.perf_counter() - begin
     share = per_step / len(rollouts)
     tokens = sum(len(each.completion) for each in rollouts) * share
@@ -94,11 +97,8 @@ def dry_run(recipe: Recipe, output: Path | None) -> None:
     screen.say("dry run  nothing was trained or written")
 
 
-def held_out_prompts(run: Path, count: int) -> list[Prompt]:
-    """The first held-out rows of a run, as prompts."""
-    if not (run / run_folder.RECIPE).is_file():
-        raise Refusal(f"{run}: no run folder (no {run_folder.RECIPE} in it): give the --output of a vgs-mlx distill")
-    recipe = run_folder.opened(run)
+def held_out_prompts(recipe: Recipe, count: int) -> list[Prompt]:
+    """The first held-out rows of a run's recipe, as prompts."""
     processor = load_processor(find_folder(recipe.student.path, "--student"), "--student")
     data = setup.load_data(recipe, processor, Screen())
     return [setup.render_prompt(processor, example, recipe) for example in data.held_out[:count]]
@@ -108,7 +108,9 @@ def _train(ready: setup.Ready, folder: Path, screen: Screen) -> None:
     try:
         outcome = loop.run(ready, folder, screen)
     except KeyboardInterrupt:
-        advice = f"What came after the last checkpoint is lost; go on with: {run_folder.resume_command(folder)}"
+        advice = (
+            f"What came after the last checkpoint is lost; go on with: {run_folder.resume_command(folder)}"
+        )
         raise loop.Interrupted(advice) from None
     _tell(outcome, folder, ready, screen)
 
@@ -123,12 +125,12 @@ def _tell(outcome: loop.Outcome, folder: Path, ready: setup.Ready, screen: Scree
     screen.say(f"before   {accuracy_line(outcome.before)}")
     screen.say(f"after    {accuracy_line(outcome.after)}")
     screen.say(f"took     {outcome.seconds:.0f} s; everything is in {folder}")
-    name, fused, final = (shlex.quote(str(each)) for each in (folder, f"{folder}-fused", folder / run_folder.FINAL))
+    name, fused, final = (
+        shlex.quote(str(each)) for each in (folder, f"{folder}-fused", folder / run_folder.FINAL)
+    )
     screen.say(f"next     vgs-mlx evaluate {name} --no-image   (what a guess without the picture scores)")
     screen.say(f"         vgs-mlx export {name} --output {fused}   (a model that stock mlx-vlm runs)")
     settings = ready.recipe.student
     if settings.train != "full" and not settings.train_vision:
         base = shlex.quote(str(ready.student.folder) if settings.path.startswith(EMBEDDED) else settings.path)
         screen.say(f"         python -m mlx_vlm.generate --model {base} --adapter-path {final} ...")
-
-

@@ -13,7 +13,8 @@ from vgs_mlx.data import shapes
 from vgs_mlx.data.answers import accuracy_interval, is_correct
 from vgs_mlx.data.prompts import render
 from vgs_mlx.models.base import LoadedModel
-from vgs_mlx.models.rows import encode, evaluate as evaluated
+from vgs_mlx.models.rows import encode
+from vgs_mlx.models.rows import evaluate as evaluated
 from vgs_mlx.rollout.sample import Sampling, sample
 from vgs_mlx.types import Example
 
@@ -51,7 +52,8 @@ def answer(
     for start in range(0, len(examples), at_once):
         group = examples[start : start + at_once]
         prompts = [
-            render(model.processor, each, system_prompt=data.system_prompt, max_pixels=data.max_pixels) for each in group
+            render(model.processor, each, system_prompt=data.system_prompt, max_pixels=data.max_pixels)
+            for each in group
         ]
         views = [prompt.with_image if with_image else prompt.text_only for prompt in prompts]
         seeds = [[(seed, SEED_STREAM, start + i, j) for j in range(samples)] for i in range(len(group))]
@@ -83,7 +85,9 @@ def summary(answers: Sequence[Sequence[Answer]]) -> dict[str, Any]:
     flat = [each for row in answers for each in row]
     scores = [each.scene_f1 for each in flat if each.scene_f1 is not None]
     found: dict[str, Any] = {"prompts": len(answers), "samples": len(answers[0]), **_accuracy(answers)}
-    found["by_kind"] = {kind: {"prompts": len(rows), **_accuracy(rows)} for kind, rows in sorted(by_kind.items())}
+    found["by_kind"] = {
+        kind: {"prompts": len(rows), **_accuracy(rows)} for kind, rows in sorted(by_kind.items())
+    }
     found["completion_length"] = _mean(each.tokens for each in flat)
     found["cut_off_share"] = _mean(not each.ended for each in flat)
     if scores:

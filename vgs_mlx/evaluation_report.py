@@ -106,5 +106,6 @@ def _print(found: dict[str, Any], console: Console) -> None:
     console.print(table)
     scene = f"; scene F1 {found['scene_f1']:.3f}" if "scene_f1" in found else ""
     console.print(
-        f"mean length {found['completion_length']:.1f} tokens; {found['cut_off_share']:.1%} cut off{scene}", markup=False
+        f"mean length {found['completion_length']:.1f} tokens; {found['cut_off_share']:.1%} cut off{scene}",
+        markup=False,
     )

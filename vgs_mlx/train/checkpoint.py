@@ -107,7 +107,9 @@ def prune(run: Path, keep: int, best_step: int | None) -> None:
     """Delete all but the newest `keep` checkpoints and the best one, and what a kill left half-written."""
     for folder in all_of(run)[:-keep]:
         if best_step is None or folder != _folder(run, best_step):
-            folder.rename(folder.with_name(f".{folder.name}.old"))  # whole or not there, whenever a kill comes
+            folder.rename(
+                folder.with_name(f".{folder.name}.old")
+            )  # whole or not there, whenever a kill comes
     for leftover in (run / CHECKPOINTS).glob(".step-*"):
         shutil.rmtree(leftover)
 

@@ -16,7 +16,6 @@ import mlx.optimizers as optim
 from vgs_mlx import evaluate as evaluation
 from vgs_mlx.data.order import rows_for_step
 from vgs_mlx.errors import Refusal
-from vgs_mlx.models import adapters
 from vgs_mlx.rollout.sample import Sampling
 from vgs_mlx.train import checkpoint, metrics, run_folder
 from vgs_mlx.train import optimizer as adamw
@@ -61,7 +60,9 @@ def run(ready: Ready, folder: Path, screen: Screen) -> Outcome:
             if last or improved or stop or progress.step % ready.recipe.train.checkpoint_every == 0:
                 _save(ready, folder, optimizer, progress)
             if stop:
-                raise Interrupted(f"Step {progress.step} is saved; go on with: {run_folder.resume_command(folder)}")
+                raise Interrupted(
+                    f"Step {progress.step} is saved; go on with: {run_folder.resume_command(folder)}"
+                )
     return _finish(ready, folder, time.perf_counter() - start)
 
 
@@ -83,9 +84,13 @@ def _restored(ready: Ready, folder: Path, optimizer: optim.AdamW, screen: Screen
         return Progress()
     progress = checkpoint.load(newest, ready.student, optimizer, ready.identity)
     if progress.step > ready.recipe.train.steps:
-        raise Refusal(f"train.steps={ready.recipe.train.steps}: the run is at step {progress.step} already: give more")
+        raise Refusal(
+            f"train.steps={ready.recipe.train.steps}: the run is at step {progress.step} already: give more"
+        )
     run_folder.forget_after(folder, progress.step)
-    checkpoint.prune(folder, ready.recipe.train.keep_checkpoints, progress.best_step)  # a kill may have come before
+    checkpoint.prune(
+        folder, ready.recipe.train.keep_checkpoints, progress.best_step
+    )  # a kill may have come before
     run_folder.keep_recipe(folder, ready.recipe)
     screen.say(f"resumed  at step {progress.step}")
     return progress
@@ -121,7 +126,12 @@ def _evaluate(ready: Ready, folder: Path, progress: Progress, screen: Screen) ->
     batch = ready.recipe.rollout.batch_size
     with screen.counting("evaluating") as count:
         answers = evaluation.answer(
-            ready.student, rows, ready.recipe.data, sampling, batch=batch, progress=lambda done: count(done, len(rows))
+            ready.student,
+            rows,
+            ready.recipe.data,
+            sampling,
+            batch=batch,
+            progress=lambda done: count(done, len(rows)),
         )
     found = {"step": progress.step, **evaluation.summary(answers)}
     run_folder.append(folder / run_folder.EVALUATIONS, found)
@@ -139,7 +149,9 @@ def _evaluate(ready: Ready, folder: Path, progress: Progress, screen: Screen) ->
         }
         run_folder.append(folder / run_folder.COMPLETIONS, shown)
         mark = "right" if answer.right else f"wrong, expected {example.answer}"
-        screen.say(f"           {example.question} [{', '.join(shown['pictures'])}]\n           -> {answer.completion} ({mark})")
+        screen.say(
+            f"           {example.question} [{', '.join(shown['pictures'])}]\n           -> {answer.completion} ({mark})"
+        )
     if progress.best_accuracy is None or found["accuracy"] > progress.best_accuracy:
         progress.best_accuracy, progress.best_step = found["accuracy"], progress.step
         return True
@@ -179,7 +191,9 @@ def _interrupts(screen: Screen) -> Iterator:
             raise KeyboardInterrupt
         pressed.append(1)
         with suppress(RuntimeError):  # Python's word where the signal came in the middle of another print
-            screen.say("Ctrl-C: finishing this step, then saving (again: stop at once; the last checkpoint stays)")
+            screen.say(
+                "Ctrl-C: finishing this step, then saving (again: stop at once; the last checkpoint stays)"
+            )
 
     previous = signal.signal(signal.SIGINT, remember)
     try:

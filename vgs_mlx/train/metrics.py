@@ -60,7 +60,10 @@ def row(step: int, result: StepResult, student: LoadedModel, learning_rate: floa
         "active_memory_gb": mx.get_active_memory() / 1e9,
     }
     # a step that was skipped has figures that JSON can't say
-    return {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()}
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in values.items()
+    }
 
 
 def _right(rollout, student: LoadedModel) -> bool:

@@ -1,9 +1,9 @@
 """The run folder: what it holds, and how files get into it without ever being half there.
 
-    recipe.yaml  versions.json  README.md     before any model is loaded
-    metrics.jsonl  evaluations.jsonl  completions.jsonl  skipped.jsonl
-    checkpoints/step-000020/ ...              see checkpoint.py
-    result.json  final/                       written last
+recipe.yaml  versions.json  README.md     before any model is loaded
+metrics.jsonl  evaluations.jsonl  completions.jsonl  skipped.jsonl
+checkpoints/step-000020/ ...              see checkpoint.py
+result.json  final/                       written last
 """
 
 import fcntl
@@ -22,8 +22,19 @@ from vgs_mlx import recipe_file
 from vgs_mlx.errors import Refusal
 from vgs_mlx.recipe import Recipe
 
-RECIPE, METRICS, EVALUATIONS, COMPLETIONS = "recipe.yaml", "metrics.jsonl", "evaluations.jsonl", "completions.jsonl"
-SKIPPED, BAD_BATCHES, RESULT, FINAL, CHECKPOINTS = "skipped.jsonl", "skipped_updates.jsonl", "result.json", "final", "checkpoints"
+RECIPE, METRICS, EVALUATIONS, COMPLETIONS = (
+    "recipe.yaml",
+    "metrics.jsonl",
+    "evaluations.jsonl",
+    "completions.jsonl",
+)
+SKIPPED, BAD_BATCHES, RESULT, FINAL, CHECKPOINTS = (
+    "skipped.jsonl",
+    "skipped_updates.jsonl",
+    "result.json",
+    "final",
+    "checkpoints",
+)
 STEP_FILES = (METRICS, EVALUATIONS, COMPLETIONS, BAD_BATCHES)  # rows carry the step that wrote them
 PACKAGES = ("vgs-mlx", "mlx", "mlx-lm", "mlx-vlm", "transformers", "numpy")
 
@@ -51,7 +62,9 @@ def create(folder: Path, recipe: Recipe) -> list[Path]:
             write_text(folder / "README.md", _readme(folder))
     except OSError as error:
         _remove_empty(made)
-        raise Refusal(f"--output {folder}: can't be written ({error.strerror}): give another folder") from error
+        raise Refusal(
+            f"--output {folder}: can't be written ({error.strerror}): give another folder"
+        ) from error
     return made
 
 
@@ -77,7 +90,9 @@ def refuse_used(folder: Path) -> None:
     except OSError as error:
         raise Refusal(f"--output {folder}: can't be read ({error.strerror}): {mend}") from error
     if RECIPE in inside:
-        raise Refusal(f"--output {folder}: holds a run already: {mend}, or go on with it: {resume_command(folder)}")
+        raise Refusal(
+            f"--output {folder}: holds a run already: {mend}, or go on with it: {resume_command(folder)}"
+        )
     if inside:
         raise Refusal(f"--output {folder}: not empty (it holds {inside[0]}): {mend}")
 
@@ -91,7 +106,9 @@ def held(folder: Path) -> Iterator[None]:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise Refusal(f"{folder}: another vgs-mlx works on this run: let it end, or stop it first") from error
+                raise Refusal(
+                    f"{folder}: another vgs-mlx works on this run: let it end, or stop it first"
+                ) from error
         yield
     finally:
         os.close(descriptor)
@@ -105,7 +122,9 @@ def resume_command(folder: Path) -> str:
 def opened(folder: Path) -> Recipe:
     """The resolved recipe of an existing run. Raises `Refusal`."""
     if not (folder / RECIPE).is_file():
-        raise Refusal(f"--output {folder}: no run to resume there (no {RECIPE}): leave --resume away to start one")
+        raise Refusal(
+            f"--output {folder}: no run to resume there (no {RECIPE}): leave --resume away to start one"
+        )
     return recipe_file.load_recipe(folder / RECIPE)
 
 

@@ -78,7 +78,9 @@ def load_data(recipe: Recipe, processor: Any, screen: Screen) -> DataSet:
             progress=progress,
         )
     skipped = f", {len(data.skipped):,} bad rows skipped" if data.skipped else ""
-    screen.say(f"data     {settings.source}: {len(data.train):,} to train on, {len(data.held_out):,} held out{skipped}")
+    screen.say(
+        f"data     {settings.source}: {len(data.train):,} to train on, {len(data.held_out):,} held out{skipped}"
+    )
     screen.say(f"         {picture_line(processor, data, settings)}")
     return data
 
@@ -101,7 +103,11 @@ def picture_line(processor: Any, data: DataSet, settings: Data) -> str:
     free = [image_tokens(processor, example, None) for example in looked_at]
     scaled = sum(limited < whole for limited, whole in zip(tokens, free, strict=True))
     cost = f"{min(tokens):,}" if min(tokens) == max(tokens) else f"{min(tokens):,}-{max(tokens):,}"
-    note = f"; data.max_pixels={settings.max_pixels:,} scales {scaled / len(tokens):.0%} of them down" if scaled else ""
+    note = (
+        f"; data.max_pixels={settings.max_pixels:,} scales {scaled / len(tokens):.0%} of them down"
+        if scaled
+        else ""
+    )
     return f"a prompt's pictures cost {cost} tokens (first {len(tokens)} rows){note}"
 
 
@@ -127,7 +133,9 @@ def probe(ready: Ready, screen: Screen) -> None:
         if ready.recipe.objective.text_view == "omit":
             probes.text_view(model, prompts[0], completions[0])
     share = probes.picture_reaction(ready.teacher, prompts, completions)
-    screen.say(f"probes   all passed; the picture moves the teacher at {share:.0%} of positions (VDS > 0.05 nats)")
+    screen.say(
+        f"probes   all passed; the picture moves the teacher at {share:.0%} of positions (VDS > 0.05 nats)"
+    )
     if share == 0:
         screen.say(
             "WARNING  the teacher does not react to the picture at all on these prompts: VGS then is the standard "
@@ -140,13 +148,18 @@ def with_packing(ready: Ready, screen: Screen) -> Ready:
     prompts = [ready.prompt(row) for row in range(min(2, len(ready.data.train)))]
     completions = _short_completions(ready, prompts)
     student, teacher = (
-        replace(model, packs=probes.packing(model, prompts, completions)) for model in (ready.student, ready.teacher)
+        replace(model, packs=probes.packing(model, prompts, completions))
+        for model in (ready.student, ready.teacher)
     )
     apart = [role for role, model in (("student", student), ("teacher", teacher)) if not model.packs]
     if apart:
-        screen.say(f"packing  not for the {' and the '.join(apart)}: each completion gets a row of its own (slower, same result)")
+        screen.say(
+            f"packing  not for the {' and the '.join(apart)}: each completion gets a row of its own (slower, same result)"
+        )
     else:
-        screen.say("packing  completions share one row with their prompt: its picture and text are computed once")
+        screen.say(
+            "packing  completions share one row with their prompt: its picture and text are computed once"
+        )
     return replace(ready, student=student, teacher=teacher)
 
 
@@ -186,7 +199,10 @@ def _fixed(recipe: Recipe) -> dict[str, Any]:
     }
     left_out = (*FREE_ON_RESUME, "student.path", "teacher.path", "data.source", "data.held_out")
     kept = {key: value for key, value in flat.items() if key not in left_out}
-    return {"seed": recipe.seed, **{key: list(value) if isinstance(value, tuple) else value for key, value in kept.items()}}
+    return {
+        "seed": recipe.seed,
+        **{key: list(value) if isinstance(value, tuple) else value for key, value in kept.items()},
+    }
 
 
 def identify(recipe: Recipe, student: LoadedModel, teacher: LoadedModel, data: DataSet) -> Identity:
@@ -212,7 +228,11 @@ def refuse_changes(before: Recipe, after: Recipe) -> None:
     """Only FREE_ON_RESUME may differ between a run's recipe and the one it is resumed with. Raises `Refusal`."""
     old, new = _fixed(before), _fixed(after)
     changed = [key for key in old if old[key] != new[key]]
-    changed += [key for key in ("data.source", "data.held_out", "student.path", "teacher.path") if _at(before, key) != _at(after, key)]
+    changed += [
+        key
+        for key in ("data.source", "data.held_out", "student.path", "teacher.path")
+        if _at(before, key) != _at(after, key)
+    ]
     if changed:
         raise Refusal(
             f"--set {changed[0]}: a resumed run must stay what it is; only {', '.join(FREE_ON_RESUME)} may change. "
