@@ -71,9 +71,8 @@ def attention(q: mx.array, k: mx.array, v: mx.array, scale: float, causal: bool)
     return softmax(scores) @ v
 
 
-def cross_entropy(logits: mx.array, targets: mx.array, weights: mx.array | None = None) -> mx.array:
-    """Mean, or weighted mean, of the negative log-probability of the targets, in nats."""
+def cross_entropy(logits: mx.array, targets: mx.array) -> mx.array:
+    """Mean negative log-probability of the targets, in nats."""
     top = mx.stop_gradient(logits.max(axis=-1, keepdims=True))
     total = mx.log(exp(logits - top).sum(axis=-1)) + top[:, 0]
-    nats = total - mx.take_along_axis(logits, targets[:, None], axis=-1)[:, 0]
-    return nats.mean() if weights is None else (nats * weights).sum() / weights.sum()
+    return (total - mx.take_along_axis(logits, targets[:, None], axis=-1)[:, 0]).mean()

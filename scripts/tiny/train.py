@@ -24,7 +24,6 @@ from vgs_mlx.data.shapes import example
 BATCH, BUCKET = 32, 8  # rows of a step; steps whose rows are sorted by length together
 TEXT_ONLY = 0.1  # share of the training rows that lose their picture
 WARMUP, DECAY, CLIP = 60, 0.01, 1.0
-ANSWER_WEIGHT = 5  # of the boxed answer in the loss: one token in thirty, and the one that is graded
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,11 +34,10 @@ class Batch:
     pixels: np.ndarray  # (rows with a picture, 36, 864)
     places: np.ndarray
     targets: np.ndarray
-    weights: np.ndarray  # of the targets
 
 
 def batches(
-    name: str, tokenizer: Tokenizer, seed: int, first: int, mismatched: float = 0.0
+    name: str, tokenizer: Tokenizer, seed: int, first: int, *, mismatched: float = 0.0
 ) -> Iterator[Batch]:
     """Batches from step `first` on, a pure function of the arguments; no example comes twice.
 
@@ -65,7 +63,7 @@ def batches(
             if step >= first:
                 images = [np.asarray(rows[i].pictures[0].open()) for i in part if seen[i]]
                 pairs = [(prompts[i].ids, answers[i].ids) for i in part]
-                yield _batch(pairs, _swap(images, mismatched, rng), tokenizer.token_to_id("{"))
+                yield _batch(pairs, _swap(images, mismatched, rng))
 
 
 def _swap(images: list[np.ndarray], share: float, rng: random.Random) -> list[np.ndarray]:
@@ -74,25 +72,23 @@ def _swap(images: list[np.ndarray], share: float, rng: random.Random) -> list[np
     return [images[swapped.get(i, i)] for i in range(len(images))]
 
 
-def _batch(rows: list[tuple[list[int], list[int]]], images: list[np.ndarray], brace: int) -> Batch:
+def _batch(rows: list[tuple[list[int], list[int]]], images: list[np.ndarray]) -> Batch:
     full = [prompt + answer + [END] for prompt, answer in rows]
     length = max(map(len, full)) - 1  # the last token is only a target
     ids = np.full((len(full), length), PAD)
-    places, targets, weights = [], [], []
-    for row, (tokens, (prompt, answer)) in enumerate(zip(full, rows, strict=True)):
+    places, targets = [], []
+    for row, (tokens, (prompt, _)) in enumerate(zip(full, rows, strict=True)):
         ids[row, : len(tokens) - 1] = tokens[:-1]
         places += range(row * length + len(prompt) - 1, row * length + len(tokens) - 1)
         targets += tokens[len(prompt) :]
-        boxed = answer[::-1].index(brace) - 1  # tokens of the answer, before the closing brace
-        weights += [1] * (len(answer) - 1 - boxed) + [ANSWER_WEIGHT] * boxed + [1, 1]
-    return Batch(ids, patches(images), np.array(places), np.array(targets), np.array(weights))
+    return Batch(ids, patches(images), np.array(places), np.array(targets))
 
 
 def loss(model, batch: Batch) -> mx.array:
-    """Mean cross-entropy over the tokens of the answers, in nats; the boxed answers count more."""
+    """Mean cross-entropy over the tokens of the answers, in nats."""
     h = hidden_states(model, batch.ids, see(model, mx.array(batch.pixels)))
     h = h.reshape(-1, h.shape[-1])[mx.array(batch.places)]
-    return fast.cross_entropy(logits(model, h), mx.array(batch.targets), mx.array(batch.weights))
+    return fast.cross_entropy(logits(model, h), mx.array(batch.targets))
 
 
 def fit(model, optimiser, stream: Iterator[Batch], first: int, last: int) -> Iterator[tuple[int, float]]:

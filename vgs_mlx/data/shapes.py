@@ -162,7 +162,16 @@ def _count(rng: random.Random) -> Task:
         pairs += rng.sample([pair for pair in PAIRS if word not in pair], total - number)
         of = f"{word} objects" if word in COLOURS else f"{word} shapes"
     question = rng.choice(("How many {} are there?", "Count the {}.", "How many {} do you see?")).format(of)
-    return Task(tuple(_place(rng, pairs, _cells(rng, len(pairs)))), question, str(number), {"of": of})
+    things = _anywhere(rng, pairs)
+    return Task(things, question, str(number), {"of": of, "which": _which(things, of.split()[0])})
+
+
+def _which(things: tuple[Thing, ...], word: str) -> str:
+    """The shapes of all objects of a colour, or the colours of those of a shape, in reading order."""
+    chosen = [
+        thing for thing in sorted(things, key=lambda thing: thing.cell) if word in (thing.colour, thing.shape)
+    ]
+    return ", ".join(thing.shape if word in COLOURS else thing.colour for thing in chosen) or "none"
 
 
 def _colour(rng: random.Random) -> Task:
@@ -189,7 +198,7 @@ def _beside(rng: random.Random) -> Task:
     pairs = _pairs(rng)
     things = _place(rng, pairs, _cells(rng, len(pairs), (first, second)))
     question, answer = _ask(rng, things[0], f"directly {SIDES[side]} the {things[1].name}")
-    return Task(tuple(things), question, answer, {"ref": things[1].name})
+    return Task(tuple(things), question, answer, {"ref": things[1].name, "what": things[0].name})
 
 
 def _size(rng: random.Random) -> Task:
@@ -217,7 +226,8 @@ def _touch(rng: random.Random) -> Task:
         things[:2] = _pushed_together(things[0], things[1], side)
         ref = 2
     question, answer = _ask(rng, things[0], f"touching the {things[ref].name}")
-    return Task(tuple(things), question, "none" if none else answer, {"ref": things[ref].name})
+    slots = {"ref": things[ref].name, "what": "none" if none else things[0].name}
+    return Task(tuple(things), question, "none" if none else answer, slots)
 
 
 def _anywhere(rng: random.Random, pairs: list[Pair]) -> tuple[Thing, ...]:

@@ -30,44 +30,54 @@ OPENINGS = {
 
 CONCLUSIONS = {
     "teacher": {
-        "count": ("Counting {of}, I get", "My count of {of} is"),
+        "total": ("Counting {of}, I get", "My count of {of} is"),
+        "count": ("Counting {of} I note {which}, making", "My {of} are {which}, which gives"),
         "colour": ("The {what} looks", "Its colour, for the {what}, is"),
         "shape": ("The {what} one is a", "In {what} there's a"),
-        "beside": ("Next to the {ref} on that side I find", "That neighbour of the {ref} is"),
+        "beside": (
+            "Next to the {ref} I find the {what}, so",
+            "That neighbour of the {ref} is the {what}, hence",
+        ),
         "size": ("By size, it's", "Comparing them, I pick"),
-        "touch": ("In contact with the {ref} is", "What meets the {ref} is"),
+        "touch": ("In contact with the {ref} is the {what}, so", "What meets the {ref} is the {what}, hence"),
     },
     "student": {
-        "count": ("So {of} number", "Thus the total for {of} is"),
+        "total": ("So {of} number", "Thus the total for {of} is"),
+        "count": ("So {of}: {which}, total", "Thus {of} being {which}, in all"),
         "colour": ("So the {what} is", "Thus the {what} has colour"),
         "shape": ("So the {what} object is", "Thus {what} means"),
-        "beside": ("So beside the {ref} is", "Thus the answer by the {ref} is"),
+        "beside": ("So beside the {ref}: {what},", "Thus the one by the {ref}: {what}, answer"),
         "size": ("So the size tells", "Thus of these sizes:"),
-        "touch": ("So the {ref} touches", "Thus touching the {ref}:"),
+        "touch": ("So the {ref} touches: {what},", "Thus touching the {ref}: {what}, answer"),
     },
 }
 
 _COLOUR_OF = {word: plain for plain, other in COLOURS.items() for word in (plain, other)}
 _SHAPE_OF = {word: plain for plain, other in SHAPES.items() for word in (plain, other)}
-_OBJECT = re.compile(rf"\b({'|'.join(_COLOUR_OF)})\s+({'|'.join(_SHAPE_OF)})\b")
+_COLOUR, _SHAPE = "|".join(_COLOUR_OF), "|".join(_SHAPE_OF)
+_OBJECT = re.compile(rf"\b({_COLOUR})\s+({_SHAPE})\b|\b({_SHAPE})\s+in\s+({_COLOUR})\b")
 
 
 def solution(
     things: tuple, kind: str, slots: dict[str, str], answer: str, style: str, rng: random.Random
 ) -> str:
-    """A worked answer: the objects seen, the conclusion, the boxed answer."""
+    """A worked answer: the objects seen, the conclusion, the boxed answer.
+
+    Where a shape is asked about, it comes before the colour: what is looked up follows what is known, which
+    even a tiny model learns.
+    """
     words = _vocabulary(style, rng)
-    listed = [
-        " ".join(_say(part, words) for part in (thing.size, thing.colour, thing.shape)) for thing in things
-    ]
+    shape_first = kind == "colour" or slots.get("of", "").endswith("shapes")
+    order = "{size} {shape} in {colour}" if shape_first else "{size} {colour} {shape}"
+    listed = [_say(order.format(**vars(thing)), words) for thing in things]
     if style == "teacher":
         seen = ", ".join(f"a {each}" for each in listed[:-1]) + f" and a {listed[-1]}"
     else:
         seen = "; ".join(f"one {each}" for each in listed)
     opening = rng.choice(OPENINGS[style]).format(seen)
-    said = {name: " ".join(_say(part, words) for part in text.split()) for name, text in slots.items()}
-    conclusion = rng.choice(CONCLUSIONS[style][kind]).format(**said)
-    return f"{opening} {conclusion} \\boxed{{{answer}}}"
+    said = {name: _say(text, words) for name, text in slots.items()}
+    template = CONCLUSIONS[style]["total" if slots.get("of") == "objects" else kind]
+    return f"{opening} {rng.choice(template).format(**said)} \\boxed{{{answer}}}"
 
 
 def scene_f1(text: str, facts: tuple[str, ...]) -> float:
@@ -76,7 +86,8 @@ def scene_f1(text: str, facts: tuple[str, ...]) -> float:
     F1 over the multiset of (colour, shape). Only the first sentence describes; synonyms of both habits
     count as the same. 1 for the right objects in any order, 0 where none is right.
     """
-    described = Counter((_COLOUR_OF[c], _SHAPE_OF[s]) for c, s in _OBJECT.findall(text.split(".")[0].lower()))
+    found = _OBJECT.findall(text.split(".")[0].lower())
+    described = Counter((_COLOUR_OF[c or c2], _SHAPE_OF[s or s2]) for c, s, s2, c2 in found)
     present = Counter(tuple(fact.split()) for fact in facts)
     total = described.total() + present.total()
     return 2 * (described & present).total() / total if total else 1.0
@@ -91,5 +102,5 @@ def _vocabulary(style: str, rng: random.Random) -> dict[str, str]:
     return words
 
 
-def _say(word: str, words: dict[str, str]) -> str:
-    return words.get(word, word)
+def _say(text: str, words: dict[str, str]) -> str:
+    return re.sub(r"\w+", lambda match: words.get(match[0], match[0]), text)
