@@ -40,6 +40,7 @@ CHEAP = (
     "student.rank=1", "student.targets=[q_proj]", "rollout.prompts_per_step=1", "train.steps=3", "train.evaluate_rows=1",
     "train.evaluate_every=2", "train.checkpoint_every=1", "train.keep_checkpoints=1",
 )  # fmt: skip
+STEPS = ("train.steps=5",)
 OPERATIONS = ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree")
 
 
@@ -128,10 +129,9 @@ def test_whichever_file_operation_a_kill_comes_before_resuming_gives_the_same_ru
     assert after > 40  # the fuse did burn at every write
 
 
-@pytest.mark.parametrize(("trained", "rows"), [("lora", 1), ("full", 3)])
-def test_after_kill_9_at_a_random_moment_resuming_gives_the_same_bytes(trained, rows, tmp_path):
+@pytest.mark.parametrize(("sets", "rows"), [(STEPS, 1), (("student.train=full", *STEPS), 3)], ids=["lora", "full"])
+def test_after_kill_9_at_a_random_moment_resuming_gives_the_same_bytes(sets, rows, tmp_path):
     """Before the first checkpoint, written after step 2 (LoRA), and after it (full weights)."""
-    sets = (f"student.train={trained}", "train.steps=5")
     run = tmp_path / "run"
     process = spawned("distill", "--output", run, *options(*sets))
     wait_for(lambda: recorded_steps(run) >= rows, process)
@@ -159,9 +159,8 @@ def half_written(run: Path, step: int) -> None:
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
-    sets = ("train.steps=5", "train.checkpoint_every=100")
     run = tmp_path / "a run"
-    process = spawned("distill", "--output", run, *options(*sets))
+    process = spawned("distill", "--output", run, *options(*STEPS, "train.checkpoint_every=100"))
     wait_for(lambda: recorded_steps(run) >= 1, process)
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=240)
@@ -171,8 +170,8 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     done = recorded_steps(run)
     assert f"Step {done} is saved; go on with: vgs-mlx distill --resume --output '{run}'" in errors
     assert toy_runs.checkpoints(run) == [f"step-{done:06d}"]
-    go_on(run, *sets)
-    assert same_run(run, finished(*sets))
+    go_on(run, *STEPS, "train.checkpoint_every=100")
+    assert same_run(run, finished(*STEPS))
 
 
 def test_ctrl_c_before_training_leaves_nothing(tmp_path, monkeypatch):
