@@ -163,15 +163,16 @@ def _count(rng: random.Random) -> Task:
         of = f"{word} objects" if word in COLOURS else f"{word} shapes"
     question = rng.choice(("How many {} are there?", "Count the {}.", "How many {} do you see?")).format(of)
     things = _anywhere(rng, pairs)
-    return Task(things, question, str(number), {"of": of, "which": _which(things, of.split()[0])})
+    return Task(things, question, str(number), {"of": of, "found": _found(things, of.split()[0])})
 
 
-def _which(things: tuple[Thing, ...], word: str) -> str:
-    """The shapes of all objects of a colour, or the colours of those of a shape, in reading order."""
+def _found(things: tuple[Thing, ...], word: str) -> str:
+    """All objects of a colour or of a shape, that word first, in reading order."""
     chosen = [
         thing for thing in sorted(things, key=lambda thing: thing.cell) if word in (thing.colour, thing.shape)
     ]
-    return ", ".join(thing.shape if word in COLOURS else thing.colour for thing in chosen) or "none"
+    others = [thing.shape if word in COLOURS else thing.colour for thing in chosen] or ["none"]
+    return ", ".join(f"{word} {other}" for other in others)
 
 
 def _colour(rng: random.Random) -> Task:
@@ -180,7 +181,9 @@ def _colour(rng: random.Random) -> Task:
     question = rng.choice(
         ("What colour is the {}?", "Which colour does the {} have?", "Name the colour of the {}.")
     )
-    return Task(_anywhere(rng, pairs), question.format(target[1]), target[0], {"what": target[1]})
+    return Task(
+        _anywhere(rng, pairs), question.format(target[1]), target[0], {"found": f"{target[1]} {target[0]}"}
+    )
 
 
 def _shape(rng: random.Random) -> Task:
@@ -189,7 +192,9 @@ def _shape(rng: random.Random) -> Task:
     question = rng.choice(
         ("What shape is the {} object?", "Which shape is {}?", "Name the shape of the {} object.")
     )
-    return Task(_anywhere(rng, pairs), question.format(target[0]), target[1], {"what": target[0]})
+    return Task(
+        _anywhere(rng, pairs), question.format(target[0]), target[1], {"found": f"{target[0]} {target[1]}"}
+    )
 
 
 def _beside(rng: random.Random) -> Task:
@@ -198,7 +203,7 @@ def _beside(rng: random.Random) -> Task:
     pairs = _pairs(rng)
     things = _place(rng, pairs, _cells(rng, len(pairs), (first, second)))
     question, answer = _ask(rng, things[0], f"directly {SIDES[side]} the {things[1].name}")
-    return Task(tuple(things), question, answer, {"ref": things[1].name, "what": things[0].name})
+    return Task(tuple(things), question, answer, {"ref": things[1].name, "found": things[0].name})
 
 
 def _size(rng: random.Random) -> Task:
@@ -226,7 +231,7 @@ def _touch(rng: random.Random) -> Task:
         things[:2] = _pushed_together(things[0], things[1], side)
         ref = 2
     question, answer = _ask(rng, things[0], f"touching the {things[ref].name}")
-    slots = {"ref": things[ref].name, "what": "none" if none else things[0].name}
+    slots = {"ref": things[ref].name, "found": "none" if none else things[0].name}
     return Task(tuple(things), question, "none" if none else answer, slots)
 
 

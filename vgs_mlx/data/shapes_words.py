@@ -31,31 +31,34 @@ OPENINGS = {
 CONCLUSIONS = {
     "teacher": {
         "total": ("Counting {of}, I get", "My count of {of} is"),
-        "count": ("Counting {of} I note {which}, making", "My {of} are {which}, which gives"),
-        "colour": ("The {what} looks", "Its colour, for the {what}, is"),
-        "shape": ("The {what} one is a", "In {what} there's a"),
+        "count": ("Counting {of}, I note {found}, so", "My {of} are {found}, hence"),
+        "colour": ("Looking at {found}, I say", "I find {found}, hence"),
+        "shape": ("Looking at {found}, I say", "I find {found}, hence"),
         "beside": (
-            "Next to the {ref} I find the {what}, so",
-            "That neighbour of the {ref} is the {what}, hence",
+            "Next to the {ref} I find the {found}, so",
+            "That neighbour of the {ref} is the {found}, hence",
         ),
         "size": ("By size, it's", "Comparing them, I pick"),
-        "touch": ("In contact with the {ref} is the {what}, so", "What meets the {ref} is the {what}, hence"),
+        "touch": (
+            "In contact with the {ref} is the {found}, so",
+            "What meets the {ref} is the {found}, hence",
+        ),
     },
     "student": {
         "total": ("So {of} number", "Thus the total for {of} is"),
-        "count": ("So {of}: {which}, total", "Thus {of} being {which}, in all"),
-        "colour": ("So the {what} is", "Thus the {what} has colour"),
-        "shape": ("So the {what} object is", "Thus {what} means"),
-        "beside": ("So beside the {ref}: {what},", "Thus the one by the {ref}: {what}, answer"),
+        "count": ("So {of}: {found}, total", "Thus {of} being {found}, in all"),
+        "colour": ("So the {found},", "Thus there: {found}, answer"),
+        "shape": ("So the {found},", "Thus there: {found}, answer"),
+        "beside": ("So beside the {ref}: {found},", "Thus the one by the {ref}: {found}, answer"),
         "size": ("So the size tells", "Thus of these sizes:"),
-        "touch": ("So the {ref} touches: {what},", "Thus touching the {ref}: {what}, answer"),
+        "touch": ("So the {ref} touches: {found},", "Thus touching the {ref}: {found}, answer"),
     },
 }
 
 _COLOUR_OF = {word: plain for plain, other in COLOURS.items() for word in (plain, other)}
 _SHAPE_OF = {word: plain for plain, other in SHAPES.items() for word in (plain, other)}
 _COLOUR, _SHAPE = "|".join(_COLOUR_OF), "|".join(_SHAPE_OF)
-_OBJECT = re.compile(rf"\b({_COLOUR})\s+({_SHAPE})\b|\b({_SHAPE})\s+in\s+({_COLOUR})\b")
+_OBJECT = re.compile(rf"\b(?:({_COLOUR})\s+({_SHAPE})|({_SHAPE})\s+({_COLOUR}))\b")
 
 
 def solution(
@@ -63,12 +66,12 @@ def solution(
 ) -> str:
     """A worked answer: the objects seen, the conclusion, the boxed answer.
 
-    Where a shape is asked about, it comes before the colour: what is looked up follows what is known, which
-    even a tiny model learns.
+    List and conclusion name what is known and right after it what is looked up ("disc crimson" where the disc's
+    colour is asked): a tiny model learns that much sooner than to look a word up by the one that follows it.
     """
     words = _vocabulary(style, rng)
-    shape_first = kind == "colour" or slots.get("of", "").endswith("shapes")
-    order = "{size} {shape} in {colour}" if shape_first else "{size} {colour} {shape}"
+    shape_known = kind == "colour" or slots.get("of", "").endswith("shapes")
+    order = "{size} {shape} {colour}" if shape_known else "{size} {colour} {shape}"
     listed = [_say(order.format(**vars(thing)), words) for thing in things]
     if style == "teacher":
         seen = ", ".join(f"a {each}" for each in listed[:-1]) + f" and a {listed[-1]}"
