@@ -19,7 +19,7 @@ from vgs_mlx.types import Example, Picture
 __all__ = ["KINDS", "Thing", "draw", "example", "examples", "scene", "scene_f1"]
 
 SPLITS = ("train", "held_out")
-KINDS = {"count": 18, "colour": 16, "shape": 14, "beside": 20, "size": 16, "touch": 16}  # shares
+KINDS = {"count": 20, "shape": 16, "beside": 24, "size": 20, "touch": 20}  # shares
 
 SIDE, CELL, SCALE = 72, 24, 2  # pixels of the picture and of a cell; drawn this much larger, then averaged
 RADIUS = {"small": 5.0, "large": 8.5}
@@ -150,40 +150,21 @@ def _cells(rng: random.Random, count: int, first: tuple[Cell, ...] = ()) -> list
 
 
 def _count(rng: random.Random) -> Task:
-    """0-3 objects of a colour or of a shape are there; a quarter of the questions asks for all objects."""
+    """0-3 objects of a colour are there; a quarter of the questions asks for all objects."""
     if rng.random() < 0.25:
-        pairs, of = _pairs(rng), "objects"
+        pairs, of, word = _pairs(rng), "objects", ""
         number = len(pairs)
     else:
-        word = rng.choice(list(rng.choice((COLOURS, SHAPES))))
+        word = rng.choice(list(COLOURS))
         number = rng.choice((0, 1, 2, 3))
         total = rng.choice([n for n in (2, 3, 4) if n >= number])
         pairs = rng.sample([pair for pair in PAIRS if word in pair], number)
         pairs += rng.sample([pair for pair in PAIRS if word not in pair], total - number)
-        of = f"{word} objects" if word in COLOURS else f"{word} shapes"
+        of = f"{word} objects"
     question = rng.choice(("How many {} are there?", "Count the {}.", "How many {} do you see?")).format(of)
     things = _anywhere(rng, pairs)
-    return Task(things, question, str(number), {"of": of, "found": _found(things, of.split()[0])})
-
-
-def _found(things: tuple[Thing, ...], word: str) -> str:
-    """All objects of a colour or of a shape, that word first, in reading order."""
-    chosen = [
-        thing for thing in sorted(things, key=lambda thing: thing.cell) if word in (thing.colour, thing.shape)
-    ]
-    others = [thing.shape if word in COLOURS else thing.colour for thing in chosen] or ["none"]
-    return ", ".join(f"{word} {other}" for other in others)
-
-
-def _colour(rng: random.Random) -> Task:
-    target = rng.choice(PAIRS)
-    pairs = _pairs(rng, target, without=target[1])
-    question = rng.choice(
-        ("What colour is the {}?", "Which colour does the {} have?", "Name the colour of the {}.")
-    )
-    return Task(
-        _anywhere(rng, pairs), question.format(target[1]), target[0], {"found": f"{target[1]} {target[0]}"}
-    )
+    same = [thing.name for thing in sorted(things, key=lambda thing: thing.cell) if thing.colour == word]
+    return Task(things, question, str(number), {"of": of, "found": ", ".join(same) or f"{word} none"})
 
 
 def _shape(rng: random.Random) -> Task:
@@ -282,7 +263,6 @@ def _reach(thing: Thing, *, horizontal: bool) -> float:
 
 TASKS = {
     "count": _count,
-    "colour": _colour,
     "shape": _shape,
     "beside": _beside,
     "size": _size,

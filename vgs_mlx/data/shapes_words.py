@@ -32,7 +32,6 @@ CONCLUSIONS = {
     "teacher": {
         "total": ("Counting {of}, I get", "My count of {of} is"),
         "count": ("Counting {of}, I note {found}, so", "My {of} are {found}, hence"),
-        "colour": ("Looking at {found}, I say", "I find {found}, hence"),
         "shape": ("Looking at {found}, I say", "I find {found}, hence"),
         "beside": (
             "Next to the {ref} I find the {found}, so",
@@ -47,7 +46,6 @@ CONCLUSIONS = {
     "student": {
         "total": ("So {of} number", "Thus the total for {of} is"),
         "count": ("So {of}: {found}, total", "Thus {of} being {found}, in all"),
-        "colour": ("So the {found},", "Thus there: {found}, answer"),
         "shape": ("So the {found},", "Thus there: {found}, answer"),
         "beside": ("So beside the {ref}: {found},", "Thus the one by the {ref}: {found}, answer"),
         "size": ("So the size tells", "Thus of these sizes:"),
@@ -57,8 +55,7 @@ CONCLUSIONS = {
 
 _COLOUR_OF = {word: plain for plain, other in COLOURS.items() for word in (plain, other)}
 _SHAPE_OF = {word: plain for plain, other in SHAPES.items() for word in (plain, other)}
-_COLOUR, _SHAPE = "|".join(_COLOUR_OF), "|".join(_SHAPE_OF)
-_OBJECT = re.compile(rf"\b(?:({_COLOUR})\s+({_SHAPE})|({_SHAPE})\s+({_COLOUR}))\b")
+_OBJECT = re.compile(rf"\b({'|'.join(_COLOUR_OF)})\s+({'|'.join(_SHAPE_OF)})\b")
 
 
 def solution(
@@ -66,13 +63,11 @@ def solution(
 ) -> str:
     """A worked answer: the objects seen, the conclusion, the boxed answer.
 
-    List and conclusion name what is known and right after it what is looked up ("disc crimson" where the disc's
-    colour is asked): a tiny model learns that much sooner than to look a word up by the one that follows it.
+    A conclusion names what it found ("purple square") before it boxes one word of that: a tiny model learns
+    that much sooner than to look up the boxed word alone.
     """
     words = _vocabulary(style, rng)
-    shape_known = kind == "colour" or slots.get("of", "").endswith("shapes")
-    order = "{size} {shape} {colour}" if shape_known else "{size} {colour} {shape}"
-    listed = [_say(order.format(**vars(thing)), words) for thing in things]
+    listed = [_say(f"{thing.size} {thing.colour} {thing.shape}", words) for thing in things]
     if style == "teacher":
         seen = ", ".join(f"a {each}" for each in listed[:-1]) + f" and a {listed[-1]}"
     else:
@@ -90,7 +85,7 @@ def scene_f1(text: str, facts: tuple[str, ...]) -> float:
     count as the same. 1 for the right objects in any order, 0 where none is right.
     """
     found = _OBJECT.findall(text.split(".")[0].lower())
-    described = Counter((_COLOUR_OF[c or c2], _SHAPE_OF[s or s2]) for c, s, s2, c2 in found)
+    described = Counter((_COLOUR_OF[colour], _SHAPE_OF[shape]) for colour, shape in found)
     present = Counter(tuple(fact.split()) for fact in facts)
     total = described.total() + present.total()
     return 2 * (described & present).total() / total if total else 1.0
