@@ -184,7 +184,8 @@ def _beside(rng: random.Random) -> Task:
     pairs = _pairs(rng)
     things = _place(rng, pairs, _cells(rng, len(pairs), (first, second)))
     question, answer = _ask(rng, things[0], f"directly {SIDES[side]} the {things[1].name}")
-    return Task(tuple(things), question, answer, {"ref": things[1].name, "found": things[0].name})
+    slots = {"side": SIDES[side], "ref": things[1].name, "found": things[0].name}
+    return Task(tuple(things), question, answer, slots)
 
 
 def _size(rng: random.Random) -> Task:

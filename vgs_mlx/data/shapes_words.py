@@ -34,8 +34,8 @@ CONCLUSIONS = {
         "count": ("Counting {of}, I note {found}, so", "My {of} are {found}, hence"),
         "shape": ("Looking at {found}, I say", "I find {found}, hence"),
         "beside": (
-            "Next to the {ref} I find the {found}, so",
-            "That neighbour of the {ref} is the {found}, hence",
+            "Directly {side} the {ref} I find the {found}, so",
+            "What is {side} the {ref} is the {found}, hence",
         ),
         "size": ("By size, it's", "Comparing them, I pick"),
         "touch": (
@@ -47,7 +47,7 @@ CONCLUSIONS = {
         "total": ("So {of} number", "Thus the total for {of} is"),
         "count": ("So {of}: {found}, total", "Thus {of} being {found}, in all"),
         "shape": ("So the {found},", "Thus there: {found}, answer"),
-        "beside": ("So beside the {ref}: {found},", "Thus the one by the {ref}: {found}, answer"),
+        "beside": ("So {side} the {ref}: {found},", "Thus the one {side} the {ref}: {found}, answer"),
         "size": ("So the size tells", "Thus of these sizes:"),
         "touch": ("So the {ref} touches: {found},", "Thus touching the {ref}: {found}, answer"),
     },
