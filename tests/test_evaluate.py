@@ -9,8 +9,8 @@ import shutil
 import numpy as np
 import pytest
 from rich.console import Console
-from toy_runs import command, copied, finished
 
+from toy_runs import command, copied, finished
 from vgs_mlx import evaluate, evaluation_report
 from vgs_mlx.data import shapes
 from vgs_mlx.data.answers import accuracy_interval
@@ -62,7 +62,10 @@ def test_several_answers_a_prompt_give_the_mean_of_means_and_its_normal_interval
 
 def test_more_answers_of_the_same_prompts_make_it_no_surer():
     """The prompts are what is sampled: 16 answers of 4 prompts aren't 64 prompts."""
-    few, many = summary(answers("10", "10", "11", "00")), summary(answers("10" * 8, "10" * 8, "11" * 8, "00" * 8))
+    few, many = (
+        summary(answers("10", "10", "11", "00")),
+        summary(answers("10" * 8, "10" * 8, "11" * 8, "00" * 8)),
+    )
     assert (few["low"], few["high"]) == (many["low"], many["high"])
 
 
@@ -100,7 +103,9 @@ def test_lengths_cut_offs_and_scene_scores_are_means_over_all_answers():
 
 
 def test_a_summary_is_plain_json():
-    assert json.loads(json.dumps(summary(answers("10", "11", score=1.0)))) == summary(answers("10", "11", score=1.0))
+    assert json.loads(json.dumps(summary(answers("10", "11", score=1.0)))) == summary(
+        answers("10", "11", score=1.0)
+    )
 
 
 # --- answers
@@ -120,7 +125,10 @@ def test_a_completion_is_decoded_and_graded_by_its_last_box(student):
 def test_greedy_answers_do_not_depend_on_the_batch(student, rows):
     sampling = Sampling(8, temperature=0.0)
     texts = [
-        [row[0].completion for row in evaluate.answer(student, rows, Data(system_prompt=""), sampling, batch=batch)]
+        [
+            row[0].completion
+            for row in evaluate.answer(student, rows, Data(system_prompt=""), sampling, batch=batch)
+        ]
         for batch in (1, 3, 64)
     ]
     assert texts[0] == texts[1] == texts[2]
@@ -172,7 +180,9 @@ def run_json(file, *arguments):
 def test_a_run_is_measured_on_its_held_out_rows_as_training_measured_it(tmp_path):
     shown, found = run_json(tmp_path / "figures.json", finished(), "--limit", 4)
     last = run_folder.rows(finished() / run_folder.EVALUATIONS)[-1]
-    assert {name: found[name] for name in last if name != "step"} == {name: last[name] for name in last if name != "step"}
+    assert {name: found[name] for name in last if name != "step"} == {
+        name: last[name] for name in last if name != "step"
+    }
     assert (found["with_image"], found["temperature"], found["samples"]) == (True, 0.0, 1)
     assert "a finished run" in shown and "greedy (Acc@1), with the picture" in shown
     for kind, each in found["by_kind"].items():
@@ -183,15 +193,32 @@ def test_a_run_is_measured_on_its_held_out_rows_as_training_measured_it(tmp_path
 def test_a_run_that_has_not_finished_is_measured_by_its_newest_checkpoint(tmp_path):
     run = copied(finished(), tmp_path / "run")
     shutil.rmtree(run / run_folder.FINAL)
-    shown, _ = run_json(tmp_path / "figures.json", run, "--limit", 1, "--set", "rollout.max_completion_length=1")
+    shown, _ = run_json(
+        tmp_path / "figures.json", run, "--limit", 1, "--set", "rollout.max_completion_length=1"
+    )
     assert "step 4: the newest checkpoint of a run that has not finished" in shown
 
 
 def test_a_model_folder_is_measured_blind_with_several_samples(tmp_path):
     model = tiny_model("student")
-    options = ("--data", "shapes:6", "--no-image", "--samples", 2, "--temperature", 1, "--set", "data.system_prompt=''")
+    options = (
+        "--data",
+        "shapes:6",
+        "--no-image",
+        "--samples",
+        2,
+        "--temperature",
+        1,
+        "--set",
+        "data.system_prompt=''",
+    )
     shown, found = run_json(tmp_path / "figures.json", model, *options, *SHORT)
-    assert (found["prompts"], found["samples"], found["with_image"], found["temperature"]) == (6, 2, False, 1.0)
+    assert (found["prompts"], found["samples"], found["with_image"], found["temperature"]) == (
+        6,
+        2,
+        False,
+        1.0,
+    )
     assert (found["model"], found["data"]) == (str(model), "shapes:6")
     assert "mean of 2 samples at temperature 1, without the picture" in shown
     assert sum(each["prompts"] for each in found["by_kind"].values()) == 6
@@ -209,7 +236,10 @@ def test_names_are_no_markup_in_the_table():
     ("arguments", "said"),
     [
         (("--samples", 4), "--samples needs a --temperature above 0"),
-        (("--json", "/nowhere/at/all.json"), "--json /nowhere/at/all.json: give a file in a folder that exists"),
+        (
+            ("--json", "/nowhere/at/all.json"),
+            "--json /nowhere/at/all.json: give a file in a folder that exists",
+        ),
         (("--recipe", "other.yaml"), "is a run and is asked as its own recipe says"),
         (("--data", "none.jsonl"), "data file none.jsonl: No such file or directory"),
         (("--set", "rollout.lenght=3"), "unknown key rollout.lenght: did you mean"),

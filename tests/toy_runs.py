@@ -20,6 +20,7 @@ from typing import Any
 
 import mlx.core as mx
 from click.testing import CliRunner, Result
+from PIL import Image
 from rich.console import Console
 
 from vgs_mlx import distillation
@@ -36,6 +37,7 @@ TOY = (
     "rollout.max_completion_length=8", "objective.norm_scale_every=2", "train.steps=4", "train.evaluate_rows=4",
     "train.evaluate_every=4", "train.checkpoint_every=2",
 )  # fmt: skip
+GOOD = {"image": "red.png", "question": "What colour?", "answer": "red"}
 VOLATILE = ("seconds", "tokens_per_second", "peak_memory_gb", "active_memory_gb")  # metrics that may differ
 _load = setup.load  # tests may put another in its place
 QUIET = Screen(Console(file=open(os.devnull, "w")))  # noqa: SIM115 - open for as long as the tests run
@@ -132,9 +134,8 @@ def options(*sets: str) -> list[str]:
 def spawned(*arguments: str | Path) -> subprocess.Popen:
     """`vgs-mlx` with these arguments, in a process of its own."""
     code = "import sys; from vgs_mlx.cli import main; main(sys.argv[1:])"
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )  # fmt: skip
+    line = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def wait_for(condition: Callable[[], Any], process: subprocess.Popen, seconds: float = 240) -> None:
@@ -155,10 +156,23 @@ def recorded_steps(run: Path) -> int:
     return file.read_bytes().count(b"\n") if file.exists() else 0
 
 
+def read_json(file: Path) -> Any:
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def data_file(folder: Path, *rows: dict | str) -> Path:
+    """A data file in a new folder, with a picture beside it. GOOD is a good row."""
+    folder.mkdir()
+    Image.new("RGB", (48, 48), "red").save(folder / "red.png")
+    lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+    (folder / "rows.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    return folder / "rows.jsonl"
+
+
 @functools.cache
 def _ready(*sets: str) -> tuple[Ready, dict[str, mx.array]]:
     wanted = recipe(*sets)
-    loaded, initial = _loaded(tuple(each for each in sets if each.startswith("student.")))
+    loaded, initial = _loaded(tuple(each for each in sets if each.startswith(("student.", "seed="))))
     data = setup.load_data(wanted, loaded.student.processor, QUIET)
     identity = setup.identify(wanted, loaded.student, loaded.teacher, data)
     return replace(loaded, recipe=wanted, data=data, identity=identity), initial
@@ -168,7 +182,3 @@ def _ready(*sets: str) -> tuple[Ready, dict[str, mx.array]]:
 def _loaded(sets: tuple[str, ...]) -> tuple[Ready, dict[str, mx.array]]:
     made_ready = _load(recipe(*sets), QUIET)
     return made_ready, adapters.trainable_weights(made_ready.student.module)
-
-
-def read_json(file: Path) -> Any:
-    return json.loads(file.read_text(encoding="utf-8"))

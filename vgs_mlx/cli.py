@@ -2,6 +2,7 @@
 
 import functools
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def _refusing(command: Callable) -> Callable:
             return command(**options)
         except Refusal as refusal:
             if debug:
-                raise
+                traceback.print_exc()
             click.echo(f"vgs-mlx: {refusal}", err=True)
             sys.exit(REFUSED)
         except (Interrupted, KeyboardInterrupt) as interrupt:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import mlx.core as mx
 import pytest
+
 import toy_runs
 from random_models import random_model
 from toy_runs import command, copied, final_weights, finished, go_on, state_of
-
 from vgs_mlx import distillation
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models import adapters
@@ -68,12 +68,17 @@ DAMAGES = {
     "half a state": ("state.json", lambda file: file.write_text(file.read_text()[:200])),
     "an empty state": ("state.json", lambda file: file.write_text("")),
     "a state of another kind": ("state.json", lambda file: file.write_text("[]")),
-    "a digit of the state": ("state.json", lambda file: file.write_text(file.read_text().replace('"step": 4', '"step": 5'))),
+    "a digit of the state": (
+        "state.json",
+        lambda file: file.write_text(file.read_text().replace('"step": 4', '"step": 5')),
+    ),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_checkpoint_is_refused_before_models_load_and_the_previous_one_named(damage, tmp_path, monkeypatch):
+def test_a_damaged_checkpoint_is_refused_before_models_load_and_the_previous_one_named(
+    damage, tmp_path, monkeypatch
+):
     monkeypatch.setattr(distillation.setup, "load", lambda *_: pytest.fail("loaded"))
     run = unfinished(tmp_path / "run")
     name, harm = DAMAGES[damage]
@@ -108,17 +113,19 @@ def test_going_on_from_the_previous_one_gives_the_same_run(tmp_path):
     assert toy_runs.same_run(run, finished())
 
 
-def test_a_recipe_changed_by_hand_is_refused_with_the_key_and_both_values(quick, tmp_path, monkeypatch):
+def test_a_recipe_changed_by_hand_is_refused_with_the_key_and_both_values(tmp_path, monkeypatch):
     run = unfinished(tmp_path / "run")
-    monkeypatch.setattr(distillation.setup, "load", lambda recipe, _: replace(
-        toy_runs.ready(), recipe=recipe, identity={**toy_runs.ready().identity, **recipe_identity(recipe)}))  # fmt: skip
+    monkeypatch.setattr(distillation.setup, "load", ready_for)
     file = run / run_folder.RECIPE
     right = file.read_text()
     file.write_text(right.replace("learning_rate: 0.0001", "learning_rate: 0.01"))
     before = state_of(run)
     refused = command("distill", "--resume", "--output", run)
     assert refused.exit_code == 2
-    assert "belongs to another run: recipe train.learning_rate was 0.0001 and is 0.01 now: put it back" in refused.stderr
+    assert (
+        "belongs to another run: recipe train.learning_rate was 0.0001 and is 0.01 now: put it back"
+        in refused.stderr
+    )
     assert "the previous one, step-000002" in refused.stderr
     assert state_of(run) == before
     file.write_text(right)
@@ -126,18 +133,23 @@ def test_a_recipe_changed_by_hand_is_refused_with_the_key_and_both_values(quick,
     assert final_weights(run) == final_weights(finished())
 
 
-def recipe_identity(recipe):
-    nothing = toy_runs.ready()
-    found = toy_runs.setup.identify(recipe, nothing.student, nothing.teacher, nothing.data)
-    return {key: value for key, value in found.items() if key.startswith("recipe ")}
+def ready_for(recipe, _):
+    """What a real load makes of a recipe."""
+    found = toy_runs.ready()
+    identity = toy_runs.setup.identify(recipe, found.student, found.teacher, found.data)
+    return replace(found, recipe=recipe, identity=identity)
 
 
-@pytest.mark.parametrize("key", ["student", "teacher", "data", "recipe objective.steering_coef", "recipe seed"])
+@pytest.mark.parametrize(
+    "key", ["student", "teacher", "data", "recipe objective.steering_coef", "recipe seed"]
+)
 def test_a_checkpoint_of_another_run_is_refused(key, tmp_path, monkeypatch):
     run = unfinished(tmp_path / "run")
     before = state_of(run)
     ours = toy_runs.ready()
-    with pytest.raises(Refusal, match=f"step-000004: belongs to another run: {key} was .* and is 'other' now"):
+    with pytest.raises(
+        Refusal, match=f"step-000004: belongs to another run: {key} was .* and is 'other' now"
+    ):
         toy_runs.loop.run(replace(ours, identity={**ours.identity, key: "other"}), run, toy_runs.QUIET)
     assert state_of(run) == before
 
@@ -161,12 +173,16 @@ def test_adapters_of_another_shape_are_refused(tmp_path):
         adapters.load_weights(student(Student(rank=3)).module, folder)
 
 
-@pytest.mark.parametrize("settings", [LORA, Student(train="dora", rank=2), Student(train="full"),
-                                      Student(rank=2, train_vision=True)], ids=["lora", "dora", "full", "vision"])  # fmt: skip
+WAYS = [LORA, Student(train="dora", rank=2), Student(train="full"), Student(rank=2, train_vision=True)]
+
+
+@pytest.mark.parametrize("settings", WAYS, ids=["lora", "dora", "full", "vision"])
 def test_what_is_saved_is_what_is_loaded(settings, tmp_path):
     model, other = student(settings, seed=1), student(settings, seed=2)
     optimizer = adamw.make(Train(learning_rate=0.1), model)
-    noise = {name: mx.random.normal(each.shape) for name, each in adapters.trainable_weights(model.module).items()}
+    noise = {
+        name: mx.random.normal(each.shape) for name, each in adapters.trainable_weights(model.module).items()
+    }
     adamw.update(optimizer, model, noise)
     progress = Progress(7, [0.1, 1 / 3], 2, 0.625, 5)
     folder = checkpoint.save(tmp_path, model, optimizer, progress, settings, IDENTITY)
@@ -182,7 +198,9 @@ def test_what_is_saved_is_what_is_loaded(settings, tmp_path):
 
 def test_the_same_checkpoint_is_the_same_bytes_without_any_time_in_it(tmp_path):
     first, second = save(tmp_path / "a", 1), save(tmp_path / "b", 1)
-    assert {file.name: file.read_bytes() for file in first.iterdir()} == {file.name: file.read_bytes() for file in second.iterdir()}
+    assert {file.name: file.read_bytes() for file in first.iterdir()} == {
+        file.name: file.read_bytes() for file in second.iterdir()
+    }
     for file in first.glob("*.safetensors"):
         content = file.read_bytes()
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])

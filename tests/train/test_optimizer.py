@@ -37,7 +37,10 @@ def as_arrays(tree):
 
 
 def weights(model):
-    return {"layers.0.weight": np.array(model.module.layers[0].weight), "layers.0.bias": np.array(model.module.layers[0].bias)}
+    return {
+        "layers.0.weight": np.array(model.module.layers[0].weight),
+        "layers.0.bias": np.array(model.module.layers[0].bias),
+    }
 
 
 def by_hand(start, steps, rates, decay):
@@ -83,7 +86,9 @@ def test_the_first_update_moves_every_weight_by_the_learning_rate():
     """With bias correction the first step is lr·sign(gradient), whatever the gradient's size."""
     model = student()
     before = weights(model)
-    adamw.update(adamw.make(Train(learning_rate=1e-3, weight_decay=0.0), model), model, as_arrays(gradients(0)))
+    adamw.update(
+        adamw.make(Train(learning_rate=1e-3, weight_decay=0.0), model), model, as_arrays(gradients(0))
+    )
     for name, gradient in gradients(0).items():
         np.testing.assert_allclose(weights(model)[name] - before[name], -1e-3 * np.sign(gradient), rtol=2e-3)
 
@@ -135,7 +140,9 @@ def test_a_saved_state_goes_on_to_the_bit(schedule, tmp_path):
         adamw.update(optimizer, straight, as_arrays(gradients(step)))
         adamw.update(other, resumed, as_arrays(gradients(step)))
         assert all(np.array_equal(value, weights(resumed)[name]) for name, value in weights(straight).items())
-    assert all(mx.array_equal(value, adamw.state(other)[name]) for name, value in adamw.state(optimizer).items())
+    assert all(
+        mx.array_equal(value, adamw.state(other)[name]) for name, value in adamw.state(optimizer).items()
+    )
 
 
 def test_the_state_holds_moments_step_and_rate_of_what_trains():

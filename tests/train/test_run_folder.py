@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
-import toy_runs
 from PIL import Image
-from toy_runs import command, copied, finished, names, options, state_of
 
+import toy_runs
+from toy_runs import command, copied, finished, names, options, state_of
 from vgs_mlx import distillation, recipe_file
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models import adapters
@@ -44,7 +44,9 @@ def test_the_commands_in_the_readme_survive_a_space(tmp_path):
 def test_the_versions_name_every_package_that_a_result_depends_on():
     found = toy_runs.read_json(finished() / "versions.json")
     assert set(run_folder.PACKAGES) < set(found) and {"python", "platform"} < set(found)
-    assert all(re.match(r"\d+\.\d+", found[name]) for name in ("mlx", "mlx-lm", "mlx-vlm", "transformers", "numpy"))
+    assert all(
+        re.match(r"\d+\.\d+", found[name]) for name in ("mlx", "mlx-lm", "mlx-vlm", "transformers", "numpy")
+    )
 
 
 def test_the_result_says_before_and_after():
@@ -52,7 +54,9 @@ def test_the_result_says_before_and_after():
     evaluations = run_folder.rows(finished() / "evaluations.jsonl")
     assert found["steps"] == 4
     assert (found["before"], found["after"]) == (evaluations[0], evaluations[-1])
-    assert (found["accuracy_before"], found["accuracy_after"]) == tuple(row["accuracy"] for row in evaluations)
+    assert (found["accuracy_before"], found["accuracy_after"]) == tuple(
+        row["accuracy"] for row in evaluations
+    )
 
 
 def test_the_recipe_is_there_before_any_model_loads_and_the_rest_goes_with_a_refusal(tmp_path, monkeypatch):
@@ -77,7 +81,9 @@ def test_the_final_weights_are_written_last(tmp_path, monkeypatch):
         (run / name).unlink()
     (run / "final").rmdir()
     made_ready = toy_runs.ready()
-    monkeypatch.setattr(loop.run_folder, "replace_folder", lambda beside, folder: seen.append((folder.name, names(run))))
+    monkeypatch.setattr(
+        loop.run_folder, "replace_folder", lambda beside, folder: seen.append((folder.name, names(run)))
+    )
     adapters.set_weights(made_ready.student.module, {})
     loop.run(made_ready, run, toy_runs.QUIET)
     assert [name for name, _ in seen] == ["final"]
@@ -98,9 +104,9 @@ def test_a_folder_that_holds_something_is_refused_and_stays_as_it_is(tmp_path):
     before = state_of(tmp_path)
     with pytest.raises(Refusal, match=r"not empty \(it holds notes.txt\): give another folder"):
         run_folder.create(tmp_path, Recipe())
-    with pytest.raises(Refusal, match="notes.txt: a file"):
+    with pytest.raises(Refusal, match=r"notes\.txt: a file"):
         run_folder.create(tmp_path / "notes.txt", Recipe())
-    with pytest.raises(Refusal, match="can't be (written|read)"):
+    with pytest.raises(Refusal, match=r"can't be (written|read)"):
         run_folder.create(tmp_path / "notes.txt" / "run", Recipe())
     assert state_of(tmp_path) == before
 
@@ -116,7 +122,7 @@ def test_a_folder_that_cannot_be_written_is_refused_and_nothing_is_left(tmp_path
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(run_folder.os, "fsync", full)
-    with pytest.raises(Refusal, match="can't be written .No space left on device.: give another folder"):
+    with pytest.raises(Refusal, match=r"can't be written .No space left on device.: give another folder"):
         run_folder.create(tmp_path / "a" / "b", Recipe())
     assert names(tmp_path) == []
 
@@ -189,7 +195,9 @@ def test_rows_that_were_skipped_are_listed_with_their_reason(tmp_path, monkeypat
     """A real data file with a bad row in it, read for real; then the models aren't needed any more."""
     data = tmp_path / "rows.jsonl"
     Image.new("RGB", (48, 48), "red").save(tmp_path / "red.png")
-    lines = [{"image": "red.png", "question": question, "answer": "1"} for question in ("a", "b", "", "c", "d")]
+    lines = [
+        {"image": "red.png", "question": question, "answer": "1"} for question in ("a", "b", "", "c", "d")
+    ]
     data.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
 
     def load(recipe, screen):
