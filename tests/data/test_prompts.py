@@ -111,7 +111,9 @@ def test_with_a_system_prompt_too(processor, side):
     messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": QUESTION}]
     text = apply_chat_template(processor, config, messages, num_images=1)
     stock = mlx_vlm.utils.prepare_inputs(processor, images=list(images), prompts=text)
-    np.testing.assert_array_equal(rendered(processor, *images).with_image.ids, np.array(stock["input_ids"])[0])
+    np.testing.assert_array_equal(
+        rendered(processor, *images).with_image.ids, np.array(stock["input_ids"])[0]
+    )
 
 
 # --- pictures ---------------------------------------------------------------------------------------------------

@@ -1,7 +1,6 @@
 """Each probe refuses a model with the fault that it looks for, in one line with the mend, and no sound one."""
 
 import contextlib
-import copy
 from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
@@ -18,7 +17,7 @@ from vgs_mlx.data.prompts import render
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models import adapters, probes, qwen3_vl
 from vgs_mlx.models.base import LoadedModel, Rows
-from vgs_mlx.models.loading import find_folder, load_model, load_processor
+from vgs_mlx.models.loading import load_model
 
 PROMPTS = tuple(random_prompt(seed, pictures=1 + seed % 2, words=4 + seed) for seed in range(3))
 COMPLETIONS = tuple(random_completion(seed, 5 + seed) for seed in range(3))
@@ -54,9 +53,9 @@ def refused(probe: Callable[[], None], reason: str, mend: str) -> None:
 # --- models with a fault ---------------------------------------------------------------------------------------
 
 
-def with_forward(forward: Forward, model: LoadedModel | None = None) -> LoadedModel:
+def with_forward(forward: Forward) -> LoadedModel:
     """A model whose family has another `hidden_states`."""
-    return replace(model or random_model(0), family=SimpleNamespace(**{**vars(qwen3_vl), "hidden_states": forward}))
+    return replace(random_model(0), family=SimpleNamespace(**{**vars(qwen3_vl), "hidden_states": forward}))
 
 
 def everyone_sees_everyone(where: str) -> LoadedModel:
@@ -126,7 +125,11 @@ def makes_nan() -> LoadedModel:
 
 def looks_at_the_last_token_only() -> LoadedModel:
     """Predicts from one token: neither picture nor history matters."""
-    return with_forward(lambda module, rows, cache=None: module.language_model.model.embed_tokens(mx.array(rows.ids)))
+
+    def forward(module, rows: Rows, cache=None):
+        return module.language_model.model.embed_tokens(mx.array(rows.ids))
+
+    return with_forward(forward)
 
 
 # --- models without one ----------------------------------------------------------------------------------------
@@ -135,8 +138,8 @@ def looks_at_the_last_token_only() -> LoadedModel:
 def adapted(kind: str) -> LoadedModel:
     model = random_model(0)
     adapters.prepare(model, recipe.Student(train=kind, rank=4), seed=1)
-    moved = {name: value + 0.3 for name, value in adapters.trainable_weights(model.module).items() if "lora_b" in name}
-    adapters.set_weights(model.module, moved)
+    weights = adapters.trainable_weights(model.module)
+    adapters.set_weights(model.module, {name: weights[name] + 0.3 for name in weights if "lora_b" in name})
     return model
 
 
@@ -178,14 +181,14 @@ def test_the_embedded_models_pass(role):
 @pytest.mark.parametrize("where", ["both", "with_image", "text_only"])
 @pytest.mark.parametrize("length", [1, 6])
 def test_a_model_that_sees_ahead_is_refused(where, length):
-    model = everyone_sees_everyone(where)
-    refused(lambda: causality(model, completions=[random_completion(4, length)]), "last token", "use another family")
+    model, completions = everyone_sees_everyone(where), [random_completion(4, length)]
+    refused(lambda: causality(model, completions=completions), "last token", "use another family")
 
 
 def test_a_completion_of_one_repeated_token_still_shows_a_leak():
     """The probe must change the last token even where the first is no other."""
-    same = np.full(4, 9, dtype=np.int32)
-    refused(lambda: causality(everyone_sees_everyone("both"), completions=[same]), "last token", "use another")
+    model, same = everyone_sees_everyone("both"), np.full(4, 9, dtype=np.int32)
+    refused(lambda: causality(model, completions=[same]), "last token", "use another family")
 
 
 @pytest.mark.parametrize(
@@ -255,83 +258,6 @@ def test_the_share_counts_positions_above_the_threshold(monkeypatch):
     assert probes.picture_reaction(random_model(0), PROMPTS, COMPLETIONS) == 1
     monkeypatch.setattr(probes, "REACTS_ABOVE", 1e6)
     assert probes.picture_reaction(random_model(0), PROMPTS, COMPLETIONS) == 0
-
-
-# --- two processors --------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def student():
-    return load_processor(find_folder("embedded:student", "--student"), "--student")
-
-
-def test_the_embedded_student_and_teacher_share_their_language(student):
-    probes.same_language(student, load_processor(find_folder("embedded:teacher", "--teacher"), "--teacher"))
-    probes.same_language(student, copy.deepcopy(student))
-
-
-def another_word(processor):
-    processor.tokenizer.add_tokens(["unheard-of"])
-
-
-def another_end(processor):
-    processor.tokenizer.eos_token = "<|endoftext|>"
-
-
-def another_padding(processor):
-    processor.tokenizer.pad_token = "<|im_end|>"
-
-
-def template(change: Callable[[str], str]):
-    def damage(processor):
-        processor.chat_template = processor.tokenizer.chat_template = change(processor.chat_template)
-
-    return damage
-
-
-def setting(name: str, value):
-    return lambda processor: setattr(processor.image_processor, name, value)
-
-
-UNASKED = "{%- if messages[0].role != 'system' %}{{- 'You are helpful.' }}{%- endif %}"
-NUMBERED = "{%- set n = namespace(all=0) %}"
-
-
-def numbered(text: str) -> str:
-    """Pictures counted from the second on, as some templates do."""
-    place = "{{- '<|vision_start|><|image_pad|><|vision_end|>' }}"
-    assert place in text
-    count = "{%- set n.all = n.all + 1 %}{%- if n.all > 1 %}{{- 'Picture 2: ' }}{%- endif %}"
-    return NUMBERED + text.replace(place, count + place)
-
-
-@pytest.mark.parametrize(
-    ("damage", "reason"),
-    [
-        (another_word, "different vocabularies (1 entries differ)"),
-        (another_end, "end-of-sequence"),
-        (another_padding, "padding tokens"),
-        (template(lambda text: text.replace("assistant", "helper")), "chat templates"),
-        (template(lambda text: UNASKED + text), "chat templates"),  # shows without a system prompt alone
-        (template(numbered), "chat templates"),  # shows with two pictures alone
-        (setting("patch_size", 14), "patch_size 12 and 14"),
-        (setting("merge_size", 3), "merge_size"),
-        (setting("temporal_patch_size", 1), "temporal_patch_size"),
-        (setting("min_pixels", 1), "min_pixels"),
-        (setting("max_pixels", 10**6), "max_pixels"),
-        (setting("image_mean", [0.48, 0.46, 0.41]), "image_mean"),
-        (setting("image_std", [0.27, 0.26, 0.28]), "image_std"),
-        (setting("do_normalize", False), "do_normalize"),
-        (setting("do_rescale", False), "do_rescale"),
-        (setting("rescale_factor", 1.0), "rescale_factor"),
-    ],
-)
-def test_a_teacher_with_another_language_is_refused(student, damage, reason):
-    teacher = copy.deepcopy(student)
-    damage(teacher)
-    mend = "take a student and a teacher of one model family"
-    refused(lambda: probes.same_language(student, teacher), reason, mend)
-    refused(lambda: probes.same_language(teacher, student), reason.split(" 12")[0], mend)
 
 
 # --- the recipe ------------------------------------------------------------------------------------------------

@@ -28,7 +28,9 @@ LENGTHS = (5, 1, 8, 3)
 
 def prompts():
     """Ragged: one, two, no and one picture."""
-    return [random_prompt(seed, pictures=count, words=3 + 2 * seed) for seed, count in enumerate((1, 2, 0, 1))]
+    return [
+        random_prompt(seed, pictures=count, words=3 + 2 * seed) for seed, count in enumerate((1, 2, 0, 1))
+    ]
 
 
 def sequences(view: str) -> list[Continued]:
@@ -66,6 +68,14 @@ def test_an_empty_completion_predicts_nothing():
     assert len(flat_positions(chosen, 40).tolist()) == 1
 
 
+def test_a_placeholder_in_a_completion_takes_no_picture():
+    """None is ever sampled; one that is given must not shift the features of the rows after it."""
+    [first, *others] = sequences("with_image")
+    changed = [Continued(first.view, np.full(5, IMAGE, dtype=np.int32)), *others]
+    rows = built(random_model(0), changed)
+    assert rows.placeholders.sum(axis=1).tolist() == [4, 8, 0, 4]
+
+
 def test_every_completion_token_goes_one_on_from_the_prompts_largest_position():
     """A picture's axes differ; the text after it goes on from the largest of all."""
     prompt = np.array([[0, 1, 1, 1], [0, 1, 2, 3], [0, 1, 1, 2]])
@@ -93,7 +103,9 @@ def test_what_stands_in_the_padding_changes_nothing(view):
     lengths = np.array([len(each.view.ids) + len(each.completion) for each in chosen])
     padding = np.arange(width)[None] >= lengths[:, None]
     assert padding.any() and not rows.placeholders[padding].any()
-    other = replace(rows, ids=np.where(padding, 17, rows.ids), positions=np.where(padding, 99, rows.positions))
+    other = replace(
+        rows, ids=np.where(padding, 17, rows.ids), positions=np.where(padding, 99, rows.positions)
+    )
     places = flat_positions(chosen, width)
     found = [model.family.hidden_states(model.module, each).reshape(len(chosen) * width, -1)[places]
              for each in (rows, other)]  # fmt: skip
@@ -118,7 +130,9 @@ def test_a_view_is_encoded_once_for_all_its_completions():
 
     model = replace(model, family=SimpleNamespace(**{**vars(qwen3_vl), "encode_pictures": counted}))
     first, second = prompts()[:2]
-    encodings = evaluate(encode(model, [first.with_image, first.text_only, first.with_image, second.with_image]))
+    encodings = evaluate(
+        encode(model, [first.with_image, first.text_only, first.with_image, second.with_image])
+    )
     assert len(calls) == len(encodings) == 3
 
 
@@ -133,7 +147,7 @@ def misplaced(**config):
 @pytest.mark.parametrize(
     ("model", "ids"),
     [
-        (lambda: misplaced(image_token_id=VIDEO), [VISION_START, *[IMAGE] * 4, 7]),  # no place for the features
+        (lambda: misplaced(image_token_id=VIDEO), [VISION_START, *[IMAGE] * 4, 7]),  # no place at all
         (lambda: random_model(0), [VISION_START, *[IMAGE] * 3, 7]),  # one place too few
         (lambda: random_model(0), [VISION_START, *[IMAGE] * 4, 7, IMAGE]),  # one place too many
     ],
@@ -141,7 +155,7 @@ def misplaced(**config):
 )
 def test_features_that_have_no_place_of_their_own_are_refused(model, ids):
     view = replace(random_prompt(0).with_image, ids=np.array(ids, dtype=np.int32))
-    with pytest.raises(Refusal, match=r"placeholders for 4 picture features.*take a student and a teacher") as refused:
+    with pytest.raises(Refusal, match=r"placeholders for 4 picture features.*take a student") as refused:
         encode(model(), [view])
     assert "\n" not in str(refused.value)
 
