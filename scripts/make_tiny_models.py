@@ -2,7 +2,7 @@
 
     python scripts/make_tiny_models.py train teacher
     python scripts/make_tiny_models.py train student
-    python scripts/make_tiny_models.py unsettle
+    python scripts/make_tiny_models.py unsettle --language-only
     python scripts/make_tiny_models.py ship
 
 Two trainings side by side with OPENBLAS_NUM_THREADS=1 use two cores best.
@@ -140,7 +140,7 @@ def train(
 @runs_option
 @click.option("--source", default="student", show_default=True, help="Run to start from.")
 @click.option("--label", default="unsettled", show_default=True)
-@click.option("--steps", type=int, default=20, show_default=True)
+@click.option("--steps", type=int, default=8, show_default=True)
 @click.option(
     "--share", type=float, default=1.0, show_default=True, help="Share of pictures that are swapped."
 )
@@ -167,7 +167,7 @@ def unsettle(
 @main.command()
 @runs_option
 @click.option("--teacher", default="teacher", show_default=True, help="Run to ship as the teacher.")
-@click.option("--student", default="unsettled-20", show_default=True, help="Run to ship as the student.")
+@click.option("--student", default="unsettled-8", show_default=True, help="Run to ship as the student.")
 @click.option("--output", type=click.Path(path_type=Path), default=TINY, show_default=True)
 @click.option(
     "--rows", type=int, default=2000, show_default=True, help="Held-out rows to score the result on."
