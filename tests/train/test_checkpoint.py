@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import mlx.core as mx
+import numpy as np
 import pytest
 
 import toy_runs
@@ -246,10 +247,11 @@ def test_a_model_is_recognised_and_told_from_another(tmp_path):
     assert checkpoint.fingerprint(copy) == checkpoint.fingerprint(tiny_model("student"))
     assert checkpoint.fingerprint(copy) != checkpoint.fingerprint(tiny_model("teacher"))
     seen = {checkpoint.fingerprint(copy)}
-    weights = mx.load(str(copy / "model.safetensors"))
-    tuned = {name: value * 1.01 if "q_proj" in name else value for name, value in weights.items()}
-    mx.save_safetensors(str(copy / "model.safetensors"), tuned, metadata={"format": "mlx"})
-    assert checkpoint.fingerprint(copy) not in seen, "same names, shapes and sizes, other values"
+    file = copy / "model.safetensors"
+    content = np.frombuffer(file.read_bytes(), dtype=np.uint8)
+    half = len(content) // 2  # as a fine-tuned model: the same names, shapes and sizes, other values
+    file.write_bytes(bytes(content[:half]) + bytes(content[half:] ^ 1))
+    assert checkpoint.fingerprint(copy) not in seen
     seen.add(checkpoint.fingerprint(copy))
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps({**config, "vocab_size": 577}))
