@@ -1,8 +1,9 @@
 """How answers about `shapes` are worded: two habits ("teacher", "student") for the same content.
 
-The habits differ in synonyms and in sentence structure and overlap in part, as those of two real models do:
-that difference is the language prior that a distillation has to move apart from the seeing. An answer lists
-all objects in reading order up to the first full stop, then concludes. The boxed answer is the same in both.
+The habits differ in how often they use which synonyms and which sentences: that difference is the language prior
+that a distillation has to move apart from the seeing. Both know all forms, as two real models would: a teacher
+to whom the student's words are foreign has nothing to say about them. An answer lists all objects in reading
+order up to the first full stop, then concludes. The boxed answer is the same in both.
 """
 
 import random
@@ -22,6 +23,7 @@ SIZES = {"small": "tiny", "large": "big"}
 STYLES = ("teacher", "student")
 
 SYNONYM_SHARE = {"teacher": 0.8, "student": 0.2}  # how often a habit takes the second word of a pair
+OWN_SHARE = 0.75  # how often a habit builds its sentences in its own way; else in the other's
 
 OPENINGS = {
     "teacher": ("I see {}.", "I can see {}.", "Looking closely, I see {}."),
@@ -68,13 +70,14 @@ def solution(
     """
     words = _vocabulary(style, rng)
     listed = [_say(f"{thing.size} {thing.colour} {thing.shape}", words) for thing in things]
-    if style == "teacher":
+    form = style if rng.random() < OWN_SHARE else STYLES[style == "teacher"]
+    if form == "teacher":
         seen = ", ".join(f"a {each}" for each in listed[:-1]) + f" and a {listed[-1]}"
     else:
         seen = "; ".join(f"one {each}" for each in listed)
-    opening = rng.choice(OPENINGS[style]).format(seen)
+    opening = rng.choice(OPENINGS[form]).format(seen)
     said = {name: _say(text, words) for name, text in slots.items()}
-    template = CONCLUSIONS[style]["total" if slots.get("of") == "objects" else kind]
+    template = CONCLUSIONS[form]["total" if slots.get("of") == "objects" else kind]
     return f"{opening} {rng.choice(template).format(**said)} \\boxed{{{answer}}}"
 
 
