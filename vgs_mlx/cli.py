@@ -136,8 +136,13 @@ def evaluate(model, data, samples, temperature, no_image, limit, recipe, sets, j
 @click.option(
     "--output", type=click.Path(path_type=Path), required=True, help="A new folder for the fused model."
 )
-@click.option("--dtype", type=click.Choice(["auto", "float32", "float16", "bfloat16"]), default="auto", show_default=True,
-              help="Of the trained layers; auto: the narrowest that keeps what was learnt.")  # fmt: skip
+@click.option(
+    "--dtype",
+    type=click.Choice(["auto", "float32", "float16", "bfloat16"]),
+    default="auto",
+    show_default=True,
+    help="Of the trained layers; auto: the narrowest that keeps what was learnt.",
+)
 @click.option("--bits", type=click.Choice(["4", "8"]), help="Quantise the fused language model.")
 @click.option(
     "--prompts",

@@ -113,8 +113,8 @@ def _one_step(ready: Ready, folder: Path, optimizer: optim.AdamW, progress: Prog
 def _refuse_repeated_skips(progress: Progress, folder: Path) -> None:
     if progress.skipped_in_a_row >= MOST_SKIPPED_IN_A_ROW:
         raise Refusal(
-            f"stopped at step {progress.step}: the loss or its gradient was not finite {MOST_SKIPPED_IN_A_ROW} times in "
-            f"a row; the rows stand in {folder / run_folder.BAD_BATCHES}: look at them, or start anew with a lower "
+            f"stopped at step {progress.step}: the loss or its gradient was not finite {MOST_SKIPPED_IN_A_ROW} times "
+            f"in a row; the rows stand in {folder / run_folder.BAD_BATCHES}: look at them, or start anew with a lower "
             "train.learning_rate"
         )
 
@@ -149,9 +149,8 @@ def _evaluate(ready: Ready, folder: Path, progress: Progress, screen: Screen) ->
         }
         run_folder.append(folder / run_folder.COMPLETIONS, shown)
         mark = "right" if answer.right else f"wrong, expected {example.answer}"
-        screen.say(
-            f"           {example.question} [{', '.join(shown['pictures'])}]\n           -> {answer.completion} ({mark})"
-        )
+        screen.say(f"           {example.question} [{', '.join(shown['pictures'])}]")
+        screen.say(f"           -> {answer.completion} ({mark})")
     if progress.best_accuracy is None or found["accuracy"] > progress.best_accuracy:
         progress.best_accuracy, progress.best_step = found["accuracy"], progress.step
         return True

@@ -154,7 +154,8 @@ def with_packing(ready: Ready, screen: Screen) -> Ready:
     apart = [role for role, model in (("student", student), ("teacher", teacher)) if not model.packs]
     if apart:
         screen.say(
-            f"packing  not for the {' and the '.join(apart)}: each completion gets a row of its own (slower, same result)"
+            f"packing  not for the {' and the '.join(apart)}: "
+            "each completion gets a row of its own (slower, same result)"
         )
     else:
         screen.say(
