@@ -10,8 +10,8 @@ folder=${1:?give a folder for the runs}
 shift
 for seed in ${SEEDS:-0 1 2}; do
   for train in ${TRAIN:-lora full}; do
-    # adapters start from nothing and need a larger step than full weights
-    case $train in full) rate=1e-4 ;; *) rate=1e-3 ;; esac
+    # adapters start from nothing and need larger steps than full weights
+    case $train in full) rate=3e-4 ;; *) rate=1e-3 ;; esac
     for objective in ${OBJECTIVES:-standard vgs}; do
       run=$folder/$train-$objective-$seed
       if [ -e "$run/recipe.yaml" ]; then
