@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from toy_runs import GOOD, ROOT, command, data_file, names, options
-from vgs_mlx import distillation
-from vgs_mlx.resources import tiny_model
+from vgs_mlx import distillation, recipe_file
+from vgs_mlx.resources import recipes_folder, tiny_model
 from vgs_mlx.train import loop, run_folder
 
 
@@ -60,13 +60,11 @@ def test_help_needs_neither_mlx_nor_transformers():
 
 
 def test_without_a_model_the_embedded_default_is_what_options_change():
+    quickstart = recipe_file.load_recipe(recipes_folder() / "quickstart.yaml")
     recipe, name = distillation.resolve(None, {"data": "mine.jsonl"}, ["train.steps=7"])
-    assert (recipe.student.path, recipe.teacher.path, name) == (
-        "embedded:student",
-        "embedded:teacher",
-        "quickstart",
-    )
-    assert (recipe.data.source, recipe.train.steps, recipe.student.train) == ("mine.jsonl", 7, "full")
+    assert (recipe.student.path, recipe.teacher.path) == ("embedded:student", "embedded:teacher")
+    assert (recipe.data.source, recipe.train.steps, name) == ("mine.jsonl", 7, "quickstart")
+    assert (recipe.student, recipe.rollout) == (quickstart.student, quickstart.rollout)
 
 
 def test_with_a_model_the_defaults_of_a_real_run_count():

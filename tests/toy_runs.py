@@ -34,7 +34,8 @@ from vgs_mlx.train.setup import Ready
 ROOT = Path(__file__).parent.parent
 TOY = (
     "data.source=shapes:24", "data.held_out=8", "rollout.prompts_per_step=2", "rollout.completions_per_prompt=2",
-    "rollout.max_completion_length=8", "objective.norm_scale_every=2", "train.steps=4", "train.evaluate_rows=4",
+    "rollout.max_completion_length=8", "objective.name=vgs", "objective.norm_scale=interval",
+    "objective.norm_scale_every=2", "train.learning_rate=1e-4", "train.steps=4", "train.evaluate_rows=4",
     "train.evaluate_every=4", "train.checkpoint_every=2",
 )  # fmt: skip
 GOOD = {"image": "red.png", "question": "What colour?", "answer": "red"}
