@@ -206,7 +206,6 @@ def test_bad_rows_are_refused_with_their_line_before_any_model_loads(rows, said,
     assert said in refusal(*distilling("--data", data_file(Path.cwd().parent / "data", *rows), *FRACTION))
 
 
-@pytest.mark.xfail(strict=True, reason="recipes/quickstart.yaml sets held_out: 2000, which only shapes know")
 def test_the_embedded_default_takes_rows_of_one_s_own(monkeypatch):
     monkeypatch.setattr(
         distillation.setup, "load_model", lambda *_, **__: (_ for _ in ()).throw(Refusal("read"))

@@ -139,9 +139,6 @@ def test_a_step_that_is_not_finite_is_skipped_and_its_rows_are_named(what, tmp_p
     assert cells(run_folder.rows(run / run_folder.METRICS)[1])[0] == "2 skipped"
 
 
-@pytest.mark.xfail(
-    strict=True, reason="steering._ratio says 1 for a norm that is nan, and step._steer keeps it"
-)
 def test_a_measurement_that_is_not_finite_is_not_averaged(tmp_path, monkeypatch):
     spoil(monkeypatch, {0}, nan_gradient)
     run = train(tmp_path / "run", "train.steps=3", "train.checkpoint_every=3")

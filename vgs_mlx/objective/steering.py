@@ -69,5 +69,5 @@ def added(left: Tree, right: Tree) -> Tree:
 
 def _ratio(numerator: mx.array, denominator: mx.array, otherwise: float) -> mx.array:
     """numerator / denominator, or `otherwise` where the denominator vanishes."""
-    safe = mx.where(denominator > 0, denominator, 1.0)
-    return mx.where(denominator > 0, numerator / safe, otherwise)
+    vanishes = denominator == 0  # and not "> 0": a norm that is nan must stay nan
+    return mx.where(vanishes, otherwise, numerator / mx.where(vanishes, 1.0, denominator))

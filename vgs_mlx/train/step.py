@@ -64,6 +64,8 @@ def run_step(
         math.isfinite(v.sum()) for v in found.terms.values()
     )
     if finite:
+        if "norm_scale_exact" in measured:
+            progress.norm_scales = [*progress.norm_scales, measured["norm_scale_exact"]][-NORM_SCALES_KEPT:]
         tree = _clip(tree, measured["gradient_norm"], recipe.train.clip_norm)
         adamw.update(optimizer, student, tree)
     progress.skipped_in_a_row = 0 if finite else progress.skipped_in_a_row + 1
@@ -115,7 +117,7 @@ def measures(recipe: Recipe, step: int) -> bool:
 
 
 def _steer(found: gradients.Gradients, recipe: Recipe, progress: Progress) -> tuple[Tree, dict[str, float]]:
-    """The steered tree and its measurements; a newly measured η is noted in `progress`."""
+    """The steered tree and its measurements."""
     settings = recipe.objective
     trees = found.trees
     if "steering" in trees:
@@ -129,8 +131,6 @@ def _steer(found: gradients.Gradients, recipe: Recipe, progress: Progress) -> tu
             mx.array(earlier, dtype=mx.float32),
         )
         measured = {name: float(value) for name, value in arrays.items()}
-        if math.isfinite(measured["norm_scale_exact"]):
-            progress.norm_scales = [*progress.norm_scales, measured["norm_scale_exact"]][-NORM_SCALES_KEPT:]
     else:
         scale = _known_norm_scale(recipe, progress)
         tree = scaled(trees["total"], scale)
