@@ -1,13 +1,14 @@
 """Compares expressions with math-verify: a process of its own, since hostile ones hang or eat memory.
 
-Each line of stdin is a request, `["given", "right"]` in JSON; each of stdout its answer, `true` or `false`,
-after a first line `ready`. It imports nothing of this package, ends when stdin does, and its caller keeps the
-time.
+Each line of stdin is a request, seconds and `["given", "right"]` in JSON; each of stdout its answer, `true` or
+`false`, after a first line `ready`. It imports nothing of this package and ends when stdin does, or when a
+comparison takes more seconds of the processor's time than its request allows.
 """
 
 import contextlib
 import json
 import resource
+import signal
 import sys
 
 MEMORY = 4 << 30  # bytes of address space; macOS knows no such limit
@@ -34,11 +35,15 @@ def main() -> None:
     verify(read(r"\sqrt{2}"), read("2/3"), timeout_seconds=None)
     print("ready", flush=True)
     for line in sys.stdin:
+        seconds, _, request = line.partition(" ")
+        # Not handled, the signal ends the process even inside one long operation of C.
+        signal.setitimer(signal.ITIMER_PROF, float(seconds))
         try:
-            given, right = json.loads(line)
+            given, right = json.loads(request)
             same = verify(read(right), read(given), timeout_seconds=None)
         except Exception:  # of a parser fed with anything; the answer is then no
             same = False
+        signal.setitimer(signal.ITIMER_PROF, 0)
         print("true" if same else "false", flush=True)
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from vgs_mlx.errors import Refusal
 
-SECONDS = 5.0  # for one comparison
-START_SECONDS = 120.0  # importing sympy on a busy machine
+SECONDS = 5.0  # of the processor's time for one comparison: a busy machine makes no answer wrong
+WAIT_SECONDS = 120.0  # for the worker to start, or for an answer, on a very busy machine
 LONGEST = 200  # characters; nobody's final answer is longer, and parsing time grows fast
 
 # What would let math-verify see several expressions in one text and take the one it likes.
@@ -58,8 +58,8 @@ def _ask(request: str) -> bool:
     if _worker is None or _worker.poll() is not None:
         _worker = _start()
     try:
-        _worker.stdin.write(f"{request}\n".encode())
-        return _reply(_worker, SECONDS) == "true"
+        _worker.stdin.write(f"{SECONDS} {request}\n".encode())
+        return _reply(_worker, WAIT_SECONDS) == "true"
     except OSError:  # too slow (TimeoutError is one), or gone
         stop()
         return False
@@ -77,9 +77,9 @@ def _start() -> subprocess.Popen:
         command, stdin=pipe, stdout=pipe, stderr=nothing, bufsize=0, start_new_session=True
     )
     try:
-        greeting = _reply(worker, START_SECONDS)
+        greeting = _reply(worker, WAIT_SECONDS)
     except TimeoutError:
-        greeting = f"no sign of life in {START_SECONDS:.0f} s"
+        greeting = f"no sign of life in {WAIT_SECONDS:.0f} s"
     if greeting != "ready":
         _stop(worker)
         raise Refusal(f"expressions can't be graded: {greeting or 'the worker process ended at once'}")
