@@ -112,7 +112,7 @@ def test_a_run_on_a_data_file_from_the_first_line_to_the_next_commands():
     )
     done = command("distill", *small, "--set", f"data.source={data}")
     assert done.exit_code == 0, done.output
-    run = Path("runs/quickstart-1")
+    run = Path("runs/run-1")
     for line in (
         f"run      {run}",
         f"data     {data}: 4 to train on, 2 held out, 1 bad rows skipped",

@@ -32,11 +32,12 @@ from vgs_mlx.train.screen import Screen
 from vgs_mlx.train.setup import Ready
 
 ROOT = Path(__file__).parent.parent
+MODELS = {"student": "embedded:student", "teacher": "embedded:teacher"}
 TOY = (
-    "data.source=shapes:24", "data.held_out=8", "rollout.prompts_per_step=2", "rollout.completions_per_prompt=2",
-    "rollout.max_completion_length=8", "objective.name=vgs", "objective.norm_scale=interval",
-    "objective.norm_scale_every=2", "train.learning_rate=1e-4", "train.steps=4", "train.evaluate_rows=4",
-    "train.evaluate_every=4", "train.checkpoint_every=2",
+    "data.source=shapes:24", "data.held_out=8", "data.system_prompt=''", "rollout.prompts_per_step=2",
+    "rollout.completions_per_prompt=2", "rollout.max_completion_length=8", "objective.norm_scale_every=2",
+    "train.steps=4", "train.learning_rate=1e-4", "train.evaluate_rows=4", "train.evaluate_every=4",
+    "train.checkpoint_every=2",
 )  # fmt: skip
 GOOD = {"image": "red.png", "question": "What colour?", "answer": "red"}
 VOLATILE = ("seconds", "tokens_per_second", "peak_memory_gb", "active_memory_gb")  # metrics that may differ
@@ -45,8 +46,8 @@ QUIET = Screen(Console(file=open(os.devnull, "w")))  # noqa: SIM115 - open for a
 
 
 def recipe(*sets: str) -> Recipe:
-    """The toy recipe, changed by `sets`. LoRA where they don't say."""
-    return distillation.resolve(None, {}, ["student.train=lora", *TOY, *sets])[0]
+    """The toy recipe, changed by `sets`: the defaults where neither says more, LoRA for one."""
+    return distillation.resolve(None, MODELS, [*TOY, *sets])[0]
 
 
 def ready(*sets: str) -> Ready:
@@ -129,7 +130,8 @@ def command(*arguments: str | Path) -> Result:
 
 def options(*sets: str) -> list[str]:
     """The toy recipe as options of `vgs-mlx distill`."""
-    return [part for each in ("student.train=lora", *TOY, *sets) for part in ("--set", each)]
+    models = [part for role, path in MODELS.items() for part in (f"--{role}", path)]
+    return [*models, *[part for each in (*TOY, *sets) for part in ("--set", each)]]
 
 
 def spawned(*arguments: str | Path) -> subprocess.Popen:
