@@ -59,7 +59,10 @@ def _ask(request: str) -> bool:
         _worker = _start()
     try:
         _worker.stdin.write(f"{SECONDS} {request}\n".encode())
-        return _reply(_worker, WAIT_SECONDS) == "true"
+        reply = _reply(_worker, WAIT_SECONDS)
+        if not reply:  # it ended: its time was up
+            stop()
+        return reply == "true"
     except OSError:  # too slow (TimeoutError is one), or gone
         stop()
         return False
