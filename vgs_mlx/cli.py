@@ -46,7 +46,7 @@ def _refusing(command: Callable) -> Callable:
     return wrapped
 
 
-@main.command()
+@main.command(short_help="Train a student.")
 @click.option(
     "--recipe", type=click.Path(path_type=Path), help="A YAML file; it states what differs from the defaults."
 )
@@ -95,7 +95,7 @@ def distill(recipe, student, teacher, data, sets, output, resume, dry_run) -> No
         distillation.start(resolved, name, output)
 
 
-@main.command()
+@main.command(short_help="Accuracy of a model on held-out rows.")
 @click.argument("model")
 @click.option(
     "--data", help="A .jsonl file, a Hub data set, or shapes. Default: the run's held-out rows, or shapes."
@@ -131,7 +131,7 @@ def evaluate(model, data, samples, temperature, no_image, limit, recipe, sets, j
     )  # fmt: skip
 
 
-@main.command()
+@main.command(short_help="One folder that mlx-vlm runs.")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option(
     "--output", type=click.Path(path_type=Path), required=True, help="A new folder for the fused model."
@@ -166,7 +166,7 @@ def export(run, output, dtype, bits, prompts) -> None:
     export_run(run, output, dtype=dtype, bits=int(bits) if bits else None, prompts=held_out, say=click.echo)
 
 
-@main.command()
+@main.command(short_help="What this machine is, and how fast.")
 @_refusing
 def doctor() -> None:
     """\b
