@@ -34,8 +34,10 @@ from vgs_mlx.models import adapters
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.rows import encode, evaluate
 from vgs_mlx.objective.chunked import Head, score
-from vgs_mlx.objective.objectives import OBJECTIVES, parts, total
+from vgs_mlx.objective.objectives import OBJECTIVES, total, weights_by_role
+from vgs_mlx.objective.terms import Options, Taken
 from vgs_mlx.objective.visual import Views
+from vgs_mlx.objective.weightings import Batch
 from vgs_mlx.rollout.sample import Sampling, sample
 from vgs_mlx.train import optimizer as adamw
 from vgs_mlx.train.step import Progress, run_step
@@ -229,19 +231,21 @@ def real_vocab(repetitions: int, file: Path | None) -> None:
 
     def phase(objective: str, positions: int, chunk: int) -> dict[str, float]:
         states = [mx.random.normal((positions, hidden)) for _ in range(4)]
-        mx.eval(states)
+        ids = mx.zeros(positions, dtype=mx.int32)
+        mx.eval(states, ids)
         text = objective == "vgs"
         student, teacher = (
             Views(states[0], states[1] if text else None),
             Views(states[2], states[3] if text else None),
         )
-        ones = mx.ones(positions) / positions
-        weighed = total(parts(OBJECTIVES[objective], ones, ones), 2.0, 0.01)
+        scores = {"visual_dependency_score": np.linspace(0, 1, positions)}
+        batch = Batch(np.full(positions, 1 / positions), [positions], [0], scores, 2.0)
+        weighed = total(weights_by_role(OBJECTIVES[objective], batch), 2.0, 0.01)
         mx.clear_cache()
         mx.reset_peak_memory()
         inputs = mx.get_active_memory()
         begin = time.perf_counter()
-        found = score(student, teacher, *heads, support, weighed, chunk)
+        found = score(student, teacher, *heads, support, Taken(ids), weighed, chunk, Options())
         mx.eval(found.terms, found.cotangents)
         return {
             "seconds": time.perf_counter() - begin,

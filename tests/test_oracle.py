@@ -3,8 +3,9 @@
 from dataclasses import astuple, replace
 
 import numpy as np
-import oracle
 import pytest
+
+import oracle
 
 HALVES = [1 / 2, 1 / 2]
 QUARTERS = [1 / 4, 3 / 4]

@@ -10,10 +10,9 @@ from vgs_mlx import recipe_file
 from vgs_mlx.models.loading import EMBEDDED, find_folder, load_processor
 from vgs_mlx.recipe import SHORTHANDS, Recipe
 from vgs_mlx.resources import recipes_folder
-from vgs_mlx.rollout.collect import collect
 from vgs_mlx.train import checkpoint, loop, run_folder, setup
 from vgs_mlx.train.screen import Screen, accuracy_line
-from vgs_mlx.train.step import compute_gradients, encode_views, measures
+from vgs_mlx.train.step import collect_answers, compute_gradients
 from vgs_mlx.types import Prompt
 
 DEFAULT_RECIPE = "quickstart"
@@ -80,12 +79,10 @@ def dry_run(recipe: Recipe, output: Path | None) -> None:
     prompts = [ready.prompt(row) for row in range(count)]
     for _ in range(2):  # the first warms up
         begin = time.perf_counter()
-        encodings = encode_views(ready.student, prompts)
-        rollouts = collect(ready.student, prompts, recipe.rollout, encodings, recipe.seed, step=0)
-        compute_gradients(
-            ready.student, ready.teacher, rollouts, recipe, encodings, measure=measures(recipe, 1)
-        )
+        collected = collect_answers(ready.student, ready.teacher, prompts, recipe, step=1)
+        compute_gradients(ready.student, ready.teacher, collected, slice(None), recipe, step=1)
         seconds = time.perf_counter() - begin
+    rollouts = collected.rollouts
     share = per_step / len(rollouts)
     tokens = sum(len(each.completion) for each in rollouts) * share
     hours = seconds * share * recipe.train.steps / 3600

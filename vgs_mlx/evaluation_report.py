@@ -42,7 +42,9 @@ def run(
     screen = Screen()
     is_run = (Path(model) / run_folder.RECIPE).is_file()
     if is_run and recipe_given:
-        raise Refusal(f"--recipe {recipe_given}: {model} is a run and is asked as its own recipe says: leave it away")
+        raise Refusal(
+            f"--recipe {recipe_given}: {model} is a run and is asked as its own recipe says: leave it away"
+        )
     recipe = _recipe(model, recipe_given, sets)
     loaded = _load_run(Path(model), screen) if is_run else load_model(model, "MODEL", say=screen.say)
     examples = _examples(loaded, recipe, data, is_run, screen)[:limit]

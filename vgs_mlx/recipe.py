@@ -71,18 +71,42 @@ class Rollout:
     batch_size: Count = 32  # completions sampled at the same time: bounds the KV cache
 
 
+Distillation = Literal[
+    "standard", "vgs", "adaptive", "language", "vds-weighted", "va-opd", "forward-kl", "jsd"
+]
+
+
 @_option
 class Objective:
-    """What is minimised (METHOD: Eq. 4 and Eq. 13-18)."""
+    """What is minimised; `objective/objectives.py` declares each by name."""
 
-    name: Literal["standard", "vgs"] = "vgs"
+    name: Literal[Distillation, "sft", "grpo"] = "vgs"
     steering_coef: NonNegative = 2.0  # γ
     preservation_coef: NonNegative = 0.01  # λ; 0 switches the preservation off
     norm_scale: Literal["exact", "interval"] | Positive = "interval"  # η, or how it is measured
     norm_scale_every: Count = 10  # steps between measurements under `interval`
+    watch_norm_scale: bool = False  # measure η at these steps under `standard` too, where it changes nothing
     reduction: Literal["token", "sequence"] = "token"
     text_view: Literal["omit", "blank", "degraded"] = "omit"
     chunk_size: Count = 64  # completion positions whose log-probabilities exist at one time
+    jsd_weight: Annotated[float, Field(gt=0, lt=1)] = 0.5  # β of jsd: near 0 forward KL, near 1 reverse KL
+    mix: Annotated[float, Field(ge=0, le=1)] = 0.0  # α of Eq. 22: the share of distillation beside grpo
+    mix_with: Distillation = "vgs"  # which distillation that is
+    answers: Literal["data", "teacher"] = (
+        "data"  # what sft learns: the rows' own solutions, or the teacher's samples
+    )
+
+
+@_option
+class Grpo:
+    """Reinforcement learning with verifiable answers, `objective.name=grpo`."""
+
+    updates_per_rollout: Count = 4  # a step's prompts are split into so many updates
+    clip: Annotated[float, Field(gt=0, lt=1)] = 0.2  # how far the ratio to the sampling policy counts
+    reward: str = "answer"  # answer, pacr, pdcr, or path/to/file.py:function
+    outcome_coef: NonNegative = 1.0  # λ_O of pacr and pdcr: weight of the right answer
+    process_coef: NonNegative = 0.5  # λ_P: weight of the steps' gains in confidence
+    discount: Annotated[float, Field(ge=0, le=1)] = 1.0  # of later gains
 
 
 @_option
@@ -113,6 +137,7 @@ class Recipe:
     data: Data = field(default_factory=Data)
     rollout: Rollout = field(default_factory=Rollout)
     objective: Objective = field(default_factory=Objective)
+    grpo: Grpo = field(default_factory=Grpo)
     train: Train = field(default_factory=Train)
 
 

@@ -15,6 +15,7 @@ from vgs_mlx.errors import Refusal
 from vgs_mlx.recipe import Recipe, resolve_path
 
 _RECIPE = TypeAdapter(Recipe)
+_WORD = re.compile(r"'([^']*)'")  # as pydantic quotes the values that it allows
 
 
 class _Loader(yaml.SafeLoader):
@@ -147,4 +148,16 @@ def _first_problem(error: ValidationError, where: str) -> str:
     key = ".".join(str(part) for part in first["loc"][:2])
     same_key = [each for each in problems if each["loc"][:2] == first["loc"][:2]]
     reasons = " or ".join(dict.fromkeys(each["msg"].lower() for each in same_key))
-    return f"{where}: {key}: {reasons}, got {first['input']!r}"
+    return f"{where}: {key}: {reasons}, got {first['input']!r}{_nearest_value(same_key)}"
+
+
+def _nearest_value(problems: list[Any]) -> str:
+    """The allowed word that a wrong one is most like, as a question; nothing where none is."""
+    allowed = [
+        word
+        for each in problems
+        if each["type"] == "literal_error"
+        for word in _WORD.findall(each["ctx"]["expected"])
+    ]
+    matches = difflib.get_close_matches(str(problems[0]["input"]), allowed, n=1, cutoff=0.5)
+    return f": did you mean {matches[0]}?" if matches else ""

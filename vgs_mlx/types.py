@@ -39,11 +39,13 @@ class PromptView:
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
-    """An example ready for the models, in both views. A completion is the same tokens after either."""
+    """An example ready for the models, in its views. A completion is the same tokens after each of them."""
 
     example: Example
     with_image: PromptView
     text_only: PromptView
+    degraded: PromptView | None = None  # the pictures scaled down and up again, where the objective needs it
+    white: PromptView | None = None  # white pictures, where the reward needs them
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,46 +5,20 @@ import numpy as np
 import pytest
 
 import oracle
-from random_models import VOCABULARY, random_completion, random_model, random_prompt
+from random_models import VOCABULARY, random_model
+from random_rollouts import LENGTHS, flat_logits, prepared, rollouts
 from vgs_mlx.models import adapters
-from vgs_mlx.models.logprobs import completion_hidden
-from vgs_mlx.models.rows import Continued, encode, evaluate
-from vgs_mlx.objective.objectives import OBJECTIVES, active
+from vgs_mlx.models.rows import encode, evaluate
+from vgs_mlx.objective.objectives import resolve
 from vgs_mlx.recipe import Student
 from vgs_mlx.train.gradients import Weighing, compute
-from vgs_mlx.types import Rollout
 
 GAMMA, LAMBDA = 2.0, 0.5
-LENGTHS = (5, 3, 7, 4, 6)
-
-
-def rollouts():
-    prompts = [random_prompt(1, words=3), random_prompt(2, pictures=2, words=6)]
-    made = []
-    for index, length in enumerate(LENGTHS):
-        ids = random_completion(index, length)
-        made.append(Rollout(prompts[index // 3], ids, np.zeros(length, dtype=np.float32), True))
-    return made
-
-
-def prepared(settings, seed=0, tied=True):
-    model = random_model(seed, tied=tied, scale=2.0)
-    adapters.prepare(model, settings, seed=1)
-    weights = adapters.trainable_weights(model.module)
-    mx.random.seed(3)
-    moved = {
-        name: value + 0.2 * mx.random.normal(value.shape) for name, value in weights.items() if "lora" in name
-    }
-    adapters.set_weights(model.module, moved)
-    mx.eval(model.module.parameters())
-    return model
 
 
 def weighing(name="vgs", gamma=GAMMA, lam=LAMBDA, reduction="token", chunk=64, micro=8, separate=True,
              checkpoint=False):  # fmt: skip
-    return Weighing(
-        active(OBJECTIVES[name], gamma, lam), gamma, lam, reduction, chunk, micro, checkpoint, separate
-    )
+    return Weighing(resolve(name, gamma, lam), gamma, lam, reduction, chunk, micro, checkpoint, separate)
 
 
 def run(student, teacher, settings, vision=False):
@@ -53,13 +27,8 @@ def run(student, teacher, settings, vision=False):
     return compute(student, teacher, batch, settings, None if vision else evaluate(encode(student, views)))
 
 
-def flat_logits(model, view):
-    sequences = [Continued(vars(each.prompt)[view], each.completion) for each in rollouts()]
-    return model.logits(completion_hidden(model, sequences, encode(model, [view for view, _ in sequences])))
-
-
 def rounding(tree):
-    """What another order of summing may change in float32: a few units in the last place of the tree's largest entry."""
+    """What another order of summing may change in float32: a few units in the last place of the largest entry."""
     return 5e-6 * max(float(mx.abs(value).max()) for value in tree.values())
 
 

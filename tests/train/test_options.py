@@ -35,7 +35,10 @@ def outcome(*sets: str) -> tuple[dict[str, np.ndarray], list[dict[str, float]]]:
     for _ in range(2):
         result = step.run_step(student, teacher, prompts, recipe, optimizer, progress)
         measured.append(
-            {**result.measured, "lengths": [len(rollout.completion) for rollout in result.rollouts]}
+            {
+                **result.updates[0].measured,
+                "lengths": [len(rollout.completion) for rollout in result.rollouts],
+            }
         )
     weights = adapters.trainable_weights(student.module)
     return {name: np.array(value) for name, value in weights.items()}, measured
@@ -68,7 +71,8 @@ CHANGES = (
     "rollout.max_completion_length=5", "objective.name=standard", "objective.steering_coef=1",
     "objective.preservation_coef=0", "objective.norm_scale=exact", "objective.norm_scale=0.4",
     "objective.norm_scale_every=1", "objective.reduction=sequence", "train.learning_rate=2e-3", "train.schedule=cosine",
-    "train.warmup_steps=2", "train.weight_decay=0.5",
+    "train.warmup_steps=2", "train.weight_decay=0.5", "objective.name=adaptive", "objective.name=language",
+    "objective.name=vds-weighted", "objective.name=forward-kl", "objective.name=jsd",
 )  # fmt: skip
 
 

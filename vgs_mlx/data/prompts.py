@@ -1,5 +1,6 @@
 """An example as the models see it: the chat-templated prompt in both views (METHOD, "Views")."""
 
+from collections.abc import Callable, Set
 from typing import Any, Literal
 
 import numpy as np
@@ -19,18 +20,25 @@ def render(
     system_prompt: str,
     max_pixels: int | None,
     text_view: TextView = "omit",
+    more: Set[str] = frozenset(),
 ) -> Prompt:
-    """The prompt in both views. Nothing is cut; pictures are scaled by the model's own processor alone.
+    """The prompt in its views. Nothing is cut; pictures are scaled by the model's own processor alone.
 
     The text view is the same messages without any picture part (`omit`), or with the pictures replaced by
-    grey ones (`blank`) or by ones scaled down to a tenth and back up (`degraded`).
+    grey ones (`blank`) or by ones scaled down to a tenth and back up (`degraded`). `more` names further
+    views that are wanted: `degraded`, `white`.
     """
     pictures = [picture.open() for picture in example.pictures]
-    replacements = {"omit": [], "blank": map(_blank, pictures), "degraded": map(_degraded, pictures)}
+
+    def view(changed: Callable[[Image.Image], Image.Image] | None) -> PromptView:
+        shown = [] if changed is None else [changed(picture) for picture in pictures]
+        return _view(processor, example, shown, system_prompt, max_pixels)
+
     return Prompt(
         example=example,
-        with_image=_view(processor, example, pictures, system_prompt, max_pixels),
-        text_only=_view(processor, example, list(replacements[text_view]), system_prompt, max_pixels),
+        with_image=view(lambda picture: picture),
+        text_only=view(CHANGES[text_view]),
+        **{name: view(CHANGES[name]) for name in more},
     )
 
 
@@ -94,7 +102,15 @@ def _blank(picture: Image.Image) -> Image.Image:
     return Image.new("RGB", picture.size, (128, 128, 128))
 
 
+def _white(picture: Image.Image) -> Image.Image:
+    return Image.new("RGB", picture.size, (255, 255, 255))
+
+
 def _degraded(picture: Image.Image) -> Image.Image:
     width, height = (max(1, round(side * DEGRADED_SHARE)) for side in picture.size)
     small = picture.resize((width, height), Image.Resampling.BILINEAR)
     return small.resize(picture.size, Image.Resampling.NEAREST)
+
+
+CHANGES = {"omit": None, "blank": _blank, "degraded": _degraded, "white": _white}
+"""What becomes of a picture in a view other than the one with it; None: there is no picture."""

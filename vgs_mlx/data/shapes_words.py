@@ -1,8 +1,8 @@
 """How answers about `shapes` are worded: two habits ("teacher", "student") for the same content.
 
-The habits differ in how often they use which synonyms and which sentences: that difference is the language prior
-that a distillation has to move apart from the seeing. Both know all forms, as two real models would: a teacher
-to whom the student's words are foreign has nothing to say about them. An answer lists all objects in reading
+The habits differ in how often they use which synonyms: that difference is the language prior that a distillation
+has to move apart from the seeing. Both know all words and all sentences, as two real models would: a teacher to
+whom the student's words are foreign has nothing to say about them. An answer lists all objects in reading
 order up to the first full stop, then concludes. The boxed answer is the same in both.
 """
 
@@ -23,7 +23,7 @@ SIZES = {"small": "tiny", "large": "big"}
 STYLES = ("teacher", "student")
 
 SYNONYM_SHARE = {"teacher": 0.8, "student": 0.2}  # how often a habit takes the second word of a pair
-OWN_SHARE = 0.75  # how often a habit builds its sentences in its own way; else in the other's
+OWN_SHARE = 0.5  # how often a habit builds its sentences in its own way; else in the other's
 
 OPENINGS = {
     "teacher": ("I see {}.", "I can see {}.", "Looking closely, I see {}."),

@@ -41,3 +41,19 @@ def compute_logprobs(
     logprobs = mx.concatenate(found)
     tokens = mx.array(np.concatenate([completion for _, completion in sequences]))
     return logprobs, token_logprobs(logprobs, tokens)
+
+
+def taken_logprobs(
+    model: LoadedModel, sequences: Sequence[Continued], encodings: Encodings, *, chunk_size: int = 64
+) -> mx.array:
+    """The log-probabilities of the completions' tokens (N,), nats; the vocabulary exists for a chunk at a time."""
+    hidden = completion_hidden(model, sequences, encodings)
+    support = model.support()
+    tokens = mx.array(np.concatenate([completion for _, completion in sequences]))
+    found = []
+    for start in range(0, hidden.shape[0], chunk_size):
+        window = slice(start, start + chunk_size)
+        logprobs = restricted_logprobs(model.logits(hidden[window]), support)
+        found.append(token_logprobs(logprobs, tokens[window]))
+        mx.eval(found[-1])
+    return mx.concatenate(found)

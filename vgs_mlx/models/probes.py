@@ -23,12 +23,15 @@ from vgs_mlx.types import Prompt, PromptView
 REACTS_ABOVE = 0.05  # nats of VDS from which a position counts as one that the picture moves
 
 
-def sampling_is_on_policy(rollout: recipe.Rollout) -> None:
-    """Distillation terms are expectations under p itself: no truncation, temperature 1."""
+def sampling_is_on_policy(rollout: recipe.Rollout, *, may_truncate: bool = False) -> None:
+    """Distillation terms are expectations under p itself: no truncation, temperature 1.
+
+    GRPO's ratio uses the sampling policy, so top_p may be smaller there (`may_truncate`).
+    """
     for key, value in (("temperature", rollout.temperature), ("top_p", rollout.top_p)):
-        if value != 1.0:
+        if value != 1.0 and not (may_truncate and key == "top_p"):
             raise Refusal(
-                f"rollout.{key}={value}: a distillation objective needs samples of the student's own "
+                f"rollout.{key}={value}: the objective needs samples of the student's own "
                 f"distribution: set rollout.{key}=1"
             )
 

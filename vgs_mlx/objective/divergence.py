@@ -1,4 +1,4 @@
-"""Log-probabilities over the answerable ids, and the reverse KL divergence with its closed-form gradient."""
+"""Log-probabilities over the answerable ids, and divergences between them with their closed-form gradients."""
 
 import mlx.core as mx
 from jaxtyping import Bool, Float, Int
@@ -41,6 +41,45 @@ def reverse_kl_gradient(
 
     p ⊙ (log p − log target − KL): the log-ratio less its mean under p. Sums to 0 over the vocabulary.
     """
-    ratio = student - target
-    probabilities = mx.exp(student)
-    return probabilities * (ratio - (probabilities * ratio).sum(axis=-1, keepdims=True))
+    return _through_softmax(student, student - target)
+
+
+def forward_kl(student: Float[mx.array, "*B V"], teacher: Float[mx.array, "*B V"]) -> Float[mx.array, "*B"]:
+    """KL(teacher ‖ student) in nats: covers all that the teacher does; 0 where they are equal."""
+    return reverse_kl(teacher, student)
+
+
+def forward_kl_gradient(
+    student: Float[mx.array, "*B V"], teacher: Float[mx.array, "*B V"]
+) -> Float[mx.array, "*B V"]:
+    """∂ KL(teacher ‖ student) / ∂ (student's logits) = p − q."""
+    return mx.exp(student) - mx.exp(teacher)
+
+
+def jensen_shannon(
+    student: Float[mx.array, "*B V"], teacher: Float[mx.array, "*B V"], weight: float
+) -> Float[mx.array, "*B"]:
+    """Generalised Jensen-Shannon divergence β KL(q ‖ m) + (1 − β) KL(p ‖ m), m = β q + (1 − β) p, nats.
+
+    As in Agarwal et al. 2024 (GKD), p the student and q the teacher, 0 < β < 1. Divided by β it tends to
+    KL(q ‖ p) for β → 0; divided by 1 − β to KL(p ‖ q) for β → 1.
+    """
+    mixture = _mixture(student, teacher, weight)
+    return weight * reverse_kl(teacher, mixture) + (1 - weight) * reverse_kl(student, mixture)
+
+
+def jensen_shannon_gradient(
+    student: Float[mx.array, "*B V"], teacher: Float[mx.array, "*B V"], weight: float
+) -> Float[mx.array, "*B V"]:
+    """∂ / ∂ (student's logits): ∂/∂p is (1 − β) log(p / m), what p does inside m cancels."""
+    return (1 - weight) * _through_softmax(student, student - _mixture(student, teacher, weight))
+
+
+def _mixture(student: mx.array, teacher: mx.array, weight: float) -> mx.array:
+    return mx.logaddexp(teacher + mx.log(mx.array(weight)), student + mx.log(mx.array(1 - weight)))
+
+
+def _through_softmax(logprobs: mx.array, gradient: mx.array) -> mx.array:
+    """From ∂/∂probabilities to ∂/∂logits: p ⊙ (gradient − its mean under p)."""
+    probabilities = mx.exp(logprobs)
+    return probabilities * (gradient - (probabilities * gradient).sum(axis=-1, keepdims=True))

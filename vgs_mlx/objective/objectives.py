@@ -1,68 +1,128 @@
-"""An objective is a declaration: which loss terms it has, and what each weighs at each token."""
+"""An objective is a declaration: its terms, how each is spread over the tokens, and what each part is for."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import mlx.core as mx
 import numpy as np
 
-GATE_QUANTILE = 0.7
-"""The preservation term acts on tokens whose VDS lies above this quantile of the update batch (Eq. 16)."""
+from vgs_mlx.objective.terms import TERMS
+from vgs_mlx.objective.weightings import WEIGHTINGS, Batch
 
+Role = Literal["standard", "steering", "preservation"]
 Coefficients = dict[str, mx.array]
 """Term -> its weight at every token, (N,)."""
+SCORED_FROM = {
+    "visual_dependency_score": ("with_image", "text_only"),
+    "visual_advantage": ("with_image", "degraded"),
+}
+"""The teacher's views that a score of tokens is made of."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One addend of an objective. Its role decides its coefficient: 1, γ for steering, λ for preservation."""
+
+    term: str
+    weighting: str = "everywhere"
+    role: Role = "standard"
+    share: float = 1.0  # in a mixture (Eq. 22)
 
 
 @dataclass(frozen=True)
 class Objective:
-    """L = η (L_standard + γ L_steering + λ L_preservation); a part that is None is absent."""
+    """L = η (L_standard + γ L_steering + λ L_preservation); a role that nobody has is absent."""
 
-    steering: str | None = None  # the term that γ weighs, at every token
-    preservation: str | None = None  # the term that λ weighs, at tokens with a high VDS
+    parts: tuple[Part, ...]
+    on_policy: bool = True  # trains on the student's own samples; else on given answers
+    rewarded: bool = False  # its answers have rewards and advantages (GRPO)
+    mixed: bool = False  # a mixture has no η
+
+    def has(self, role: Role) -> bool:
+        return any(part.role == role for part in self.parts)
+
+    @property
+    def steers(self) -> bool:
+        """Whether η scales the update."""
+        return self.has("steering") and not self.mixed
+
+    @property
+    def scores(self) -> set[str]:
+        """The scores of tokens that it needs of the teacher."""
+        return {score for part in self.parts if (score := WEIGHTINGS[part.weighting].score)}
+
+    @property
+    def student_views(self) -> set[str]:
+        return {view for part in self.parts for view in TERMS[part.term].student}
+
+    @property
+    def teacher_views(self) -> set[str]:
+        """The teacher's views; empty for an objective that needs no teacher."""
+        scored = {view for score in self.scores for view in SCORED_FROM[score]}
+        return scored | {view for part in self.parts for view in TERMS[part.term].teacher}
 
 
+_STANDARD = Part("standard")
 OBJECTIVES = {
-    "standard": Objective(),  # Eq. 4
-    "vgs": Objective(steering="visual", preservation="language"),  # Eq. 13-18
+    "standard": Objective((_STANDARD,)),  # Eq. 4
+    "vgs": Objective(  # Eq. 13-18
+        (_STANDARD, Part("visual", role="steering"), Part("language", "gated", "preservation"))
+    ),
+    "adaptive": Objective(  # Eq. 24-25
+        (_STANDARD, Part("visual", "adaptive", "steering"), Part("language", "gated", "preservation"))
+    ),
+    "language": Objective(  # Eq. 19-21, the control experiment
+        (_STANDARD, Part("language", role="steering"), Part("visual_prior", "gated", "preservation"))
+    ),
+    "vds-weighted": Objective((Part("standard", "upweighted"),)),  # control: re-weighting without steering
+    "va-opd": Objective((Part("standard", "visual_advantage"),)),  # arXiv 2605.21924
+    "forward-kl": Objective((Part("forward_kl"),)),
+    "jsd": Objective((Part("jsd"),)),  # Agarwal et al. 2024
+    "sft": Objective((Part("cross_entropy"),), on_policy=False),
+    "grpo": Objective((Part("policy"),), rewarded=True),
 }
 
 
-def active(objective: Objective, steering_coef: float, preservation_coef: float) -> Objective:
-    """The objective without the parts whose coefficient is 0, so that nobody computes them."""
-    return Objective(
-        steering=objective.steering if steering_coef else None,
-        preservation=objective.preservation if preservation_coef else None,
-    )
+def resolve(
+    name: str, steering_coef: float, preservation_coef: float, mix: float = 0.0, mix_with: str = "standard"
+) -> Objective:
+    """The objective without the parts whose coefficient is 0, so that nobody computes them.
 
-
-def dependency_gate(scores: mx.array) -> mx.array:
-    """1 where a token's VDS lies above the batch's quantile, else 0: float32 (N,).
-
-    `scores` must be those of all tokens of the update batch, so that the gate doesn't depend on its split.
+    `mix` α > 0 adds a distillation objective to `grpo`: (1 − α) · policy + α · distillation (Eq. 22).
     """
-    threshold = float(np.quantile(np.array(scores, dtype=np.float64), GATE_QUANTILE))
-    return (scores > threshold).astype(mx.float32)
+    objective = OBJECTIVES[name]
+    if mix and objective.rewarded:
+        own = [replace(part, share=1 - mix) for part in objective.parts]
+        added = [replace(part, share=mix) for part in OBJECTIVES[mix_with].parts]
+        objective = replace(objective, parts=(*own, *added), mixed=True)
+    unused = {"steering": not steering_coef, "preservation": not preservation_coef, "standard": False}
+    return replace(objective, parts=tuple(part for part in objective.parts if not unused[part.role]))
 
 
-def parts(objective: Objective, weights: mx.array, gate: mx.array | None) -> dict[str, Coefficients]:
-    """The objective's parts, each as its terms' weights at every token, without γ and λ.
+def weights_by_role(objective: Objective, batch: Batch) -> dict[str, Coefficients]:
+    """The terms' weights at every token for each role, without γ and λ.
 
-    One gradient tree per part is what steering and the measuring of η need.
+    One gradient tree per role is what steering and the measuring of η need.
     """
-    found: dict[str, Coefficients] = {"standard": {"standard": weights}}
-    if objective.steering:
-        found["steering"] = {objective.steering: weights}
-    if objective.preservation:
-        found["preservation"] = {objective.preservation: weights * gate}
-    return found
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for part in objective.parts:
+        spread = part.share * WEIGHTINGS[part.weighting].spread(batch)
+        terms = found.setdefault(part.role, {})
+        terms[part.term] = terms.get(part.term, 0.0) + spread
+    return {
+        role: {term: mx.array(weights, dtype=mx.float32) for term, weights in terms.items()}
+        for role, terms in found.items()
+    }
 
 
 def total(
-    found: dict[str, Coefficients], steering_coef: float, preservation_coef: float
+    found: Mapping[str, Coefficients], steering_coef: float, preservation_coef: float
 ) -> dict[str, Coefficients]:
-    """The parts merged into one, γ and λ included: one gradient tree is enough when η isn't measured."""
+    """The roles merged into one, γ and λ included: one gradient tree is enough when η isn't measured."""
     factors = {"standard": 1.0, "steering": steering_coef, "preservation": preservation_coef}
     merged: Coefficients = {}
-    for part, coefficients in found.items():
+    for role, coefficients in found.items():
         for term, weights in coefficients.items():
-            merged[term] = merged.get(term, 0.0) + factors[part] * weights
+            merged[term] = merged.get(term, 0.0) + factors[role] * weights
     return {"total": merged}

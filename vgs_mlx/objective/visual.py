@@ -1,4 +1,4 @@
-"""What the picture contributes: the two views, the visual target and the visual dependency score."""
+"""What the picture contributes: the views, the visual target and the scores of visual dependency."""
 
 from typing import NamedTuple
 
@@ -9,10 +9,11 @@ from vgs_mlx.objective.divergence import reverse_kl
 
 
 class Views(NamedTuple):
-    """The same quantity for the same completion tokens after the prompt with its picture, and without it."""
+    """The same quantity for the same completion tokens after the prompt in each view; None where nobody needs it."""
 
-    with_image: mx.array | None
-    text_only: mx.array | None
+    with_image: mx.array | None = None
+    text_only: mx.array | None = None
+    degraded: mx.array | None = None  # the picture scaled down and up again: the teacher's alone (VA-OPD)
 
 
 def visual_target(
@@ -36,17 +37,6 @@ def visual_dependency_score(
     return reverse_kl(teacher_image, teacher_text)
 
 
-def pairs(student: Views, teacher: Views) -> dict[str, tuple[str, mx.array]]:
-    """Each loss term as KL(student in a view ‖ target): term -> (the student's view, the target's log-probs).
-
-    A term whose views aren't given is left out.
-    """
-    found = {}
-    if student.with_image is not None and teacher.with_image is not None:
-        found["standard"] = ("with_image", teacher.with_image)  # Eq. 3
-        if student.text_only is not None and teacher.text_only is not None:
-            target = visual_target(student.text_only, teacher.with_image, teacher.text_only)
-            found["visual"] = ("with_image", target)  # Eq. 11
-    if student.text_only is not None and teacher.text_only is not None:
-        found["language"] = ("text_only", teacher.text_only)  # Eq. 6
-    return found
+def visual_advantage(full: Float[mx.array, "*B"], degraded: Float[mx.array, "*B"]) -> Float[mx.array, "*B"]:
+    """VA = max(log q(y|I,x) − log q(y|degraded I,x), 0) of the tokens taken, nats (Liu et al., arXiv 2605.21924)."""
+    return mx.maximum(full - degraded, 0.0)

@@ -1,6 +1,8 @@
-"""The on-policy data of one step: prompts in, the student's rollouts out."""
+"""What one step learns from: prompts in, answers out, sampled on-policy or given by the data."""
 
 from collections.abc import Sequence
+
+import numpy as np
 
 from vgs_mlx import recipe
 from vgs_mlx.models.base import LoadedModel
@@ -10,14 +12,14 @@ from vgs_mlx.types import Prompt, Rollout
 
 
 def collect(
-    student: LoadedModel,
+    model: LoadedModel,
     prompts: Sequence[Prompt],
     settings: recipe.Rollout,
     encodings: Encodings,
     seed: int,
     step: int,
 ) -> list[Rollout]:
-    """Rollouts from p(·|I, x), prompt by prompt, sampled `settings.batch_size` at a time.
+    """Rollouts of the model with the picture, prompt by prompt, sampled `settings.batch_size` at a time.
 
     Completion j of the step's prompt i is drawn with the seed (seed, step, i, j), whatever the batching.
     """
@@ -30,10 +32,26 @@ def collect(
             [(seed, step, start + i, j) for j in range(settings.completions_per_prompt)]
             for i in range(len(group))
         ]
-        drawn = sample(student, [prompt.with_image for prompt in group], seeds, encodings, sampling)
+        drawn = sample(model, [prompt.with_image for prompt in group], seeds, encodings, sampling)
         rollouts += [
             Rollout(prompt, each.ids, each.sampling_logprobs, each.ended)
             for prompt, completions in zip(group, drawn, strict=True)
             for each in completions
         ]
     return rollouts
+
+
+def given_answers(model: LoadedModel, prompts: Sequence[Prompt]) -> list[Rollout]:
+    """The rows' own answers as if they had been sampled: the worked solution, or the boxed answer where there is none.
+
+    End of sequence included; nothing is cut. Sampling log-probs are 0: nobody sampled them.
+    """
+    tokenizer = model.processor.tokenizer
+    found = []
+    for prompt in prompts:
+        text = prompt.example.solution or f"\\boxed{{{prompt.example.answer}}}"
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
+        found.append(
+            Rollout(prompt, np.array(ids, dtype=np.int32), np.zeros(len(ids), dtype=np.float32), True)
+        )
+    return found

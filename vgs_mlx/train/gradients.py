@@ -18,11 +18,13 @@ from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.logprobs import completion_hidden
 from vgs_mlx.models.recomputing import recomputing
 from vgs_mlx.models.rows import Continued, Encodings, encode, evaluate
-from vgs_mlx.objective.chunked import Head, dependency_scores, score
-from vgs_mlx.objective.objectives import Coefficients, Objective, dependency_gate, parts, total
+from vgs_mlx.objective.chunked import Head, score, teacher_scores
+from vgs_mlx.objective.objectives import Coefficients, Objective, total, weights_by_role
 from vgs_mlx.objective.steering import Tree, added, scaled
+from vgs_mlx.objective.terms import Options, Taken
 from vgs_mlx.objective.tokens import token_weights
 from vgs_mlx.objective.visual import Views
+from vgs_mlx.objective.weightings import Batch, dependency_gate
 from vgs_mlx.types import Rollout
 
 
@@ -30,115 +32,169 @@ from vgs_mlx.types import Rollout
 class Weighing:
     """What the objective asks of the gradient phase."""
 
-    objective: Objective  # the active parts only
+    objective: Objective  # without the parts whose coefficient is 0
     steering_coef: float
     preservation_coef: float
     reduction: str
     chunk_size: int
     microbatch_size: int
     grad_checkpoint: bool
-    separate: bool  # a tree for each part, for measuring η; else one tree of the weighted sum
+    separate: bool  # a tree for each role, for measuring η; else one tree of the weighted sum
+    options: Options = field(default_factory=Options)
 
 
 @dataclass
 class Gradients:
-    """Trees by part ("standard", "steering", "preservation", or "total"), and every term at every token."""
+    """Trees by role ("standard", "steering", "preservation", or "total"), and every term at every token."""
 
     trees: dict[str, Tree] = field(default_factory=dict)
     terms: dict[str, np.ndarray] = field(default_factory=dict)  # (N,) each, nats
+    losses: dict[str, float] = field(default_factory=dict)  # by role, without γ, λ and η
     weights: np.ndarray | None = None  # (N,), sum 1
-    gate: np.ndarray | None = None  # (N,), 0 or 1
+    gate: np.ndarray | None = None  # (N,), 0 or 1; None where nothing is preserved
     seconds: dict[str, float] = field(default_factory=lambda: {"teacher": 0.0, "student": 0.0})
 
 
 def compute(
     student: LoadedModel,
-    teacher: LoadedModel,
+    teacher: LoadedModel | None,
     rollouts: Sequence[Rollout],
     weighing: Weighing,
     student_encodings: Encodings | None,
+    advantages: np.ndarray | None = None,
 ) -> Gradients:
     """The gradients of one update batch, exact sums over its micro-batches.
 
     `student_encodings` None: the vision tower trains, so it runs inside the differentiated pass.
+    `advantages` (N,) belong to the tokens; only a policy term reads them.
     """
     found = Gradients()
-    support = student.support()
-    needs_text = bool(weighing.objective.steering or weighing.objective.preservation)
-    batches = [
-        rollouts[i : i + weighing.microbatch_size] for i in range(0, len(rollouts), weighing.microbatch_size)
-    ]
+    size = weighing.microbatch_size
+    batches = [rollouts[i : i + size] for i in range(0, len(rollouts), size)]
     with _timed(found, "teacher"):
-        views = [view for each in rollouts for view in (each.prompt.with_image, each.prompt.text_only)]
-        encodings = evaluate(encode(teacher, views))
-        hidden = [_hidden(teacher, batch, needs_text, encodings) for batch in batches]
-        gate = _gate(hidden, teacher, support, weighing)
-    coefficients = _coefficients(rollouts, weighing, gate)
-    start = 0
+        hidden = _teacher_hidden(teacher, batches, weighing.objective)
+        batch = _batch(teacher, hidden, batches, rollouts, student.support(), weighing)
+    by_role = weights_by_role(weighing.objective, batch)
+    taken = _taken(rollouts, advantages)
     with _timed(found, "student"):
-        for batch, teacher_hidden in zip(batches, hidden, strict=True):
-            stop = start + sum(len(rollout.completion) for rollout in batch)
-            window = slice(start, stop)
-            here = {
-                part: {term: w[window] for term, w in terms.items()} for part, terms in coefficients.items()
-            }
-            _add_microbatch(
-                found, student, teacher, batch, teacher_hidden, here, support, weighing, student_encodings
-            )
-            start = stop
-        found.trees = {part: scaled(tree, 1.0 / start) for part, tree in found.trees.items()}
-        mx.eval(found.trees)
+        _add_microbatches(
+            found, student, teacher, batches, hidden, taken, _to_descend(by_role, weighing), weighing, student_encodings
+        )  # fmt: skip
     found.terms = {name: np.concatenate(values) for name, values in found.terms.items()}
-    found.weights = np.array(coefficients_weights(rollouts, weighing))
-    found.gate = None if gate is None else np.array(gate)
+    found.weights = batch.weights
+    found.losses = {
+        role: sum(float((np.array(weights) * found.terms[term]).sum()) for term, weights in terms.items())
+        for role, terms in by_role.items()
+    }
+    if weighing.objective.has("preservation"):
+        found.gate = dependency_gate(batch.scores["visual_dependency_score"])
     return found
 
 
-def coefficients_weights(rollouts: Sequence[Rollout], weighing: Weighing) -> mx.array:
-    """The weight of every token of the batch, (N,)."""
-    return token_weights([len(rollout.completion) for rollout in rollouts], weighing.reduction)
+def _teacher_hidden(
+    teacher: LoadedModel | None, batches: Sequence[Sequence[Rollout]], objective: Objective
+) -> list[Views]:
+    """The teacher's hidden states of every micro-batch in the views that the objective needs."""
+    views = objective.teacher_views
+    if teacher is None or not views:
+        return [Views() for _ in batches]
+    prompts = [rollout.prompt for batch in batches for rollout in batch]
+    encodings = evaluate(encode(teacher, [vars(prompt)[view] for prompt in prompts for view in views]))
+    return [_hidden(teacher, batch, views, encodings) for batch in batches]
 
 
-def _coefficients(
-    rollouts: Sequence[Rollout], weighing: Weighing, gate: mx.array | None
-) -> dict[str, Coefficients]:
-    """The parts' weights times N, so that cotangents stay near 1 in half precision; trees are divided by N."""
-    weights = coefficients_weights(rollouts, weighing)
-    found = parts(weighing.objective, weights * weights.size, gate)
-    return found if weighing.separate else total(found, weighing.steering_coef, weighing.preservation_coef)
-
-
-def _gate(
-    hidden: list[Views], teacher: LoadedModel, support: mx.array, weighing: Weighing
-) -> mx.array | None:
-    if not weighing.objective.preservation:
-        return None
-    head = Head(lambda _, states: teacher.logits(states), {})
-    return dependency_gate(
-        mx.concatenate([dependency_scores(each, head, support, weighing.chunk_size) for each in hidden])
+def _batch(
+    teacher: LoadedModel | None,
+    hidden: Sequence[Views],
+    batches: Sequence[Sequence[Rollout]],
+    rollouts: Sequence[Rollout],
+    support: mx.array,
+    weighing: Weighing,
+) -> Batch:
+    """What the weightings see: all tokens of the update batch, with the teacher's scores where they are needed."""
+    scores: dict[str, np.ndarray] = {}
+    if weighing.objective.scores:
+        found = [
+            teacher_scores(each, frozen_head(teacher), support, _taken(batch).ids, weighing.chunk_size)
+            for each, batch in zip(hidden, batches, strict=True)
+        ]
+        scores = {name: np.concatenate([np.array(each[name]) for each in found]) for name in found[0]}
+    lengths = [len(rollout.completion) for rollout in rollouts]
+    return Batch(
+        weights=np.array(token_weights(lengths, weighing.reduction)),
+        lengths=lengths,
+        prompts=[id(rollout.prompt) for rollout in rollouts],
+        scores=scores,
+        steering_coef=weighing.steering_coef,
     )
+
+
+def _to_descend(by_role: dict[str, Coefficients], weighing: Weighing) -> dict[str, Coefficients]:
+    """The weights of each tree that is wanted."""
+    if weighing.separate:
+        return by_role
+    return total(by_role, weighing.steering_coef, weighing.preservation_coef)
+
+
+def _taken(rollouts: Sequence[Rollout], advantages: np.ndarray | None = None) -> Taken:
+    return Taken(
+        mx.array(np.concatenate([each.completion for each in rollouts])),
+        mx.array(np.concatenate([each.sampling_logprobs for each in rollouts])),
+        None if advantages is None else mx.array(advantages, dtype=mx.float32),
+    )
+
+
+def _add_microbatches(
+    found: Gradients,
+    student: LoadedModel,
+    teacher: LoadedModel | None,
+    batches: Sequence[Sequence[Rollout]],
+    hidden: Sequence[Views],
+    taken: Taken,
+    coefficients: dict[str, Coefficients],
+    weighing: Weighing,
+    encodings: Encodings | None,
+) -> None:
+    """Sum terms and trees over the micro-batches. Weights are taken times N, so that cotangents stay near 1 in
+    half precision; the trees are divided by N at the end.
+    """
+    count, start = taken.ids.size, 0
+    for batch, teacher_hidden in zip(batches, hidden, strict=True):
+        stop = start + sum(len(rollout.completion) for rollout in batch)
+        window = slice(start, stop)
+        here = {
+            tree: {term: weights[window] * count for term, weights in terms.items()}
+            for tree, terms in coefficients.items()
+        }
+        _add_microbatch(
+            found, student, teacher, batch, teacher_hidden, taken.part(window), here, weighing, encodings
+        )
+        start = stop
+    found.trees = {part: scaled(tree, 1.0 / count) for part, tree in found.trees.items()}
+    mx.eval(found.trees)
 
 
 def _add_microbatch(
     found: Gradients,
     student: LoadedModel,
-    teacher: LoadedModel,
+    teacher: LoadedModel | None,
     batch: Sequence[Rollout],
     teacher_hidden: Views,
+    taken: Taken,
     coefficients: dict[str, Coefficients],
-    support: mx.array,
     weighing: Weighing,
     encodings: Encodings | None,
 ) -> None:
-    head = student_head(student)
     scored = score(
-        _hidden(student, batch, teacher_hidden.text_only is not None, encodings),
-        teacher_hidden,
-        head,
-        Head(lambda _, states: teacher.logits(states), {}),
-        support,
+        _hidden(student, batch, weighing.objective.student_views, encodings),
+        teacher_hidden._replace(degraded=None),  # has done its part in the scores
+        student_head(student),
+        frozen_head(teacher),
+        student.support(),
+        taken,
         coefficients,
         weighing.chunk_size,
+        weighing.options,
     )
     for name, values in scored.terms.items():
         found.terms.setdefault(name, []).append(np.array(values))
@@ -149,6 +205,11 @@ def _add_microbatch(
             tree = added(backward(student, batch, cotangents, encodings), scored.head_gradients[part])
         found.trees[part] = added(found.trees.get(part, {}), tree)
         mx.eval(found.trees[part])
+
+
+def frozen_head(teacher: LoadedModel | None) -> Head | None:
+    """The teacher's head; None without a teacher."""
+    return None if teacher is None else Head(lambda _, states: teacher.logits(states), {})
 
 
 def student_head(student: LoadedModel) -> Head:
@@ -182,10 +243,9 @@ def backward(
 
 
 def _hidden(
-    model: LoadedModel, batch: Sequence[Rollout], with_text: bool, encodings: Encodings | None
+    model: LoadedModel, batch: Sequence[Rollout], views: set[str], encodings: Encodings | None
 ) -> Views:
-    text = _forward(model, batch, "text_only", encodings) if with_text else None
-    hidden = Views(_forward(model, batch, "with_image", encodings), text)
+    hidden = Views(**{view: _forward(model, batch, view, encodings) for view in sorted(views)})
     mx.eval([each for each in hidden if each is not None])
     return hidden
 

@@ -21,7 +21,7 @@ from vgs_mlx.train import checkpoint, metrics, run_folder
 from vgs_mlx.train import optimizer as adamw
 from vgs_mlx.train.screen import Screen, accuracy_line
 from vgs_mlx.train.setup import Ready
-from vgs_mlx.train.step import Progress, run_step
+from vgs_mlx.train.step import Progress, run_step, updates_per_step
 
 SAMPLES_SHOWN = 3
 MOST_SKIPPED_IN_A_ROW = 3
@@ -44,7 +44,7 @@ def run(ready: Ready, folder: Path, screen: Screen) -> Outcome:
     """Train from the newest checkpoint in `folder`, or from step 0, to the recipe's last step."""
     start = time.perf_counter()
     steps = ready.recipe.train.steps
-    optimizer = adamw.make(ready.recipe.train, ready.student)
+    optimizer = adamw.make(ready.recipe.train, ready.student, updates_per_step(ready.recipe))
     progress = _restored(ready, folder, optimizer, screen)
     if progress.step == 0:
         _evaluate(ready, folder, progress, screen)

@@ -1,6 +1,7 @@
 """The row of `metrics.jsonl` that a step leaves behind: plain numbers with the units in METRICS."""
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -8,13 +9,16 @@ import numpy as np
 
 from vgs_mlx.data.answers import is_correct
 from vgs_mlx.models.base import LoadedModel
+from vgs_mlx.objective.terms import DIAGNOSTICS, TERMS
+from vgs_mlx.train.gradients import Gradients
 from vgs_mlx.train.step import StepResult
 
 METRICS = {
+    "loss": "the objective's loss, nats, without its steering and preservation parts",
     "loss_standard": "mean over tokens of KL(student ‖ teacher) with the picture, nats (Eq. 3)",
     "loss_visual": "mean of KL(student ‖ visual target), nats (Eq. 11)",
     "loss_language": "mean of KL(student ‖ teacher) without the picture, nats (Eq. 6)",
-    "loss_preservation": "the same over gated tokens, divided by all tokens",
+    "loss_preservation": "of the preservation part: its term over gated tokens, divided by all tokens",
     "visual_dependency_score": "mean of KL(teacher with ‖ without the picture), nats (Eq. 12)",
     "gate_rate": "share of tokens that the preservation term acts on",
     "entropy": "mean entropy of the student's next-token distribution, nats",
@@ -27,6 +31,7 @@ METRICS = {
     "cosine_standard_steering": "cos of the angle between ∇L_std and ∇L_vis",
     "completion_length": "mean tokens of a completion",
     "cut_off_share": "share of completions cut off at max_completion_length",
+    "reward": "mean reward of the sampled answers",
     "right_share": "share of sampled completions with the right answer",
 }
 """What each metric means. One that a step doesn't have (its objective doesn't need it) is null."""
@@ -34,24 +39,26 @@ METRICS = {
 
 def row(step: int, result: StepResult, student: LoadedModel, learning_rate: float) -> dict[str, Any]:
     """The metrics of update `step` (counted from 1)."""
-    found = result.gradients
-    means = {name: float((found.weights * values).sum()) for name, values in found.terms.items()}
-    losses = {f"loss_{term}": means.get(term) for term in ("standard", "visual", "language")}
-    losses["loss_preservation"] = None
-    if found.gate is not None:
-        losses["loss_preservation"] = float((found.weights * found.gate * found.terms["language"]).sum())
+    updates = result.updates
+    means = _mean([_term_means(update.gradients) for update in updates])
+    losses = _mean([update.gradients.losses for update in updates])
+    measured = _mean([update.measured for update in updates])
+    gates = [update.gradients.gate for update in updates]
     lengths = [len(rollout.completion) for rollout in result.rollouts]
     values = {
         "step": step,
         "finite": result.finite,
-        **losses,
+        "loss": losses["standard"],
+        **{f"loss_{term}": means.get(term) for term in (*DIAGNOSTICS, *(set(means) & set(TERMS)))},
+        "loss_preservation": losses.get("preservation"),
         "visual_dependency_score": means.get("visual_dependency_score"),
-        "gate_rate": None if found.gate is None else float(found.gate.mean()),
+        "gate_rate": None if gates[0] is None else float(np.mean([gate.mean() for gate in gates])),
         "entropy": means["entropy"],
-        **{name: result.measured.get(name) for name in METRICS if "norm" in name or "cosine" in name},
+        **{name: measured.get(name) for name in METRICS if "norm" in name or "cosine" in name},
         "learning_rate": learning_rate,
         "completion_length": float(np.mean(lengths)),
         "cut_off_share": float(np.mean([not rollout.ended for rollout in result.rollouts])),
+        "reward": None if result.rewards is None else float(result.rewards.mean()),
         "right_share": float(np.mean([_right(rollout, student) for rollout in result.rollouts])),
         "tokens": sum(lengths),
         "tokens_per_second": sum(lengths) / result.seconds["step"],
@@ -64,6 +71,15 @@ def row(step: int, result: StepResult, student: LoadedModel, learning_rate: floa
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in values.items()
     }
+
+
+def _term_means(found: Gradients) -> dict[str, float]:
+    return {name: float((found.weights * values).sum()) for name, values in found.terms.items()}
+
+
+def _mean(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each entry over a step's updates."""
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
 
 def _right(rollout, student: LoadedModel) -> bool:

@@ -10,9 +10,13 @@ from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.objective.steering import Tree
 
 
-def make(settings: recipe.Train, student: LoadedModel) -> optim.AdamW:
+def make(settings: recipe.Train, student: LoadedModel, updates_per_step: int = 1) -> optim.AdamW:
     """AdamW with bias correction (as in the paper's framework), its state made for the trainable weights."""
-    optimizer = optim.AdamW(_schedule(settings), weight_decay=settings.weight_decay, bias_correction=True)
+    optimizer = optim.AdamW(
+        _schedule(settings, updates_per_step),
+        weight_decay=settings.weight_decay,
+        bias_correction=True,
+    )
     optimizer.init(_nested(adapters.trainable_weights(student.module)))
     return optimizer
 
@@ -35,15 +39,15 @@ def restore(optimizer: optim.AdamW, saved: Tree) -> None:
     optimizer.state = tree_unflatten(list(saved.items()))
 
 
-def _schedule(settings: recipe.Train):
+def _schedule(settings: recipe.Train, updates_per_step: int):
     """Linear warm-up, then constant or cosine down to 0 at the last step."""
-    peak = settings.learning_rate
-    after = max(1, settings.steps - settings.warmup_steps)
+    peak, warmup_updates = settings.learning_rate, settings.warmup_steps * updates_per_step
+    after = max(1, settings.steps * updates_per_step - warmup_updates)
     main = optim.cosine_decay(peak, after) if settings.schedule == "cosine" else (lambda step: mx.array(peak))
-    if not settings.warmup_steps:
+    if not warmup_updates:
         return main if settings.schedule == "cosine" else peak
-    warmup = optim.linear_schedule(peak / settings.warmup_steps, peak, settings.warmup_steps)
-    return optim.join_schedules([warmup, main], [settings.warmup_steps])
+    warmup = optim.linear_schedule(peak / warmup_updates, peak, warmup_updates)
+    return optim.join_schedules([warmup, main], [warmup_updates])
 
 
 def _nested(tree: Tree) -> dict:

@@ -75,7 +75,7 @@ def cells(row: Mapping[str, Any]) -> list[str]:
     """A step's metrics as the cells under HEADINGS."""
     return [
         str(row["step"]) + ("" if row["finite"] else " skipped"),
-        _number(row["loss_standard"], 4),
+        _number(row["loss"], 4),
         _number(row["loss_visual"], 4),
         _number(row["norm_scale"], 2),
         _number(row["visual_dependency_score"], 3),

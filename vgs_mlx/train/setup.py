@@ -17,8 +17,10 @@ from vgs_mlx.models.loading import find_folder, load_model, load_processor, read
 from vgs_mlx.models.rows import encode, evaluate
 from vgs_mlx.recipe import Data, Recipe
 from vgs_mlx.rollout.sample import Sampling, sample
+from vgs_mlx.train import rewards
 from vgs_mlx.train.checkpoint import Identity, fingerprint
 from vgs_mlx.train.screen import Screen
+from vgs_mlx.train.step import needs_teacher, resolved
 from vgs_mlx.types import Prompt
 
 PROBED = 4  # prompts, and the longest completions (in tokens) that the probes look at
@@ -34,7 +36,7 @@ class Ready:
 
     recipe: Recipe
     student: LoadedModel
-    teacher: LoadedModel
+    teacher: LoadedModel | None  # None where the objective asks nothing of one
     data: DataSet
     identity: Identity
 
@@ -46,21 +48,50 @@ class Ready:
 def load(recipe: Recipe, screen: Screen) -> Ready:
     """Processors, data, models, adapters, probes, in this order. Raises `Refusal`."""
     memory.wire()
-    probes.sampling_is_on_policy(recipe.rollout)
+    _refuse_contradictions(recipe)
     folders = {role: find_folder(path, f"--{role}") for role, path in _paths(recipe).items()}
     for role, folder in folders.items():
         read_config(folder, f"--{role}")
     processors = {role: load_processor(folder, f"--{role}") for role, folder in folders.items()}
-    probes.same_language(processors["student"], processors["teacher"])
+    if "teacher" in processors:
+        probes.same_language(processors["student"], processors["teacher"])
     data = load_data(recipe, processors["student"], screen)
     student = load_model(recipe.student.path, "--student", say=screen.say)
     adapters.prepare(student, recipe.student, recipe.seed)
-    teacher = load_model(recipe.teacher.path, "--teacher", bits=recipe.teacher.bits, say=screen.say)
     screen.say(_model_line("student", student, recipe.student.train))
-    screen.say(_model_line("teacher", teacher, None))
+    teacher = None
+    if "teacher" in processors:
+        teacher = load_model(recipe.teacher.path, "--teacher", bits=recipe.teacher.bits, say=screen.say)
+        screen.say(_model_line("teacher", teacher, None))
+    else:
+        screen.say(f"teacher  none: objective.name={recipe.objective.name} asks nothing of one")
     ready = Ready(recipe, student, teacher, data, identify(recipe, student, teacher, data))
     probe(ready, screen)
     return with_packing(ready, screen)
+
+
+def _refuse_contradictions(recipe: Recipe) -> None:
+    """What no single key is wrong about. Raises `Refusal`."""
+    objective, rollout = resolved(recipe), recipe.rollout
+    if objective.on_policy:
+        probes.sampling_is_on_policy(rollout, may_truncate=objective.rewarded and not objective.mixed)
+    if objective.rewarded:
+        rewards.reward_function(recipe.grpo)
+        updates = recipe.grpo.updates_per_rollout
+        if rollout.prompts_per_step % updates:
+            raise Refusal(
+                f"grpo.updates_per_rollout={updates}: rollout.prompts_per_step={rollout.prompts_per_step} prompts "
+                "don't split into so many updates: make one a multiple of the other"
+            )
+        if rollout.completions_per_prompt < 2:
+            raise Refusal(
+                "rollout.completions_per_prompt=1: grpo compares the answers to a prompt: give 2 or more"
+            )
+    elif recipe.objective.mix:
+        raise Refusal(
+            f"objective.mix={recipe.objective.mix}: goes with objective.name=grpo, not {recipe.objective.name}: "
+            "set objective.mix=0"
+        )
 
 
 def load_data(recipe: Recipe, processor: Any, screen: Screen) -> DataSet:
@@ -120,18 +151,29 @@ def render_prompt(processor: Any, example, recipe: Recipe) -> Prompt:
         system_prompt=settings.system_prompt,
         max_pixels=settings.max_pixels,
         text_view=recipe.objective.text_view,
+        more=_more_views(recipe),
     )
+
+
+def _more_views(recipe: Recipe) -> set[str]:
+    """The views beside the usual two that the objective or its reward reads."""
+    objective = resolved(recipe)
+    white = {"white"} if objective.rewarded and recipe.grpo.reward == "pdcr" else set()
+    return white | (objective.teacher_views & {"degraded"})
 
 
 def probe(ready: Ready, screen: Screen) -> None:
     """The probes that need weights, on a few of the student's own short completions."""
     prompts = [ready.prompt(row) for row in range(min(PROBED, len(ready.data.train)))]
     completions = _short_completions(ready, prompts)
-    for model in (ready.student, ready.teacher):
+    for model in _models(ready):
         probes.causality(model, prompts[0], completions[0])
         probes.padding(model, prompts, completions)
         if ready.recipe.objective.text_view == "omit":
             probes.text_view(model, prompts[0], completions[0])
+    if ready.teacher is None:
+        screen.say("probes   all passed")
+        return
     share = probes.picture_reaction(ready.teacher, prompts, completions)
     screen.say(
         f"probes   all passed; the picture moves the teacher at {share:.0%} of positions (VDS > 0.05 nats)"
@@ -147,11 +189,9 @@ def with_packing(ready: Ready, screen: Screen) -> Ready:
     """The same, with completions that share a row with their prompt wherever a model computes that right."""
     prompts = [ready.prompt(row) for row in range(min(2, len(ready.data.train)))]
     completions = _short_completions(ready, prompts)
-    student, teacher = (
-        replace(model, packs=probes.packing(model, prompts, completions))
-        for model in (ready.student, ready.teacher)
-    )
-    apart = [role for role, model in (("student", student), ("teacher", teacher)) if not model.packs]
+    packed = [replace(model, packs=probes.packing(model, prompts, completions)) for model in _models(ready)]
+    roles = ("student", "teacher")[: len(packed)]
+    apart = [role for role, model in zip(roles, packed, strict=True) if not model.packs]
     if apart:
         screen.say(
             f"packing  not for the {' and the '.join(apart)}: "
@@ -161,7 +201,11 @@ def with_packing(ready: Ready, screen: Screen) -> Ready:
         screen.say(
             "packing  completions share one row with their prompt: its picture and text are computed once"
         )
-    return replace(ready, student=student, teacher=teacher)
+    return replace(ready, **dict(zip(roles, packed, strict=True)))
+
+
+def _models(ready: Ready) -> list[LoadedModel]:
+    return [ready.student] if ready.teacher is None else [ready.student, ready.teacher]
 
 
 def _short_completions(ready: Ready, prompts: list[Prompt]) -> list[np.ndarray]:
@@ -186,7 +230,8 @@ def _model_line(role: str, model: LoadedModel, train: str | None) -> str:
 
 
 def _paths(recipe: Recipe) -> dict[str, str]:
-    return {"student": recipe.student.path, "teacher": recipe.teacher.path}
+    paths = {"student": recipe.student.path}
+    return {**paths, "teacher": recipe.teacher.path} if needs_teacher(recipe) else paths
 
 
 def _fixed(recipe: Recipe) -> dict[str, Any]:
@@ -206,11 +251,11 @@ def _fixed(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def identify(recipe: Recipe, student: LoadedModel, teacher: LoadedModel, data: DataSet) -> Identity:
+def identify(recipe: Recipe, student: LoadedModel, teacher: LoadedModel | None, data: DataSet) -> Identity:
     """What the checkpoints of such a run belong to."""
     return {
         "student": fingerprint(student.folder),
-        "teacher": fingerprint(teacher.folder),
+        "teacher": "none" if teacher is None else fingerprint(teacher.folder),
         "data": _data_fingerprint(data),
         **{f"recipe {key}": value for key, value in _fixed(recipe).items()},
     }

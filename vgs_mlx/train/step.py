@@ -1,125 +1,228 @@
-"""One update as the algorithm has it: sample, score, steer, update. Returns what happened; writes nothing."""
+"""One step as the algorithm has it: answers, scores, steered gradient, update. Writes nothing itself."""
 
+import itertools
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import mlx.core as mx
 import mlx.optimizers as optim
+import numpy as np
 
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.rows import Encodings, encode, evaluate
-from vgs_mlx.objective.objectives import OBJECTIVES, active
+from vgs_mlx.objective.objectives import Objective, Part, resolve
 from vgs_mlx.objective.steering import Tree, norm, scaled, steer
+from vgs_mlx.objective.terms import Options
 from vgs_mlx.recipe import Recipe
-from vgs_mlx.rollout.collect import collect
-from vgs_mlx.train import gradients
+from vgs_mlx.rollout.collect import collect, given_answers
+from vgs_mlx.train import gradients, rewards
 from vgs_mlx.train import optimizer as adamw
 from vgs_mlx.types import Prompt, Rollout
 
 NORM_SCALES_KEPT = 4  # measurements of η that `interval` averages
+WATCHED = Part("visual", role="steering")  # whose η is measured where none is used
 
 
 @dataclass
 class Progress:
     """What a run carries from step to step, beside weights and optimiser. All of it is in a checkpoint."""
 
-    step: int = 0  # updates done
+    step: int = 0  # steps done
     norm_scales: list[float] = field(default_factory=list)  # the last measured ηs, oldest first
-    skipped_in_a_row: int = 0  # updates skipped for non-finite values
+    skipped_in_a_row: int = 0  # steps with an update that was skipped for non-finite values
     best_accuracy: float | None = None
     best_step: int | None = None
 
 
 @dataclass(frozen=True)
-class StepResult:
-    """What one step made."""
+class Collected:
+    """What a step learns from."""
 
     rollouts: list[Rollout]
+    encodings: Encodings  # the student's, of the prompts' views
+    rewarded: rewards.Rewarded | None  # where the objective has rewards
+
+
+@dataclass(frozen=True)
+class Update:
+    """What one update of the student made."""
+
     gradients: gradients.Gradients
     measured: dict[str, float]  # η, gradient norms, cosines
-    seconds: dict[str, float]  # by phase
     finite: bool  # False: the update was skipped
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one step made: one update, or several from one batch of rollouts (GRPO)."""
+
+    rollouts: list[Rollout]
+    updates: list[Update]
+    rewards: np.ndarray | None  # of the rollouts, where the objective has rewards
+    seconds: dict[str, float]  # by phase
+
+    @property
+    def finite(self) -> bool:
+        return all(update.finite for update in self.updates)
 
 
 def run_step(
     student: LoadedModel,
-    teacher: LoadedModel,
+    teacher: LoadedModel | None,
     prompts: Sequence[Prompt],
     recipe: Recipe,
     optimizer: optim.AdamW,
     progress: Progress,
 ) -> StepResult:
-    """Sample rollouts for the prompts, compute the steered gradient, update the student, advance `progress`."""
+    """Collect answers to the prompts, compute steered gradients, update the student, advance `progress`."""
     start = time.perf_counter()
-    encodings = encode_views(student, prompts)
-    rollouts = collect(student, prompts, recipe.rollout, encodings, recipe.seed, progress.step)
+    collected = collect_answers(student, teacher, prompts, recipe, progress.step)
     sampled = time.perf_counter()
-    found = compute_gradients(
-        student, teacher, rollouts, recipe, encodings, measure=measures(recipe, progress.step)
-    )
-    tree, measured = _steer(found, recipe, progress)
-    finite = math.isfinite(measured["gradient_norm"]) and all(
-        math.isfinite(v.sum()) for v in found.terms.values()
-    )
-    if finite:
-        if "norm_scale_exact" in measured:
-            progress.norm_scales = [*progress.norm_scales, measured["norm_scale_exact"]][-NORM_SCALES_KEPT:]
-        tree = _clip(tree, measured["gradient_norm"], recipe.train.clip_norm)
-        adamw.update(optimizer, student, tree)
+    updates = [
+        _update(
+            student,
+            compute_gradients(student, teacher, collected, window, recipe, progress.step),
+            recipe,
+            optimizer,
+            progress,
+        )
+        for window in _updates(collected, recipe)
+    ]
+    finite = all(update.finite for update in updates)
     progress.skipped_in_a_row = 0 if finite else progress.skipped_in_a_row + 1
     progress.step += 1
-    total = time.perf_counter() - start
-    seconds = {"rollouts": sampled - start, **found.seconds, "step": total}
-    seconds["rest"] = total - (sampled - start) - sum(found.seconds.values())
-    return StepResult(rollouts, found, measured, seconds, finite)
+    seconds = _seconds(updates, sampled - start, time.perf_counter() - start)
+    earned = None if collected.rewarded is None else collected.rewarded.rewards
+    return StepResult(collected.rollouts, updates, earned, seconds)
 
 
-def encode_views(model: LoadedModel, prompts: Sequence[Prompt]) -> Encodings:
-    """Both views of every prompt, the vision tower run once for each."""
-    return evaluate(encode(model, [view for each in prompts for view in (each.with_image, each.text_only)]))
+def resolved(recipe: Recipe) -> Objective:
+    """The recipe's objective, without the parts that it switches off."""
+    settings = recipe.objective
+    return resolve(
+        settings.name, settings.steering_coef, settings.preservation_coef, settings.mix, settings.mix_with
+    )
+
+
+def asked(recipe: Recipe, step: int) -> Objective:
+    """The objective of a step (counted from 0), with the steering term where η is only watched."""
+    objective = resolved(recipe)
+    if measures(recipe, step) and not objective.steers:
+        return replace(objective, parts=(*objective.parts, WATCHED))
+    return objective
+
+
+def needs_teacher(recipe: Recipe) -> bool:
+    """Whether anything is asked of a teacher."""
+    objective, settings = resolved(recipe), recipe.objective
+    learns_from_it = not objective.on_policy and settings.answers == "teacher"
+    return bool(objective.teacher_views) or learns_from_it or settings.watch_norm_scale
+
+
+def encode_views(model: LoadedModel, prompts: Sequence[Prompt], objective: Objective) -> Encodings:
+    """The views of every prompt that the student needs, the vision tower run once for each."""
+    views = {"with_image"} | objective.student_views
+    return evaluate(encode(model, [vars(each)[view] for each in prompts for view in sorted(views)]))
+
+
+def collect_answers(
+    student: LoadedModel,
+    teacher: LoadedModel | None,
+    prompts: Sequence[Prompt],
+    recipe: Recipe,
+    step: int,
+) -> Collected:
+    """What the step learns from: the student's own samples with their rewards, or answers that are given (sft)."""
+    objective = asked(recipe, step)
+    encodings = encode_views(student, prompts, objective)
+    if objective.on_policy:
+        rollouts = collect(student, prompts, recipe.rollout, encodings, recipe.seed, step)
+    elif recipe.objective.answers == "data":
+        rollouts = given_answers(student, prompts)
+    else:
+        theirs = evaluate(encode(teacher, [prompt.with_image for prompt in prompts]))
+        rollouts = collect(teacher, prompts, recipe.rollout, theirs, recipe.seed, step)
+    rewarded = rewards.advantages(student, rollouts, recipe, encodings) if objective.rewarded else None
+    return Collected(rollouts, encodings, rewarded)
 
 
 def compute_gradients(
     student: LoadedModel,
-    teacher: LoadedModel,
-    rollouts: Sequence[Rollout],
+    teacher: LoadedModel | None,
+    collected: Collected,
+    window: slice,
     recipe: Recipe,
-    encodings: Encodings,
-    *,
-    measure: bool,
+    step: int,
 ) -> gradients.Gradients:
-    """The objective's gradient trees for these rollouts: one for each part where η is measured, else one."""
-    settings = recipe.objective
-    objective = active(OBJECTIVES[settings.name], settings.steering_coef, settings.preservation_coef)
+    """The gradient trees of these of the step's rollouts: one for each role where η is measured, else one."""
+    settings, rewarded = recipe.objective, collected.rewarded
     weighing = gradients.Weighing(
-        objective=objective,
+        objective=asked(recipe, step),
         steering_coef=settings.steering_coef,
         preservation_coef=settings.preservation_coef,
         reduction=settings.reduction,
         chunk_size=settings.chunk_size,
         microbatch_size=recipe.train.microbatch_size,
         grad_checkpoint=recipe.train.grad_checkpoint,
-        separate=measure,
+        separate=measures(recipe, step),
+        options=Options(settings.jsd_weight, recipe.grpo.clip),
     )
-    shared = None if recipe.student.train_vision else encodings
-    return gradients.compute(student, teacher, rollouts, weighing, shared)
+    return gradients.compute(
+        student,
+        teacher,
+        collected.rollouts[window],
+        weighing,
+        None if recipe.student.train_vision else collected.encodings,
+        None if rewarded is None else np.concatenate(rewarded.by_token[window]),
+    )
+
+
+def updates_per_step(recipe: Recipe) -> int:
+    """Updates that a step makes from its rollouts: one, but for GRPO."""
+    return recipe.grpo.updates_per_rollout if resolved(recipe).rewarded else 1
 
 
 def measures(recipe: Recipe, step: int) -> bool:
     """Whether η is measured at this step (counted from 0)."""
     settings = recipe.objective
-    steers = active(OBJECTIVES[settings.name], settings.steering_coef, settings.preservation_coef).steering
-    if not steers or not isinstance(settings.norm_scale, str):
+    if not resolved(recipe).steers:
+        return settings.watch_norm_scale and step % settings.norm_scale_every == 0
+    if not isinstance(settings.norm_scale, str):
         return False
     return settings.norm_scale == "exact" or step % settings.norm_scale_every == 0
 
 
+def _updates(collected: Collected, recipe: Recipe) -> list[slice]:
+    """Which rollouts belong to each of the step's updates."""
+    count = updates_per_step(recipe)
+    edges = [len(collected.rollouts) * number // count for number in range(count + 1)]
+    return [slice(*edge) for edge in itertools.pairwise(edges)]
+
+
+def _update(
+    student: LoadedModel,
+    found: gradients.Gradients,
+    recipe: Recipe,
+    optimizer: optim.AdamW,
+    progress: Progress,
+) -> Update:
+    tree, measured = _steer(found, recipe, progress)
+    finite = math.isfinite(measured["gradient_norm"]) and all(
+        math.isfinite(values.sum()) for values in found.terms.values()
+    )
+    if finite:
+        if "norm_scale_exact" in measured:
+            progress.norm_scales = [*progress.norm_scales, measured["norm_scale_exact"]][-NORM_SCALES_KEPT:]
+        tree = _clip(tree, measured["gradient_norm"], recipe.train.clip_norm)
+        adamw.update(optimizer, student, tree)
+    return Update(found, measured, finite)
+
+
 def _steer(found: gradients.Gradients, recipe: Recipe, progress: Progress) -> tuple[Tree, dict[str, float]]:
     """The steered tree and its measurements."""
-    settings = recipe.objective
-    trees = found.trees
+    settings, trees = recipe.objective, found.trees
     if "steering" in trees:
         earlier = progress.norm_scales[1 - NORM_SCALES_KEPT :] if settings.norm_scale == "interval" else []
         tree, arrays = steer(
@@ -131,6 +234,8 @@ def _steer(found: gradients.Gradients, recipe: Recipe, progress: Progress) -> tu
             mx.array(earlier, dtype=mx.float32),
         )
         measured = {name: float(value) for name, value in arrays.items()}
+        if not resolved(recipe).steers:  # only watched
+            tree, measured["norm_scale"] = trees["standard"], 1.0
     else:
         scale = _known_norm_scale(recipe, progress)
         tree = scaled(trees["total"], scale)
@@ -141,7 +246,7 @@ def _steer(found: gradients.Gradients, recipe: Recipe, progress: Progress) -> tu
 def _known_norm_scale(recipe: Recipe, progress: Progress) -> float:
     """η where it isn't measured: 1 for an objective that doesn't steer, the recipe's number, or the mean so far."""
     settings = recipe.objective
-    if not active(OBJECTIVES[settings.name], settings.steering_coef, settings.preservation_coef).steering:
+    if not resolved(recipe).steers:
         return 1.0
     if not isinstance(settings.norm_scale, str):
         return settings.norm_scale
@@ -150,3 +255,11 @@ def _known_norm_scale(recipe: Recipe, progress: Progress) -> float:
 
 def _clip(tree: Tree, size: float, limit: float | None) -> Tree:
     return tree if limit is None or size <= limit else scaled(tree, limit / size)
+
+
+def _seconds(updates: Sequence[Update], rollouts: float, step: float) -> dict[str, float]:
+    """Seconds by phase; `rest` is what no phase accounts for."""
+    phases = {
+        name: sum(update.gradients.seconds[name] for update in updates) for name in ("teacher", "student")
+    }
+    return {"rollouts": rollouts, **phases, "step": step, "rest": step - rollouts - sum(phases.values())}

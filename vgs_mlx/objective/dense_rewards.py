@@ -1,0 +1,72 @@
+"""PDCR and PACR: dense advantages from gains in confidence (Yoon et al., arXiv 2605.13467). Pure NumPy.
+
+A completion is cut into steps; after each the student's confidence in the right answer is known. A step's
+advantage is its share of the outcome's and of its own discounted gain, normalised among steps of its class.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def returns(confidences: np.ndarray, discount: float) -> np.ndarray:
+    """G_k = Σ_{m ≥ k} discount^{m − k} (c_m − c_{m−1}) from confidences (steps + 1,), nats; (steps,)."""
+    gains = np.diff(confidences)
+    found = np.zeros_like(gains)
+    following = 0.0
+    for step in range(len(gains) - 1, -1, -1):
+        following = gains[step] + discount * following
+        found[step] = following
+    return found
+
+
+def otsu_threshold(values: np.ndarray) -> float:
+    """The cut of the sorted values that leaves the least sum of squares within both sides: their midpoint.
+
+    Values above it are of the high class. With fewer than two distinct values nothing lies above.
+    """
+    ordered = np.sort(np.asarray(values, dtype=np.float64))
+    if len(ordered) < 2 or ordered[0] == ordered[-1]:
+        return float(ordered[-1]) if len(ordered) else 0.0
+    counts = np.arange(1, len(ordered))
+    sums, squares = np.cumsum(ordered), np.cumsum(ordered**2)
+    left = squares[:-1] - sums[:-1] ** 2 / counts
+    right = (squares[-1] - squares[:-1]) - (sums[-1] - sums[:-1]) ** 2 / (len(ordered) - counts)
+    within = np.where(ordered[1:] > ordered[:-1], left + right, np.inf)  # no cut between equal values
+    cut = int(np.argmin(within))
+    return float((ordered[cut] + ordered[cut + 1]) / 2)
+
+
+def normalised(values: np.ndarray) -> np.ndarray:
+    """Min-max: the smallest becomes 0, the largest 1; all 0 where they are equal."""
+    if len(values) == 0 or values.max() == values.min():
+        return np.zeros_like(values)
+    return (values - values.min()) / (values.max() - values.min())
+
+
+def step_advantages(
+    gains: Sequence[np.ndarray],
+    visual: Sequence[np.ndarray] | None,
+    outcome: np.ndarray,
+    outcome_coef: float,
+    process_coef: float,
+) -> list[np.ndarray]:
+    """λ_O · A_outcome + λ_P · A_class for every step of every rollout.
+
+    `gains` are the rollouts' discounted returns by step; `visual` the steps' visual dependence V_k, by whose
+    Otsu threshold over the batch they fall into perception and reasoning (PDCR); None: one class (PACR).
+    """
+    flat = np.concatenate(list(gains))
+    if visual is None:
+        scaled = normalised(flat)
+    else:
+        dependence = np.concatenate(list(visual))
+        perception = dependence > otsu_threshold(dependence)
+        scaled = np.zeros_like(flat)
+        for chosen in (perception, ~perception):
+            scaled[chosen] = normalised(flat[chosen])
+    edges = np.cumsum([len(each) for each in gains])[:-1]
+    return [
+        outcome_coef * advantage + process_coef * part
+        for advantage, part in zip(outcome, np.split(scaled, edges), strict=True)
+    ]

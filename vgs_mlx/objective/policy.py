@@ -1,0 +1,39 @@
+"""GRPO: group-normalised advantages and the clipped surrogate (METHOD, "RL + distillation"; no KL term)."""
+
+from collections.abc import Sequence
+
+import mlx.core as mx
+import numpy as np
+
+STEADY = 1e-6
+"""Added to a group's standard deviation: a group of equal rewards has the advantage 0, not nan."""
+
+
+def group_advantages(rewards: np.ndarray, groups: Sequence[int]) -> np.ndarray:
+    """(reward − the group's mean) / the group's standard deviation (population), (R,) for R rollouts.
+
+    `groups` names the prompt of every rollout. 0 throughout a group whose rewards are all equal.
+    """
+    rewards, labels = np.asarray(rewards, dtype=np.float64), np.asarray(groups)
+    found = np.zeros_like(rewards)
+    for label in np.unique(labels):
+        here = labels == label
+        found[here] = (rewards[here] - rewards[here].mean()) / (rewards[here].std() + STEADY)
+    return found
+
+
+def clipped_surrogate(
+    logprobs: mx.array, sampling_logprobs: mx.array, advantages: mx.array, clip: float
+) -> mx.array:
+    """min(r A, clamp(r, 1 − clip, 1 + clip) A), r = p(y) / p_sampling(y); (N,), to be made large."""
+    ratio = mx.exp(logprobs - sampling_logprobs)
+    return mx.minimum(ratio * advantages, mx.clip(ratio, 1 - clip, 1 + clip) * advantages)
+
+
+def clipped_surrogate_gradient(
+    logprobs: mx.array, sampling_logprobs: mx.array, advantages: mx.array, clip: float
+) -> mx.array:
+    """∂ surrogate / ∂ logprobs: r A where the minimum is the unclipped product, else 0, (N,)."""
+    ratio = mx.exp(logprobs - sampling_logprobs)
+    clipped = mx.where(advantages > 0, ratio > 1 + clip, ratio < 1 - clip)
+    return mx.where(clipped, 0.0, ratio * advantages)

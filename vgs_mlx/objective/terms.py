@@ -1,0 +1,132 @@
+"""Every loss term: what it reads, which of the student's views it pulls, its value and its gradient at a token."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import mlx.core as mx
+
+from vgs_mlx.objective import divergence
+from vgs_mlx.objective.policy import clipped_surrogate, clipped_surrogate_gradient
+from vgs_mlx.objective.visual import Views, visual_target
+
+
+@dataclass(frozen=True)
+class Options:
+    """The settings that single terms have."""
+
+    jsd_weight: float = 0.5  # β of the generalised Jensen-Shannon divergence
+    clip: float = 0.2  # how far GRPO's ratio may move from 1
+
+
+class Taken(NamedTuple):
+    """What is known of N tokens beside the models' opinions, (N,) each."""
+
+    ids: mx.array  # int32
+    sampling_logprobs: mx.array | None = None  # nats, when they were sampled
+    advantages: mx.array | None = None  # of the rollouts, or of their steps
+
+    def part(self, window: slice) -> "Taken":
+        return Taken(*(None if each is None else each[window] for each in self))
+
+
+class Given(NamedTuple):
+    """All that a term may read, for C tokens: log-probabilities (C, V) of both models by view."""
+
+    student: Views
+    teacher: Views
+    taken: Taken
+    options: Options
+
+
+class Compared(NamedTuple):
+    """A term at C tokens. Both arrays are lazy: nobody pays for the one that isn't used."""
+
+    values: mx.array  # (C,) nats
+    gradient: mx.array  # (C, V), ∂ value / ∂ logits of the student in the view that the term pulls
+
+
+@dataclass(frozen=True)
+class Term:
+    """A loss term; `pulls` names the student's view that its gradient goes to, the one it is a function of."""
+
+    compare: Callable[[Given], Compared]
+    pulls: str = "with_image"
+    student: tuple[str, ...] = ("with_image",)  # the views that it reads
+    teacher: tuple[str, ...] = ("with_image",)
+
+
+BOTH = ("with_image", "text_only")
+DIAGNOSTICS = ("standard", "visual", "language")
+"""Terms that are reported wherever the views that they read are there anyway."""
+
+
+def _kl(student: mx.array, target: mx.array) -> Compared:
+    return Compared(divergence.reverse_kl(student, target), divergence.reverse_kl_gradient(student, target))
+
+
+def _target(given: Given) -> mx.array:
+    return visual_target(given.student.text_only, given.teacher.with_image, given.teacher.text_only)
+
+
+def _forward_kl(given: Given) -> Compared:
+    pair = given.student.with_image, given.teacher.with_image
+    return Compared(divergence.forward_kl(*pair), divergence.forward_kl_gradient(*pair))
+
+
+def _jensen_shannon(given: Given) -> Compared:
+    both = given.student.with_image, given.teacher.with_image, given.options.jsd_weight
+    return Compared(divergence.jensen_shannon(*both), divergence.jensen_shannon_gradient(*both))
+
+
+def _cross_entropy(given: Given) -> Compared:
+    student, ids = given.student.with_image, given.taken.ids
+    return Compared(-divergence.token_logprobs(student, ids), _less_one_hot(student, ids))
+
+
+def _policy(given: Given) -> Compared:
+    student, taken = given.student.with_image, given.taken
+    logprobs = divergence.token_logprobs(student, taken.ids)
+    known = taken.sampling_logprobs, taken.advantages, given.options.clip
+    pull = clipped_surrogate_gradient(logprobs, *known)
+    return Compared(-clipped_surrogate(logprobs, *known), pull[:, None] * _less_one_hot(student, taken.ids))
+
+
+def _less_one_hot(logprobs: mx.array, ids: mx.array) -> mx.array:
+    """p − 1[token]: minus the gradient of a token's log-probability with respect to the logits, (C, V)."""
+    return mx.exp(logprobs) - (mx.arange(logprobs.shape[-1]) == ids[:, None])
+
+
+TERMS = {
+    "standard": Term(lambda given: _kl(given.student.with_image, given.teacher.with_image)),  # Eq. 3
+    "visual": Term(  # Eq. 11
+        lambda given: _kl(given.student.with_image, _target(given)), student=BOTH, teacher=BOTH
+    ),
+    "language": Term(  # Eq. 6
+        lambda given: _kl(given.student.text_only, given.teacher.text_only),
+        "text_only",
+        ("text_only",),
+        ("text_only",),
+    ),
+    "visual_prior": Term(  # Eq. 21: KL(p(·|x) ‖ q*), which keeps the picture's part while language is steered
+        lambda given: _kl(given.student.text_only, _target(given)), "text_only", ("text_only",), BOTH
+    ),
+    "forward_kl": Term(_forward_kl),
+    "jsd": Term(_jensen_shannon),
+    "cross_entropy": Term(_cross_entropy, teacher=()),  # −log p of the given tokens
+    "policy": Term(_policy, teacher=()),  # minus GRPO's clipped surrogate
+}
+
+
+def readable(student: Views, teacher: Views) -> list[str]:
+    """The diagnostics whose views are there."""
+    return [
+        name
+        for name in DIAGNOSTICS
+        if _there(student, TERMS[name].student) and _there(teacher, TERMS[name].teacher)
+    ]
+
+
+def _there(views: Views, names: tuple[str, ...]) -> bool:
+    found = views._asdict()
+    return all(found[name] is not None for name in names)

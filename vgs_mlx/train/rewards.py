@@ -1,0 +1,98 @@
+"""Rewards of sampled answers and the advantage of every token (GRPO, PACR, PDCR)."""
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vgs_mlx.data.answers import is_correct
+from vgs_mlx.errors import Refusal
+from vgs_mlx.models.base import LoadedModel
+from vgs_mlx.models.rows import Encodings
+from vgs_mlx.objective.dense_rewards import step_advantages
+from vgs_mlx.objective.policy import group_advantages
+from vgs_mlx.recipe import Grpo, Recipe
+from vgs_mlx.train.confidence import confidence_gains, visual_dependence
+from vgs_mlx.train.reasoning_steps import Steps, cut
+from vgs_mlx.types import Example, Rollout
+
+DENSE = ("pacr", "pdcr")
+Reward = Callable[[Example, str], float]
+
+
+@dataclass(frozen=True)
+class Rewarded:
+    """What the answers of a step earned."""
+
+    rewards: np.ndarray  # (R,)
+    by_token: list[np.ndarray]  # the advantages of each rollout's tokens, (T,)
+
+
+def advantages(
+    student: LoadedModel, rollouts: Sequence[Rollout], recipe: Recipe, encodings: Encodings
+) -> Rewarded:
+    """The reward of every rollout, and the advantages that follow within each prompt's group."""
+    texts = [_text(student, rollout) for rollout in rollouts]
+    reward = reward_function(recipe.grpo)
+    earned = np.array([reward(each.prompt.example, text) for each, text in zip(rollouts, texts, strict=True)])
+    outcome = group_advantages(earned, [id(rollout.prompt) for rollout in rollouts])
+    if recipe.grpo.reward in DENSE:
+        return Rewarded(earned, _dense(student, rollouts, outcome, recipe, encodings))
+    spread = [
+        np.full(len(each.completion), advantage) for each, advantage in zip(rollouts, outcome, strict=True)
+    ]
+    return Rewarded(earned, spread)
+
+
+def reward_function(settings: Grpo) -> Reward:
+    """1 for the right final answer, or the function that the recipe names. Raises `Refusal`."""
+    if settings.reward in ("answer", *DENSE):
+        return lambda example, text: float(is_correct(text, example.answer))
+    path, separator, name = settings.reward.rpartition(":")
+    where = f"grpo.reward={settings.reward}"
+    if not separator or not Path(path).is_file():
+        raise Refusal(f"{where}: give answer, pacr, pdcr, or path/to/file.py:function")
+    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        function = vars(module)[name]
+    except KeyError as error:
+        raise Refusal(f"{where}: {path} has no function {name}") from error
+    except Exception as error:
+        raise Refusal(f"{where}: {path} can't be loaded: {error.__class__.__name__}: {error}") from error
+    return lambda example, text: float(function(example, text))
+
+
+def _dense(
+    student: LoadedModel,
+    rollouts: Sequence[Rollout],
+    outcome: np.ndarray,
+    recipe: Recipe,
+    encodings: Encodings,
+) -> list[np.ndarray]:
+    settings, size = recipe.grpo, recipe.train.microbatch_size
+    steps = [cut(student.processor.tokenizer, rollout.completion) for rollout in rollouts]
+    gains = confidence_gains(student, rollouts, steps, settings.discount, encodings, size)
+    visual = (
+        visual_dependence(student, rollouts, steps, encodings, size) if settings.reward == "pdcr" else None
+    )
+    by_step = step_advantages(gains, visual, outcome, settings.outcome_coef, settings.process_coef)
+    return [
+        _spread(each, values, settings.outcome_coef * advantage)
+        for each, values, advantage in zip(steps, by_step, outcome, strict=True)
+    ]
+
+
+def _spread(steps: Steps, values: np.ndarray, outside: float) -> np.ndarray:
+    """A step's advantage holds for all its tokens; those after the reasoning have the outcome's alone."""
+    found = np.full(steps.length, outside)
+    for (start, stop), value in zip(steps.spans, values, strict=True):
+        found[start:stop] = value
+    return found
+
+
+def _text(student: LoadedModel, rollout: Rollout) -> str:
+    return student.processor.tokenizer.decode(rollout.completion.tolist(), skip_special_tokens=True)
