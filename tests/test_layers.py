@@ -22,6 +22,7 @@ LAYERS = (
     ("rollout",),
     ("train", "evaluate", "trained", "proof"),
     ("distillation", "evaluation_report", "export", "model_card", "doctor"),
+    ("geometry", "geometry_figures"),
     ("analyze", "ablate", "report", "plan"),
     ("cli",),
 )

@@ -131,6 +131,36 @@ def evaluate(model, data, samples, temperature, no_image, limit, recipe, sets, j
     )  # fmt: skip
 
 
+@main.command(short_help="The angles between the loss components' gradients.")
+@click.argument("model")
+@click.option("--teacher", help="The teacher of a MODEL that is no run.")
+@click.option("--recipe", type=click.Path(path_type=Path), help="The recipe of a MODEL that is no run.")
+@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any key of that recipe.")
+@click.option(
+    "--prompts", type=click.IntRange(1), default=16, show_default=True, help="Held-out prompts a batch."
+)
+@click.option(
+    "--batches", type=click.IntRange(1), default=4, show_default=True, help="Batches: the spread is theirs."
+)
+@click.option(
+    "--bins", type=click.IntRange(2), default=10, show_default=True, help="Bins of equally many tokens."
+)
+@click.option("--output", type=click.Path(path_type=Path), help="A folder. Default: the run.")
+@_refusing
+def analyze(model, **options) -> None:
+    """\b
+    vgs-mlx analyze runs/quickstart-1
+    vgs-mlx analyze embedded:student --teacher embedded:teacher --output analysis
+
+    Sample answers to held-out prompts, bin their tokens by visual dependency, and measure in each bin how the
+    gradients of the standard, visual and language losses stand to each other (the paper's figure 3). MODEL is a
+    run folder or a model. Writes geometry.json and figures.
+    """
+    from vgs_mlx import analyze as analysis
+
+    analysis.run(model, **options)
+
+
 @main.command(short_help="One folder that mlx-vlm runs.")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option(

@@ -71,7 +71,8 @@ def score(
     """Every term at each of N tokens, and the gradients of each part's weighted sum of terms.
 
     Hidden states are (N, D) after the final norm, in completion order; `support` (V,) bool; the weights in
-    `parts` are (N,). A teacher without views has no head either. Gradients are the terms' closed forms, carried through the head by `mx.vjp`.
+    `parts` are (N,). A teacher without views has no head either. Gradients are the terms' closed forms, carried
+    through the head by `mx.vjp`.
     """
     chunks = []
     head_gradients: dict[str, dict[str, mx.array]] = {part: {} for part in parts}

@@ -6,7 +6,7 @@ exist at the same time. The price is one more forward pass of the student withou
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
@@ -63,10 +63,39 @@ def compute(
     student_encodings: Encodings | None,
     advantages: np.ndarray | None = None,
 ) -> Gradients:
-    """The gradients of one update batch, exact sums over its micro-batches.
+    """The objective's gradients over one update batch, exact sums over its micro-batches.
 
     `student_encodings` None: the vision tower trains, so it runs inside the differentiated pass.
     `advantages` (N,) belong to the tokens; only a policy term reads them.
+    """
+    by_role: dict[str, Coefficients] = {}
+
+    def choose(batch: Batch) -> dict[str, Coefficients]:
+        by_role.update(weights_by_role(weighing.objective, batch))
+        if weighing.separate:
+            return by_role
+        return total(by_role, weighing.steering_coef, weighing.preservation_coef)
+
+    found = compute_parts(student, teacher, rollouts, weighing, student_encodings, choose, advantages)
+    found.losses = {
+        role: sum(float((np.array(weights) * found.terms[term]).sum()) for term, weights in terms.items())
+        for role, terms in by_role.items()
+    }
+    return found
+
+
+def compute_parts(
+    student: LoadedModel,
+    teacher: LoadedModel | None,
+    rollouts: Sequence[Rollout],
+    weighing: Weighing,
+    student_encodings: Encodings | None,
+    choose: Callable[[Batch], dict[str, Coefficients]],
+    advantages: np.ndarray | None = None,
+) -> Gradients:
+    """All terms at every token, and a gradient tree for each weighted sum of terms that `choose` names.
+
+    `choose` sees the whole batch with the teacher's scores; it may name none.
     """
     found = Gradients()
     size = weighing.microbatch_size
@@ -74,18 +103,13 @@ def compute(
     with _timed(found, "teacher"):
         hidden = _teacher_hidden(teacher, batches, weighing.objective)
         batch = _batch(teacher, hidden, batches, rollouts, student.support(), weighing)
-    by_role = weights_by_role(weighing.objective, batch)
-    taken = _taken(rollouts, advantages)
+    taken, wanted = _taken(rollouts, advantages), choose(batch)
     with _timed(found, "student"):
         _add_microbatches(
-            found, student, teacher, batches, hidden, taken, _to_descend(by_role, weighing), weighing, student_encodings
-        )  # fmt: skip
+            found, student, teacher, batches, hidden, taken, wanted, weighing, student_encodings
+        )
     found.terms = {name: np.concatenate(values) for name, values in found.terms.items()}
     found.weights = batch.weights
-    found.losses = {
-        role: sum(float((np.array(weights) * found.terms[term]).sum()) for term, weights in terms.items())
-        for role, terms in by_role.items()
-    }
     if weighing.objective.has("preservation"):
         found.gate = dependency_gate(batch.scores["visual_dependency_score"])
     return found
@@ -127,13 +151,6 @@ def _batch(
         scores=scores,
         steering_coef=weighing.steering_coef,
     )
-
-
-def _to_descend(by_role: dict[str, Coefficients], weighing: Weighing) -> dict[str, Coefficients]:
-    """The weights of each tree that is wanted."""
-    if weighing.separate:
-        return by_role
-    return total(by_role, weighing.steering_coef, weighing.preservation_coef)
 
 
 def _taken(rollouts: Sequence[Rollout], advantages: np.ndarray | None = None) -> Taken:

@@ -21,7 +21,7 @@ from vgs_mlx.train import rewards
 from vgs_mlx.train.checkpoint import Identity, fingerprint
 from vgs_mlx.train.screen import Screen
 from vgs_mlx.train.step import needs_teacher, resolved
-from vgs_mlx.types import Prompt
+from vgs_mlx.types import Example, Prompt
 
 PROBED = 4  # prompts, and the longest completions (in tokens) that the probes look at
 PROBED_LENGTH = 32
@@ -42,7 +42,11 @@ class Ready:
 
     def prompt(self, row: int) -> Prompt:
         """Training row `row` in both views."""
-        return render_prompt(self.student.processor, self.data.train[row], self.recipe)
+        return self.render(self.data.train[row])
+
+    def render(self, example: Example) -> Prompt:
+        """An example in the views that the recipe needs."""
+        return render_prompt(self.student.processor, example, self.recipe)
 
 
 def load(recipe: Recipe, screen: Screen) -> Ready:

@@ -1,0 +1,112 @@
+"""What `vgs-mlx analyze` does: load a run or a model with its teacher, measure the geometry, write it down."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from vgs_mlx import distillation, geometry, geometry_figures, trained
+from vgs_mlx.errors import Refusal
+from vgs_mlx.recipe import Recipe
+from vgs_mlx.train import run_folder
+from vgs_mlx.train.screen import Screen
+from vgs_mlx.train.setup import Ready, load, with_packing
+
+FILE = "geometry.json"
+
+
+def run(
+    model: str,
+    *,
+    teacher: str | None,
+    recipe: Path | None,
+    sets: Sequence[str],
+    prompts: int,
+    batches: int,
+    bins: int,
+    output: Path | None,
+) -> None:
+    """See the command's help. Raises `Refusal`."""
+    screen = Screen()
+    is_run = (Path(model) / run_folder.RECIPE).is_file()
+    folder = _folder(model, is_run, output)
+    ready = (
+        _run(Path(model), recipe, teacher, sets, screen)
+        if is_run
+        else _model(model, recipe, teacher, sets, screen)
+    )
+    rows = ready.data.held_out[: prompts * batches]
+    if len(rows) < batches:
+        raise Refusal(f"--batches {batches}: the data set has {len(rows)} held-out rows: give fewer batches")
+    asked = [ready.render(example) for example in rows]
+    split = [asked[number::batches] for number in range(batches)]
+    with screen.counting("measuring") as count:
+        found = geometry.measure(
+            ready.student, ready.teacher, split, ready.recipe, bins, lambda done: count(done, batches)
+        )
+    found = {"model": model, "prompts": len(rows), **found}
+    folder.mkdir(parents=True, exist_ok=True)
+    run_folder.write_text(folder / FILE, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+    figures = geometry_figures.draw(found, folder)
+    _print(found, screen.console)
+    screen.say(f"written  {folder / FILE} and {', '.join(path.name for path in figures)}")
+
+
+def _folder(model: str, is_run: bool, output: Path | None) -> Path:
+    if output is None and not is_run:
+        raise Refusal(f"{model}: is no run folder, so say where the result goes: --output DIR")
+    folder = output or Path(model)
+    if folder.exists() and not folder.is_dir():
+        raise Refusal(f"--output {folder}: a file: give a folder")
+    return folder
+
+
+def _run(run: Path, recipe: Path | None, teacher: str | None, sets: Sequence[str], screen: Screen) -> Ready:
+    """The run's student as it was trained, its own teacher and held-out rows."""
+    if recipe or teacher or sets:
+        raise Refusal(
+            f"{run}: a run brings its own recipe and teacher: leave --recipe, --teacher and --set away"
+        )
+    found = trained.find(run)
+    screen.say(f"model    {found.origin}")
+    ready = load(_comparable(found.recipe), screen)
+    return with_packing(replace(ready, student=trained.load(run, found, screen.say)), screen)
+
+
+def _model(
+    model: str, recipe: Path | None, teacher: str | None, sets: Sequence[str], screen: Screen
+) -> Ready:
+    shorthands = {"student": model, **({"teacher": teacher} if teacher else {})}
+    resolved, _ = distillation.resolve(recipe, shorthands, sets)
+    return load(_comparable(resolved), screen)
+
+
+def _comparable(recipe: Recipe) -> Recipe:
+    """The recipe with an objective that needs both views of both models; all else stays."""
+    objective = replace(recipe.objective, name="vgs", mix=0.0)
+    rollout = replace(recipe.rollout, temperature=1.0, top_p=1.0)
+    return replace(recipe, objective=objective, rollout=rollout)
+
+
+def _print(found: Mapping[str, Any], console: Console) -> None:
+    table = Table(
+        box=None, title=f"angles in degrees, mean ± sd over {found['batches']} batches", title_justify="left"
+    )
+    for heading in ("bin", "VDS, nats", "tokens", "lang^vis", "std^vis", "std^lang", "frequent"):
+        table.add_column(heading, justify="left" if heading == "frequent" else "right")
+    for each in found["bins"]:
+        scores = "-" if each["vds_low"] is None else f"{each['vds_low']:.3f}-{each['vds_high']:.3f}"
+        words = " ".join(text.strip() for text, _ in each["frequent"][:6])
+        angles = [_angle(each[name]) for name in geometry.PAIRS]
+        table.add_row(str(each["bin"]), scores, f"{each['tokens']:,}", *angles, words)
+    console.print(table, markup=False)
+
+
+def _angle(value: Mapping[str, float | None]) -> str:
+    if value["mean"] is None:
+        return "-"
+    return f"{value['mean']:.0f}" + (f" ± {value['sd']:.0f}" if value["sd"] is not None else "")

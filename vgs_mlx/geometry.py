@@ -1,0 +1,166 @@
+"""The angles between the loss components' gradients, by the visual dependency of tokens (Fig. 3)."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from vgs_mlx.models.base import LoadedModel
+from vgs_mlx.objective.binning import bins, edges
+from vgs_mlx.objective.objectives import OBJECTIVES, Coefficients
+from vgs_mlx.objective.steering import cosine, norm
+from vgs_mlx.objective.weightings import Batch
+from vgs_mlx.recipe import Recipe
+from vgs_mlx.rollout.collect import collect
+from vgs_mlx.train.gradients import Gradients, Weighing, compute_parts
+from vgs_mlx.train.step import encode_views
+from vgs_mlx.types import Prompt, Rollout
+
+TERMS = ("standard", "visual", "language")
+PAIRS = {
+    "angle_lang_vis": ("language", "visual"),
+    "angle_std_vis": ("standard", "visual"),
+    "angle_std_lang": ("standard", "language"),
+}
+FREQUENT = 12  # tokens listed for each bin
+SEED_STREAM = 2**31  # keeps these rollouts apart from those of training
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One batch of rollouts: all terms at its tokens, and the norms and angles of the gradients in each bin."""
+
+    rollouts: list[Rollout]
+    terms: dict[str, np.ndarray]  # (N,)
+    norms: list[dict[str, float]]  # by bin: term -> ‖∇ mean of the term over the bin's tokens‖
+    angles: list[dict[str, float]]  # by bin: name of PAIRS -> degrees
+
+
+def measure(
+    student: LoadedModel,
+    teacher: LoadedModel,
+    batches: Sequence[Sequence[Prompt]],
+    recipe: Recipe,
+    count: int,
+    progress: Callable[[int], None] = lambda done: None,
+) -> dict[str, Any]:
+    """Sample rollouts for every batch of prompts; bin all their tokens by VDS into `count` equal-frequency bins;
+    measure the gradients of each term's mean over each bin's tokens, batch by batch. Plain values for JSON.
+
+    Gradients are those of the student's trainable weights. Angles in degrees, terms and VDS in nats.
+    `progress` hears how many batches are done. In memory: one gradient tree for each term and bin.
+    """
+    rolled = [_rollouts(student, prompts, recipe, number) for number, prompts in enumerate(batches)]
+    scored = [_compute(student, teacher, each, recipe, lambda batch: {}) for each in rolled]
+    scores = np.concatenate([each.terms["visual_dependency_score"] for each in scored])
+    limits = edges(scores, count)
+    measured = []
+    for rollouts in rolled:
+        measured.append(_measured(student, teacher, rollouts, recipe, limits))
+        progress(len(measured))
+    tokenizer = student.processor.tokenizer
+    return {
+        "batches": len(batches),
+        "bins": [_bin(measured, number, limits, tokenizer) for number in range(count)],
+    }
+
+
+def _rollouts(student: LoadedModel, prompts: Sequence[Prompt], recipe: Recipe, number: int) -> list[Rollout]:
+    encodings = encode_views(student, prompts, OBJECTIVES["standard"])
+    return collect(student, prompts, recipe.rollout, encodings, recipe.seed, SEED_STREAM + number)
+
+
+def _compute(
+    student: LoadedModel,
+    teacher: LoadedModel,
+    rollouts: Sequence[Rollout],
+    recipe: Recipe,
+    choose: Callable[[Batch], dict[str, Coefficients]],
+) -> Gradients:
+    weighing = Weighing(
+        objective=OBJECTIVES["vgs"],  # it needs all that is measured here
+        steering_coef=1.0,
+        preservation_coef=1.0,
+        reduction="token",
+        chunk_size=recipe.objective.chunk_size,
+        microbatch_size=recipe.train.microbatch_size,
+        grad_checkpoint=recipe.train.grad_checkpoint,
+        separate=True,
+    )
+    encodings = encode_views(student, [rollout.prompt for rollout in rollouts], OBJECTIVES["vgs"])
+    shared = None if recipe.student.train_vision else encodings
+    return compute_parts(student, teacher, rollouts, weighing, shared, choose)
+
+
+def _measured(
+    student: LoadedModel,
+    teacher: LoadedModel,
+    rollouts: list[Rollout],
+    recipe: Recipe,
+    limits: np.ndarray,
+) -> Measured:
+    """One gradient tree for each bin and term; a bin without tokens in this batch has none."""
+
+    def choose(batch: Batch) -> dict[str, Coefficients]:
+        numbers = bins(batch.scores["visual_dependency_score"], limits)
+        return {
+            f"{number} {term}": {term: mx.array(_share(numbers == number))}
+            for number in np.unique(numbers)
+            for term in TERMS
+        }
+
+    found = _compute(student, teacher, rollouts, recipe, choose)
+    norms, angles = [], []
+    for number in range(len(limits) + 1):
+        trees = {term: found.trees.get(f"{number} {term}") for term in TERMS}
+        there = trees["standard"] is not None
+        norms.append({term: float(norm(tree)) for term, tree in trees.items()} if there else {})
+        angles.append(_angles(trees) if there else {})
+    return Measured(rollouts, found.terms, norms, angles)
+
+
+def _share(chosen: np.ndarray) -> np.ndarray:
+    return chosen.astype(np.float32) / chosen.sum()
+
+
+def _angles(trees: dict[str, Any]) -> dict[str, float]:
+    """Degrees between each two terms' gradients."""
+    cosines = {name: float(cosine(trees[left], trees[right])) for name, (left, right) in PAIRS.items()}
+    return {name: float(np.degrees(np.arccos(np.clip(value, -1.0, 1.0)))) for name, value in cosines.items()}
+
+
+def _bin(measured: Sequence[Measured], number: int, limits: np.ndarray, tokenizer: Any) -> dict[str, Any]:
+    """What came out for one bin, over the batches."""
+    chosen = [bins(each.terms["visual_dependency_score"], limits) == number for each in measured]
+    terms = {
+        name: np.concatenate([each.terms[name][here] for each, here in zip(measured, chosen, strict=True)])
+        for name in (*TERMS, "visual_dependency_score")
+    }
+    ids = np.concatenate(
+        [
+            np.concatenate([rollout.completion for rollout in each.rollouts])[here]
+            for each, here in zip(measured, chosen, strict=True)
+        ]
+    )
+    frequent = Counter(ids.tolist()).most_common(FREQUENT)
+    scores = terms.pop("visual_dependency_score")
+    return {
+        "bin": number,
+        "tokens": len(ids),
+        "vds_low": float(scores.min()) if len(ids) else None,
+        "vds_high": float(scores.max()) if len(ids) else None,
+        **{name: _spread([each.angles[number].get(name) for each in measured]) for name in PAIRS},
+        **{f"norm_{term}": _spread([each.norms[number].get(term) for each in measured]) for term in TERMS},
+        **{f"mean_{term}": float(values.mean()) if len(ids) else None for term, values in terms.items()},
+        "frequent": [[tokenizer.decode([token]), count] for token, count in frequent],
+    }  # fmt: skip
+
+
+def _spread(values: Sequence[float | None]) -> dict[str, float | None]:
+    """Mean and sample standard deviation over the batches that have a value."""
+    there = [value for value in values if value is not None]
+    deviation = float(np.std(there, ddof=1)) if len(there) > 1 else None
+    return {"mean": float(np.mean(there)) if there else None, "sd": deviation}

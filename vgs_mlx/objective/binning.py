@@ -1,0 +1,28 @@
+"""Tokens binned by their visual dependency: equal-frequency bins, 0 the least dependent (Fig. 3, 4)."""
+
+import numpy as np
+
+BINS = 10
+GROUPS = {"low": range(3), "middle": range(3, 7), "high": range(7, 10)}
+"""Groups of the ten bins, as in Fig. 4."""
+
+
+def edges(scores: np.ndarray, count: int = BINS) -> np.ndarray:
+    """The inner limits of `count` bins that hold equally many of the tokens, (count − 1,) nats, ascending."""
+    return np.quantile(scores.astype(np.float64), np.arange(1, count) / count)
+
+
+def bins(scores: np.ndarray, limits: np.ndarray) -> np.ndarray:
+    """The bin of each token, (N,) from 0 to len(limits); a token at a limit belongs to the bin below it."""
+    return np.searchsorted(limits, scores.astype(np.float64), side="left")
+
+
+def group_means(terms: dict[str, np.ndarray], numbers: np.ndarray) -> dict[str, dict[str, float | None]]:
+    """The mean of every term over the low, middle and high bins; None where a group has no token."""
+    found = {}
+    for name, group in GROUPS.items():
+        here = np.isin(numbers, list(group))
+        found[name] = {
+            term: float(values[here].mean()) if here.any() else None for term, values in terms.items()
+        }
+    return found
