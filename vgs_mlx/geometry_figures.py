@@ -47,7 +47,7 @@ def _angles(bins: Bins) -> plt.Figure:
         _with_spread(panel, bins, name, "#0072B2")
         panel.axhline(90, color="#999999", linewidth=0.8, linestyle="--")
         panel.set_title(f"∇{title.replace(' and ', ' and ∇')}", fontsize=10)
-        panel.set_xlabel("bin of visual dependency")
+        _dress(panel, bins)
     axes[0].set_ylabel("angle, degrees")
     return figure
 
@@ -62,9 +62,15 @@ def _sizes(bins: Bins) -> plt.Figure:
     norms.set_ylabel("norm of its gradient")
     terms.legend(frameon=False, fontsize=9)
     for panel in (terms, norms):
-        panel.set_xlabel("bin of visual dependency")
+        _dress(panel, bins)
         panel.set_ylim(bottom=0)
     return figure
+
+
+def _dress(panel: Axes, bins: Bins) -> None:
+    panel.set_xlabel("bin of visual dependency")
+    panel.set_xticks(range(len(bins)))
+    panel.spines[["top", "right"]].set_visible(False)
 
 
 def _with_spread(panel: Axes, bins: Bins, name: str, colour: str) -> None:
@@ -75,8 +81,6 @@ def _with_spread(panel: Axes, bins: Bins, name: str, colour: str) -> None:
     high = [mean + spread for mean, spread in zip(means, spreads, strict=True)]
     panel.plot(range(len(bins)), means, marker="o", markersize=3, color=colour)
     panel.fill_between(range(len(bins)), low, high, color=colour, alpha=0.2, linewidth=0)
-    panel.set_xticks(range(len(bins)))
-    panel.spines[["top", "right"]].set_visible(False)
 
 
 def _or_nan(value: float | None) -> float:
