@@ -15,8 +15,8 @@ from vgs_mlx.objective.steering import cosine, norm
 from vgs_mlx.objective.weightings import Batch
 from vgs_mlx.recipe import Recipe
 from vgs_mlx.rollout.collect import collect
-from vgs_mlx.train.gradients import Gradients, Weighing, compute_parts
 from vgs_mlx.train.step import encode_views
+from vgs_mlx.train.watch import compute_terms
 from vgs_mlx.types import Prompt, Rollout
 
 TERMS = ("standard", "visual", "language")
@@ -54,7 +54,7 @@ def measure(
     `progress` hears how many batches are done. In memory: one gradient tree for each term and bin.
     """
     rolled = [_rollouts(student, prompts, recipe, number) for number, prompts in enumerate(batches)]
-    scored = [_compute(student, teacher, each, recipe, lambda batch: {}) for each in rolled]
+    scored = [compute_terms(student, teacher, each, recipe) for each in rolled]
     scores = np.concatenate([each.terms["visual_dependency_score"] for each in scored])
     limits = edges(scores, count)
     measured = []
@@ -71,28 +71,6 @@ def measure(
 def _rollouts(student: LoadedModel, prompts: Sequence[Prompt], recipe: Recipe, number: int) -> list[Rollout]:
     encodings = encode_views(student, prompts, OBJECTIVES["standard"])
     return collect(student, prompts, recipe.rollout, encodings, recipe.seed, SEED_STREAM + number)
-
-
-def _compute(
-    student: LoadedModel,
-    teacher: LoadedModel,
-    rollouts: Sequence[Rollout],
-    recipe: Recipe,
-    choose: Callable[[Batch], dict[str, Coefficients]],
-) -> Gradients:
-    weighing = Weighing(
-        objective=OBJECTIVES["vgs"],  # it needs all that is measured here
-        steering_coef=1.0,
-        preservation_coef=1.0,
-        reduction="token",
-        chunk_size=recipe.objective.chunk_size,
-        microbatch_size=recipe.train.microbatch_size,
-        grad_checkpoint=recipe.train.grad_checkpoint,
-        separate=True,
-    )
-    encodings = encode_views(student, [rollout.prompt for rollout in rollouts], OBJECTIVES["vgs"])
-    shared = None if recipe.student.train_vision else encodings
-    return compute_parts(student, teacher, rollouts, weighing, shared, choose)
 
 
 def _measured(
@@ -112,7 +90,7 @@ def _measured(
             for term in TERMS
         }
 
-    found = _compute(student, teacher, rollouts, recipe, choose)
+    found = compute_terms(student, teacher, rollouts, recipe, choose)
     norms, angles = [], []
     for number in range(len(limits) + 1):
         trees = {term: found.trees.get(f"{number} {term}") for term in TERMS}

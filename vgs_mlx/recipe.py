@@ -124,6 +124,9 @@ class Train:
     checkpoint_every: Count = 20
     keep_checkpoints: Count = 2  # the newest N are kept, and the best
     evaluate_every: Count = 50
+    watch_every: Count | None = (
+        None  # steps between looks at all loss terms on fixed held-out rollouts; None: no look
+    )
     evaluate_rows: Count | None = 200  # held-out rows used during training; None: all
 
 

@@ -15,14 +15,3 @@ def edges(scores: np.ndarray, count: int = BINS) -> np.ndarray:
 def bins(scores: np.ndarray, limits: np.ndarray) -> np.ndarray:
     """The bin of each token, (N,) from 0 to len(limits); a token at a limit belongs to the bin below it."""
     return np.searchsorted(limits, scores.astype(np.float64), side="left")
-
-
-def group_means(terms: dict[str, np.ndarray], numbers: np.ndarray) -> dict[str, dict[str, float | None]]:
-    """The mean of every term over the low, middle and high bins; None where a group has no token."""
-    found = {}
-    for name, group in GROUPS.items():
-        here = np.isin(numbers, list(group))
-        found[name] = {
-            term: float(values[here].mean()) if here.any() else None for term, values in terms.items()
-        }
-    return found

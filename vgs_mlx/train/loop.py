@@ -17,7 +17,7 @@ from vgs_mlx import evaluate as evaluation
 from vgs_mlx.data.order import rows_for_step
 from vgs_mlx.errors import Refusal
 from vgs_mlx.rollout.sample import Sampling
-from vgs_mlx.train import checkpoint, metrics, run_folder
+from vgs_mlx.train import checkpoint, metrics, run_folder, watch
 from vgs_mlx.train import optimizer as adamw
 from vgs_mlx.train.screen import Screen, accuracy_line
 from vgs_mlx.train.setup import Ready
@@ -48,10 +48,12 @@ def run(ready: Ready, folder: Path, screen: Screen) -> Outcome:
     progress = _restored(ready, folder, optimizer, screen)
     if progress.step == 0:
         _evaluate(ready, folder, progress, screen)
+        _watch(ready, folder, progress)
     with _interrupts(screen) as interrupted, screen.training(steps, progress.step) as show:
         while progress.step < steps:
             _one_step(ready, folder, optimizer, progress, show)
             _refuse_repeated_skips(progress, folder)
+            _watch(ready, folder, progress)
             last = progress.step == steps
             improved = False
             if last or progress.step % ready.recipe.train.evaluate_every == 0:
@@ -155,6 +157,12 @@ def _evaluate(ready: Ready, folder: Path, progress: Progress, screen: Screen) ->
         progress.best_accuracy, progress.best_step = found["accuracy"], progress.step
         return True
     return False
+
+
+def _watch(ready: Ready, folder: Path, progress: Progress) -> None:
+    every = ready.recipe.train.watch_every
+    if every is not None and (progress.step % every == 0 or progress.step == ready.recipe.train.steps):
+        watch.look(ready, folder, progress.step)
 
 
 def _save(ready: Ready, folder: Path, optimizer: optim.AdamW, progress: Progress) -> None:

@@ -1,7 +1,7 @@
 """The run folder: what it holds, and how files get into it without ever being half there.
 
 recipe.yaml  versions.json  README.md     before any model is loaded
-metrics.jsonl  evaluations.jsonl  completions.jsonl  skipped.jsonl
+metrics.jsonl  evaluations.jsonl  completions.jsonl  terms.jsonl  skipped.jsonl
 checkpoints/step-000020/ ...              see checkpoint.py
 result.json  final/                       written last
 """
@@ -35,7 +35,8 @@ SKIPPED, BAD_BATCHES, RESULT, FINAL, CHECKPOINTS = (
     "final",
     "checkpoints",
 )
-STEP_FILES = (METRICS, EVALUATIONS, COMPLETIONS, BAD_BATCHES)  # rows carry the step that wrote them
+TERMS = "terms.jsonl"
+STEP_FILES = (METRICS, EVALUATIONS, COMPLETIONS, BAD_BATCHES, TERMS)  # rows carry the step that wrote them
 PACKAGES = ("vgs-mlx", "mlx", "mlx-lm", "mlx-vlm", "transformers", "numpy")
 
 

@@ -118,7 +118,8 @@ def needs_teacher(recipe: Recipe) -> bool:
     """Whether anything is asked of a teacher."""
     objective, settings = resolved(recipe), recipe.objective
     learns_from_it = not objective.on_policy and settings.answers == "teacher"
-    return bool(objective.teacher_views) or learns_from_it or settings.watch_norm_scale
+    watches = settings.watch_norm_scale or recipe.train.watch_every is not None
+    return bool(objective.teacher_views) or learns_from_it or watches
 
 
 def encode_views(model: LoadedModel, prompts: Sequence[Prompt], objective: Objective) -> Encodings:

@@ -1,0 +1,110 @@
+"""Angles and norms of the components' gradients by bin, on random models; and `vgs-mlx analyze` from end to end."""
+
+import json
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import toy_runs
+from random_models import random_model
+from random_rollouts import prepared, rollouts
+from vgs_mlx import geometry, recipe_file
+from vgs_mlx.cli import main
+from vgs_mlx.objective.binning import bins, edges
+from vgs_mlx.objective.steering import cosine, norm
+from vgs_mlx.recipe import Student
+from vgs_mlx.train.watch import compute_terms
+
+RECIPE = recipe_file.load_recipe(None, ["objective.chunk_size=7"])
+
+
+class Words:
+    """A tokenizer that writes ids as numbers."""
+
+    def decode(self, ids):
+        return " ".join(map(str, ids))
+
+
+def measured(count=3):
+    student, teacher = prepared(Student(rank=4)), random_model(5)
+    batch = rollouts()
+    terms = compute_terms(student, teacher, batch, RECIPE).terms
+    limits = edges(terms["visual_dependency_score"], count)
+    return student, teacher, batch, terms, limits, geometry._measured(student, teacher, batch, RECIPE, limits)
+
+
+def test_norms_and_angles_are_those_of_each_bin_s_mean_loss():
+    student, teacher, batch, terms, limits, found = measured()
+    numbers = bins(terms["visual_dependency_score"], limits)
+    for number in range(3):
+        here = (numbers == number).astype(np.float32)
+
+        def alone(term, here=here):
+            weights = {term: mx.array(here / here.sum())}
+            return compute_terms(student, teacher, batch, RECIPE, lambda _: {"it": weights}).trees["it"]
+
+        trees = {term: alone(term) for term in geometry.TERMS}
+        for term, tree in trees.items():
+            assert found.norms[number][term] == pytest.approx(float(norm(tree)), rel=1e-4)
+        for name, (left, right) in geometry.PAIRS.items():
+            expected = np.degrees(np.arccos(float(cosine(trees[left], trees[right]))))
+            assert found.angles[number][name] == pytest.approx(expected, abs=0.1)
+
+
+def test_every_token_is_in_one_bin_and_a_bin_lists_its_tokens():
+    _, _, batch, terms, limits, found = measured()
+    rows = [geometry._bin([found, found], number, limits, Words()) for number in range(3)]
+    assert sum(row["tokens"] for row in rows) == 2 * len(terms["standard"])
+    assert all(row["angle_lang_vis"]["sd"] == 0.0 for row in rows), "two equal batches have no spread"
+    counted = sum(count for row in rows for _, count in row["frequent"])
+    assert counted <= 2 * sum(len(each.completion) for each in batch)
+    assert rows[0]["vds_high"] < rows[2]["vds_low"]
+
+
+def test_a_bin_without_tokens_is_empty_and_not_an_error():
+    found = geometry.Measured(
+        [], {name: np.zeros(0) for name in (*geometry.TERMS, "visual_dependency_score")}, [{}], [{}]
+    )
+    found.rollouts.append(rollouts()[0])
+    empty = geometry.Measured(found.rollouts, {name: np.full(5, 9.0) for name in found.terms}, [{}], [{}])
+    row = geometry._bin([empty], 0, np.array([1.0]), Words())
+    assert (
+        row["tokens"] == 0 and row["angle_std_vis"] == {"mean": None, "sd": None} and row["vds_low"] is None
+    )
+
+
+def test_analyze_writes_numbers_and_figures_for_a_run(tmp_path):
+    run = toy_runs.finished()
+    result = CliRunner().invoke(
+        main,
+        [
+            "analyze",
+            str(run),
+            "--prompts",
+            "2",
+            "--batches",
+            "2",
+            "--bins",
+            "3",
+            "--output",
+            str(tmp_path / "a"),
+        ],
+    )
+    assert result.exit_code == 0, result.output
+    found = json.loads((tmp_path / "a" / "geometry.json").read_text())
+    assert [each["bin"] for each in found["bins"]] == [0, 1, 2] and found["batches"] == 2
+    assert all(0 <= each["angle_lang_vis"]["mean"] <= 180 for each in found["bins"])
+    made = {path.name for path in (tmp_path / "a").iterdir()}
+    assert {"geometry-angles.png", "geometry-angles.svg", "geometry-sizes.png", "geometry-sizes.svg"} < made
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (["embedded:student", "--teacher", "embedded:teacher"], "say where the result goes: --output DIR"),
+    (["RUN", "--set", "seed=1"], "a run brings its own recipe"),
+])  # fmt: skip
+def test_what_does_not_fit_is_refused(arguments, said):
+    arguments = [str(toy_runs.finished()) if each == "RUN" else each for each in arguments]
+    result = CliRunner().invoke(main, ["analyze", *arguments])
+    assert result.exit_code == 2 and said in result.output

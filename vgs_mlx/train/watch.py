@@ -1,0 +1,96 @@
+"""All loss terms on rollouts, whatever the objective is; and how they move on fixed held-out ones (Fig. 4)."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vgs_mlx.errors import Refusal
+from vgs_mlx.models.base import LoadedModel
+from vgs_mlx.objective.binning import GROUPS, bins, edges
+from vgs_mlx.objective.objectives import OBJECTIVES, Coefficients
+from vgs_mlx.objective.weightings import Batch
+from vgs_mlx.recipe import Recipe
+from vgs_mlx.rollout.collect import collect
+from vgs_mlx.train import run_folder
+from vgs_mlx.train.gradients import Gradients, Weighing, compute_parts
+from vgs_mlx.train.setup import Ready
+from vgs_mlx.train.step import encode_views
+from vgs_mlx.types import Rollout
+
+PROMPTS = 32  # held-out rows that are watched, one rollout each
+FILE = "watched.json"
+SEED_STREAM = 2**30  # keeps these rollouts apart from those of training
+
+
+def compute_terms(
+    student: LoadedModel,
+    teacher: LoadedModel,
+    rollouts: Sequence[Rollout],
+    recipe: Recipe,
+    choose: Callable[[Batch], dict[str, Coefficients]] = lambda batch: {},
+) -> Gradients:
+    """The terms of the standard, visual and language losses at every token, with VDS, and a gradient tree for each
+    weighted sum that `choose` names.
+    """
+    objective = OBJECTIVES["vgs"]  # it needs all that is asked for here
+    weighing = Weighing(
+        objective=objective,
+        steering_coef=1.0,
+        preservation_coef=1.0,
+        reduction="token",
+        chunk_size=recipe.objective.chunk_size,
+        microbatch_size=recipe.train.microbatch_size,
+        grad_checkpoint=recipe.train.grad_checkpoint,
+        separate=True,
+    )
+    encodings = encode_views(student, [rollout.prompt for rollout in rollouts], objective)
+    shared = None if recipe.student.train_vision else encodings
+    return compute_parts(student, teacher, rollouts, weighing, shared, choose)
+
+
+def look(ready: Ready, folder: Path, step: int) -> None:
+    """Add a row to the run's `terms.jsonl`: the mean of every term over low, middle and high bins of VDS.
+
+    The rollouts are those that the student sampled before its first step, so VDS and bins stay the same.
+    """
+    rollouts = _sampled(ready, folder) if step == 0 else _kept(ready, folder)
+    terms = compute_terms(ready.student, ready.teacher, rollouts, ready.recipe).terms
+    scores = terms.pop("visual_dependency_score")
+    numbers = bins(scores, edges(scores))
+    row: dict[str, Any] = {"step": step}
+    for name, group in GROUPS.items():
+        here = np.isin(numbers, list(group))
+        row[name] = (
+            {term: float(values[here].mean()) for term, values in terms.items()} if here.any() else None
+        )
+    run_folder.append(folder / run_folder.TERMS, row)
+
+
+def _sampled(ready: Ready, folder: Path) -> list[Rollout]:
+    prompts = [ready.render(example) for example in ready.data.held_out[:PROMPTS]]
+    encodings = encode_views(ready.student, prompts, OBJECTIVES["standard"])
+    settings = ready.recipe.rollout
+    every = collect(ready.student, prompts, settings, encodings, ready.recipe.seed, SEED_STREAM)
+    rollouts = every[:: settings.completions_per_prompt]
+    ids = [rollout.completion.tolist() for rollout in rollouts]
+    run_folder.write_text(folder / FILE, json.dumps(ids) + "\n")
+    return rollouts
+
+
+def _kept(ready: Ready, folder: Path) -> list[Rollout]:
+    file = folder / FILE
+    try:
+        completions = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise Refusal(
+            f"{file}: can't be read ({error.__class__.__name__}), and this run watches the rollouts in it: "
+            "put it back, or start a new run"
+        ) from error
+    prompts = [ready.render(example) for example in ready.data.held_out[: len(completions)]]
+    return [
+        Rollout(prompt, np.array(ids, dtype=np.int32), np.zeros(len(ids), dtype=np.float32), True)
+        for prompt, ids in zip(prompts, completions, strict=True)
+    ]
