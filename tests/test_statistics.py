@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from vgs_mlx.statistics import Interval, mcnemar, paired_bootstrap
+from vgs_mlx.statistics import Interval, average_paired_bootstrap, mcnemar, paired_bootstrap
 
 
 def rows(text: str) -> np.ndarray:
@@ -62,6 +62,19 @@ def test_one_seed_gives_one_interval_however_many_rows_are_held_at_once(monkeypa
     assert once == paired_bootstrap(left, right, seed=3) != paired_bootstrap(left, right, seed=4)
     monkeypatch.setattr("vgs_mlx.statistics.AT_ONCE", 1000)
     assert paired_bootstrap(left, right, seed=3) == once
+
+
+def test_the_average_over_sets_counts_each_set_once():
+    """Ten rows that differ by 1 and a thousand that differ by 0: the average difference is one half."""
+    sets = [(np.ones(10), np.zeros(10)), (np.ones(1000), np.ones(1000))]
+    assert average_paired_bootstrap(sets) == Interval(0.5, 0.5, 0.5)
+
+
+def test_the_average_over_equal_sets_is_surer_than_one_of_them():
+    left, right = np.random.default_rng(5).random((2, 50))
+    one, four = paired_bootstrap(left, right), average_paired_bootstrap([(left, right)] * 4)
+    assert four.mean == pytest.approx(one.mean)
+    assert (four.high - four.low) == pytest.approx((one.high - one.low) / 2, rel=0.1)
 
 
 @pytest.mark.parametrize(

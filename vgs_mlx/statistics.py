@@ -1,5 +1,6 @@
 """Statistics of paired scores: two models (or runs) asked the same rows, compared row by row."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,16 +26,31 @@ def paired_bootstrap(
     interval is of no width where every row differs by the same, one row among them. Raises ValueError for scores
     that aren't pairs.
     """
-    difference = np.subtract(*_pairs(left, right))
-    rows = len(difference)
+    return average_paired_bootstrap([(left, right)], resamples=resamples, seed=seed)
+
+
+def average_paired_bootstrap(
+    sets: Sequence[tuple[np.ndarray, np.ndarray]], *, resamples: int = 10_000, seed: int = 0
+) -> Interval:
+    """As `paired_bootstrap`, for the plain average over several sets of rows, (left, right) each.
+
+    Rows are drawn within each set, so that a small set weighs as much as a large one, in every draw.
+    """
     rng = np.random.default_rng(seed)
+    differences = [np.subtract(*_pairs(left, right)) for left, right in sets]
+    drawn = np.mean([_resampled_means(each, resamples, rng) for each in differences], axis=0)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Interval(float(np.mean([each.mean() for each in differences])), float(low), float(high))
+
+
+def _resampled_means(values: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """The means of `resamples` draws with replacement, each of as many values as there are."""
     means = np.empty(resamples)
-    step = max(1, AT_ONCE // rows)
+    step = max(1, AT_ONCE // len(values))
     for start in range(0, resamples, step):
         part = means[start : start + step]
-        part[:] = difference[rng.integers(0, rows, (len(part), rows))].mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Interval(float(difference.mean()), float(low), float(high))
+        part[:] = values[rng.integers(0, len(values), (len(part), len(values)))].mean(axis=1)
+    return means
 
 
 def mcnemar(left: np.ndarray, right: np.ndarray) -> float:
