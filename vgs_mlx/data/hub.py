@@ -61,7 +61,9 @@ def rows(name: HubName, *, columns: Mapping[str, str], allow_outside: bool) -> l
     columns = columns or READY_COLUMNS.get(name.name, {})
     split, data = open_split(name)
     texts = data.select_columns(_text_columns(data, columns, name))
-    pictures_of = picture_reader(name, data, _picture_column(data, columns, name), allow_outside=allow_outside)
+    pictures_of = picture_reader(
+        name, data, _picture_column(data, columns, name), allow_outside=allow_outside
+    )
     ours = {**columns, "image": "image", "images": "images"}
 
     def example(index: int) -> Example:
