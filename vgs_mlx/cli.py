@@ -105,7 +105,11 @@ def distill(recipe, student, teacher, data, sets, output, resume, dry_run) -> No
 @click.option(
     "--no-image", is_flag=True, help="Ask without the picture: what can be guessed (the blind score)."
 )
-@click.option("--limit", type=click.IntRange(1), help="Only the first rows.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    help="Only the first rows; of a suite's, so many of each, always the same.",
+)
 @click.option(
     "--recipe",
     type=click.Path(path_type=Path),

@@ -16,7 +16,7 @@ from vgs_mlx.evaluate import Answer
 from vgs_mlx.train import run_folder
 from vgs_mlx.types import Example
 
-SETTINGS, RESULTS = "settings.json", "results.json"
+SETTINGS = "settings.json"
 
 Line = dict[str, Any]
 

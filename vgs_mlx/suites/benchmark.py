@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from vgs_mlx.data.answers import extract_answer, same_answer
+from vgs_mlx.errors import Refusal
 from vgs_mlx.recipe import SYSTEM_PROMPT
 
 # For rows that have no picture, where the recipe keeps to the default
@@ -48,8 +49,13 @@ class Benchmark:
         return given is not None and self.same(given, answer)
 
 
-def lettered(question: str, options: Sequence[str]) -> str:
-    """A question of choice: the options below it, with their letters, and how to answer."""
+def lettered(question: str, options: Sequence[str] = ()) -> str:
+    """A question of choice: the options below it, with their letters, and how to answer.
+
+    Without options, the question or its picture lists them already. Raises a Refusal for an empty question.
+    """
+    if not isinstance(question, str) or not question.strip():
+        raise Refusal("an empty question")
     lines = [f"{chr(ord('A') + place)}. {option}" for place, option in enumerate(options)]
     return "\n".join([question.strip(), *lines, LETTER])
 

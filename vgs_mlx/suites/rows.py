@@ -2,9 +2,11 @@
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from vgs_mlx.data import hub
 from vgs_mlx.errors import Refusal
@@ -21,8 +23,12 @@ class Item:
     example: Callable[[], Example | None]  # None: not a row of this benchmark. Raises a Refusal: a bad row
 
 
-def items(benchmark: Benchmark) -> Iterator[Item]:
-    """The benchmark's rows in their order. Raises `Refusal` for data that can't be loaded or lacks a column."""
+def items(benchmark: Benchmark) -> list[Item]:
+    """The benchmark's rows, always in the same shuffled order: the first ones are a fair sample of all.
+
+    (Published rows are sorted by subject or difficulty.) Raises `Refusal` for data that can't be loaded or lacks
+    a column.
+    """
     name = hub.HubName(benchmark.source, benchmark.config, benchmark.split)
     split, data = hub.open_split(name)
     missing = [each for each in (*benchmark.columns, *benchmark.pictures) if each not in data.column_names]
@@ -34,9 +40,12 @@ def items(benchmark: Benchmark) -> Iterator[Item]:
     kept = {*benchmark.columns, *({benchmark.kind} & set(data.column_names))}
     texts = data.select_columns([each for each in data.column_names if each in kept])
     readers = [hub.picture_reader(name, data, column) for column in benchmark.pictures]
-    for number in range(len(data)):
+
+    def item(number: int) -> Item:
         id = f"{benchmark.source}:{split}:{number}"
-        yield Item(number, id, functools.partial(_example, benchmark, texts, readers, number, id))
+        return Item(number, id, functools.partial(_example, benchmark, texts, readers, number, id))
+
+    return [item(int(number)) for number in np.random.default_rng(0).permutation(len(data))]
 
 
 def question_hash(example: Example, system_prompt: str) -> str:
@@ -55,8 +64,8 @@ def _example(
         raise Refusal(f"a cell is not of the type expected ({error})") from error
     if asked is None:
         return None
-    if not isinstance(asked.answer, str) or not asked.question.strip() or not asked.answer.strip():
-        raise Refusal("an empty question or answer")
+    if not all(isinstance(text, str) and text.strip() for text in asked):
+        raise Refusal("a question or answer that is empty, or no text")
     pictures = tuple(picture for read in readers for picture in read(number, id))
     if readers and not pictures:
         raise Refusal("no picture")

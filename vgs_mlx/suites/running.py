@@ -62,14 +62,15 @@ def run(
     screen.say(f"answers  {folder}: the same command goes on there after an interruption")
     with run_folder.held(folder):
         lines, left_out, failed = _ask_all(loaded, benchmarks, folder, how, limit, screen)
+    if not lines:
+        raise Refusal("\n".join(f"{name}: {reason}" for name, reason in failed.items()))
     found = tables.results(lines, left_out, against)
     found = {"model": model, "suite": suite, "settings": settings, **found}
     tables.show(found, screen.console, against, other)
-    run_folder.write_text(folder / answers.RESULTS, json.dumps(found, indent=2) + "\n")
-    if json_file:
-        run_folder.write_text(json_file, json.dumps(found, indent=2) + "\n")
+    for file in filter(None, [folder / f"results-{suite}.json", json_file]):
+        run_folder.write_text(file, json.dumps(found, indent=2) + "\n")
     if failed:
-        raise Refusal("\n".join(failed))
+        raise Refusal(f"not asked, for the reasons above: {', '.join(failed)}")
 
 
 def _settings(identity: str, recipe: Recipe, how: How) -> dict[str, Any]:
@@ -89,16 +90,17 @@ def _ask_all(
     how: How,
     limit: int | None,
     screen: Screen,
-) -> tuple[dict[str, list[answers.Line]], dict[str, list[BadRow]], list[str]]:
-    """Every benchmark's answers and unusable rows by its name, and why some couldn't be asked."""
-    lines, left_out, failed = {}, {}, []
+) -> tuple[dict[str, list[answers.Line]], dict[str, list[BadRow]], dict[str, Refusal]]:
+    """By the benchmarks' names: their answers, their unusable rows, and why some couldn't be asked."""
+    lines, left_out, failed = {}, {}, {}
     for benchmark in benchmarks:
         try:
             with screen.counting(benchmark.name) as count:
                 found, bad = ask(model, benchmark, folder / f"{benchmark.name}.jsonl", how, limit, count)
         except Refusal as refusal:  # the other benchmarks are asked all the same
-            screen.say(f"{benchmark.name}: {refusal}")
-            failed.append(f"{benchmark.name} was not asked: {refusal}")
+            if len(benchmarks) > 1:
+                screen.say(f"{benchmark.name}: {refusal}")
+            failed[benchmark.name] = refusal
             continue
         lines[benchmark.name], left_out[benchmark.name] = found, bad
         for each in bad[:3]:
@@ -112,7 +114,7 @@ def ask(
     file: Path,
     how: How,
     limit: int | None = None,
-    count: Callable[[int, int | None], None] = lambda done, total: None,
+    count: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[list[answers.Line], list[BadRow]]:
     """The answers to the first `limit` usable rows, stored ones where there are, and the rows left out before.
 
@@ -129,23 +131,23 @@ def ask(
         answers.append(file, new)
         found.update((line["row"], line) for line in new)
         waiting.clear()
-        count(len(found), limit)
 
-    for item in items(benchmark):
+    rows = items(benchmark)
+    for place, item in enumerate(rows):
         if limit is not None and len(found) + len(waiting) >= limit:
             break
-        example = _usable(item, bad)
-        if example is None:
+        try:
+            seen = _look(item, stored.get(item.number), how.data.system_prompt, check)
+        except Refusal as refusal:
+            bad.append(BadRow(item.id, str(refusal)))
             continue
-        known = stored.get(item.number)
-        if known and known["asked"] == question_hash(example, how.data.system_prompt):
-            found[item.number] = known
-        elif reason := _unfit(example, check):
-            bad.append(BadRow(item.id, reason))
-        else:
-            waiting.append((item.number, example))
-            if len(waiting) == max(1, how.batch // how.samples):
-                answer_waiting()
+        if isinstance(seen, Example):
+            waiting.append((item.number, seen))
+        elif seen:
+            found[item.number] = seen
+        if len(waiting) == max(1, how.batch // how.samples):
+            answer_waiting()
+            count(*(len(found), limit) if limit else (place + 1, len(rows)))
     if waiting:
         answer_waiting()
     if not found:
@@ -153,20 +155,21 @@ def ask(
     return [found[number] for number in sorted(found)], bad
 
 
-def _usable(item: Item, bad: list[BadRow]) -> Example | None:
-    try:
-        return item.example()
-    except Refusal as refusal:
-        bad.append(BadRow(item.id, str(refusal)))
+def _look(
+    item: Item, known: answers.Line | None, system_prompt: str, check: Callable[[Example], str | None]
+) -> answers.Line | Example | None:
+    """The stored answers, if they are to this question; else the example to ask; None for another's row.
+
+    Raises a Refusal for a row that can't be asked: a picture that can't be decoded, say.
+    """
+    example = item.example()
+    if example is None:
         return None
-
-
-def _unfit(example: Example, check: Callable[[Example], str | None]) -> str | None:
-    """Why an example can't be asked: a picture that can't be decoded, or no prompt that fits."""
-    try:
-        return check(example)
-    except Refusal as refusal:
-        return str(refusal)
+    if known and known["asked"] == question_hash(example, system_prompt):
+        return known
+    if reason := check(example):
+        raise Refusal(reason)
+    return example
 
 
 def _answer(

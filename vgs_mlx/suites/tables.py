@@ -10,7 +10,7 @@ from rich.table import Table
 
 from vgs_mlx import evaluate
 from vgs_mlx.data.rows import BadRow
-from vgs_mlx.statistics import Interval, average_paired_bootstrap, mcnemar, paired_bootstrap
+from vgs_mlx.statistics import average_paired_bootstrap, mcnemar, paired_bootstrap
 from vgs_mlx.suites import SUITES, answers
 
 Lines = Sequence[answers.Line]
@@ -113,10 +113,10 @@ def _differences(found: Mapping[str, Any]) -> Table:
         if each is None:
             table.add_row(name, "0", *["-"] * 5)
             continue
-        interval = Interval(each["mean"], each["low"], each["high"])
+        wide = each["low"] < each["high"]  # else no row differs, or all alike: its width can't be told
+        interval = f"{each['low']:+.3f} to {each['high']:+.3f}" if wide else "-"
         table.add_row(
-            name, f"{each['rows']:,}", f"{each['there']:.3f}", f"{each['here']:.3f}", f"{interval.mean:+.3f}",
-            f"{interval.low:+.3f} to {interval.high:+.3f}",
+            name, f"{each['rows']:,}", f"{each['there']:.3f}", f"{each['here']:.3f}", f"{each['mean']:+.3f}", interval,
             "-" if each["mcnemar_p"] is None else f"{each['mcnemar_p']:.3g}",
         )  # fmt: skip
     return table

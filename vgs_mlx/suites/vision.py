@@ -11,7 +11,6 @@ from typing import Any
 
 from vgs_mlx.errors import Refusal
 from vgs_mlx.suites.benchmark import (
-    LETTER,
     Asked,
     Benchmark,
     lettered,
@@ -36,7 +35,7 @@ def _mmmu_pro(row: Mapping[str, Any]) -> Asked:
 
 def _logic_vista(row: Mapping[str, Any]) -> Asked:
     """The question lists its options itself, or the picture does."""
-    return Asked(f"{row['question']}\n{LETTER}", row["answer"])
+    return Asked(lettered(row["question"]), row["answer"])
 
 
 def _mathverse(version: str):
@@ -45,7 +44,7 @@ def _mathverse(version: str):
             return None
         choice = row["question_type"] == "multi-choice"  # else "free-form"
         question = "Answer the question in the picture." if version == "Vision Only" else row["question"]
-        return Asked(f"{question}\n{LETTER}" if choice else question, row["answer"])
+        return Asked(lettered(question) if choice else question, row["answer"])
 
     return ask
 
@@ -54,7 +53,7 @@ def _visual_puzzles(row: Mapping[str, Any]) -> Asked:
     if row["options"]:
         return Asked(lettered(row["question"], row["options"]), row["answer"])
     in_picture = f"{row['question']}\nThe options A, B, C and D are in the picture."
-    return Asked(f"{in_picture}\n{LETTER}", row["answer"])
+    return Asked(lettered(in_picture), row["answer"])
 
 
 def _math_vision(row: Mapping[str, Any]) -> Asked:
