@@ -25,14 +25,14 @@ def png(width):
 
 
 MMMU = {
-    **{name: TEXT for name in ("id", "question", "options", "explanation")},
+    **dict.fromkeys(("id", "question", "options", "explanation"), TEXT),
     **{f"image_{number}": PICTURE for number in range(1, 8)},
-    **{name: TEXT for name in ("img_type", "answer", "topic_difficulty", "subject")},
+    **dict.fromkeys(("img_type", "answer", "topic_difficulty", "subject"), TEXT),
 }
 MATHVERSE = {
-    **{name: TEXT for name in ("sample_index", "problem_index", "problem_version", "question")},
+    **dict.fromkeys(("sample_index", "problem_index", "problem_version", "question"), TEXT),
     "image": PICTURE,
-    **{name: TEXT for name in ("answer", "question_type", "query_wo", "query_cot", "question_for_eval")},
+    **dict.fromkeys(("answer", "question_type", "query_wo", "query_cot", "question_for_eval"), TEXT),
 }
 VERSES = [
     dict(problem_version="Text Dominant", question="?", answer="A", question_type="multi-choice"),
@@ -57,7 +57,7 @@ EXPECTED = {
              [41, 42, 43])},
     ),
     "logicvista": (
-        {**{name: TEXT for name in ("question", "answer", "reasoning", "id")}, "skill": hf.List(TEXT),
+        {**dict.fromkeys(("question", "answer", "reasoning", "id"), TEXT), "skill": hf.List(TEXT),
          "image": PICTURE},
         [
             dict(question="Which two of A, B, C or D?", answer="B, D", skill=["inductive", "spatial"], image=png(44)),
@@ -88,7 +88,7 @@ EXPECTED = {
          1: (f"Who?\nA. Jo\nB. Al\nC. Li\nD. Bo\n{LETTER}", "C", "Deductive", [46])},
     ),
     "mathvision": (
-        {**{name: TEXT for name in ("id", "question", "image", "answer", "solution", "subject")},
+        {**dict.fromkeys(("id", "question", "image", "answer", "solution", "subject"), TEXT),
          "options": hf.List(TEXT), "decoded_image": PICTURE, "level": hf.Value("int64")},
         [
             dict(question="How many?\n<image1>", options=[], image="images/1.jpg", decoded_image=png(47),
@@ -110,14 +110,14 @@ EXPECTED = {
         {0: ("Find y.", "2 \\sqrt { 221 }", "", [50])},
     ),
     "we-math": (
-        {**{name: TEXT for name in ("ID", "split", "knowledge concept", "question", "option", "answer")},
+        {**dict.fromkeys(("ID", "split", "knowledge concept", "question", "option", "answer"), TEXT),
          "image_path": PICTURE, "key": TEXT},
         [dict(ID="1", question="How wide?", option="A. 45; B. 60; C. 72; D. No correct answer", answer="B",
               image_path=png(51), key="1steps_multi")],
         {0: (f"How wide?\nA. 45\nB. 60\nC. 72\nD. No correct answer\n{LETTER}", "B", "1steps_multi", [51])},
     ),
     "math500": (
-        {**{name: TEXT for name in ("problem", "solution", "answer", "subject", "unique_id")},
+        {**dict.fromkeys(("problem", "solution", "answer", "subject", "unique_id"), TEXT),
          "level": hf.Value("int64")},
         [dict(problem="Convert.", solution="...", answer="\\left( 3, \\frac{\\pi}{2} \\right)", subject="Precalculus",
               level=2, unique_id="test/1.json")],
