@@ -69,14 +69,12 @@ EXPECTED = {
     "mathverse-vision-dominant": (
         MATHVERSE,
         VERSES,
-        {1: (f"AC is?\nChoices:\nA:5\nB:6\n{LETTER}", "B", "multi-choice", [41]),
-         2: ("Find x.", "2\\sqrt{2}", "free-form", [42])},
+        {1: (f"AC is?\nChoices:\nA:5\nB:6\n{LETTER}", "B", "", [41])},
     ),
     "mathverse-vision-only": (
         MATHVERSE,
         VERSES,
-        {3: (f"Answer the question in the picture.\n{LETTER}", "C", "multi-choice", [43]),
-         4: ("Answer the question in the picture.", "12", "free-form", [44])},
+        {3: (f"Answer the question in the picture.\n{LETTER}", "C", "", [43])},
     ),
     "visualpuzzles": (
         {"id": TEXT, "category": TEXT, "image": PICTURE, "question": TEXT, "options": hf.List(TEXT), "answer": TEXT},
@@ -100,9 +98,13 @@ EXPECTED = {
     ),
     "vlmsareblind": (
         {"task": TEXT, "image": PICTURE, "prompt": TEXT, "groundtruth": TEXT, "metadata": TEXT},
-        [dict(task="Counting Grid - Blank Grids", image=png(49), prompt="Count. Example, rows={5} columns={6}",
-              groundtruth="5,6", metadata="{}")],
-        {0: ("Count. Example, rows={5} columns={6}", "5,6", "Counting Grid - Blank Grids", [49])},
+        [
+            dict(task="Counting Grid - Blank Grids", image=png(49), prompt="Count. Example, rows={5} columns={6}",
+                 groundtruth="5,6", metadata="{}"),
+            dict(task="Nested Squares", image=png(49), prompt="In curly brackets e.g., {10}.", groundtruth="4"),
+        ],
+        {0: ("Count. Example, rows={5} columns={6}", "5,6", "Counting Grid - Blank Grids", [49]),
+         1: ("In curly brackets e.g., \\boxed{10}.", "4", "Nested Squares", [49])},
     ),
     "geometry3k": (
         {"images": hf.List(PICTURE), "problem": TEXT, "answer": TEXT},
@@ -113,8 +115,8 @@ EXPECTED = {
         {**dict.fromkeys(("ID", "split", "knowledge concept", "question", "option", "answer"), TEXT),
          "image_path": PICTURE, "key": TEXT},
         [dict(ID="1", question="How wide?", option="A. 45; B. 60; C. 72; D. No correct answer", answer="B",
-              image_path=png(51), key="1steps_multi")],
-        {0: (f"How wide?\nA. 45\nB. 60\nC. 72\nD. No correct answer\n{LETTER}", "B", "1steps_multi", [51])},
+              image_path=png(51), key="2steps_multi")],
+        {0: (f"How wide?\nA. 45\nB. 60\nC. 72\nD. No correct answer\n{LETTER}", "B", "2steps_multi", [51])},
     ),
     "math500": (
         {**dict.fromkeys(("problem", "solution", "answer", "subject", "unique_id"), TEXT),
