@@ -66,12 +66,12 @@ EXPECTED = {
         ],
         {0: (f"Which two of A, B, C or D?\n{LETTER}", "B, D", "inductive, spatial", [44])},
     ),
-    "mathverse-vision-dominant": (
+    "mathverse-vd": (
         MATHVERSE,
         VERSES,
         {1: (f"AC is?\nChoices:\nA:5\nB:6\n{LETTER}", "B", "", [41])},
     ),
-    "mathverse-vision-only": (
+    "mathverse-vo": (
         MATHVERSE,
         VERSES,
         {3: (f"Answer the question in the picture.\n{LETTER}", "C", "", [43])},

@@ -277,6 +277,10 @@ def test_before_and_after_with_one_command_each(place):
     assert found["benchmarks"]["aime25"]["against"]["rows"] == ROWS
     [folder] = (place / "suites").iterdir()
     assert json.loads((folder / "results-aime25.json").read_text()) == found
+    prompt = ("--set", "data.system_prompt=Think.", "--set", "rollout.max_completion_length=6")
+    other = command("evaluate", TEACHER, "--suite", "aime25", "--against", "before", "--limit", 2, *prompt)
+    assert "not asked alike: system_prompt, text_system_prompt differ" in other.stdout
+    assert "aime25 2 0.000" in " ".join(other.stdout.split("less ")[1].split()), "compared all the same"
     refused = command("evaluate", TEACHER, "--suite", "aime25", "--output", "before", *SHORT)
     assert refused.exit_code == 2 and "are of another model" in refused.stderr
 
@@ -336,6 +340,7 @@ def test_a_killed_command_goes_on_where_it_was(place):
     kept = file.read_bytes().rpartition(b"\n")[0]
     done = kept.count(b"\n") + 1
     assert 0 < done < many, "killed too late to show anything"
+    arguments = arguments[:-2]  # in larger batches: quicker
     again = command(*arguments, "--output", "killed")
     assert again.exit_code == 0, again.output
     assert file.read_bytes().startswith(kept) and file.read_bytes().count(b"\n") == many

@@ -48,9 +48,9 @@ def items(benchmark: Benchmark) -> list[Item]:
     return [item(int(number)) for number in np.random.default_rng(0).permutation(len(data))]
 
 
-def question_hash(example: Example, system_prompt: str) -> str:
-    """Identifies what was asked in words, and what was right: an answer to another question is no answer."""
-    text = "\0".join([system_prompt, example.question, example.answer, str(len(example.pictures))])
+def question_hash(example: Example) -> str:
+    """Identifies what is asked in words, and what is right: an answer to another question is no answer."""
+    text = "\0".join([example.question, example.answer, str(len(example.pictures))])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

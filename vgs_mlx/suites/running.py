@@ -78,9 +78,14 @@ def _settings(identity: str, recipe: Recipe, how: How) -> dict[str, Any]:
     return {
         "model": identity, "seed": how.seed, "samples": how.samples, "temperature": how.sampling.temperature,
         "with_image": how.with_image, "max_completion_length": recipe.rollout.max_completion_length,
-        "system_prompt": how.data.system_prompt, "max_pixels": how.data.max_pixels,
+        "system_prompt": how.data.system_prompt, "text_system_prompt": _text_prompt(how.data), "max_pixels": how.data.max_pixels,
         "max_prompt_length": how.data.max_prompt_length,
     }  # fmt: skip
+
+
+def _text_prompt(data: Data) -> str:
+    """The system prompt where there is no picture: the default must not speak of one."""
+    return TEXT_SYSTEM_PROMPT if data.system_prompt == SYSTEM_PROMPT else data.system_prompt
 
 
 def _ask_all(
@@ -120,43 +125,38 @@ def ask(
 
     New answers are stored batch by batch. Raises `Refusal` where the data can't be loaded, or nothing is usable.
     """
-    if not benchmark.pictures and how.data.system_prompt == SYSTEM_PROMPT:
-        how = replace(how, data=replace(how.data, system_prompt=TEXT_SYSTEM_PROMPT))
+    if not benchmark.pictures:
+        how = replace(how, data=replace(how.data, system_prompt=_text_prompt(how.data)))
     stored, found, bad = answers.read(file), {}, []
     waiting: list[tuple[int, Example]] = []
-    check = row_check(model.processor, how.data)
-
-    def answer_waiting() -> None:
-        new = _answer(model, benchmark, waiting, how)
-        answers.append(file, new)
-        found.update((line["row"], line) for line in new)
-        waiting.clear()
-
+    check, at_once = row_check(model.processor, how.data), max(1, how.batch // how.samples)
     rows = items(benchmark)
-    for place, item in enumerate(rows):
-        if limit is not None and len(found) + len(waiting) >= limit:
-            break
+    for place, item in enumerate(rows, start=1):
         try:
-            seen = _look(item, stored.get(item.number), how.data.system_prompt, check)
+            seen = _look(item, stored.get(item.number), check)
         except Refusal as refusal:
             bad.append(BadRow(item.id, str(refusal)))
-            continue
+            seen = None
         if isinstance(seen, Example):
             waiting.append((item.number, seen))
         elif seen:
             found[item.number] = seen
-        if len(waiting) == max(1, how.batch // how.samples):
-            answer_waiting()
-            count(*(len(found), limit) if limit else (place + 1, len(rows)))
-    if waiting:
-        answer_waiting()
+        enough = place == len(rows) or len(found) + len(waiting) == limit
+        if waiting and (enough or len(waiting) == at_once):
+            new = _answer(model, benchmark, waiting, how)
+            answers.append(file, new)
+            found.update((line["row"], line) for line in new)
+            waiting.clear()
+            count(*(len(found), limit) if limit else (place, len(rows)))
+        if enough:
+            break
     if not found:
         raise Refusal(f"{benchmark.source}: no usable row; the first: {bad[0] if bad else 'it has none'}")
     return [found[number] for number in sorted(found)], bad
 
 
 def _look(
-    item: Item, known: answers.Line | None, system_prompt: str, check: Callable[[Example], str | None]
+    item: Item, known: answers.Line | None, check: Callable[[Example], str | None]
 ) -> answers.Line | Example | None:
     """The stored answers, if they are to this question; else the example to ask; None for another's row.
 
@@ -165,7 +165,7 @@ def _look(
     example = item.example()
     if example is None:
         return None
-    if known and known["asked"] == question_hash(example, system_prompt):
+    if known and known["asked"] == question_hash(example):
         return known
     if reason := check(example):
         raise Refusal(reason)
@@ -181,6 +181,6 @@ def _answer(
         with_image=how.with_image, seed=how.seed, numbers=numbers, correct=benchmark.correct, batch=how.batch,
     )  # fmt: skip
     return [
-        answers.to_line(number, question_hash(row[0].example, how.data.system_prompt), row)
+        answers.to_line(number, question_hash(row[0].example), row)
         for number, row in zip(numbers, rows, strict=True)
     ]

@@ -101,13 +101,13 @@ def _accuracies(found: Mapping[str, Any]) -> Table:
             str(len(each["left_out"])),
         )
     for suite, each in found["averages"].items():
-        table.add_row(f"{suite}: average of {each['benchmarks']}", "", f"{each['accuracy']:.3f}", "", "", "")
+        table.add_row(f"{suite} average", "", f"{each['accuracy']:.3f}", "", "", "")
     return table
 
 
 def _differences(found: Mapping[str, Any]) -> Table:
-    table = _table("benchmark", "rows", "there", "here", "difference", "95 % interval", "McNemar p")
-    averages = {f"{suite}: average": each for suite, each in found["averages"].items() if "against" in each}
+    table = _table("benchmark", "rows", "there", "here", "change", "95 % interval", "McNemar p")
+    averages = {f"{suite} average": each for suite, each in found["averages"].items() if "against" in each}
     for name, about in (found["benchmarks"] | averages).items():
         each = about["against"]
         if each is None:

@@ -98,8 +98,8 @@ BENCHMARKS = (
         "logicvista", "lscpku/LogicVista", None, "test", ("question", "answer"), _logic_vista,
         pictures=("image",), kind="skill", same=same_letters,
     ),
-    _mathverse_of("mathverse-vision-dominant", "Vision Dominant"),
-    _mathverse_of("mathverse-vision-only", "Vision Only"),
+    _mathverse_of("mathverse-vd", "Vision Dominant"),
+    _mathverse_of("mathverse-vo", "Vision Only"),
     # 1,168 rows; the only split is called train; options is null where they are in the picture: code of lmms-eval.
     Benchmark(
         "visualpuzzles", "neulab/VisualPuzzles", None, "train", ("question", "options", "answer"), _visual_puzzles,
