@@ -78,8 +78,8 @@ def _settings(identity: str, recipe: Recipe, how: How) -> dict[str, Any]:
     return {
         "model": identity, "seed": how.seed, "samples": how.samples, "temperature": how.sampling.temperature,
         "with_image": how.with_image, "max_completion_length": recipe.rollout.max_completion_length,
-        "system_prompt": how.data.system_prompt, "text_system_prompt": _text_prompt(how.data), "max_pixels": how.data.max_pixels,
-        "max_prompt_length": how.data.max_prompt_length,
+        "system_prompt": how.data.system_prompt, "text_system_prompt": _text_prompt(how.data),
+        "max_pixels": how.data.max_pixels, "max_prompt_length": how.data.max_prompt_length,
     }  # fmt: skip
 
 
