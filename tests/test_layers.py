@@ -16,14 +16,14 @@ FILES = sorted((ROOT / "vgs_mlx").rglob("*.py"))
 
 # Lowest first. A part may import its own layer and lower ones.
 LAYERS = (
-    ("errors", "types", "blas", "resources", "objective"),
+    ("errors", "types", "blas", "resources", "objective", "statistics"),
     ("recipe", "recipe_file"),
     ("models", "data"),
     ("rollout",),
     ("train", "evaluate", "trained", "proof"),
     ("distillation", "evaluation_report", "export", "model_card", "doctor"),
     ("geometry", "geometry_figures"),
-    ("analyze", "ablate", "report", "plan"),
+    ("analyze", "ablate", "report", "plan", "suites"),
     ("cli",),
 )
 RANKS = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}

@@ -105,7 +105,11 @@ def distill(recipe, student, teacher, data, sets, output, resume, dry_run) -> No
 @click.option(
     "--no-image", is_flag=True, help="Ask without the picture: what can be guessed (the blind score)."
 )
-@click.option("--limit", type=click.IntRange(1), help="Only the first rows.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    help="Only the first rows; of a suite's, so many of each, always the same.",
+)
 @click.option(
     "--recipe",
     type=click.Path(path_type=Path),
@@ -115,20 +119,36 @@ def distill(recipe, student, teacher, data, sets, output, resume, dry_run) -> No
     "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Keys of the recipe's data section, or seed."
 )
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here too.")
+@click.option("--suite", help="Published benchmarks: vision, low-vision, text, all, or the name of one.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="Where a suite's answers are kept. Default: suites/..."
+)
+@click.option(
+    "--against", type=click.Path(path_type=Path), help="A suite's answers of another model, to compare with."
+)
 @_refusing
-def evaluate(model, data, samples, temperature, no_image, limit, recipe, sets, json_file) -> None:
+def evaluate(model, data, suite, output, against, no_image, recipe, **options) -> None:
     """\b
     vgs-mlx evaluate runs/quickstart-1 --no-image
+    vgs-mlx evaluate runs/mine-1 --suite vision --against suites/before
 
     How often MODEL (a run folder, a local model folder or a Hub id) answers right, by question kind, with a
-    95 % interval: greedy (Acc@1), or the mean of --samples answers at --temperature.
+    95 % interval: greedy (Acc@1), or the mean of --samples answers at --temperature. With --suite, on published
+    benchmarks; answers are kept, and those that are there already are not asked for again.
     """
-    from vgs_mlx import evaluation_report
+    options = {**options, "with_image": not no_image, "recipe_given": recipe}
+    if suite is None:
+        from vgs_mlx import evaluation_report
 
-    evaluation_report.run(
-        model, data, samples=samples, temperature=temperature, with_image=not no_image, limit=limit,
-        recipe_given=recipe, sets=sets, json_file=json_file,
-    )  # fmt: skip
+        if output or against:
+            raise Refusal("--output and --against belong to --suite: say which suite")
+        evaluation_report.run(model, data, **options)
+        return
+    from vgs_mlx.suites import running
+
+    if data:
+        raise Refusal("--data and --suite are two things to ask: give one of them")
+    running.run(model, suite, output=output, against=against, **options)
 
 
 @main.command(short_help="The angles between the loss components' gradients.")

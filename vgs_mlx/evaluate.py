@@ -21,6 +21,8 @@ from vgs_mlx.types import Example
 SEED_STREAM = 1_000_003  # keeps evaluation's random numbers apart from those of training steps
 BATCH = 64  # completions drawn at the same time
 
+Correct = Callable[[str, str], bool]  # (completion, right answer) -> whether it is right
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -43,11 +45,17 @@ def answer(
     samples: int = 1,
     with_image: bool = True,
     seed: int = 0,
+    numbers: Sequence[int] | None = None,
+    correct: Correct = is_correct,
     batch: int = BATCH,
     progress: Callable[[int], None] = lambda count: None,
 ) -> list[list[Answer]]:
-    """Let the model answer every example `samples` times, and grade. `progress` hears how many examples are done."""
+    """Let the model answer every example `samples` times, and grade. `progress` hears how many examples are done.
+
+    An example's answers depend on the seed and on its number, its place in the list where `numbers` says nothing.
+    """
     found: list[list[Answer]] = []
+    numbers = range(len(examples)) if numbers is None else numbers
     at_once = max(1, batch // samples)
     for start in range(0, len(examples), at_once):
         group = examples[start : start + at_once]
@@ -56,21 +64,24 @@ def answer(
             for each in group
         ]
         views = [prompt.with_image if with_image else prompt.text_only for prompt in prompts]
-        seeds = [[(seed, SEED_STREAM, start + i, j) for j in range(samples)] for i in range(len(group))]
+        places = numbers[start : start + at_once]
+        seeds = [[(seed, SEED_STREAM, place, j) for j in range(samples)] for place in places]
         drawn = sample(model, views, seeds, evaluated(encode(model, views)), sampling)
         found += [
-            [grade(model.processor, example, each.ids, each.ended) for each in row]
+            [grade(model.processor, example, each.ids, each.ended, correct) for each in row]
             for example, row in zip(group, drawn, strict=True)
         ]
         progress(len(found))
     return found
 
 
-def grade(processor: Any, example: Example, ids: np.ndarray, ended: bool) -> Answer:
+def grade(
+    processor: Any, example: Example, ids: np.ndarray, ended: bool, correct: Correct = is_correct
+) -> Answer:
     """Decode a completion and compare its last boxed answer with the example's."""
     text = processor.tokenizer.decode(ids.tolist(), skip_special_tokens=True).strip()
     score = shapes.scene_f1(text, example.facts) if example.facts else None
-    return Answer(example, text, is_correct(text, example.answer), ended, len(ids), score)
+    return Answer(example, text, correct(text, example.answer), ended, len(ids), score)
 
 
 def summary(answers: Sequence[Sequence[Answer]]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from vgs_mlx.recipe import Recipe
 from vgs_mlx.resources import recipes_folder
 from vgs_mlx.rollout.sample import Sampling
 from vgs_mlx.train import run_folder
+from vgs_mlx.train.checkpoint import fingerprint
 from vgs_mlx.train.screen import Screen
 from vgs_mlx.train.setup import load_data, row_check
 
@@ -35,19 +36,11 @@ def run(
     json_file: Path | None,
 ) -> None:
     """See the command's help. Raises `Refusal`."""
-    if samples > 1 and temperature == 0:
-        raise Refusal("--samples needs a --temperature above 0: greedy answers are all the same")
-    if json_file and (json_file.is_dir() or not json_file.absolute().parent.is_dir()):
-        raise Refusal(f"--json {json_file}: give a file in a folder that exists")
+    refuse_options(samples, temperature, json_file)
     screen = Screen()
-    is_run = (Path(model) / run_folder.RECIPE).is_file()
-    if is_run and recipe_given:
-        raise Refusal(
-            f"--recipe {recipe_given}: {model} is a run and is asked as its own recipe says: leave it away"
-        )
-    recipe = _recipe(model, recipe_given, sets)
-    loaded = _load_run(Path(model), screen) if is_run else load_model(model, "MODEL", say=screen.say)
-    examples = _examples(loaded, recipe, data, is_run, screen)[:limit]
+    recipe = resolve(model, recipe_given, sets)
+    loaded, _ = load(model, screen)
+    examples = _examples(loaded, recipe, data, is_run(model), screen)[:limit]
     sampling = Sampling(recipe.rollout.max_completion_length, temperature)
     with screen.counting("evaluating") as count:
         answers = evaluate.answer(
@@ -66,23 +59,45 @@ def run(
         run_folder.write_text(json_file, json.dumps(found, indent=2) + "\n")
 
 
-def _recipe(model: str, file: Path | None, sets: Sequence[str]) -> Recipe:
+def refuse_options(samples: int, temperature: float, json_file: Path | None) -> None:
+    """Raises `Refusal` for options that can't work, before anything is loaded."""
+    if samples > 1 and temperature == 0:
+        raise Refusal("--samples needs a --temperature above 0: greedy answers are all the same")
+    if json_file and (json_file.is_dir() or not json_file.absolute().parent.is_dir()):
+        raise Refusal(f"--json {json_file}: give a file in a folder that exists")
+
+
+def is_run(model: str) -> bool:
+    """Whether MODEL is a run folder."""
+    return (Path(model) / run_folder.RECIPE).is_file()
+
+
+def resolve(model: str, file: Path | None, sets: Sequence[str]) -> Recipe:
     """How the model is asked: as its run was, as `file` says, or (the embedded ones) as in the quickstart."""
-    if (Path(model) / run_folder.RECIPE).is_file():
+    if is_run(model):
+        if file:
+            raise Refusal(
+                f"--recipe {file}: {model} is a run and is asked as its own recipe says: leave it away"
+            )
         file = Path(model) / run_folder.RECIPE
     elif file is None and model.startswith(EMBEDDED):
         file = recipes_folder() / "quickstart.yaml"
     return recipe_file.load_recipe(file, sets)
 
 
-def _load_run(run: Path, screen: Screen) -> LoadedModel:
-    found = trained.find(run)
+def load(model: str, screen: Screen) -> tuple[LoadedModel, str]:
+    """The model that is asked, and what identifies its weights."""
+    if not is_run(model):
+        loaded = load_model(model, "MODEL", say=screen.say)
+        return loaded, fingerprint(loaded.folder)
+    found = trained.find(Path(model))
     screen.say(f"model    {found.origin}")
-    return trained.load(run, found, screen.say)
+    loaded = trained.load(Path(model), found, screen.say)
+    return loaded, f"{fingerprint(loaded.folder)} {fingerprint(found.weights)}"
 
 
-def _examples(model: LoadedModel, recipe: Recipe, data: str | None, is_run: bool, screen: Screen) -> Sequence:
-    if data is None and is_run:
+def _examples(model: LoadedModel, recipe: Recipe, data: str | None, own: bool, screen: Screen) -> Sequence:
+    if data is None and own:
         return load_data(recipe, model.processor, screen).held_out
     settings = recipe.data
     with screen.counting("checking rows") as progress:

@@ -59,21 +59,42 @@ def rows(name: HubName, *, columns: Mapping[str, str], allow_outside: bool) -> l
     Refuses what can't be loaded, a split that is not there, and columns that are not.
     """
     columns = columns or READY_COLUMNS.get(name.name, {})
-    split, data = _pick(_load(name), name)
-    column = _picture_column(data, columns, name)
+    split, data = open_split(name)
     texts = data.select_columns(_text_columns(data, columns, name))
-    cells = data.select_columns([column]).with_format("arrow")  # this format hands out cells undecoded
-    root = name.folder or Path(datasets.config.HF_CACHE_HOME)
-    file = functools.partial(pictures.inside, root, allow_outside=allow_outside)
+    pictures_of = picture_reader(
+        name, data, _picture_column(data, columns, name), allow_outside=allow_outside
+    )
     ours = {**columns, "image": "image", "images": "images"}
 
     def example(index: int) -> Example:
         id = f"{name.name}:{split}:{index}"
-        fetch = functools.partial(_cells, cells, column, index)
-        row = {**texts[index], "images": list(enumerate(fetch()))}
-        return to_example(row, id, ours, lambda cell: _picture(*cell, fetch, id, file))
+        row = {**texts[index], "images": pictures_of(index, id)}
+        return to_example(row, id, ours, lambda picture: picture)
 
     return [Row(f"{name.name}:{split}:{i}", functools.partial(example, i)) for i in range(len(data))]
+
+
+def open_split(name: HubName) -> tuple[str, datasets.Dataset]:
+    """The split that is meant, by its name. Raises a Refusal where it can't be loaded, or isn't there."""
+    return _pick(_load(name), name)
+
+
+def picture_reader(
+    name: HubName, data: datasets.Dataset, column: str, *, allow_outside: bool = False
+) -> Callable[[int, str], list[Picture]]:
+    """A function (row, the row's id) -> the pictures of its cell in that column: none, one or several.
+
+    It raises a Refusal for a cell that holds no picture.
+    """
+    cells = data.select_columns([column]).with_format("arrow")  # this format hands out cells undecoded
+    root = name.folder or Path(datasets.config.HF_CACHE_HOME)
+    file = functools.partial(pictures.inside, root, allow_outside=allow_outside)
+
+    def read(index: int, id: str) -> list[Picture]:
+        fetch = functools.partial(_cells, cells, column, index)
+        return [_picture(at, cell, fetch, id, file) for at, cell in enumerate(fetch())]
+
+    return read
 
 
 def _load(name: HubName) -> Mapping[str, datasets.Dataset]:

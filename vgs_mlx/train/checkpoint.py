@@ -115,11 +115,12 @@ def prune(run: Path, keep: int, best_step: int | None) -> None:
 
 
 def fingerprint(folder: Path) -> str:
-    """Identifies a model folder by its config and its weight files: names, sizes, and looks into each.
+    """Identifies a folder of weights by its config, if any, and its weight files: names, sizes, looks into each.
 
     Hashing all of 20 GB would take minutes. A model fine-tuned from this one differs at nearly every place.
     """
-    digest = hashlib.sha256((folder / "config.json").read_bytes())
+    config = folder / "config.json"
+    digest = hashlib.sha256(config.read_bytes() if config.exists() else b"")  # a run's weights have none
     for file in sorted(folder.glob("*.safetensors")):
         size = file.stat().st_size
         digest.update(f"{file.name} {size} ".encode())

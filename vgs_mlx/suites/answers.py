@@ -1,0 +1,108 @@
+"""The folder that keeps a model's answers to benchmarks: settings.json, and a .jsonl a benchmark.
+
+One folder is one model asked in one way. Answers are appended as they come, so a kill costs one batch at most.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vgs_mlx.errors import Refusal
+from vgs_mlx.evaluate import Answer
+from vgs_mlx.train import run_folder
+from vgs_mlx.types import Example
+
+SETTINGS = "settings.json"
+
+Line = dict[str, Any]
+
+
+def default_folder(model: str, settings: Mapping[str, Any]) -> Path:
+    """A folder that the same model asked in the same way finds again."""
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+    name = re.sub(r"[^\w.-]+", "-", Path(model).name).strip("-.") or "model"
+    return Path("suites") / f"{name}-{digest}"
+
+
+def open_folder(folder: Path, model: str, settings: Mapping[str, Any]) -> None:
+    """Make the folder, or find in it the same settings. Raises `Refusal` for a folder of anything else."""
+    mend = "give another folder to --output"
+    try:
+        inside = sorted(os.listdir(folder)) if folder.exists() else []
+        if SETTINGS in inside:
+            before = settings_of(folder)["settings"]
+            changed = [key for key in settings if before.get(key) != settings[key]]
+            if changed:
+                was, now = (json.dumps(each.get(changed[0]))[:60] for each in (before, settings))
+                raise Refusal(f"{folder}: its answers are of another {changed[0]} ({was}, now {now}): {mend}")
+            return
+        if inside:
+            raise Refusal(f"{folder}: no folder of a suite's answers (it holds {inside[0]}): {mend}")
+        folder.mkdir(parents=True, exist_ok=True)
+        about = {"model": model, "settings": settings, "versions": run_folder.versions()}
+        run_folder.write_text(folder / SETTINGS, json.dumps(about, indent=2, ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise Refusal(f"{folder}: can't be written ({error.strerror}): {mend}") from error
+
+
+def settings_of(folder: Path) -> dict[str, Any]:
+    """What a folder's answers are of. Raises `Refusal` where it is no such folder."""
+    file = folder / SETTINGS
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(found, dict) or not isinstance(found.get("settings"), dict):
+            raise ValueError("no settings in it")
+        return found
+    except OSError as error:
+        raise Refusal(f"{folder}: no folder of a suite's answers (no {SETTINGS} in it)") from error
+    except ValueError as error:
+        raise Refusal(f"{file}: not readable ({error}): delete the folder, or put the file back") from error
+
+
+def read(file: Path) -> dict[int, Line]:
+    """The stored answers by their row's number, the latest of each; none where there is no file.
+
+    A last line that a kill cut in half is no answer. Raises `Refusal` for a file that is damaged elsewhere.
+    """
+    found = {}
+    for place, text in enumerate(_whole_lines(file), start=1):
+        try:
+            line = json.loads(text)
+            found[line["row"]] = line
+        except (ValueError, KeyError, TypeError) as error:
+            raise Refusal(f"{file}:{place}: no answer can be read there: delete that line") from error
+    return found
+
+
+def append(file: Path, lines: Iterable[Line]) -> None:
+    """Add answers, on disk when this returns. What a kill left of a line is cut off first."""
+    with file.open("ab") as stream:
+        stream.truncate(sum(len(line) + 1 for line in _whole_lines(file)))
+        stream.write("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def to_line(number: int, asked: str, row: Sequence[Answer]) -> Line:
+    """The answers to one row as they are stored; `asked` identifies the question."""
+    example = row[0].example
+    return {
+        "row": number, "id": example.id, "kind": example.kind, "asked": asked, "answer": example.answer,
+        "right": [each.right for each in row], "ended": [each.ended for each in row],
+        "tokens": [each.tokens for each in row], "completions": [each.completion for each in row],
+    }  # fmt: skip
+
+
+def from_line(line: Line) -> list[Answer]:
+    """The answers of a stored row, without its question and pictures."""
+    example = Example(line["id"], "", line["answer"], (), kind=line["kind"])
+    values = zip(line["completions"], line["right"], line["ended"], line["tokens"], strict=True)
+    return [Answer(example, *each, scene_f1=None) for each in values]
+
+
+def _whole_lines(file: Path) -> list[bytes]:
+    return file.read_bytes().split(b"\n")[:-1] if file.exists() else []

@@ -1,0 +1,80 @@
+"""From a benchmark's rows on the Hub to examples, one at a time: pictures stay where they are until opened."""
+
+import functools
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vgs_mlx.data import hub
+from vgs_mlx.errors import Refusal
+from vgs_mlx.suites.benchmark import Benchmark
+from vgs_mlx.types import Example, Picture
+
+
+@dataclass(frozen=True)
+class Item:
+    """A row of a benchmark, not yet looked at."""
+
+    number: int  # its place in the data set's split: what its random numbers and stored answers go by
+    id: str
+    example: Callable[[], Example | None]  # None: not a row of this benchmark. Raises a Refusal: a bad row
+
+
+def items(benchmark: Benchmark) -> list[Item]:
+    """The benchmark's rows, always in the same shuffled order: the first ones are a fair sample of all.
+
+    (Published rows are sorted by subject or difficulty.) Raises `Refusal` for data that can't be loaded or lacks
+    a column.
+    """
+    name = hub.HubName(benchmark.source, benchmark.config, benchmark.split)
+    split, data = hub.open_split(name)
+    missing = [each for each in (*benchmark.columns, *benchmark.pictures) if each not in data.column_names]
+    if missing:
+        raise Refusal(
+            f"benchmark {benchmark.name}: {name} has no column {missing[0]!r} but {', '.join(data.column_names)}: "
+            "its schema is not the one written down here: mend the declaration in vgs_mlx/suites"
+        )
+    kept = {*benchmark.columns, *({benchmark.kind} & set(data.column_names))}
+    texts = data.select_columns([each for each in data.column_names if each in kept])
+    readers = [hub.picture_reader(name, data, column) for column in benchmark.pictures]
+
+    def item(number: int) -> Item:
+        id = f"{benchmark.source}:{split}:{number}"
+        return Item(number, id, functools.partial(_example, benchmark, texts, readers, number, id))
+
+    return [item(int(number)) for number in np.random.default_rng(0).permutation(len(data))]
+
+
+def question_hash(example: Example) -> str:
+    """Identifies what is asked in words, and what is right: an answer to another question is no answer."""
+    text = "\0".join([example.question, example.answer, str(len(example.pictures))])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _example(
+    benchmark: Benchmark, texts: Any, readers: list[Callable[[int, str], list[Picture]]], number: int, id: str
+) -> Example | None:
+    row = texts[number]
+    try:
+        asked = benchmark.ask(row)
+    except (TypeError, AttributeError) as error:  # a cell that is empty, or of another type than it was
+        raise Refusal(f"a cell is not of the type expected ({error})") from error
+    if asked is None:
+        return None
+    if not all(isinstance(text, str) and text.strip() for text in asked):
+        raise Refusal("a question or answer that is empty, or no text")
+    pictures = tuple(picture for read in readers for picture in read(number, id))
+    if readers and not pictures:
+        raise Refusal("no picture")
+    return Example(
+        id, asked.question.strip(), asked.answer.strip(), pictures, kind=_kind(row.get(benchmark.kind))
+    )
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return "" if value is None else str(value)

@@ -1,0 +1,186 @@
+"""What `vgs-mlx evaluate --suite` does: ask a model the benchmarks of a suite, keep the answers, print tables."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from vgs_mlx import evaluate, evaluation_report
+from vgs_mlx.data.rows import BadRow
+from vgs_mlx.errors import Refusal
+from vgs_mlx.models.base import LoadedModel
+from vgs_mlx.recipe import SYSTEM_PROMPT, Data, Recipe
+from vgs_mlx.rollout.sample import Sampling
+from vgs_mlx.suites import answers, chosen, tables
+from vgs_mlx.suites.benchmark import TEXT_SYSTEM_PROMPT, Benchmark
+from vgs_mlx.suites.rows import Item, items, question_hash
+from vgs_mlx.train import run_folder
+from vgs_mlx.train.screen import Screen
+from vgs_mlx.train.setup import row_check
+from vgs_mlx.types import Example
+
+
+@dataclass(frozen=True)
+class How:
+    """How a model is asked."""
+
+    data: Data
+    sampling: Sampling
+    samples: int
+    with_image: bool
+    seed: int
+    batch: int  # completions drawn at the same time
+
+
+def run(
+    model: str,
+    suite: str,
+    *,
+    samples: int,
+    temperature: float,
+    with_image: bool,
+    limit: int | None,
+    recipe_given: Path | None,
+    sets: Sequence[str],
+    json_file: Path | None,
+    output: Path | None,
+    against: Path | None,
+) -> None:
+    """See the command's help. Raises `Refusal`; answers given until then are kept."""
+    benchmarks = chosen(suite)
+    evaluation_report.refuse_options(samples, temperature, json_file)
+    other = answers.settings_of(against) if against else None
+    screen = Screen()
+    recipe = evaluation_report.resolve(model, recipe_given, sets)
+    loaded, identity = evaluation_report.load(model, screen)
+    sampling = Sampling(recipe.rollout.max_completion_length, temperature)
+    how = How(recipe.data, sampling, samples, with_image, recipe.seed, recipe.rollout.batch_size)
+    settings = _settings(identity, recipe, how)
+    folder = output or answers.default_folder(model, settings)
+    answers.open_folder(folder, model, settings)
+    screen.say(f"answers  {folder}: the same command goes on there after an interruption")
+    with run_folder.held(folder):
+        lines, left_out, failed = _ask_all(loaded, benchmarks, folder, how, limit, screen)
+    if not lines:
+        raise Refusal("\n".join(f"{name}: {reason}" for name, reason in failed.items()))
+    found = tables.results(lines, left_out, against)
+    found = {"model": model, "suite": suite, "settings": settings, **found}
+    tables.show(found, screen.console, against, other)
+    for file in filter(None, [folder / f"results-{suite}.json", json_file]):
+        run_folder.write_text(file, json.dumps(found, indent=2) + "\n")
+    if failed:
+        raise Refusal(f"not asked, for the reasons above: {', '.join(failed)}")
+
+
+def _settings(identity: str, recipe: Recipe, how: How) -> dict[str, Any]:
+    """All that an answer depends on but for the question: two runs that share these share their answers."""
+    return {
+        "model": identity, "seed": how.seed, "samples": how.samples, "temperature": how.sampling.temperature,
+        "with_image": how.with_image, "max_completion_length": recipe.rollout.max_completion_length,
+        "system_prompt": how.data.system_prompt, "text_system_prompt": _text_prompt(how.data),
+        "max_pixels": how.data.max_pixels, "max_prompt_length": how.data.max_prompt_length,
+    }  # fmt: skip
+
+
+def _text_prompt(data: Data) -> str:
+    """The system prompt where there is no picture: the default must not speak of one."""
+    return TEXT_SYSTEM_PROMPT if data.system_prompt == SYSTEM_PROMPT else data.system_prompt
+
+
+def _ask_all(
+    model: LoadedModel,
+    benchmarks: Sequence[Benchmark],
+    folder: Path,
+    how: How,
+    limit: int | None,
+    screen: Screen,
+) -> tuple[dict[str, list[answers.Line]], dict[str, list[BadRow]], dict[str, Refusal]]:
+    """By the benchmarks' names: their answers, their unusable rows, and why some couldn't be asked."""
+    lines, left_out, failed = {}, {}, {}
+    for benchmark in benchmarks:
+        try:
+            with screen.counting(benchmark.name) as count:
+                found, bad = ask(model, benchmark, folder / f"{benchmark.name}.jsonl", how, limit, count)
+        except Refusal as refusal:  # the other benchmarks are asked all the same
+            if len(benchmarks) > 1:
+                screen.say(f"{benchmark.name}: {refusal}")
+            failed[benchmark.name] = refusal
+            continue
+        lines[benchmark.name], left_out[benchmark.name] = found, bad
+        for each in bad[:3]:
+            screen.say(f"{benchmark.name}: left out {each}")
+    return lines, left_out, failed
+
+
+def ask(
+    model: LoadedModel,
+    benchmark: Benchmark,
+    file: Path,
+    how: How,
+    limit: int | None = None,
+    count: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[list[answers.Line], list[BadRow]]:
+    """The answers to the first `limit` usable rows, stored ones where there are, and the rows left out before.
+
+    New answers are stored batch by batch. Raises `Refusal` where the data can't be loaded, or nothing is usable.
+    """
+    if not benchmark.pictures:
+        how = replace(how, data=replace(how.data, system_prompt=_text_prompt(how.data)))
+    stored, found, bad = answers.read(file), {}, []
+    waiting: list[tuple[int, Example]] = []
+    check, at_once = row_check(model.processor, how.data), max(1, how.batch // how.samples)
+    rows = items(benchmark)
+    for place, item in enumerate(rows, start=1):
+        try:
+            seen = _look(item, stored.get(item.number), check)
+        except Refusal as refusal:
+            bad.append(BadRow(item.id, str(refusal)))
+            seen = None
+        if isinstance(seen, Example):
+            waiting.append((item.number, seen))
+        elif seen:
+            found[item.number] = seen
+        enough = place == len(rows) or len(found) + len(waiting) == limit
+        if waiting and (enough or len(waiting) == at_once):
+            new = _answer(model, benchmark, waiting, how)
+            answers.append(file, new)
+            found.update((line["row"], line) for line in new)
+            waiting.clear()
+            count(*(len(found), limit) if limit else (place, len(rows)))
+        if enough:
+            break
+    if not found:
+        raise Refusal(f"{benchmark.source}: no usable row; the first: {bad[0] if bad else 'it has none'}")
+    return [found[number] for number in sorted(found)], bad
+
+
+def _look(
+    item: Item, known: answers.Line | None, check: Callable[[Example], str | None]
+) -> answers.Line | Example | None:
+    """The stored answers, if they are to this question; else the example to ask; None for another's row.
+
+    Raises a Refusal for a row that can't be asked: a picture that can't be decoded, say.
+    """
+    example = item.example()
+    if example is None:
+        return None
+    if known and known["asked"] == question_hash(example):
+        return known
+    if reason := check(example):
+        raise Refusal(reason)
+    return example
+
+
+def _answer(
+    model: LoadedModel, benchmark: Benchmark, waiting: Sequence[tuple[int, Example]], how: How
+) -> list[answers.Line]:
+    numbers = [number for number, _ in waiting]
+    rows = evaluate.answer(
+        model, [example for _, example in waiting], how.data, how.sampling, samples=how.samples,
+        with_image=how.with_image, seed=how.seed, numbers=numbers, correct=benchmark.correct, batch=how.batch,
+    )  # fmt: skip
+    return [
+        answers.to_line(number, question_hash(row[0].example), row)
+        for number, row in zip(numbers, rows, strict=True)
+    ]
