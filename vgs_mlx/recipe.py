@@ -120,6 +120,9 @@ class Train:
     weight_decay: NonNegative = 0.01
     clip_norm: Positive | None = 1.0
     microbatch_size: Count = 4  # rollouts whose activations exist at one time
+    max_tokens_per_microbatch: Count | None = (
+        8192  # and at most so many positions, a shared prompt counted once
+    )
     grad_checkpoint: bool = False  # recompute activations in the backward pass: less memory, more time
     checkpoint_every: Count = 20
     keep_checkpoints: Count = 2  # the newest N are kept, and the best

@@ -18,7 +18,9 @@ GAMMA, LAMBDA = 2.0, 0.5
 
 def weighing(name="vgs", gamma=GAMMA, lam=LAMBDA, reduction="token", chunk=64, micro=8, separate=True,
              checkpoint=False):  # fmt: skip
-    return Weighing(resolve(name, gamma, lam), gamma, lam, reduction, chunk, micro, checkpoint, separate)
+    return Weighing(
+        resolve(name, gamma, lam), gamma, lam, reduction, chunk, micro, None, checkpoint, separate
+    )
 
 
 def run(student, teacher, settings, vision=False):

@@ -25,7 +25,9 @@ GAMMA, LAMBDA = 2.0, 0.5
 
 
 def weighing(name, micro=2, **mix):
-    return Weighing(resolve(name, GAMMA, LAMBDA, **mix), GAMMA, LAMBDA, "sequence", 4, micro, False, False)
+    return Weighing(
+        resolve(name, GAMMA, LAMBDA, **mix), GAMMA, LAMBDA, "sequence", 4, micro, None, False, False
+    )
 
 
 def degraded_rollouts():

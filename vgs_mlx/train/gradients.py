@@ -15,16 +15,23 @@ import numpy as np
 
 from vgs_mlx.models import adapters
 from vgs_mlx.models.base import LoadedModel
-from vgs_mlx.models.logprobs import completion_hidden
 from vgs_mlx.models.recomputing import recomputing
-from vgs_mlx.models.rows import Continued, Encodings, encode, evaluate
-from vgs_mlx.objective.chunked import Head, score, teacher_scores
+from vgs_mlx.models.rows import Encodings
+from vgs_mlx.objective.chunked import score, teacher_scores
 from vgs_mlx.objective.objectives import Coefficients, Objective, total, weights_by_role
 from vgs_mlx.objective.steering import Tree, added, scaled
 from vgs_mlx.objective.terms import Options, Taken
 from vgs_mlx.objective.tokens import token_weights
 from vgs_mlx.objective.visual import Views
 from vgs_mlx.objective.weightings import Batch, dependency_gate
+from vgs_mlx.train.forward import (
+    count_positions,
+    frozen_head,
+    hidden_states,
+    student_head,
+    teacher_hidden,
+)
+from vgs_mlx.train.microbatches import split
 from vgs_mlx.types import Rollout
 
 
@@ -38,6 +45,7 @@ class Weighing:
     reduction: str
     chunk_size: int
     microbatch_size: int
+    max_tokens: int | None  # positions of a micro-batch in the view with the picture
     grad_checkpoint: bool
     separate: bool  # a tree for each role, for measuring η; else one tree of the weighted sum
     options: Options = field(default_factory=Options)
@@ -52,6 +60,7 @@ class Gradients:
     losses: dict[str, float] = field(default_factory=dict)  # by role, without γ, λ and η
     weights: np.ndarray | None = None  # (N,), sum 1
     gate: np.ndarray | None = None  # (N,), 0 or 1; None where nothing is preserved
+    positions: dict[str, int] = field(default_factory=dict)  # of one forward pass: "computed", "unpacked"
     seconds: dict[str, float] = field(default_factory=lambda: {"teacher": 0.0, "student": 0.0})
 
 
@@ -98,10 +107,10 @@ def compute_parts(
     `choose` sees the whole batch with the teacher's scores; it may name none.
     """
     found = Gradients()
-    size = weighing.microbatch_size
-    batches = [rollouts[i : i + size] for i in range(0, len(rollouts), size)]
+    batches = split(rollouts, weighing.microbatch_size, weighing.max_tokens, packs=student.packs)
+    found.positions = count_positions(student, teacher, batches, weighing.objective)
     with _timed(found, "teacher"):
-        hidden = _teacher_hidden(teacher, batches, weighing.objective)
+        hidden = teacher_hidden(teacher, batches, weighing.objective)
         batch = _batch(teacher, hidden, batches, rollouts, student.support(), weighing)
     taken, wanted = _taken(rollouts, advantages), choose(batch)
     with _timed(found, "student"):
@@ -113,18 +122,6 @@ def compute_parts(
     if weighing.objective.has("preservation"):
         found.gate = dependency_gate(batch.scores["visual_dependency_score"])
     return found
-
-
-def _teacher_hidden(
-    teacher: LoadedModel | None, batches: Sequence[Sequence[Rollout]], objective: Objective
-) -> list[Views]:
-    """The teacher's hidden states of every micro-batch in the views that the objective needs."""
-    views = objective.teacher_views
-    if teacher is None or not views:
-        return [Views() for _ in batches]
-    prompts = [rollout.prompt for batch in batches for rollout in batch]
-    encodings = evaluate(encode(teacher, [vars(prompt)[view] for prompt in prompts for view in views]))
-    return [_hidden(teacher, batch, views, encodings) for batch in batches]
 
 
 def _batch(
@@ -176,16 +173,14 @@ def _add_microbatches(
     half precision; the trees are divided by N at the end.
     """
     count, start = taken.ids.size, 0
-    for batch, teacher_hidden in zip(batches, hidden, strict=True):
+    for batch, theirs in zip(batches, hidden, strict=True):
         stop = start + sum(len(rollout.completion) for rollout in batch)
         window = slice(start, stop)
         here = {
             tree: {term: weights[window] * count for term, weights in terms.items()}
             for tree, terms in coefficients.items()
         }
-        _add_microbatch(
-            found, student, teacher, batch, teacher_hidden, taken.part(window), here, weighing, encodings
-        )
+        _add_microbatch(found, student, teacher, batch, theirs, taken.part(window), here, weighing, encodings)
         start = stop
     found.trees = {part: scaled(tree, 1.0 / count) for part, tree in found.trees.items()}
     mx.eval(found.trees)
@@ -196,15 +191,15 @@ def _add_microbatch(
     student: LoadedModel,
     teacher: LoadedModel | None,
     batch: Sequence[Rollout],
-    teacher_hidden: Views,
+    theirs: Views,
     taken: Taken,
     coefficients: dict[str, Coefficients],
     weighing: Weighing,
     encodings: Encodings | None,
 ) -> None:
     scored = score(
-        _hidden(student, batch, weighing.objective.student_views, encodings),
-        teacher_hidden._replace(degraded=None),  # has done its part in the scores
+        hidden_states(student, batch, weighing.objective.student_views, encodings),
+        theirs._replace(degraded=None),  # has done its part in the scores
         student_head(student),
         frozen_head(teacher),
         student.support(),
@@ -224,22 +219,6 @@ def _add_microbatch(
         mx.eval(found.trees[part])
 
 
-def frozen_head(teacher: LoadedModel | None) -> Head | None:
-    """The teacher's head; None without a teacher."""
-    return None if teacher is None else Head(lambda _, states: teacher.logits(states), {})
-
-
-def student_head(student: LoadedModel) -> Head:
-    """The student's head with those of its weights that train."""
-    prefix = student.family.head_path(student.module) + "."
-    trainable = adapters.trainable_weights(student.module)
-    names = {name: value for name, value in trainable.items() if name.startswith(prefix)}
-    return Head(
-        lambda weights, states: adapters.call_with(student.module, weights, lambda: student.logits(states)),
-        names,
-    )
-
-
 def backward(
     student: LoadedModel, batch: Sequence[Rollout], cotangents: Views, encodings: Encodings | None
 ) -> Tree:
@@ -252,26 +231,11 @@ def backward(
         return adapters.call_with(
             student.module,
             dict(zip(names, values, strict=True)),
-            lambda: [_forward(student, batch, view, encodings) for view, _ in present],
+            lambda: [forward(student, batch, view, encodings) for view, _ in present],
         )
 
     _, gradients = mx.vjp(forward, list(weights.values()), [each for _, each in present])
     return dict(zip(names, gradients, strict=True))
-
-
-def _hidden(
-    model: LoadedModel, batch: Sequence[Rollout], views: set[str], encodings: Encodings | None
-) -> Views:
-    hidden = Views(**{view: _forward(model, batch, view, encodings) for view in sorted(views)})
-    mx.eval([each for each in hidden if each is not None])
-    return hidden
-
-
-def _forward(
-    model: LoadedModel, batch: Sequence[Rollout], view: str, encodings: Encodings | None
-) -> mx.array:
-    sequences = [Continued(vars(rollout.prompt)[view], rollout.completion) for rollout in batch]
-    return completion_hidden(model, sequences, encodings or encode(model, [each for each, _ in sequences]))
 
 
 @contextmanager

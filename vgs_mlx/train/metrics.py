@@ -29,6 +29,8 @@ METRICS = {
     "gradient_norm_steering": "of ∇L_vis",
     "gradient_norm_preservation": "of the gated ∇L_lang",
     "cosine_standard_steering": "cos of the angle between ∇L_std and ∇L_vis",
+    "positions_computed": "positions of one scoring pass of both models in the views that they need",
+    "positions_unpacked": "the same with a row of its own for each completion, as other trainers have it",
     "completion_length": "mean tokens of a completion",
     "cut_off_share": "share of completions cut off at max_completion_length",
     "reward": "mean reward of the sampled answers",
@@ -61,6 +63,10 @@ def row(step: int, result: StepResult, student: LoadedModel, learning_rate: floa
         "reward": None if result.rewards is None else float(result.rewards.mean()),
         "right_share": float(np.mean([_right(rollout, student) for rollout in result.rollouts])),
         "tokens": sum(lengths),
+        **{
+            f"positions_{name}": sum(update.gradients.positions[name] for update in updates)
+            for name in ("computed", "unpacked")
+        },
         "tokens_per_second": sum(lengths) / result.seconds["step"],
         "seconds": {name: round(value, 4) for name, value in result.seconds.items()},
         "peak_memory_gb": mx.get_peak_memory() / 1e9,

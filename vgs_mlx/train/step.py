@@ -166,6 +166,7 @@ def compute_gradients(
         reduction=settings.reduction,
         chunk_size=settings.chunk_size,
         microbatch_size=recipe.train.microbatch_size,
+        max_tokens=recipe.train.max_tokens_per_microbatch,
         grad_checkpoint=recipe.train.grad_checkpoint,
         separate=measures(recipe, step),
         options=Options(settings.jsd_weight, recipe.grpo.clip),

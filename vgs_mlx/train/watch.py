@@ -43,6 +43,7 @@ def compute_terms(
         reduction="token",
         chunk_size=recipe.objective.chunk_size,
         microbatch_size=recipe.train.microbatch_size,
+        max_tokens=recipe.train.max_tokens_per_microbatch,
         grad_checkpoint=recipe.train.grad_checkpoint,
         separate=True,
     )

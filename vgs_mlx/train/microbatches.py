@@ -1,0 +1,36 @@
+"""Cuts an update batch into micro-batches by the tokens that they cost, and counts what packing saves."""
+
+from collections.abc import Collection, Sequence
+
+from vgs_mlx.types import Rollout
+
+
+def split(
+    rollouts: Sequence[Rollout], size: int, most_tokens: int | None, *, packs: bool
+) -> list[list[Rollout]]:
+    """Micro-batches of neighbours: at most `size` rollouts and `most_tokens` positions of the view with the picture.
+
+    A rollout that is longer than `most_tokens` alone makes a micro-batch of its own. `packs`: completions of
+    one prompt share its positions (models/packing.py).
+    """
+    batches: list[list[Rollout]] = []
+    for rollout in rollouts:
+        grown = [*batches[-1], rollout] if batches else []
+        fits = most_tokens is None or positions(grown, ["with_image"], packs=packs) <= most_tokens
+        if grown and len(grown) <= size and fits:
+            batches[-1] = grown
+        else:
+            batches.append([rollout])
+    return batches
+
+
+def positions(rollouts: Sequence[Rollout], views: Collection[str], *, packs: bool) -> int:
+    """Positions of one forward pass over the rollouts in each of the views, padding not counted."""
+    total = 0
+    for view in views:
+        before: int | None = None
+        for rollout in rollouts:
+            shared = packs and id(rollout.prompt) == before
+            total += len(rollout.completion) + (0 if shared else len(vars(rollout.prompt)[view].ids))
+            before = id(rollout.prompt)
+    return total
