@@ -227,14 +227,14 @@ def backward(
     names = list(weights)
     present = [(view, each) for view, each in zip(Views._fields, cotangents, strict=True) if each is not None]
 
-    def forward(*values: mx.array) -> list[mx.array]:
+    def states(*values: mx.array) -> list[mx.array]:
         return adapters.call_with(
             student.module,
             dict(zip(names, values, strict=True)),
             lambda: [forward(student, batch, view, encodings) for view, _ in present],
         )
 
-    _, gradients = mx.vjp(forward, list(weights.values()), [each for _, each in present])
+    _, gradients = mx.vjp(states, list(weights.values()), [each for _, each in present])
     return dict(zip(names, gradients, strict=True))
 
 
