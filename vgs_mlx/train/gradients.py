@@ -26,6 +26,7 @@ from vgs_mlx.objective.visual import Views
 from vgs_mlx.objective.weightings import Batch, dependency_gate
 from vgs_mlx.train.forward import (
     count_positions,
+    forward,
     frozen_head,
     hidden_states,
     student_head,
