@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Sourced by the other scripts, under `set -euo pipefail`. `make_environment` makes .venv in the repository's root,
 # or takes the one that is there, installs the package into it, editable, and puts its programs first in PATH;
-# `make_environment test` adds what the tests need. It keeps to bash 3.2, the one that macOS has.
+# `make_environment test` adds what the tests need, `make_environment test,torch` PyTorch too. It keeps to bash 3.2, the one that macOS has.
 #
 # PYTHON=/path/to/python   the Python to make .venv with
 # VGS_MLX_BUILD=cuda13     MLX's build on Linux: cpu (the default), cuda12 or cuda13; a .venv keeps the one it has
@@ -71,7 +71,7 @@ pip_install() {
     fail "The installation failed, for the reason that pip gives above. Run $0 again to try again."
 }
 
-# $1: "" or "test"; $2: the build of MLX.
+# $1: "", "test" or "test,torch"; $2: the build of MLX.
 install_package() {
   local list=.venv/vgs-mlx-requirements.txt
   echo "Installing vgs-mlx and what it needs ($([ "$2" = cpu ] && echo 1.3 || echo 4.1) GB on disk):" \
@@ -79,7 +79,7 @@ install_package() {
   if [ "$2" = cpu ]; then
     pip_install --editable ".${1:+[$1]}"
   else
-    .venv/bin/python scripts/requirements.py "$2" ${1:+"$1"} >"$list"
+    .venv/bin/python scripts/requirements.py "$2" ${1//,/ } >"$list"
     pip_install --requirement "$list"
     pip_install --no-deps --editable .
   fi
@@ -93,7 +93,7 @@ make_environment() {
   cd "$here" || exit # so that a path in the arguments means what it says
 }
 
-# In the repository's root. $1: "" or "test".
+# In the repository's root. $1: "", "test" or "test,torch".
 prepare() {
   local extra=$1 build=${VGS_MLX_BUILD:-} installed stamp=.venv/vgs-mlx-installed wanted
   case "$build" in "" | cpu | cuda12 | cuda13) ;; *) fail "VGS_MLX_BUILD is $build: use cpu, cuda12 or cuda13" ;; esac
@@ -111,7 +111,7 @@ prepare() {
 
   # Once for every state of pyproject.toml, since pip would look at each package again (10 seconds).
   wanted="$PWD $(cksum <pyproject.toml)"
-  case "$(cat "$stamp" 2>/dev/null || true)" in "$wanted $extra" | "$wanted test") return ;; esac
+  case "$(cat "$stamp" 2>/dev/null || true)" in "$wanted $extra"*) return ;; esac
   install_package "$extra" "${build:-${installed:-cpu}}"
   printf '%s\n' "$wanted $extra" >"$stamp"
 }
