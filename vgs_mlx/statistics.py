@@ -99,7 +99,10 @@ for the normal's 1.960, which it tends to)."""
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Mean ± t·sd/√n over runs that differ in their seed: what another seed might give. Sanity: 1, 2, 3 give 2 ± 2.48."""
+    """Mean ± t·sd/√n (Student's t) of a few runs that differ in their seed: what another seed might give.
+
+    1, 2, 3 give 2 ± 2.48.
+    """
     mean, count = float(np.mean(values)), len(values)
     if count == 1:
         return Spread(mean, None, None, None, 1)

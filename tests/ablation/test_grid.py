@@ -17,7 +17,9 @@ OTHER_VALUES = {
 
 
 def resolve(settings):
-    return recipe_file.load_recipe(None, [f"{key}={grid.value_text(value)}" for key, value in settings.items()])
+    return recipe_file.load_recipe(
+        None, [f"{key}={grid.value_text(value)}" for key, value in settings.items()]
+    )
 
 
 def made(**varied):
@@ -69,8 +71,7 @@ def test_what_is_said_to_be_unused_changes_nothing(key, value, tmp_path):
 def test_the_cells_of_a_seed_start_alike_on_the_same_prompts():
     runs = [toy_runs.finished(), toy_runs.finished("objective.name=standard")]
     before, first = (
-        [run_folder.rows(run / name)[0] for run in runs]
-        for name in (run_folder.ANSWERS, run_folder.METRICS)
+        [run_folder.rows(run / name)[0] for run in runs] for name in (run_folder.ANSWERS, run_folder.METRICS)
     )
     assert before[0] == before[1]
     shared = ("loss_standard", "entropy", "completion_length", "tokens", "right_share")
@@ -91,7 +92,9 @@ def test_a_folder_s_name_is_safe_and_tells_values_apart(value):
     assert name.startswith("data.source=")
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "..", ".hidden", "é", "summary", "Summary", "x" * 121, "a ", "-x"])
+@pytest.mark.parametrize(
+    "name", ["", "a/b", "..", ".hidden", "é", "summary", "Summary", "x" * 121, "a ", "-x"]
+)
 def test_a_name_that_is_no_folder_s_is_refused(name):
     with pytest.raises(Refusal, match="can't name a folder"):
         grid.refuse_name(name)
@@ -115,9 +118,11 @@ def test_the_baseline_is_a_cell_named_or_described_or_the_first():
     assert grid.baseline_of(cells, None) == "objective.name=standard"
     assert grid.baseline_of(cells, "objective.name=standard") == "objective.name=standard"
     assert grid.baseline_of(cells, "objective.steering_coef=2").endswith("vgs,objective.steering_coef=2")
-    with pytest.raises(Refusal, match="--baseline objective.name=vgs: 2 cells are such"):
+    with pytest.raises(Refusal, match=r"--baseline objective.name=vgs: 2 cells are such"):
         grid.baseline_of(cells, "objective.name=vgs")
-    with pytest.raises(Refusal, match="--baseline jsd: no cell is such: give one of: objective.name=standard; "):
+    with pytest.raises(
+        Refusal, match=r"--baseline jsd: no cell is such: give one of: objective.name=standard; "
+    ):
         grid.baseline_of(cells, "jsd")
 
 

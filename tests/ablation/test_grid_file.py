@@ -45,7 +45,13 @@ def test_a_recipe_and_what_varies_make_a_grid(tmp_path):
 def test_a_file_of_cells_makes_a_grid(tmp_path):
     made, _ = read(tmp_path, CELLS, sets=["train.steps=9"])
     plain, strong = made.cells
-    assert (made.baseline, plain.name, plain.seeds, strong.name, strong.seeds) == ("plain", "plain", 5, "strong", 2)
+    assert (made.baseline, plain.name, plain.seeds, strong.name, strong.seeds) == (
+        "plain",
+        "plain",
+        5,
+        "strong",
+        2,
+    )
     assert (plain.recipe.objective.name, strong.recipe.objective.steering_coef) == ("standard", 4.0)
     assert plain.recipe.train.learning_rate == 1e-3 and strong.recipe.train.steps == 9
     assert {cell.seeds for cell in read(tmp_path, CELLS, seeds=3)[0].cells} == {3}
@@ -132,7 +138,9 @@ def test_another_grid_is_refused_with_the_difference(tmp_path):
             grid_file.refuse_another(tmp_path, other)
         return str(caught.value)
 
-    assert "train.steps of plain is 4 there and 9 here" in said(read(tmp_path, CELLS, sets=["train.steps=9"])[0])
+    assert "train.steps of plain is 4 there and 9 here" in said(
+        read(tmp_path, CELLS, sets=["train.steps=9"])[0]
+    )
     assert "5 seeds of plain, not 6" in said(read(tmp_path, CELLS, seeds=6)[0])
     assert "it has a cell strong more" in said(Grid(made.cells[:1], "plain"))
     assert "it has no cell new" in said(Grid((*made.cells, replace(made.cells[0], name="new")), "plain"))

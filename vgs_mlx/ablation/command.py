@@ -33,6 +33,7 @@ def start(
         run_folder.refuse_used(output)
         _make(output)
     grid_file.save(output, made)
+    run_folder.write_text(output / "README.md", _readme(output))
     for note in notes:
         board.say(f"same     {note}")
     return _run(output, made, jobs, reach, board)
@@ -83,10 +84,24 @@ def _run(folder: Path, made: Grid, jobs: int, reach: float | None, board: Board)
     return int(bool(failed))
 
 
+def _readme(folder: Path) -> str:
+    name = shlex.quote(str(folder))
+    return f"""# An ablation of vgs-mlx
+
+`{grid_file.GRID}` holds the cells with their whole recipes and their seeds. `CELL/seed-N/` is an ordinary run folder,
+`CELL/seed-N.log` what that run said. `{grid.SUMMARY}/summary.md` is what came out.
+
+    vgs-mlx ablate --resume {name}
+    vgs-mlx ablate --summary {name}
+"""
+
+
 def _tell(folder: Path, made: Grid, reach: float | None, board: Board) -> Summary:
     found, unfinished = results.collect(jobs_of(folder, made))
     if not found:
-        raise Refusal(f"{folder}: no run has finished yet: vgs-mlx ablate --resume {shlex.quote(str(folder))}")
+        raise Refusal(
+            f"{folder}: no run has finished yet: vgs-mlx ablate --resume {shlex.quote(str(folder))}"
+        )
     order = [cell.name for cell in made.cells]
     found.sort(key=lambda each: (order.index(each.cell), each.seed))
     summary = summarise(found, made.baseline, reach, [job.name for job in unfinished])

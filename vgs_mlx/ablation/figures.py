@@ -10,10 +10,15 @@ from matplotlib.figure import Figure
 
 from vgs_mlx.ablation.summary import CellSummary, Difference, Summary
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # told apart by the colour-blind; black is the baseline
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # the colour-blind tell them apart; black: baseline
 TOGETHER = len(COLOURS) + 1  # more cells than this, and each gets a panel of its own beside the baseline
 PANELS = 3  # in a row
-STYLE = {"svg.fonttype": "none", "svg.hashsalt": "vgs-mlx", "axes.spines.top": False, "axes.spines.right": False}
+STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "vgs-mlx",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
 
 
 def write(folder: Path, summary: Summary) -> None:
@@ -36,9 +41,7 @@ def _curves(summary: Summary, along: str, label: str) -> Figure:
         panels = [[*baseline, other] for other in others]
         figure = Figure(figsize=(9, 0.9 + 2.3 * math.ceil(len(panels) / PANELS)), layout="constrained")
     columns = min(len(panels), PANELS)
-    axes = figure.subplots(
-        math.ceil(len(panels) / columns), columns, sharex=True, sharey=True, squeeze=False
-    )
+    axes = figure.subplots(math.ceil(len(panels) / columns), columns, sharex=True, sharey=True, squeeze=False)
     for panel, cells in zip(axes.flat, panels, strict=False):
         _panel(panel, cells, summary, along)
         if len(panels) > 1:
@@ -62,10 +65,13 @@ def _panel(axes: Axes, cells: Sequence[CellSummary], summary: Summary, along: st
         means = [point.accuracy.mean for point in cell.curve]
         spreads = [point.accuracy.sd or 0.0 for point in cell.curve]
         axes.plot(places, means, color=colour, marker="o", markersize=3, linewidth=1.6, label=_label(cell))
-        low, high = zip(*[(mean - sd, mean + sd) for mean, sd in zip(means, spreads, strict=True)], strict=True)
+        low = [mean - sd for mean, sd in zip(means, spreads, strict=True)]
+        high = [mean + sd for mean, sd in zip(means, spreads, strict=True)]
         axes.fill_between(places, low, high, color=colour, alpha=0.15, linewidth=0)
     if summary.reach is not None:
-        axes.axhline(summary.reach, color="0.6", linewidth=0.8, zorder=0, label=f"to reach: {summary.reach:.3f}")
+        axes.axhline(
+            summary.reach, color="0.6", linewidth=0.8, zorder=0, label=f"to reach: {summary.reach:.3f}"
+        )
 
 
 def _legend(figure: Figure, axes: Axes, *, only_common: bool) -> None:

@@ -79,7 +79,9 @@ def product(
         merged.setdefault(name, []).append(spelled(whole))
         if same is None:
             cells[name] = Cell(name, settings, recipe, seeds)
-    notes = [f"{name}: one experiment for {'; '.join(all_)}" for name, all_ in merged.items() if len(all_) > 1]
+    notes = [
+        f"{name}: one experiment for {'; '.join(all_)}" for name, all_ in merged.items() if len(all_) > 1
+    ]
     return tuple(cells.values()), notes
 
 

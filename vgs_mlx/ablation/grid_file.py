@@ -84,7 +84,9 @@ def load(folder: Path) -> Grid:
         )
         return Grid(cells, kept["baseline"])
     except (ValueError, KeyError, TypeError) as error:
-        raise Refusal(f"{file}: damaged ({error.__class__.__name__}): give the whole command again") from error
+        raise Refusal(
+            f"{file}: damaged ({error.__class__.__name__}): give the whole command again"
+        ) from error
 
 
 def refuse_another(folder: Path, ours: Grid) -> None:
@@ -170,9 +172,7 @@ def _refuse_seed(settings: Settings, where: str) -> None:
         raise Refusal(f"{where}: seed: the seeds are 0, 1, ...: say how many with --seeds")
 
 
-def _resolver(
-    values: Mapping, folder: Path, sets: Sequence[str], where: str
-) -> Callable[[Settings], Recipe]:
+def _resolver(values: Mapping, folder: Path, sets: Sequence[str], where: str) -> Callable[[Settings], Recipe]:
     """Settings -> the recipe that they make of the base. The blind score is measured unless the base says not to."""
     train = values.get("train") or {}
     if isinstance(train, Mapping):
@@ -181,7 +181,9 @@ def _resolver(
     def resolve(settings: Settings) -> Recipe:
         recipe = recipe_file.from_values(values, folder, [*sets, *_texts(settings)], where)
         if recipe.seed:
-            raise Refusal("seed: an ablation's seeds are 0, 1, ...: leave it away, and say how many with --seeds")
+            raise Refusal(
+                "seed: an ablation's seeds are 0, 1, ...: leave it away, and say how many with --seeds"
+            )
         return recipe
 
     return resolve

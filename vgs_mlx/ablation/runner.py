@@ -18,7 +18,7 @@ from vgs_mlx.errors import Refusal
 from vgs_mlx.train import run_folder
 
 POLL = 0.5  # seconds between two looks at the processes
-INTERRUPTED = 130  # a worker's exit code after Ctrl-C
+INTERRUPTED = (worker.INTERRUPTED, -signal.SIGINT)  # the latter while it is still importing
 LINES_TOLD = 6  # of a failed run's log
 
 
@@ -100,7 +100,7 @@ def _collect(running: dict[Job, Process], states: dict[Job, State], board: Board
         if code == 0 and finished(job):
             states[job] = "done"
             board.say(f"done     {job.name}: accuracy {board.accuracy(job):.3f}, {seconds:.0f} s")
-        elif code == INTERRUPTED:
+        elif code in INTERRUPTED:
             states[job] = "stopped"
             board.say(f"stopped  {job.name}")
         else:

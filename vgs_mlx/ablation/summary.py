@@ -53,7 +53,9 @@ class Difference:
     prompts: int
     only_cell: int  # (seed, prompt) pairs that the cell alone has right
     only_baseline: int
-    mcnemar: float  # exact two-sided p over these pairs; a prompt counts once a seed, as if these were independent
+    mcnemar: (
+        float  # exact two-sided p over these pairs; a prompt counts once a seed, as if these were independent
+    )
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,12 @@ def summarise(
     base = by_cell.get(baseline, {})
     if reach is None and base:
         reach = float(np.mean([each.final for each in base.values()]))
-    cells = tuple(_cell(name, [found[seed] for seed in sorted(found)], reach) for name, found in by_cell.items())
-    pairs = ((name, sorted(found.keys() & base.keys())) for name, found in by_cell.items() if name != baseline)
+    cells = tuple(
+        _cell(name, [found[seed] for seed in sorted(found)], reach) for name, found in by_cell.items()
+    )
+    pairs = (
+        (name, sorted(found.keys() & base.keys())) for name, found in by_cell.items() if name != baseline
+    )
     differences = tuple(
         difference(name, [(by_cell[name][seed], base[seed]) for seed in seeds])
         for name, seeds in pairs

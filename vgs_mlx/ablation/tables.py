@@ -17,16 +17,23 @@ from vgs_mlx.train.run_folder import write_text
 
 Row = dict[str, Any]
 NONE = "-"
-CELLS_SHOWN = ("seeds", "final", "95 % interval", "blind", "s/step")  # on the screen; the files have all columns
+CELLS_SHOWN = (
+    "seeds",
+    "final",
+    "95 % interval",
+    "blind",
+    "s/step",
+)  # on the screen; the files have all columns
 DIFFERENCES_SHOWN = ("difference", "95 %, seeds", "95 %, prompts", "McNemar p")
 
 HOW_TO_READ = """\
 Final is the accuracy after the last step, best the highest of all evaluations (chosen on the rows that it is measured
-on, so it flatters), blind the final accuracy without the picture. `±` is the standard deviation over seeds; the 95 %
-intervals are Student's t over seeds and, where they say so, a paired bootstrap over prompts (a prompt's score is its mean
-over the seeds). McNemar's exact p pools the seeds and takes a prompt in two seeds for two independent ones. Nothing is
-corrected for the number of cells. "To reach" counts up to the first evaluation that is no lower, over the seeds that got
-there; seconds are those of training steps, and only as comparable as the machine was quiet."""
+on, so it flatters), blind the final accuracy without the picture. `±` is the standard deviation over seeds. The 95 %
+intervals are Student's t over seeds (what another seed might give on these prompts) and, where they say so, a paired
+bootstrap over prompts (what other prompts might give for these seeds; a prompt's score is its mean over the seeds).
+McNemar's exact p pools the seeds and takes a prompt in two seeds for two independent ones. Nothing is corrected for the
+number of cells. "To reach" counts up to the first evaluation that is no lower, over the seeds that got there; seconds
+are those of training steps, and only as comparable as the machine was quiet."""
 
 
 def write(folder: Path, summary: Summary) -> None:
@@ -102,9 +109,7 @@ def on_screen(rows: Sequence[Row], columns: Sequence[str]) -> Table:
     names = [next(iter(rows[0])), *columns]
     table = Table(box=None, header_style="bold")
     for place, name in enumerate(names):
-        table.add_column(
-            name, justify="right" if place else "left", no_wrap=bool(place), overflow="fold"
-        )
+        table.add_column(name, justify="right" if place else "left", no_wrap=bool(place), overflow="fold")
     for row in rows:
         table.add_row(*[Text(str(row[name])) for name in names])
     return table

@@ -1,4 +1,4 @@
-"""One run of a grid, in a process of its own. It ends as `vgs-mlx distill` does.
+"""One run of a grid, in a process of its own. It does what `vgs-mlx distill` does.
 
 Its standard input is a pipe that only the process that started it holds: when that one is gone, however it went, the
 run saves its step and stops.
@@ -11,7 +11,12 @@ import sys
 import threading
 from pathlib import Path
 
+from vgs_mlx import distillation, recipe_file
+from vgs_mlx.errors import Refusal
 from vgs_mlx.train import run_folder
+from vgs_mlx.train.loop import Interrupted
+
+INTERRUPTED = 130  # the exit code after Ctrl-C
 
 
 def command(recipe: Path, folder: Path) -> list[str]:
@@ -22,16 +27,18 @@ def command(recipe: Path, folder: Path) -> list[str]:
 
 def main() -> None:
     """Go on with the run in the second argument's folder, or start it with the first argument's recipe."""
-    from vgs_mlx import cli
-
     recipe, folder = map(Path, sys.argv[1:])
     threading.Thread(target=_stop_with_parent, daemon=True).start()
-    if (folder / run_folder.RECIPE).is_file():
-        arguments = ["distill", "--resume", "--output", str(folder)]
-    else:
-        shutil.rmtree(folder, ignore_errors=True)  # killed before it had a recipe, it had nothing
-        arguments = ["distill", "--recipe", str(recipe), "--output", str(folder)]
-    cli.main(arguments, prog_name="vgs-mlx")
+    try:
+        if (folder / run_folder.RECIPE).is_file():
+            distillation.resume(folder, ())
+        else:
+            shutil.rmtree(folder, ignore_errors=True)  # killed before it had a recipe, it had nothing
+            distillation.start(recipe_file.load_recipe(recipe), folder.name, folder)
+    except Refusal as refusal:
+        sys.exit(str(refusal))
+    except (Interrupted, KeyboardInterrupt):
+        sys.exit(INTERRUPTED)
 
 
 def _stop_with_parent() -> None:
