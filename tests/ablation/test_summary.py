@@ -113,6 +113,8 @@ def test_only_seeds_that_both_have_are_compared(found):
     (difference,) = summary.differences
     assert difference.seeds == (0,) and difference.by_seed == (0.25,) and difference.over_seeds.low is None
     assert summary.cells[1].seeds == (0, 1) and summary.unfinished == ("x",)
+    (difference,) = summarise(found[:3], "plain").differences  # now it is the cell that lacks seed 1
+    assert difference.seeds == (0,) and difference.by_seed == (0.25,)
     only = summarise([each for each in found if each.cell == "steered"], "plain")
     assert only.differences == () and only.reach is None and only.cells[0].reached == 0
 

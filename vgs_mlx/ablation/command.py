@@ -115,6 +115,6 @@ def _tell(folder: Path, made: Grid, reach: float | None, board: Board) -> Summar
         board.say(f"\n{tables.compared(summary)}")
         board.console.print(tables.on_screen(tables.difference_rows(summary), tables.DIFFERENCES_SHOWN))
     if unfinished:
-        board.say(f"left out {len(unfinished)} that have not finished: {'; '.join(summary.unfinished)}")
+        board.say(f"left out {len(unfinished)} runs that have not finished; summary.md names them")
     board.say(f"written  {out}: summary.md, cells.csv, differences.csv, curves.csv, summary.json, figures")
     return summary

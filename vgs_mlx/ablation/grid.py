@@ -1,7 +1,8 @@
 """A grid of experiments, frozen: its cells, what each sets, its seeds, and the one that the others are compared with.
 
 The runs of one seed share their starting weights, their prompts and the order of the data: all of these are
-functions of the recipe's seed. Experiments that are the same are one cell: a setting that its recipe doesn't use
+functions of the recipe's seed. So are the held-out rows where they are a fraction of a file: a seed then has its own,
+the same for all cells. Experiments that are the same are one cell: a setting that its recipe doesn't use
 (UNUSED) makes no difference.
 """
 

@@ -37,7 +37,8 @@ def main() -> None:
             distillation.start(recipe_file.load_recipe(recipe), folder.name, folder)
     except Refusal as refusal:
         sys.exit(str(refusal))
-    except (Interrupted, KeyboardInterrupt):
+    except (Interrupted, KeyboardInterrupt) as interrupt:
+        print(f"stopped. {interrupt}")
         sys.exit(INTERRUPTED)
 
 
