@@ -7,13 +7,17 @@ from vgs_mlx import recipe_file
 from vgs_mlx.ablation import grid
 from vgs_mlx.ablation.grid import Cell
 from vgs_mlx.errors import Refusal
-from vgs_mlx.recipe import Recipe
+from vgs_mlx.objective.objectives import OBJECTIVES
 from vgs_mlx.train import run_folder
 
 OTHER_VALUES = {
-    "objective.steering_coef": "5", "objective.norm_scale": "0.3", "objective.norm_scale_every": "1",
-    "objective.preservation_coef": "0.7", "student.rank": "3", "student.alpha": "5", "student.targets": "[q_proj]",
+    "objective.steering_coef": "5", "objective.preservation_coef": "0.7", "objective.norm_scale": "0.3",
+    "objective.norm_scale_every": "1", "objective.jsd_weight": "0.1", "objective.mix": "0.4",
+    "objective.mix_with": "jsd", "objective.answers": "teacher", "student.rank": "3", "student.alpha": "5",
+    "student.targets": "[q_proj]", "grpo.updates_per_rollout": "2", "grpo.clip": "0.1", "grpo.reward": "pacr",
+    "grpo.outcome_coef": "2", "grpo.process_coef": "2", "grpo.discount": "0.5",
 }  # fmt: skip
+SHORT = ("train.steps=1", "train.evaluate_rows=1", "grpo.updates_per_rollout=1")
 
 
 def resolve(settings):
@@ -55,17 +59,30 @@ def test_values_that_are_equal_make_one_cell():
     assert [each.name for each in cells] == ["train.learning_rate=0.001"]
 
 
-@pytest.mark.parametrize(("key", "value"), grid.UNUSED, ids=lambda each: str(each))
-def test_what_is_said_to_be_unused_changes_nothing(key, value, tmp_path):
-    base = (f"{key}={value}", "train.steps=2")
-    try:
-        toy_runs.recipe(*base)
-    except Refusal:
-        pytest.skip("this version has no such value")
-    changes = [f"{each}={OTHER_VALUES[each]}" for each in grid.UNUSED[key, value]]
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_what_an_objective_is_said_not_to_use_changes_nothing(name, tmp_path):
+    base = (*SHORT, f"objective.name={name}", "student.train=" + ("full" if name == "standard" else "lora"))
+    changes = [f"{key}={OTHER_VALUES[key]}" for key in grid.unused_keys(toy_runs.recipe(*base))]
+    assert changes
     left = toy_runs.train(tmp_path / "left", *base)
     right = toy_runs.train(tmp_path / "right", *base, *changes)
     assert toy_runs.same_run(left, right)
+
+
+def test_what_is_used_depends_on_the_objective():
+    def unused(*sets):
+        return grid.unused_keys(toy_runs.recipe(*sets))
+
+    steering = {"objective.steering_coef", "objective.norm_scale", "objective.norm_scale_every"}
+    assert steering <= unused("objective.name=standard") and not steering & unused("objective.name=vgs")
+    assert not steering & unused("objective.name=vgs", "objective.steering_coef=0")
+    assert unused("objective.name=vds-weighted") & steering == steering - {"objective.steering_coef"}
+    assert steering & unused("objective.name=standard", "objective.watch_norm_scale=true") == {
+        "objective.steering_coef"
+    }
+    assert "objective.mix_with" in unused("objective.name=grpo")
+    mixed = unused("objective.name=grpo", "objective.mix=0.3", "objective.mix_with=vgs")
+    assert not {"objective.mix_with", "objective.steering_coef", "grpo.clip"} & mixed
 
 
 def test_the_cells_of_a_seed_start_alike_on_the_same_prompts():
@@ -124,8 +141,3 @@ def test_the_baseline_is_a_cell_named_or_described_or_the_first():
         Refusal, match=r"--baseline jsd: no cell is such: give one of: objective.name=standard; "
     ):
         grid.baseline_of(cells, "jsd")
-
-
-def test_only_known_keys_are_said_to_be_unused():
-    known = recipe_file.flat(Recipe()).keys()
-    assert {key for (key, _), unused in grid.UNUSED.items() for key in (key, *unused)} <= known

@@ -2,34 +2,23 @@
 
 The runs of one seed share their starting weights, their prompts and the order of the data: all of these are
 functions of the recipe's seed. So are the held-out rows where they are a fraction of a file: a seed then has its own,
-the same for all cells. Experiments that are the same are one cell: a setting that its recipe doesn't use
-(UNUSED) makes no difference.
+the same for all cells. Experiments that are the same are one cell: settings that a recipe doesn't use (`unused_keys`)
+make no difference.
 """
 
+import dataclasses
 import hashlib
 import itertools
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from vgs_mlx import recipe_file
 from vgs_mlx.errors import Refusal
-from vgs_mlx.recipe import Recipe
-
-_STEERING = ("objective.steering_coef", "objective.norm_scale", "objective.norm_scale_every")
-_PRESERVATION = ("objective.preservation_coef",)
-UNUSED: dict[tuple[str, Any], tuple[str, ...]] = {
-    ("objective.name", "standard"): (*_STEERING, *_PRESERVATION),
-    ("objective.name", "forward-kl"): (*_STEERING, *_PRESERVATION),
-    ("objective.name", "jsd"): (*_STEERING, *_PRESERVATION),
-    ("objective.name", "va-opd"): (*_STEERING, *_PRESERVATION),
-    ("objective.name", "vds-weighted"): _PRESERVATION,
-    ("student.train", "full"): ("student.rank", "student.alpha", "student.targets"),
-}
-"""(key, value) -> the keys that a recipe with this value doesn't use. What isn't listed counts as used: at worst an
-experiment runs twice."""
+from vgs_mlx.objective.objectives import resolve as resolve_objective
+from vgs_mlx.recipe import Grpo, Recipe
 
 SUMMARY = "summary"  # the folder of the results, beside those of the cells
 LONGEST_NAME = 120  # bytes; file systems allow 255, and a log's name is longer by a little
@@ -50,7 +39,7 @@ class Cell:
 
     def runs(self) -> Iterator[Recipe]:
         """The recipe of each seed."""
-        return (replace(self.recipe, seed=seed) for seed in range(self.seeds))
+        return (dataclasses.replace(self.recipe, seed=seed) for seed in range(self.seeds))
 
 
 @dataclass(frozen=True)
@@ -87,9 +76,30 @@ def product(
 
 
 def unused_keys(recipe: Recipe) -> set[str]:
-    """The keys that make no difference to this recipe."""
-    values = recipe_file.flat(recipe)
-    return {key for (name, value), unused in UNUSED.items() if values[name] == value for key in unused}
+    """The keys that change nothing about this recipe's training, by the declaration of its objective.
+
+    What isn't listed counts as used: at worst an experiment runs twice.
+    """
+    settings = recipe.objective
+    # with every part that a coefficient of 0 would take away: 0 is a value too
+    objective = resolve_objective(settings.name, 1.0, 1.0, settings.mix, settings.mix_with)
+    # vds-weighted takes γ for a weight
+    upweighted = any(part.weighting == "upweighted" for part in objective.parts)
+    scaled = objective.steers or settings.watch_norm_scale
+    adapted = recipe.student.train != "full"
+    used = {
+        "objective.steering_coef": objective.has("steering") or upweighted,
+        "objective.preservation_coef": objective.has("preservation"),
+        "objective.norm_scale": scaled,
+        "objective.norm_scale_every": scaled,
+        "objective.jsd_weight": any(part.term == "jsd" for part in objective.parts),
+        "objective.mix": objective.rewarded,
+        "objective.mix_with": objective.mixed,
+        "objective.answers": not objective.on_policy,
+        **dict.fromkeys(("student.rank", "student.alpha", "student.targets"), adapted),
+        **{f"grpo.{each.name}": objective.rewarded for each in dataclasses.fields(Grpo)},
+    }
+    return {key for key, needed in used.items() if not needed}
 
 
 def refuse_doubles(cells: Sequence[Cell]) -> None:
