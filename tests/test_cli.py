@@ -23,7 +23,7 @@ def _elsewhere(tmp_path, monkeypatch):
 # --- help
 
 
-@pytest.mark.parametrize("name", ["distill", "evaluate", "export", "doctor"])
+@pytest.mark.parametrize("name", ["distill", "ablate", "evaluate", "export", "doctor"])
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 def test_help_starts_with_an_example(name, flag):
     shown = command(name, flag)
@@ -36,7 +36,7 @@ def test_help_starts_with_an_example(name, flag):
 
 def test_the_commands_are_listed_with_the_main_one_as_an_example():
     shown = command("--help").stdout
-    assert all(f"\n  {name} " in shown for name in ("distill", "evaluate", "export", "doctor"))
+    assert all(f"\n  {name} " in shown for name in ("distill", "ablate", "evaluate", "export", "doctor"))
     assert "vgs-mlx distill --student S --teacher T --data D.jsonl" in shown
 
 

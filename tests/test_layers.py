@@ -23,7 +23,7 @@ LAYERS = (
     ("train", "evaluate", "trained", "proof"),
     ("distillation", "evaluation_report", "export", "model_card", "doctor"),
     ("geometry", "geometry_figures"),
-    ("analyze", "ablate", "report", "plan", "suites"),
+    ("analyze", "ablation", "report", "plan", "suites"),
     ("cli",),
 )
 RANKS = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}

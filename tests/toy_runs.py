@@ -97,13 +97,11 @@ def metrics(run: Path) -> list[dict[str, Any]]:
 
 def same_run(left: Path, right: Path) -> bool:
     """Whether two runs trained the same weights, to the byte, by the same steps, and were measured the same."""
-    evaluations = [(run / run_folder.EVALUATIONS).read_bytes() for run in (left, right)]
-    completions = [(run / run_folder.COMPLETIONS).read_bytes() for run in (left, right)]
+    measured = (run_folder.EVALUATIONS, run_folder.ANSWERS, run_folder.COMPLETIONS)
     return (
         final_weights(left) == final_weights(right)
         and metrics(left) == metrics(right)
-        and evaluations[0] == evaluations[1]
-        and completions[0] == completions[1]
+        and all((left / name).read_bytes() == (right / name).read_bytes() for name in measured)
     )
 
 

@@ -95,6 +95,48 @@ def distill(recipe, student, teacher, data, sets, output, resume, dry_run) -> No
         distillation.start(resolved, name, output)
 
 
+@main.command(short_help="Compare settings over seeds.")
+@click.argument("recipe", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--vary", multiple=True, metavar="KEY=VALUE,VALUE", help="A key and its values; again: all combinations."
+)
+@click.option("--seeds", type=click.IntRange(1), help="Runs of each cell: seeds 0, 1, ... Default: 3.")
+@click.option("--output", type=click.Path(path_type=Path), help="The folder for all runs and the summary.")
+@click.option("--baseline", help="The cell to compare with, by its settings or name. Default: the first.")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Runs side by side.")
+@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any key, for all cells.")
+@click.option(
+    "--reach", type=click.FloatRange(0, 1), help="The accuracy to reach. Default: the baseline's final one."
+)
+@click.option("--resume", type=click.Path(path_type=Path), metavar="DIR", help="Go on with the grid in DIR.")
+@click.option("--summary", type=click.Path(path_type=Path), metavar="DIR", help="Only tell what came out.")
+@_refusing
+def ablate(recipe, vary, seeds, output, baseline, jobs, sets, reach, resume, summary) -> None:
+    """\b
+    vgs-mlx ablate recipes/quickstart.yaml --output runs/gamma --seeds 5 \\
+        --vary objective.name=standard,vgs --vary objective.steering_coef=1,2,4
+
+    Run every combination with several seeds and compare them: accuracy with intervals, paired differences to
+    the baseline, curves. RECIPE is a recipe, or a file that names its cells. The same command again goes on.
+    """
+    from vgs_mlx.ablation import command
+
+    kept = resume or summary
+    if kept and (recipe or vary or seeds or output or sets or (resume and summary)):
+        raise Refusal("--resume DIR and --summary DIR take no grid: it is the folder's own")
+    if not kept and not (recipe and output):
+        raise Refusal("give a recipe and --output DIR; or --resume DIR, or --summary DIR")
+    if summary:
+        code = command.show(summary, baseline=baseline, reach=reach)
+    elif resume:
+        code = command.resume(resume, jobs=jobs, baseline=baseline, reach=reach)
+    else:
+        code = command.start(
+            recipe, vary, output, seeds=seeds, baseline=baseline, jobs=jobs, sets=sets, reach=reach
+        )
+    sys.exit(code)
+
+
 @main.command(short_help="Accuracy of a model on held-out rows.")
 @click.argument("model")
 @click.option(

@@ -131,6 +131,7 @@ class Train:
         None  # steps between looks at all loss terms on fixed held-out rollouts; None: no look
     )
     evaluate_rows: Count | None = 200  # held-out rows used during training; None: all
+    evaluate_blind: bool = False  # the last evaluation asks without the picture too: what a guess scores
 
 
 @_option

@@ -1,5 +1,6 @@
 """Strict YAML: from files and `--set key=value` to a `Recipe`, with one clear line for anything that doesn't fit."""
 
+import copy
 import dataclasses
 import difflib
 import json
@@ -54,10 +55,15 @@ def load_recipe(file: Path | None, sets: Sequence[str] = ()) -> Recipe:
 
     Paths in the file are relative to it; those of `sets` to the current folder. Raises `Refusal`.
     """
-    values: dict = {}
-    if file is not None:
-        values = _read(file)
-        _absolute_paths(values, file.parent)
+    if file is None:
+        return from_values({}, Path.cwd(), sets, "--set")
+    return from_values(read(file), file.parent, sets, str(file))
+
+
+def from_values(values: Mapping, folder: Path, sets: Sequence[str], where: str) -> Recipe:
+    """The recipe of a file's `values`, whose paths are relative to `folder`, then `sets` on top. Raises `Refusal`."""
+    values = copy.deepcopy(dict(values))
+    _absolute_paths(values, folder)
     for text in sets:
         key, separator, value = text.partition("=")
         if not separator:
@@ -65,7 +71,7 @@ def load_recipe(file: Path | None, sets: Sequence[str] = ()) -> Recipe:
         _set(values, key.strip(), parse_yaml(value, f"--set {key}"))
     if sets:
         _absolute_paths(values, Path.cwd())
-    return build(values, str(file) if file else "--set")
+    return build(values, where)
 
 
 def build(values: Mapping, where: str) -> Recipe:
@@ -82,9 +88,9 @@ def dump(recipe: Recipe) -> str:
     return yaml.safe_dump(_RECIPE.dump_python(recipe, mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def keys() -> dict[str, Any]:
-    """Every dotted key with its default."""
-    sections = dataclasses.asdict(Recipe())
+def flat(recipe: Recipe) -> dict[str, Any]:
+    """Every dotted key with its value."""
+    sections = dataclasses.asdict(recipe)
     return {
         (f"{name}.{key}" if isinstance(section, dict) else name): value
         for name, section in sections.items()
@@ -92,7 +98,8 @@ def keys() -> dict[str, Any]:
     }
 
 
-def _read(file: Path) -> dict:
+def read(file: Path) -> dict:
+    """The keys and values of a YAML file. Raises `Refusal`."""
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -135,7 +142,7 @@ def _refuse_unknown(values: Any, option: type, prefix: str, where: str) -> None:
 
 
 def _nearest(key: str) -> str:
-    known = keys()
+    known = flat(Recipe())
     last = key.rpartition(".")[2]
     same_name = [each for each in known if each.rpartition(".")[2] == last]
     matches = same_name or difflib.get_close_matches(key, known, n=1, cutoff=0.5)

@@ -82,6 +82,32 @@ def test_it_is_evaluated_before_every_n_steps_and_at_the_end_with_three_answers_
     assert [row["id"] for row in answers] == held_out * 3
 
 
+def test_every_evaluation_says_of_every_row_whether_it_was_right():
+    evaluations = run_folder.rows(finished() / run_folder.EVALUATIONS)
+    answers = run_folder.rows(finished() / run_folder.ANSWERS)
+    asked = [example.id for example in toy_runs.ready().data.held_out[:4]]
+    for graded, evaluation in zip(answers, evaluations, strict=True):
+        assert (graded["step"], graded["ids"]) == (evaluation["step"], asked)
+        assert sum(graded["right"]) / 4 == evaluation["accuracy"] and set(graded["right"]) <= {0, 1}
+
+
+def test_the_last_evaluation_asks_without_the_picture_too_where_the_recipe_says_so(tmp_path, monkeypatch):
+    views = []
+    answer = loop.evaluation.answer
+
+    def asked(*given, with_image, **options):
+        views.append(with_image)
+        return answer(*given, with_image=with_image, **options)
+
+    monkeypatch.setattr(loop.evaluation, "answer", asked)
+    run = train(tmp_path / "run", "train.evaluate_blind=true", "train.evaluate_every=2")
+    *earlier, last = run_folder.rows(run / run_folder.EVALUATIONS)
+    assert views == [True, True, True, False]
+    assert 0 <= last["blind"]["low"] <= last["blind"]["accuracy"] <= last["blind"]["high"] <= 1
+    assert not any("blind" in row for row in earlier)
+    assert toy_runs.final_weights(run) == toy_runs.final_weights(finished())  # asking trains nothing
+
+
 def test_keep_checkpoints_and_their_distance_are_the_recipe_s(tmp_path):
     run = train(tmp_path / "run", "train.steps=5", "train.checkpoint_every=2", "train.keep_checkpoints=3",
                 "train.evaluate_every=9", "rollout.max_completion_length=2")  # fmt: skip

@@ -123,25 +123,40 @@ def _refuse_repeated_skips(progress: Progress, folder: Path) -> None:
 
 def _evaluate(ready: Ready, folder: Path, progress: Progress, screen: Screen) -> bool:
     """Greedy accuracy on the held-out rows, written down; True if it is the best so far."""
+    settings = ready.recipe.train
+    answers = _answers(ready, screen)
+    found = {"step": progress.step, **evaluation.summary([[each] for each in answers])}
+    if settings.evaluate_blind and progress.step == settings.steps:
+        blind = evaluation.summary([[each] for each in _answers(ready, screen, with_image=False)])
+        found["blind"] = {name: blind[name] for name in ("accuracy", "low", "high")}
+    run_folder.append(folder / run_folder.EVALUATIONS, found)
+    graded = {"ids": [each.example.id for each in answers], "right": [int(each.right) for each in answers]}
+    run_folder.append(folder / run_folder.ANSWERS, {"step": progress.step, **graded})
+    screen.say(f"step {progress.step:4}  {accuracy_line(found)}")
+    _show_some(answers[:SAMPLES_SHOWN], folder, progress.step, screen)
+    if progress.best_accuracy is None or found["accuracy"] > progress.best_accuracy:
+        progress.best_accuracy, progress.best_step = found["accuracy"], progress.step
+        return True
+    return False
+
+
+def _answers(ready: Ready, screen: Screen, *, with_image: bool = True) -> list[evaluation.Answer]:
+    """The student's greedy answer to each held-out row that the recipe evaluates on."""
     rows = ready.data.held_out[: ready.recipe.train.evaluate_rows]
     sampling = Sampling(ready.recipe.rollout.max_completion_length, temperature=0.0)
-    batch = ready.recipe.rollout.batch_size
     with screen.counting("evaluating") as count:
         answers = evaluation.answer(
-            ready.student,
-            rows,
-            ready.recipe.data,
-            sampling,
-            batch=batch,
-            progress=lambda done: count(done, len(rows)),
-        )
-    found = {"step": progress.step, **evaluation.summary(answers)}
-    run_folder.append(folder / run_folder.EVALUATIONS, found)
-    screen.say(f"step {progress.step:4}  {accuracy_line(found)}")
-    for answer in [row[0] for row in answers[:SAMPLES_SHOWN]]:
+            ready.student, rows, ready.recipe.data, sampling, with_image=with_image,
+            batch=ready.recipe.rollout.batch_size, progress=lambda done: count(done, len(rows)),
+        )  # fmt: skip
+    return [each for (each,) in answers]
+
+
+def _show_some(answers: list[evaluation.Answer], folder: Path, step: int, screen: Screen) -> None:
+    for answer in answers:
         example = answer.example
         shown = {
-            "step": progress.step,
+            "step": step,
             "id": example.id,
             "pictures": [picture.name for picture in example.pictures],
             "question": example.question,
@@ -153,10 +168,6 @@ def _evaluate(ready: Ready, folder: Path, progress: Progress, screen: Screen) ->
         mark = "right" if answer.right else f"wrong, expected {example.answer}"
         screen.say(f"           {example.question} [{', '.join(shown['pictures'])}]")
         screen.say(f"           -> {answer.completion} ({mark})")
-    if progress.best_accuracy is None or found["accuracy"] > progress.best_accuracy:
-        progress.best_accuracy, progress.best_step = found["accuracy"], progress.step
-        return True
-    return False
 
 
 def _watch(ready: Ready, folder: Path, progress: Progress) -> None:

@@ -1,7 +1,7 @@
 """The run folder: what it holds, and how files get into it without ever being half there.
 
 recipe.yaml  versions.json  README.md     before any model is loaded
-metrics.jsonl  evaluations.jsonl  completions.jsonl  terms.jsonl  skipped.jsonl
+metrics.jsonl  evaluations.jsonl  answers.jsonl  completions.jsonl  terms.jsonl  skipped.jsonl
 checkpoints/step-000020/ ...              see checkpoint.py
 result.json  final/                       written last
 """
@@ -22,10 +22,11 @@ from vgs_mlx import recipe_file
 from vgs_mlx.errors import Refusal
 from vgs_mlx.recipe import Recipe
 
-RECIPE, METRICS, EVALUATIONS, COMPLETIONS = (
+RECIPE, METRICS, EVALUATIONS, ANSWERS, COMPLETIONS = (
     "recipe.yaml",
     "metrics.jsonl",
     "evaluations.jsonl",
+    "answers.jsonl",
     "completions.jsonl",
 )
 SKIPPED, BAD_BATCHES, RESULT, FINAL, CHECKPOINTS = (
@@ -36,7 +37,8 @@ SKIPPED, BAD_BATCHES, RESULT, FINAL, CHECKPOINTS = (
     "checkpoints",
 )
 TERMS = "terms.jsonl"
-STEP_FILES = (METRICS, EVALUATIONS, COMPLETIONS, BAD_BATCHES, TERMS)  # rows carry the step that wrote them
+# rows carry the step that wrote them
+STEP_FILES = (METRICS, EVALUATIONS, ANSWERS, COMPLETIONS, BAD_BATCHES, TERMS)
 PACKAGES = ("vgs-mlx", "mlx", "mlx-lm", "mlx-vlm", "transformers", "numpy")
 
 
@@ -214,7 +216,8 @@ def _readme(folder: Path) -> str:
     return f"""# A run of vgs-mlx
 
 `{RECIPE}` is the whole recipe, `{METRICS}` what every step measured, `{EVALUATIONS}` the accuracy on held-out
-rows, `{COMPLETIONS}` some answers, `{FINAL}/` the trained weights (there once the run has finished).
+rows, `{ANSWERS}` which of them were right, `{COMPLETIONS}` some answers in full, `{FINAL}/` the trained weights (there
+once the run has finished).
 
     {resume_command(folder)}
     vgs-mlx evaluate {name}

@@ -1,12 +1,13 @@
 """From a recipe to everything a run needs, checked: what can be refused early is refused before weights load."""
 
 import hashlib
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from mlx.utils import tree_flatten
 
+from vgs_mlx import recipe_file
 from vgs_mlx.data import datasets
 from vgs_mlx.data.datasets import DataSet
 from vgs_mlx.data.prompts import image_tokens, problem, render
@@ -240,19 +241,9 @@ def _paths(recipe: Recipe) -> dict[str, str]:
 
 def _fixed(recipe: Recipe) -> dict[str, Any]:
     """The recipe's keys that a resumed run must share, flat. Model and data paths have their fingerprints."""
-    sections = asdict(recipe)
-    flat = {
-        f"{section}.{key}": value
-        for section, values in sections.items()
-        if isinstance(values, dict)
-        for key, value in values.items()
-    }
     left_out = (*FREE_ON_RESUME, "student.path", "teacher.path", "data.source", "data.held_out")
-    kept = {key: value for key, value in flat.items() if key not in left_out}
-    return {
-        "seed": recipe.seed,
-        **{key: list(value) if isinstance(value, tuple) else value for key, value in kept.items()},
-    }
+    kept = {key: value for key, value in recipe_file.flat(recipe).items() if key not in left_out}
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in kept.items()}
 
 
 def identify(recipe: Recipe, student: LoadedModel, teacher: LoadedModel | None, data: DataSet) -> Identity:
@@ -281,15 +272,10 @@ def refuse_changes(before: Recipe, after: Recipe) -> None:
     changed += [
         key
         for key in ("data.source", "data.held_out", "student.path", "teacher.path")
-        if _at(before, key) != _at(after, key)
+        if recipe_file.flat(before)[key] != recipe_file.flat(after)[key]
     ]
     if changed:
         raise Refusal(
             f"--set {changed[0]}: a resumed run must stay what it is; only {', '.join(FREE_ON_RESUME)} may change. "
             "Start a new run for this"
         )
-
-
-def _at(recipe: Recipe, key: str) -> Any:
-    section, name = key.split(".")
-    return asdict(recipe)[section][name]

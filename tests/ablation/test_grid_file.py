@@ -1,0 +1,163 @@
+"""A grid comes from --vary or from a file of cells, and its folder keeps it."""
+
+from dataclasses import replace
+
+import pytest
+
+from vgs_mlx.ablation import grid_file
+from vgs_mlx.ablation.grid import Grid
+from vgs_mlx.errors import Refusal
+from vgs_mlx.resources import recipes_folder
+
+RECIPE = "train: {steps: 4}\nstudent: {path: models/s}\n"
+CELLS = """
+recipe: base.yaml
+set: {train.learning_rate: 1e-3}
+seeds: 5
+baseline: plain
+cells:
+  plain: {objective.name: standard}
+  strong: {objective.name: vgs, objective.steering_coef: 4, seeds: 2}
+"""
+
+
+def read(folder, text, vary=(), sets=(), seeds=None, baseline=None):
+    (folder / "base.yaml").write_text(RECIPE)
+    (folder / "grid.yaml").write_text(text)
+    return grid_file.read(folder / "grid.yaml", vary, sets, seeds, baseline)
+
+
+def refusal(folder, text, *given, **options):
+    with pytest.raises(Refusal) as caught:
+        read(folder, text, *given, **options)
+    assert len(str(caught.value).splitlines()) == 1
+    return str(caught.value)
+
+
+def test_a_recipe_and_what_varies_make_a_grid(tmp_path):
+    vary = ("objective.name=standard,vgs", "student.targets=[q_proj, v_proj],null")
+    made, _ = read(tmp_path, RECIPE, vary, ["train.steps=9"], seeds=4)
+    assert [cell.recipe.student.targets for cell in made.cells] == [("q_proj", "v_proj"), None] * 2
+    assert {(cell.recipe.train.steps, cell.seeds) for cell in made.cells} == {(9, 4)}
+    assert made.baseline == made.cells[0].name
+
+
+def test_a_file_of_cells_makes_a_grid(tmp_path):
+    made, _ = read(tmp_path, CELLS, sets=["train.steps=9"])
+    plain, strong = made.cells
+    assert (made.baseline, plain.name, plain.seeds, strong.name, strong.seeds) == (
+        "plain",
+        "plain",
+        5,
+        "strong",
+        2,
+    )
+    assert (plain.recipe.objective.name, strong.recipe.objective.steering_coef) == ("standard", 4.0)
+    assert plain.recipe.train.learning_rate == 1e-3 and strong.recipe.train.steps == 9
+    assert {cell.seeds for cell in read(tmp_path, CELLS, seeds=3)[0].cells} == {3}
+    assert read(tmp_path, CELLS, baseline="strong")[0].baseline == "strong"
+
+
+def test_the_base_recipe_may_stand_in_the_file_and_paths_are_relative_to_their_file(tmp_path):
+    (tmp_path / "models" / "s").mkdir(parents=True)
+    for text in (CELLS, CELLS.replace("base.yaml", "{train: {steps: 4}, student: {path: models/s}}")):
+        made, _ = read(tmp_path, text)
+        assert made.cells[0].recipe.student.path == str(tmp_path / "models" / "s")
+        assert made.cells[0].recipe.train.steps == 4
+
+
+def test_the_blind_score_is_measured_unless_the_recipe_says_no(tmp_path):
+    def blind(text, **options):
+        return read(tmp_path, text, ["train.steps=1"], **options)[0].cells[0].recipe.train.evaluate_blind
+
+    assert blind(RECIPE) and blind("student: {path: s}\n")
+    assert not blind("train: {evaluate_blind: false}\n")
+    assert not blind(RECIPE, sets=["train.evaluate_blind=false"])
+
+
+@pytest.mark.parametrize(
+    ("vary", "said"),
+    [
+        (["objectiv.name=vgs"], "--vary objectiv.name=vgs: .*unknown key objectiv: did you mean objective."),
+        (["train.stepz=1,2"], "unknown key train.stepz: did you mean train.steps?"),
+        (["objective.name=standard,vsg"], "--vary objective.name=vsg: .*input should be 'standard'"),
+        (["train.steps"], "--vary train.steps: write it as key=value,value"),
+        (["train.steps="], "--vary train.steps=: write it as key=value,value"),
+        (["train.steps=[1"], "mend the YAML"),
+        (["train.steps=1", "train.steps=2"], "train.steps is varied already"),
+        (["seed=1,2"], "say how many with --seeds"),
+        ([], "a recipe alone is one cell"),
+    ],
+)  # fmt: skip
+def test_what_cannot_vary_is_refused(tmp_path, vary, said):
+    message = refusal(tmp_path, RECIPE, vary)
+    first, _, second = said.partition(".*")
+    assert first in message and second in message
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("seeds: 2", "seeds: 0", "cells.strong.seeds: give a number from 1 on, got 0"),
+        ("objective.steering_coef", "objective.steering", "cells.strong: .*unknown key objective.steering"),
+        ("seeds: 5", "seeds: five", "seeds: input should be a valid integer"),
+        ("seeds: 5", "sets: 5", "sets: "),
+        ("baseline: plain", "baseline: none", "--baseline none: no cell is such"),
+        ("  strong", "  str/ong", "can't name a folder"),
+        ("objective.name: vgs", "objective.name: standard", "cells plain and strong are the same experiment"),
+        ("recipe: base.yaml\n", "", "recipe: field required"),
+        ("base.yaml", "other.yaml", "can't be read"),
+        ("train.learning_rate: 1e-3", "seed: 1", "an ablation's seeds are 0, 1, ..."),
+        ("objective.name: standard", "objective.name: standard, seed: 1", "say how many with --seeds"),
+    ],
+)
+def test_what_is_wrong_in_a_file_of_cells_is_refused(tmp_path, old, new, said):
+    message = refusal(tmp_path, CELLS.replace(old, new))
+    first, _, second = said.partition(".*")
+    assert first in message and second in message
+
+
+def test_a_file_of_cells_takes_no_vary(tmp_path):
+    assert "names its cells itself" in refusal(tmp_path, CELLS, ["train.steps=1"])
+
+
+def test_a_folder_keeps_its_grid(tmp_path):
+    made, _ = read(tmp_path, CELLS)
+    grid_file.save(tmp_path, made)
+    assert grid_file.load(tmp_path) == made
+    grid_file.refuse_another(tmp_path, made)
+    grid_file.refuse_another(tmp_path, replace(made, baseline="strong"))
+
+
+def test_another_grid_is_refused_with_the_difference(tmp_path):
+    made, _ = read(tmp_path, CELLS)
+    grid_file.save(tmp_path, made)
+
+    def said(other):
+        with pytest.raises(Refusal, match="holds another grid") as caught:
+            grid_file.refuse_another(tmp_path, other)
+        return str(caught.value)
+
+    assert "train.steps of plain is 4 there and 9 here" in said(
+        read(tmp_path, CELLS, sets=["train.steps=9"])[0]
+    )
+    assert "5 seeds of plain, not 6" in said(read(tmp_path, CELLS, seeds=6)[0])
+    assert "it has a cell strong more" in said(Grid(made.cells[:1], "plain"))
+    assert "it has no cell new" in said(Grid((*made.cells, replace(made.cells[0], name="new")), "plain"))
+
+
+def test_a_folder_without_a_grid_and_a_damaged_one_are_refused(tmp_path):
+    with pytest.raises(Refusal, match="no ablation there"):
+        grid_file.load(tmp_path)
+    for text in ("{", "{}", '{"baseline": "a", "cells": [{"name": "a"}]}'):
+        (tmp_path / grid_file.GRID).write_text(text)
+        with pytest.raises(Refusal, match="damaged"):
+            grid_file.load(tmp_path)
+
+
+def test_the_recipe_of_the_quickstart_s_ablation_can_be_read():
+    made, _ = grid_file.read(recipes_folder() / "quickstart-ablation.yaml", (), (), None, None)
+    assert [(cell.name, cell.recipe.student.train, cell.recipe.train.learning_rate) for cell in made.cells] == [
+        ("lora-standard", "lora", 1e-3), ("lora-vgs", "lora", 1e-3),
+        ("full-standard", "full", 3e-4), ("full-vgs", "full", 3e-4),
+    ]  # fmt: skip

@@ -1,0 +1,277 @@
+"""Runs go on beside each other, stop together, and survive every way of being stopped."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from rich.console import Console
+
+import toy_runs
+from toy_runs import command, copied, recorded_steps, same_run, spawned, train, wait_for
+from vgs_mlx import recipe_file
+from vgs_mlx.ablation import grid_file, runner, worker
+from vgs_mlx.ablation.board import Board
+from vgs_mlx.ablation.grid import Cell, Grid
+from vgs_mlx.ablation.jobs import jobs_of
+from vgs_mlx.errors import Refusal
+from vgs_mlx.train import checkpoint, loop, run_folder
+
+# Stands for a worker: keeps the time, holds the run as a real one does, and ends as its cell's name says.
+FAKE = """
+import fcntl, json, os, shutil, sys, time, pathlib
+recipe, folder = map(pathlib.Path, sys.argv[1:])
+with (folder.parent.parent / "times").open("a") as times:
+    print("start", folder.parent.name, folder.name, os.environ.get("OPENBLAS_NUM_THREADS"), file=times, flush=True)
+    print("line of", folder.parent.name, flush=True)
+    time.sleep(0.1)
+    if folder.parent.name == "fails":
+        raise SystemExit("no more memory")
+    if folder.parent.name == "waits":
+        (folder.parent / "ready").touch()
+        try:
+            time.sleep(60)
+        except KeyboardInterrupt:
+            sys.exit(130)
+    (folder / "final").mkdir(parents=True)
+    shutil.copy(recipe, folder / "recipe.yaml")
+    (folder / "result.json").write_text(json.dumps({"steps": 200, "accuracy_after": 0.75}))
+    print("end", folder.parent.name, folder.name, file=times, flush=True)
+"""
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    monkeypatch.setattr(worker, "command", lambda *given: [sys.executable, "-c", FAKE, *map(str, given)])
+    monkeypatch.setattr(runner, "POLL", 0.02)
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+
+
+def grid(*names, seeds=1):
+    """Cells that differ in a number."""
+    settings = [{"objective.steering_coef": place} for place in range(len(names))]
+    recipes = [
+        recipe_file.build({"objective": {"steering_coef": place}}, "test") for place in range(len(names))
+    ]
+    cells = [Cell(*each, seeds) for each in zip(names, settings, recipes, strict=True)]
+    return Grid(tuple(cells), names[0])
+
+
+def run(folder, made, at_once=1):
+    """How each run ended, by its folder, and what was said."""
+    board = Board(Console(file=(folder / "said").open("w"), width=80))
+    states = runner.run(jobs_of(folder, made), at_once, board)
+    board.console.file.close()
+    ended = {f"{job.cell}/{job.folder.name}": state for job, state in states.items()}
+    return ended, (folder / "said").read_text()
+
+
+def times(folder):
+    return [line.split() for line in (folder / "times").read_text().splitlines()]
+
+
+def test_every_run_runs_once_seed_by_seed_and_never_again(fake, tmp_path):
+    made = grid("a", "b", seeds=2)
+    states, said = run(tmp_path, made)
+    assert set(states.values()) == {"done"} and len(states) == 4
+    assert [each[:3] for each in times(tmp_path)] == [
+        [what, cell, seed] for seed in ("seed-0", "seed-1") for cell in "ab" for what in ("start", "end")
+    ]
+    assert "done     b, seed 1: accuracy 0.750" in said
+    again, said = run(tmp_path, made)
+    assert set(again.values()) == {"done"} and "4 of them finished already" in said
+    assert len(times(tmp_path)) == 8
+
+
+def test_no_more_run_side_by_side_than_said_and_those_with_one_blas_thread_each(fake, tmp_path):
+    run(tmp_path, grid("a", "b", "c"), at_once=2)
+    going, most = 0, 0
+    for each in times(tmp_path):
+        going += 1 if each[0] == "start" else -1
+        most = max(most, going)
+    assert most == 2
+    assert {each[3] for each in times(tmp_path) if each[0] == "start"} == {"1"}
+
+
+def test_a_run_that_fails_is_told_with_its_last_lines_and_stops_no_other(fake, tmp_path):
+    states, said = run(tmp_path, grid("a", "fails", "c"))
+    assert states == {"a/seed-0": "done", "fails/seed-0": "failed", "c/seed-0": "done"}
+    assert "FAILED   fails, seed 0: exit code 1" in said
+    assert "           line of fails\n           no more memory\n" in said
+
+
+def test_a_run_that_another_process_works_on_is_waited_for(fake, tmp_path):
+    made = grid("a", "b")
+    (tmp_path / "a" / "seed-0").mkdir(parents=True)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", f"""
+import os, time
+from vgs_mlx.train import run_folder
+from pathlib import Path
+with run_folder.held(Path({str(tmp_path / "a" / "seed-0")!r})):
+    Path({str(tmp_path / "held")!r}).touch()
+    while not Path({str(tmp_path / "b" / "seed-0" / "result.json")!r}).exists():
+        time.sleep(0.05)
+    time.sleep(0.3)
+    Path({str(tmp_path / "released")!r}).touch()
+"""], cwd=toy_runs.ROOT, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    wait_for((tmp_path / "held").exists, holder)
+    states, _ = run(tmp_path, made)
+    holder.wait()
+    assert set(states.values()) == {"done"}
+    assert [each[1] for each in times(tmp_path) if each[0] == "start"] == ["b", "a"]
+    assert (tmp_path / "released").stat().st_mtime <= (
+        tmp_path / "a" / "seed-0" / "recipe.yaml"
+    ).stat().st_mtime
+
+
+def test_a_finished_run_that_is_not_the_grid_s_is_refused(fake, tmp_path):
+    run(tmp_path, grid("b", "a"))
+    with pytest.raises(Refusal, match=r"its objective.steering_coef isn't the grid's any more"):
+        run(tmp_path, grid("a", "b"))
+
+
+def test_ctrl_c_stops_all_and_the_rest_waits(fake, tmp_path, monkeypatch):
+    def press(*_):
+        if (tmp_path / "waits" / "ready").exists():
+            monkeypatch.setattr(runner.time, "sleep", time.sleep)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "time", type("Clock", (), {"sleep": press, "monotonic": time.monotonic}))
+    states, said = run(tmp_path, grid("waits", "later"))
+    assert states == {"waits/seed-0": "stopped", "later/seed-0": "waiting"}
+    assert "every run finishes its step and saves" in said and "stopped  waits, seed 0" in said
+
+
+def test_a_live_table_shows_every_cell_and_seed(fake, tmp_path):
+    file = (tmp_path / "screen").open("w")
+    board = Board(Console(file=file, force_terminal=True, width=100))
+    runner.run(jobs_of(tmp_path, grid("one", "fails", seeds=2)), 1, board)
+    file.close()
+    table, _, count = (tmp_path / "screen").read_text().split("seed 1")[-1].rpartition("\n2 of")
+    assert table.count("0.750") == 2 and table.count("failed") == 2 and count.startswith(" 4 done, 2 failed")
+
+
+# --- the real thing
+
+
+def test_killed_and_started_again_a_grid_gives_the_runs_that_nobody_killed(tmp_path):
+    """Of two runs the first has finished when the grid starts; the second is killed in its midst."""
+    varied = {name: f"objective.name={name}" for name in ("standard", "vgs")}
+    common = ("train.checkpoint_every=1", "train.evaluate_blind=true")
+    whole = {name: train(tmp_path / name, setting, *common) for name, setting in varied.items()}
+    recipe = tmp_path / "toy.yaml"
+    recipe.write_text("student: {path: embedded:student}\nteacher: {path: embedded:teacher}\n")
+    sets, vary = (*toy_runs.TOY, "train.checkpoint_every=1"), "objective.name=standard,vgs"
+    output = tmp_path / "grid"
+    runs = {name: output / setting / "seed-0" for name, setting in varied.items()}
+    copied(whole["standard"], runs["standard"])
+    grid_file.save(output, grid_file.read(recipe, [vary], sets, 1, None)[0])
+    kept = toy_runs.state_of(runs["standard"])
+
+    given = ["ablate", recipe, "--vary", vary, "--seeds", "1", "--output", output]
+    given += [part for each in sets for part in ("--set", each)]
+    process = spawned(*given)
+    wait_for(lambda: recorded_steps(runs["vgs"]) >= 1, process)
+    process.kill()
+    process.wait()
+    _wait_until_free(runs["vgs"])
+    assert checkpoint.newest(runs["vgs"]).name == f"step-{recorded_steps(runs['vgs']):06d}", (
+        "it saved its step"
+    )
+    assert not (runs["vgs"] / "final").exists(), "killed too late to show anything"
+
+    again = command(*given)
+    assert again.exit_code == 0, again.output
+    assert "1 of them finished already" in again.stdout and "McNemar" in again.stdout
+    assert toy_runs.state_of(runs["standard"]) == kept
+    assert all(same_run(runs[name], whole[name]) for name in varied)
+    assert "accuracy-steps.svg" in os.listdir(output / "summary")
+    refused = command(*given, "--set", "train.steps=5")
+    assert refused.exit_code == 2 and "holds another grid" in refused.output
+
+
+def _wait_until_free(folder, seconds=60):
+    end = time.monotonic() + seconds
+    while not runner._free(folder):
+        assert time.monotonic() < end, "the worker outlives its parent"
+        time.sleep(0.05)
+
+
+# --- what the command line refuses
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["r.yaml"], "give a recipe and --output DIR"),
+        (["--output", "x"], "give a recipe and --output DIR"),
+        (["--resume", "x", "--seeds", "2"], "take no grid"),
+        (["--resume", "x", "--summary", "x"], "take no grid"),
+        (["--resume", "x"], "x: no ablation there"),
+        (["--summary", "x"], "x: no ablation there"),
+        (["r.yaml", "--output", "full", "--vary", "train.steps=1,2"], "not empty (it holds notes.txt)"),
+        (["r.yaml", "--output", "x", "--vary", "train.steps=0"], "greater than or equal to 1"),
+    ],
+)  # fmt: skip
+def test_what_makes_no_sense_is_refused_and_nothing_is_written(arguments, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").touch()
+    (tmp_path / "r.yaml").write_text("train: {steps: 4}\n")
+    before = toy_runs.names(tmp_path)
+    refused = command("ablate", *arguments)
+    assert refused.exit_code == 2 and said in refused.output
+    assert toy_runs.names(tmp_path) == before
+
+
+def test_a_summary_before_any_run_has_finished_is_refused(tmp_path):
+    grid_file.save(tmp_path, grid("a"))
+    refused = command("ablate", "--summary", tmp_path)
+    assert refused.exit_code == 2 and "no run has finished yet" in refused.output
+
+
+def test_a_worker_starts_resumes_and_clears_away_what_never_began(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(worker.distillation, "start", lambda recipe, _, folder: seen.append((recipe, folder)))
+    monkeypatch.setattr(worker.distillation, "resume", lambda folder, sets: seen.append((folder, sets)))
+    monkeypatch.setattr(worker, "_stop_with_parent", lambda: None)
+    run, recipe = tmp_path / "run", toy_runs.recipe()
+    (tmp_path / "r.yaml").write_text(recipe_file.dump(recipe))
+    monkeypatch.setattr(sys, "argv", ["-c", str(tmp_path / "r.yaml"), str(run)])
+    run.mkdir()
+    (run / ".recipe.yaml.writing").touch()
+    worker.main()
+    assert not run.exists()
+    run.mkdir()
+    (run / run_folder.RECIPE).touch()
+    worker.main()
+    assert seen == [(recipe, run), (run, ())]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(Refusal("no such model"), "no such model"), (loop.Interrupted("saved"), 130)]
+)
+def test_a_worker_s_exit_code_says_how_it_ended(error, code, tmp_path, monkeypatch):
+    def start(*_):
+        raise error
+
+    monkeypatch.setattr(worker.distillation, "start", start)
+    monkeypatch.setattr(worker, "_stop_with_parent", lambda: None)
+    (tmp_path / "r.yaml").touch()
+    monkeypatch.setattr(sys, "argv", ["-c", str(tmp_path / "r.yaml"), str(tmp_path / "run")])
+    with pytest.raises(SystemExit) as ended:
+        worker.main()
+    assert ended.value.code == code
+
+
+def test_a_worker_whose_parent_is_gone_interrupts_itself(tmp_path):
+    code = "from vgs_mlx.ablation import worker; worker._stop_with_parent()"
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=toy_runs.ROOT, stdin=subprocess.PIPE,
+                               stderr=subprocess.PIPE)  # fmt: skip
+    assert process.poll() is None
+    process.stdin.close()
+    assert process.wait(60) in (-signal.SIGINT, 130)

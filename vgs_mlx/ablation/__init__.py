@@ -1,0 +1,1 @@
+"""Grids of runs that differ in a few settings and share everything else: make them, run them, compare them."""

@@ -1,0 +1,193 @@
+"""Where a grid comes from: `--vary` and a recipe, or a file of named cells; and how its folder keeps it.
+
+A file of cells holds `recipe` (a recipe file, relative to this one, or the sections of a recipe), `cells` (name ->
+dotted keys and, where a cell has fewer seeds, `seeds`), and, as far as wanted, `set`, `seeds` and `baseline`.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from vgs_mlx import recipe_file
+from vgs_mlx.ablation import grid
+from vgs_mlx.ablation.grid import Cell, Grid, Settings
+from vgs_mlx.errors import Refusal
+from vgs_mlx.recipe import Count, Recipe
+from vgs_mlx.train import run_folder
+
+GRID = "grid.json"
+SEEDS = 3  # where nobody says
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True))
+class CellsFile:
+    """A file of cells, as YAML gives it."""
+
+    recipe: str | dict[str, Any]
+    cells: dict[str, dict[str, Any]]
+    set: dict[str, Any] | None = None  # dotted keys, for all cells
+    seeds: Count = SEEDS
+    baseline: str | None = None
+
+
+def read(
+    file: Path, vary: Sequence[str], sets: Sequence[str], seeds: int | None, baseline: str | None
+) -> tuple[Grid, list[str]]:
+    """The grid of a command line, and lines to say about it. Raises `Refusal`."""
+    values = recipe_file.read(file)
+    if "cells" in values or "recipe" in values:
+        if vary:
+            raise Refusal(f"--vary {vary[0]}: {file} names its cells itself: write it there")
+        return _of_cells(file, values, sets, seeds, baseline), []
+    if not vary:
+        raise Refusal(f"{file}: a recipe alone is one cell: say what differs with --vary key=value,value")
+    resolve = _resolver(values, file.parent, sets, str(file))
+    resolve({})  # what is wrong with the recipe itself
+
+    def of_combination(settings: Settings) -> Recipe:
+        try:
+            return resolve(settings)
+        except Refusal as refusal:
+            raise Refusal(f"--vary {grid.spelled(settings)}: {refusal}") from refusal
+
+    cells, notes = grid.product(_varied(vary), of_combination, seeds or SEEDS)
+    return Grid(cells, grid.baseline_of(cells, baseline)), notes
+
+
+def save(folder: Path, made: Grid) -> None:
+    """Keep the grid in its folder."""
+    cells = [{**asdict(cell), "recipe": asdict(cell.recipe)} for cell in made.cells]
+    text = json.dumps({"baseline": made.baseline, "cells": cells}, indent=1, ensure_ascii=False)
+    run_folder.write_text(folder / GRID, text + "\n")
+
+
+def load(folder: Path) -> Grid:
+    """The grid that a folder keeps. Raises `Refusal`."""
+    file = folder / GRID
+    if not file.is_file():
+        raise Refusal(f"{folder}: no ablation there (no {GRID}): give the --output of a `vgs-mlx ablate`")
+    try:
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        cells = tuple(
+            Cell(
+                each["name"],
+                each["settings"],
+                recipe_file.build(each["recipe"], str(file)),
+                each["seeds"],
+            )
+            for each in kept["cells"]
+        )
+        return Grid(cells, kept["baseline"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise Refusal(
+            f"{file}: damaged ({error.__class__.__name__}): give the whole command again"
+        ) from error
+
+
+def refuse_another(folder: Path, ours: Grid) -> None:
+    """A folder goes on with its own grid alone; only the baseline may be another. Raises `Refusal`."""
+    theirs = {cell.name: cell for cell in load(folder).cells}
+    for cell in ours.cells:
+        if cell.name not in theirs:
+            raise Refusal(_other(folder, f"it has no cell {cell.name}"))
+        if cell.seeds != theirs[cell.name].seeds:
+            raise Refusal(_other(folder, f"{theirs[cell.name].seeds} seeds of {cell.name}, not {cell.seeds}"))
+        there, here = (recipe_file.flat(each.recipe) for each in (theirs[cell.name], cell))
+        for key in (key for key in here if here[key] != there[key]):
+            raise Refusal(
+                _other(folder, f"{key} of {cell.name} is {there[key]!r} there and {here[key]!r} here")
+            )
+    if more := theirs.keys() - {cell.name for cell in ours.cells}:
+        raise Refusal(_other(folder, f"it has a cell {min(more)} more"))
+
+
+def _other(folder: Path, what: str) -> str:
+    return f"--output {folder}: holds another grid ({what}): give another folder, or go on with --resume {folder}"
+
+
+def _of_cells(
+    file: Path, values: Mapping, sets: Sequence[str], seeds: int | None, baseline: str | None
+) -> Grid:
+    try:
+        given = TypeAdapter(CellsFile).validate_json(json.dumps(values, default=str))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(each) for each in first["loc"])
+        raise Refusal(f"{file}: {place}: {first['msg'].lower()}") from error
+    base, folder, where = given.recipe, file.parent, str(file)
+    if isinstance(base, str):
+        source = folder / base
+        base, folder, where = recipe_file.read(source), source.parent, str(source)
+    resolve = _resolver(base, folder, [*_texts(given.set or {}), *sets], where)
+    resolve({})
+    cells = [_cell(file, name, dict(all_), resolve, seeds, given.seeds) for name, all_ in given.cells.items()]
+    if not cells:
+        raise Refusal(f"{file}: cells: none: name at least one")
+    grid.refuse_doubles(cells)
+    return Grid(tuple(cells), grid.baseline_of(cells, baseline or given.baseline))
+
+
+def _cell(
+    file: Path,
+    name: str,
+    settings: dict[str, Any],
+    resolve: Callable[[Settings], Recipe],
+    all_seeds: int | None,
+    usual_seeds: int,
+) -> Cell:
+    grid.refuse_name(name)
+    own = settings.pop("seeds", None)
+    if own is not None and (not isinstance(own, int) or isinstance(own, bool) or own < 1):
+        raise Refusal(f"{file}: cells.{name}.seeds: give a number from 1 on, got {own!r}")
+    _refuse_seed(settings, f"{file}: cells.{name}")
+    try:
+        return Cell(name, settings, resolve(settings), all_seeds or own or usual_seeds)
+    except Refusal as refusal:
+        raise Refusal(f"{file}: cells.{name}: {refusal}") from refusal
+
+
+def _varied(vary: Sequence[str]) -> dict[str, list[Any]]:
+    """--vary key=a,b as key -> [a, b]."""
+    found: dict[str, list[Any]] = {}
+    for text in vary:
+        key, separator, values = text.partition("=")
+        key = key.strip()
+        parsed = recipe_file.parse_yaml(f"[{values}]", f"--vary {text}")
+        if not separator or not parsed:
+            raise Refusal(f"--vary {text}: write it as key=value,value")
+        if key in found:
+            raise Refusal(f"--vary {text}: {key} is varied already: give all its values at once")
+        found[key] = parsed
+    _refuse_seed(found, "--vary")
+    return found
+
+
+def _refuse_seed(settings: Settings, where: str) -> None:
+    if "seed" in settings:
+        raise Refusal(f"{where}: seed: the seeds are 0, 1, ...: say how many with --seeds")
+
+
+def _resolver(values: Mapping, folder: Path, sets: Sequence[str], where: str) -> Callable[[Settings], Recipe]:
+    """Settings -> the recipe that they make of the base. The blind score is measured unless the base says not to."""
+    train = values.get("train") or {}
+    if isinstance(train, Mapping):
+        values = {**values, "train": {"evaluate_blind": True, **train}}
+
+    def resolve(settings: Settings) -> Recipe:
+        recipe = recipe_file.from_values(values, folder, [*sets, *_texts(settings)], where)
+        if recipe.seed:
+            raise Refusal(
+                "seed: an ablation's seeds are 0, 1, ...: leave it away, and say how many with --seeds"
+            )
+        return recipe
+
+    return resolve
+
+
+def _texts(settings: Settings) -> list[str]:
+    return [f"{key}={json.dumps(value)}" for key, value in settings.items()]

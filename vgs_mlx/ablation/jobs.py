@@ -1,0 +1,61 @@
+"""The runs of a grid, and where in its folder each stands.
+
+DIR/grid.json             the grid
+DIR/CELL/seed-0/          an ordinary run folder
+DIR/CELL/seed-0.yaml      its recipe
+DIR/CELL/seed-0.log       what it said
+DIR/summary/              what came out
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from vgs_mlx import recipe_file
+from vgs_mlx.ablation.grid import Grid
+from vgs_mlx.errors import Refusal
+from vgs_mlx.recipe import Recipe
+from vgs_mlx.train import loop, run_folder
+
+State = Literal["waiting", "running", "done", "failed", "stopped"]
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One run of one cell."""
+
+    cell: str
+    recipe: Recipe
+    folder: Path
+
+    @property
+    def recipe_file(self) -> Path:
+        return self.folder.with_suffix(".yaml")
+
+    @property
+    def log(self) -> Path:
+        return self.folder.with_suffix(".log")
+
+    @property
+    def name(self) -> str:
+        return f"{self.cell}, seed {self.recipe.seed}"
+
+
+def jobs_of(folder: Path, grid: Grid) -> list[Job]:
+    """Every run of the grid, seed by seed, so that what is compared is there early."""
+    found = [
+        Job(cell.name, recipe, folder.absolute() / cell.name / f"seed-{recipe.seed}")
+        for cell in grid.cells
+        for recipe in cell.runs()
+    ]
+    return sorted(found, key=lambda job: job.recipe.seed)
+
+
+def finished(job: Job) -> bool:
+    """Whether the run has ended well. Raises `Refusal` for a run that isn't the grid's."""
+    if not (job.folder / run_folder.RECIPE).is_file():
+        return False
+    there, here = (recipe_file.flat(each) for each in (run_folder.opened(job.folder), job.recipe))
+    if changed := [key for key in here if there[key] != here[key]]:
+        raise Refusal(f"{job.folder}: its {changed[0]} isn't the grid's any more: move this run away")
+    return loop.finished_steps(job.folder) is not None

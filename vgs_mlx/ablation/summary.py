@@ -1,0 +1,155 @@
+"""The numbers of a grid: each cell over its seeds, and its paired differences to the baseline. Pure.
+
+Two kinds of interval answer two questions. Over seeds (Student's t): what might another seed give, on these prompts?
+Over prompts (bootstrap): what might other prompts give, for these seeds? Neither is corrected for the number of cells.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vgs_mlx.ablation.results import Result
+from vgs_mlx.statistics import Interval, Spread, mcnemar, paired_bootstrap, spread
+
+
+@dataclass(frozen=True)
+class Point:
+    """A cell's mean over seeds at one evaluation."""
+
+    step: int
+    tokens: float
+    seconds: float
+    accuracy: Spread
+
+
+@dataclass(frozen=True)
+class CellSummary:
+    """A cell over its seeds."""
+
+    name: str
+    seeds: tuple[int, ...]
+    before: Spread
+    final: Spread
+    best: Spread  # of all evaluations; chosen on the rows that it is measured on, so it flatters
+    blind: Spread | None
+    reached: int  # of the seeds: those with an evaluation at or above the accuracy asked for
+    tokens_to_reach: Spread | None  # over the seeds that reached it, at the first such evaluation
+    seconds_to_reach: Spread | None
+    step_seconds: Spread  # mean seconds of a step
+    curve: tuple[Point, ...]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A cell's final accuracy minus the baseline's: same seeds, same held-out rows."""
+
+    name: str
+    seeds: tuple[int, ...]
+    by_seed: tuple[float, ...]
+    over_seeds: Spread  # paired t
+    over_prompts: Interval  # paired bootstrap; a prompt's score is its mean over the seeds
+    prompts: int
+    only_cell: int  # (seed, prompt) pairs that the cell alone has right
+    only_baseline: int
+    mcnemar: (
+        float  # exact two-sided p over these pairs; a prompt counts once a seed, as if these were independent
+    )
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Of a whole grid; cells without a finished run are missing."""
+
+    baseline: str
+    reach: float | None  # the accuracy asked for; None where nobody says and the baseline has no run
+    cells: tuple[CellSummary, ...]
+    differences: tuple[Difference, ...]
+    unfinished: tuple[str, ...]  # names of runs
+
+
+def summarise(
+    results: Sequence[Result], baseline: str, reach: float | None = None, unfinished: Sequence[str] = ()
+) -> Summary:
+    """All numbers. `reach`: an accuracy; by default the baseline's mean final one."""
+    by_cell: dict[str, dict[int, Result]] = defaultdict(dict)
+    for result in results:
+        by_cell[result.cell][result.seed] = result
+    base = by_cell.get(baseline, {})
+    if reach is None and base:
+        reach = float(np.mean([each.final for each in base.values()]))
+    cells = tuple(
+        _cell(name, [found[seed] for seed in sorted(found)], reach) for name, found in by_cell.items()
+    )
+    pairs = (
+        (name, sorted(found.keys() & base.keys())) for name, found in by_cell.items() if name != baseline
+    )
+    differences = tuple(
+        difference(name, [(by_cell[name][seed], base[seed]) for seed in seeds])
+        for name, seeds in pairs
+        if seeds
+    )
+    return Summary(baseline, reach, cells, differences, tuple(unfinished))
+
+
+def difference(name: str, pairs: Sequence[tuple[Result, Result]]) -> Difference:
+    """Of (cell, baseline) runs, a pair for each seed."""
+    by_seed = tuple(ours.final - theirs.final for ours, theirs in pairs)
+    by_prompt: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for ours, theirs in pairs:
+        for prompt in (each for each in ours.right if each in theirs.right):
+            by_prompt[prompt].append((ours.right[prompt], theirs.right[prompt]))
+    means = np.array([np.mean(scores, axis=0) for scores in by_prompt.values()])
+    flat = np.array([pair for scores in by_prompt.values() for pair in scores])
+    return Difference(
+        name=name,
+        seeds=tuple(ours.seed for ours, _ in pairs),
+        by_seed=by_seed,
+        over_seeds=spread(by_seed),
+        over_prompts=paired_bootstrap(means[:, 0], means[:, 1]),
+        prompts=len(by_prompt),
+        only_cell=int(np.sum(flat[:, 0] > flat[:, 1])),
+        only_baseline=int(np.sum(flat[:, 0] < flat[:, 1])),
+        mcnemar=mcnemar(flat[:, 0], flat[:, 1]),
+    )
+
+
+def _cell(name: str, runs: Sequence[Result], reach: float | None) -> CellSummary:
+    blind = [run.blind for run in runs if run.blind is not None]
+    reached = [
+        next((each for each in run.evaluations if reach is not None and each.accuracy >= reach), None)
+        for run in runs
+    ]
+    reached = [each for each in reached if each]
+    return CellSummary(
+        name=name,
+        seeds=tuple(run.seed for run in runs),
+        before=spread([run.evaluations[0].accuracy for run in runs]),
+        final=spread([run.final for run in runs]),
+        best=spread([run.best for run in runs]),
+        blind=spread(blind) if blind else None,
+        reached=len(reached),
+        tokens_to_reach=spread([each.tokens for each in reached]) if reached else None,
+        seconds_to_reach=spread([each.seconds for each in reached]) if reached else None,
+        step_seconds=spread([run.evaluations[-1].seconds / run.evaluations[-1].step for run in runs]),
+        curve=_curve(runs),
+    )
+
+
+def _curve(runs: Sequence[Result]) -> tuple[Point, ...]:
+    """The evaluations that all seeds have."""
+    by_step: dict[int, list] = defaultdict(list)
+    for run in runs:
+        for each in run.evaluations:
+            by_step[each.step].append(each)
+    return tuple(
+        Point(
+            step,
+            float(np.mean([each.tokens for each in found])),
+            float(np.mean([each.seconds for each in found])),
+            spread([each.accuracy for each in found]),
+        )
+        for step, found in sorted(by_step.items())
+        if len(found) == len(runs)
+    )

@@ -1,0 +1,193 @@
+"""A grid's numbers as files and tables: CSV, JSON, Markdown, and the screen."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from vgs_mlx.ablation.summary import CellSummary, Difference, Summary
+from vgs_mlx.statistics import Interval, Spread
+from vgs_mlx.train.run_folder import write_text
+
+Row = dict[str, Any]
+NONE = "-"
+CELLS_SHOWN = (
+    "seeds",
+    "final",
+    "95 % interval",
+    "blind",
+    "s/step",
+)  # on the screen; the files have all columns
+DIFFERENCES_SHOWN = ("difference", "95 %, seeds", "95 %, prompts", "McNemar p")
+
+HOW_TO_READ = """\
+Final is the accuracy after the last step, best the highest of all evaluations (chosen on the rows that it is measured
+on, so it flatters), blind the final accuracy without the picture. `±` is the standard deviation over seeds. The 95 %
+intervals are Student's t over seeds (what another seed might give on these prompts) and, where they say so, a paired
+bootstrap over prompts (what other prompts might give for these seeds; a prompt's score is its mean over the seeds).
+McNemar's exact p pools the seeds and takes a prompt in two seeds for two independent ones. Nothing is corrected for the
+number of cells. "To reach" counts up to the first evaluation that is no lower, over the seeds that got there; seconds
+are those of training steps, and only as comparable as the machine was quiet."""
+
+
+def write(folder: Path, summary: Summary) -> None:
+    """summary.json, cells.csv, differences.csv, curves.csv and summary.md."""
+    # namedtuples become lists in JSON: give their fields their names
+    write_text(folder / "summary.json", json.dumps(_plain(asdict(summary)), indent=2) + "\n")
+    for name, rows in (
+        ("cells", [_cell_numbers(each) for each in summary.cells]),
+        ("differences", [_difference_numbers(each, summary.baseline) for each in summary.differences]),
+        ("curves", [row for each in summary.cells for row in _curve_numbers(each)]),
+    ):
+        write_text(folder / f"{name}.csv", _csv(rows))
+    write_text(folder / "summary.md", markdown(summary))
+
+
+def markdown(summary: Summary) -> str:
+    """What came out, for people."""
+    parts = ["# Ablation", HOW_TO_READ]
+    if summary.unfinished:
+        parts.append(f"**Not finished, and left out: {'; '.join(summary.unfinished)}.**")
+    parts.append(_markdown_table(cell_rows(summary)))
+    if summary.differences:
+        parts += [f"{compared(summary)}:", _markdown_table(difference_rows(summary))]
+    return "\n\n".join(parts) + "\n"
+
+
+def cell_rows(summary: Summary) -> list[Row]:
+    """A line for each cell, as text."""
+    reach = NONE if summary.reach is None else f"{summary.reach:.3f}"
+    return [
+        {
+            "cell": each.name,
+            "seeds": len(each.seeds),
+            "before": _mean(each.before),
+            "final": _with_sd(each.final),
+            "95 % interval": _interval(each.final),
+            "best": _with_sd(each.best),
+            "blind": _with_sd(each.blind),
+            f"reached {reach}": f"{each.reached}/{len(each.seeds)}",
+            "tokens to reach": _mean(each.tokens_to_reach, ",.0f"),
+            "seconds to reach": _mean(each.seconds_to_reach, ",.0f"),
+            "s/step": _mean(each.step_seconds, ".2f"),
+        }
+        for each in summary.cells
+    ]
+
+
+def difference_rows(summary: Summary) -> list[Row]:
+    """A line for each cell but the baseline, as text."""
+    return [
+        {
+            "cell": each.name,
+            "seeds": len(each.seeds),
+            "difference": f"{each.over_seeds.mean:+.3f}",
+            "95 %, seeds": _interval(each.over_seeds, "+.3f"),
+            "95 %, prompts": _interval(each.over_prompts, "+.3f"),
+            "by seed": " ".join(f"{value:+.3f}" for value in each.by_seed),
+            "only it right": f"{each.only_cell:,}",
+            "only baseline": f"{each.only_baseline:,}",
+            "McNemar p": f"{each.mcnemar:.2g}",
+        }
+        for each in summary.differences
+    ]
+
+
+def compared(summary: Summary) -> str:
+    """What the differences are."""
+    return f"Final accuracy minus that of {summary.baseline}, with the same seeds on the same prompts"
+
+
+def on_screen(rows: Sequence[Row], columns: Sequence[str]) -> Table:
+    """The first column and some others as a table for a terminal: names are folded where it is narrow, not numbers."""
+    names = [next(iter(rows[0])), *columns]
+    table = Table(box=None, header_style="bold")
+    for place, name in enumerate(names):
+        table.add_column(name, justify="right" if place else "left", no_wrap=bool(place), overflow="fold")
+    for row in rows:
+        table.add_row(*[Text(str(row[name])) for name in names])
+    return table
+
+
+def _cell_numbers(cell: CellSummary) -> Row:
+    spreads = ("before", "final", "best", "blind", "tokens_to_reach", "seconds_to_reach", "step_seconds")
+    row: Row = {"cell": cell.name, "seeds": len(cell.seeds), "reached": cell.reached}
+    for name in spreads:
+        found: Spread | None = getattr(cell, name)
+        values = found._asdict() if found else {}
+        row |= {f"{name}_{part}": values.get(part) for part in ("mean", "sd", "low", "high")}
+    return row
+
+
+def _difference_numbers(each: Difference, baseline: str) -> Row:
+    return {
+        "cell": each.name,
+        "baseline": baseline,
+        "seeds": len(each.seeds),
+        "difference": each.over_seeds.mean,
+        "sd_over_seeds": each.over_seeds.sd,
+        "low_over_seeds": each.over_seeds.low,
+        "high_over_seeds": each.over_seeds.high,
+        "low_over_prompts": each.over_prompts.low,
+        "high_over_prompts": each.over_prompts.high,
+        "prompts": each.prompts,
+        "only_cell_right": each.only_cell,
+        "only_baseline_right": each.only_baseline,
+        "mcnemar_p": each.mcnemar,
+    }
+
+
+def _curve_numbers(cell: CellSummary) -> list[Row]:
+    return [
+        {
+            "cell": cell.name,
+            "step": each.step,
+            "tokens": each.tokens,
+            "seconds": each.seconds,
+            **each.accuracy._asdict(),
+        }
+        for each in cell.curve
+    ]
+
+
+def _csv(rows: Sequence[Row]) -> str:
+    if not rows:
+        return ""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()
+
+
+def _markdown_table(rows: Sequence[Row]) -> str:
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *[list(map(str, row.values())) for row in rows]]
+    return "\n".join(f"| {' | '.join(each)} |" for each in lines)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Spread | Interval):
+        return value._asdict()
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def _mean(found: Spread | None, form: str = ".3f") -> str:
+    return NONE if found is None else f"{found.mean:{form}}"
+
+
+def _with_sd(found: Spread | None) -> str:
+    if found is None or found.sd is None:
+        return _mean(found)
+    return f"{found.mean:.3f} ± {found.sd:.3f}"
+
+
+def _interval(found: Spread | Interval, form: str = ".3f") -> str:
+    return NONE if found.low is None else f"{found.low:{form}} to {found.high:{form}}"

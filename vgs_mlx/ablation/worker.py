@@ -1,0 +1,48 @@
+"""One run of a grid, in a process of its own. It does what `vgs-mlx distill` does.
+
+Its standard input is a pipe that only the process that started it holds: when that one is gone, however it went, the
+run saves its step and stops.
+"""
+
+import os
+import shutil
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from vgs_mlx import distillation, recipe_file
+from vgs_mlx.errors import Refusal
+from vgs_mlx.train import run_folder
+from vgs_mlx.train.loop import Interrupted
+
+INTERRUPTED = 130  # the exit code after Ctrl-C
+
+
+def command(recipe: Path, folder: Path) -> list[str]:
+    """What to start: this Python, finding its modules where this process finds them."""
+    code = f"import sys; sys.path[:] = {sys.path!r}; from vgs_mlx.ablation import worker; worker.main()"
+    return [sys.executable, "-c", code, str(recipe), str(folder)]
+
+
+def main() -> None:
+    """Go on with the run in the second argument's folder, or start it with the first argument's recipe."""
+    recipe, folder = map(Path, sys.argv[1:])
+    threading.Thread(target=_stop_with_parent, daemon=True).start()
+    try:
+        if (folder / run_folder.RECIPE).is_file():
+            distillation.resume(folder, ())
+        else:
+            shutil.rmtree(folder, ignore_errors=True)  # killed before it had a recipe, it had nothing
+            distillation.start(recipe_file.load_recipe(recipe), folder.name, folder)
+    except Refusal as refusal:
+        sys.exit(str(refusal))
+    except (Interrupted, KeyboardInterrupt) as interrupt:
+        print(f"stopped. {interrupt}")
+        sys.exit(INTERRUPTED)
+
+
+def _stop_with_parent() -> None:
+    while os.read(0, 1):  # not sys.stdin: its lock must be free when Python ends
+        pass
+    os.kill(os.getpid(), signal.SIGINT)
