@@ -164,7 +164,7 @@ def test_nothing_to_compare_still_gives_tables_and_figures(found, tmp_path):
     assert "| plain | 1 | 0.000 | 0.500 | - |" in (tmp_path / "summary.md").read_text()
 
 
-@pytest.mark.parametrize("cells", [2, 8])
+@pytest.mark.parametrize("cells", [2, 6])
 def test_the_figures_name_every_cell_and_axis(found, tmp_path, cells):
     """Few cells in one panel, many in panels of their own."""
     many = [replace(each, cell=f"cell{place}") for place in range(cells - 1) for each in found[2:]]
