@@ -258,6 +258,32 @@ def export(run, output, dtype, bits, prompts) -> None:
     export_run(run, output, dtype=dtype, bits=int(bits) if bits else None, prompts=held_out, say=click.echo)
 
 
+@main.command(short_help="One HTML page about a run or an ablation.")
+@click.argument("folder", metavar="RUN|ABLATION", type=click.Path(path_type=Path))
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="The page. Default: report.html in the folder."
+)
+@click.option(
+    "--examples",
+    type=click.IntRange(1),
+    default=6,
+    show_default=True,
+    help="Held-out rows answered and shown.",
+)
+@click.option("--no-examples", is_flag=True, help="Load no models, show no answers.")
+@_refusing
+def report(folder, output, examples, no_examples) -> None:
+    """\b
+    vgs-mlx report runs/quickstart-1
+
+    Write one self-contained HTML page that reads like a lab notebook: what was run, what came out with its
+    interval, curves, costs, and answers whose tokens are coloured by how far the picture moves the teacher.
+    """
+    from vgs_mlx.report import page
+
+    page.write(folder, output, examples=0 if no_examples else examples)
+
+
 @main.command(short_help="What this machine is, and how fast.")
 @_refusing
 def doctor() -> None:

@@ -1,0 +1,236 @@
+"""What an ablation's folder says: its summary, in a sentence, in two tables and in figures."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from vgs_mlx.errors import Refusal
+from vgs_mlx.report import figures
+from vgs_mlx.report.figures import Series
+from vgs_mlx.report.headline import Headline
+from vgs_mlx.report.record import read_object
+from vgs_mlx.report.wording import THIN, number, percent, plural, points, seconds
+from vgs_mlx.train.run_folder import RECIPE
+
+GRID, SUMMARY = "grid.json", Path("summary") / "summary.json"
+CELLS_SHOWN = 4  # whose students answer the examples
+SYMBOLS = (
+    ("objective.name=", ""),
+    ("objective.steering_coef=", "γ\u00a0=\u00a0"),
+    ("objective.preservation_coef=", "λ\u00a0=\u00a0"),
+    ("objective.norm_scale=", "η\u00a0=\u00a0"),
+)
+Numbers = Mapping[str, Any]  # mean, sd, low, high: see the summary of `vgs-mlx ablate`
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A line of the table of cells, as text."""
+
+    name: str
+    is_baseline: bool
+    seeds: int
+    before: str
+    final: str
+    interval: str
+    best: str
+    blind: str
+    reached: str
+    step: str
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A line of the table of differences to the baseline, as text."""
+
+    name: str
+    difference: str
+    over_seeds: str
+    over_prompts: str
+    by_seed: str
+    only: str
+    mcnemar: str
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """The summary, ready for the page."""
+
+    headline: Headline
+    baseline: str
+    reach: str
+    cells: tuple[Cell, ...]
+    differences: tuple[Difference, ...]
+    curves: tuple[tuple[str, Markup], ...]
+    forest: Markup | None
+    unfinished: tuple[str, ...]
+
+
+def is_ablation(folder: Path) -> bool:
+    """Whether `vgs-mlx ablate` made the folder."""
+    return (folder / GRID).is_file()
+
+
+def read(folder: Path) -> Ablation:
+    """The ablation of a folder. Raises `Refusal` where it has no readable summary yet."""
+    damaged: list[str] = []
+    found = read_object(folder / SUMMARY, damaged)
+    if not found.get("cells"):
+        raise Refusal(
+            f"{folder}: no summary of this ablation yet ({SUMMARY}): let one of its runs finish, then "
+            f"`vgs-mlx ablate --summary {folder}`"
+        )
+    try:
+        return _ablation(found)
+    except (KeyError, TypeError) as error:
+        mend = "write it anew, with `vgs-mlx ablate --summary`"
+        raise Refusal(f"{folder / SUMMARY}: damaged ({error}): {mend}") from error
+
+
+def runs(folder: Path) -> list[tuple[str, Path]]:
+    """A run of each of the first cells, the baseline's first: the cell's name and its lowest seed's folder."""
+    found = read_object(folder / SUMMARY, [])
+    order = sorted(found.get("cells", ()), key=lambda cell: cell["name"] != found["baseline"])
+    folders = [
+        (short_name(cell["name"]), folder / cell["name"] / f"seed-{cell['seeds'][0]}") for cell in order
+    ]
+    return [(name, run) for name, run in folders if (run / RECIPE).is_file()][:CELLS_SHOWN]
+
+
+def short_name(name: str) -> str:
+    """A cell's name with the paper's symbols for the settings that have one."""
+    for setting, symbol in SYMBOLS:
+        name = re.sub(rf"(?:^|(?<=,)){re.escape(setting)}", symbol, name)
+    return name.replace(",", ", ")
+
+
+def _ablation(found: Numbers) -> Ablation:
+    differences = found["differences"]
+    return Ablation(
+        headline=headline(found),
+        baseline=short_name(found["baseline"]),
+        reach=percent(found["reach"]),
+        cells=tuple(_cell(each, found["baseline"]) for each in found["cells"]),
+        differences=tuple(map(_difference, differences)),
+        curves=tuple(_curves(found)),
+        forest=_forest(found) if differences else None,
+        unfinished=tuple(found["unfinished"]),
+    )
+
+
+def headline(found: Numbers) -> Headline:
+    """All cells against the baseline: how many intervals lie clear of 0, and the largest difference among them."""
+    baseline, differences = short_name(found["baseline"]), found["differences"]
+    if not differences:
+        return Headline(
+            f"There is nothing to compare with the baseline, {baseline}, yet.",
+            "Only runs with the same seed are compared.",
+        )
+    top = max(differences, key=lambda each: abs(each["over_seeds"]["mean"]))
+    seeds = len(top["seeds"])
+    name, value = short_name(top["name"]), points(top["over_seeds"]["mean"])
+    interval = _ends(top["over_seeds"]) if seeds > 1 else _ends(top["over_prompts"])
+    basis = f"over {seeds} seeds" if seeds > 1 else "over prompts, one seed"
+    lead = "Of all cells, " if len(differences) > 1 else ""
+    further = " differs most from" if len(differences) > 1 else " differs from"
+    return Headline(
+        f"{lead}{name}{further} the baseline, {baseline}: {value} points, 95{THIN}% interval {interval} ({basis}).",
+        _verdict(differences),
+    )
+
+
+def _verdict(differences: list[Numbers]) -> str:
+    """How many intervals over seeds lie clear of 0: the largest of many differences is large by chance too."""
+    known = [each["over_seeds"] for each in differences if each["over_seeds"]["low"] is not None]
+    if not known:
+        return "With one seed a cell, nothing can be said about what another seed would give."
+    above, below = sum(each["low"] > 0 for each in known), sum(each["high"] < 0 for each in known)
+    return (
+        f"Of {plural(len(known), 'difference')}, {above} lie{'s' if above == 1 else ''} above 0 with the whole "
+        f"interval over seeds, {below} below. Nothing is corrected for the number of cells: of twenty cells that do "
+        "nothing, one shows a difference by chance."
+    )
+
+
+def _cell(each: Numbers, baseline: str) -> Cell:
+    return Cell(
+        name=short_name(each["name"]),
+        is_baseline=each["name"] == baseline,
+        seeds=len(each["seeds"]),
+        before=percent(each["before"]["mean"]),
+        final=_with_sd(each["final"]),
+        interval=_range(each["final"]),
+        best=_with_sd(each["best"]),
+        blind=_with_sd(each["blind"]),
+        reached=f"{each['reached']} of {len(each['seeds'])}",
+        step=seconds(each["step_seconds"]["mean"]),
+    )
+
+
+def _difference(each: Numbers) -> Difference:
+    return Difference(
+        name=short_name(each["name"]),
+        difference=points(each["over_seeds"]["mean"]),
+        over_seeds=_ends(each["over_seeds"]),
+        over_prompts=_ends(each["over_prompts"]),
+        by_seed="  ".join(map(points, each["by_seed"])),
+        only=f"{each['only_cell']:,} / {each['only_baseline']:,}",
+        mcnemar=f"{each['mcnemar']:.2g}",
+    )
+
+
+def _curves(found: Numbers) -> list[tuple[str, Markup]]:
+    """A small multiple for each cell, the baseline dashed in each, all on one scale."""
+    series = {cell["name"]: _series(cell) for cell in found["cells"]}
+    ends = [end for each in series.values() for end in (*each.low, *each.high)]
+    margin = 0.06 * (max(ends) - min(ends)) or 0.01
+    limits = (min(ends) - margin, max(ends) + margin)
+    baseline = series.get(found["baseline"])
+    drawn = []
+    for place, each in enumerate(series.values()):
+        both = [each] if each is baseline or baseline is None else [each, baseline]
+        svg = figures.lines(
+            f"cell-{place}", f"Accuracy over steps: {each.label}", both, "step", limits=limits, shares=True,
+            legend=False,
+        )  # fmt: skip
+        drawn.append((each.label + (" (the baseline)" if each is baseline else ""), svg))
+    return drawn
+
+
+def _series(cell: Numbers) -> Series:
+    points_ = cell["curve"]
+    means = [each["accuracy"]["mean"] for each in points_]
+    spreads = [each["accuracy"]["sd"] or 0.0 for each in points_]
+    low = [mean - spread for mean, spread in zip(means, spreads, strict=True)]
+    high = [mean + spread for mean, spread in zip(means, spreads, strict=True)]
+    return Series(short_name(cell["name"]), [each["step"] for each in points_], means, low, high)
+
+
+def _forest(found: Numbers) -> Markup:
+    rows = []
+    for each in found["differences"]:
+        over = each["over_seeds"] if each["over_seeds"]["low"] is not None else each["over_prompts"]
+        numbers = (each["over_seeds"]["mean"], over["low"], over["high"])
+        rows.append((short_name(each["name"]), *(100 * value for value in numbers)))
+    return figures.forest("differences", "Differences to the baseline", rows, "points of accuracy")
+
+
+def _with_sd(found: Numbers | None) -> str:
+    if found is None:
+        return "–"
+    spread = "" if found["sd"] is None else f" ± {number(100 * found['sd'], 1)}"
+    return percent(found["mean"]) + spread
+
+
+def _range(found: Numbers) -> str:
+    return (
+        "–" if found["low"] is None else f"{number(100 * found['low'], 1)}–{number(100 * found['high'], 1)}"
+    )
+
+
+def _ends(found: Numbers) -> str:
+    return "–" if found["low"] is None else f"{points(found['low'])} to {points(found['high'])}"

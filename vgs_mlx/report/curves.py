@@ -1,0 +1,102 @@
+"""Which figures a run's page has, and what stands below each."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from vgs_mlx.report import figures
+from vgs_mlx.report.figures import Series
+from vgs_mlx.report.record import Record
+from vgs_mlx.report.wording import percent, short
+from vgs_mlx.train.metrics import METRICS
+
+TITLES = {
+    "loss_standard": "Standard loss",
+    "loss_visual": "Visual grounding loss",
+    "loss_language": "Language prior loss",
+    "loss_preservation": "Preservation loss",
+    "visual_dependency_score": "Visual dependency (VDS)",
+    "norm_scale": "Norm scale η",
+    "entropy": "Entropy",
+    "right_share": "Right among those sampled",
+    "completion_length": "Completion length",
+    "cosine_standard_steering": "cos(∇L_std, ∇L_vis)",
+}
+MEANINGS = METRICS | {
+    "loss_preservation": "the language prior loss of the tokens that preservation acts on, divided by all tokens",
+    "norm_scale": "keeps the steered gradient as long as the standard one; 1 where nothing steers",
+    "completion_length": "mean tokens of a sampled completion",
+    "cosine_standard_steering": "1: the same direction; 0: at right angles; where it was measured",
+}
+SHARES = ("right_share",)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One small multiple."""
+
+    title: str
+    change: str  # from the first value to the last, "1.40 → 0.83"
+    meaning: str
+    svg: Markup
+
+
+def results(record: Record) -> list[Panel]:
+    """Accuracy and, where the data set knows its scenes, scene F1, on held-out prompts over steps."""
+    rows = record.evaluations
+    if not rows:
+        return []
+    steps, last = [row["step"] for row in rows], max(record.step, record.recipe.train.steps)
+    accuracy = Series(
+        "accuracy", steps, _column(rows, "accuracy"), _column(rows, "low"), _column(rows, "high")
+    )
+    meaning = f"Greedy, on {rows[-1]['prompts']:,} held-out prompts; bars: 95\u202f% intervals."
+    svg = figures.intervals("accuracy", "Accuracy over steps", accuracy, last)
+    found = [Panel("Accuracy", _change(accuracy.y, percent), meaning, svg)]
+    if any("scene_f1" in row for row in rows):
+        scene = Series("scene F1", steps, _column(rows, "scene_f1"))
+        svg = figures.intervals("scene-f1", "Scene F1 over steps", scene, last, shares=False)
+        meaning = "How much of what the student says it sees is there, and the reverse."
+        found.append(Panel("Scene F1", _change(scene.y, short), meaning, svg))
+    return found
+
+
+def training(record: Record) -> list[Panel]:
+    """A panel for each loss term that the run has, then VDS, η, entropy, right share and length."""
+    names = dict.fromkeys(
+        [*TITLES, *(name for row in record.metrics for name in row if name.startswith("loss_"))]
+    )
+    losses_first = sorted(names, key=lambda name: not name.startswith("loss_"))
+    return [
+        _panel(record, name)
+        for name in losses_first
+        if any(isinstance(row.get(name), int | float) for row in record.metrics)
+    ]
+
+
+def _panel(record: Record, name: str) -> Panel:
+    rows = record.metrics
+    if name == "cosine_standard_steering":  # measured now and then
+        rows = tuple(row for row in rows if row.get(name) is not None)
+    series = Series(name, [row["step"] for row in rows], _column(rows, name))
+    title = TITLES.get(name, name.replace("_", " ").capitalize())
+    svg = figures.curve(
+        name.replace("_", "-"), f"{title} over steps", series, record.skipped, shares=name in SHARES
+    )
+    meaning = MEANINGS.get(name, "")
+    return Panel(title, _change(series.y, percent if name in SHARES else short), _sentence(meaning), svg)
+
+
+def _column(rows: Sequence[dict[str, Any]], name: str) -> list[float | None]:
+    return [row.get(name) for row in rows]
+
+
+def _change(values: Sequence[float | None], say: Callable[[float | None], str]) -> str:
+    known = [value for value in values if value is not None]
+    return f"{say(known[0])} → {say(known[-1])}" if len(known) > 1 else say(known[0]) if known else ""
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}." if text else ""

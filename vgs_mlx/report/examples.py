@@ -1,0 +1,183 @@
+"""Held-out examples with what the student said before, what it says now, and what the teacher says.
+
+Models are loaded one after another, so that a machine that trained them can show them. All answers are greedy.
+"""
+
+import base64
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+from PIL import Image
+
+from vgs_mlx import trained
+from vgs_mlx.data.answers import is_correct
+from vgs_mlx.errors import Refusal
+from vgs_mlx.models.base import LoadedModel
+from vgs_mlx.models.loading import find_folder, load_model, load_processor
+from vgs_mlx.models.logprobs import completion_hidden
+from vgs_mlx.models.rows import Continued, encode, evaluate
+from vgs_mlx.objective.divergence import restricted_logprobs, token_logprobs
+from vgs_mlx.objective.visual import visual_dependency_score
+from vgs_mlx.recipe import Recipe
+from vgs_mlx.report.tokens import Token, tokens
+from vgs_mlx.rollout.sample import Completion, Sampling, sample
+from vgs_mlx.train.screen import Screen
+from vgs_mlx.train.setup import load_data, render_prompt
+from vgs_mlx.types import Example, Prompt
+
+BEFORE, AFTER, TEACHER = "Student before", "Student after", "Teacher"
+LARGEST_SIDE = 640  # pixels of a picture in the page; larger ones are scaled down
+JPEG_QUALITY = 85
+AT_ONCE = 16  # prompts answered at the same time
+
+
+@dataclass(frozen=True)
+class ShownPicture:
+    """A picture that stands in the page itself."""
+
+    uri: str  # data:image/...
+    alt: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Said:
+    """One answer."""
+
+    who: str
+    right: bool
+    ended: bool  # False: cut off at the largest length
+    tokens: tuple[Token, ...]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One example."""
+
+    question: str
+    expected: str
+    kind: str
+    pictures: tuple[ShownPicture, ...]
+    said: tuple[Said, ...]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What the page shows, and what it has to say about that."""
+
+    shown: tuple[Shown, ...]
+    notes: tuple[str, ...]
+
+
+def collect(runs: Sequence[tuple[str, Path]], recipe: Recipe, count: int, screen: Screen) -> Examples:
+    """The first `count` held-out rows, answered by the student before, after each run (who, folder), and the teacher.
+
+    All runs share `recipe`'s models and data. Where models or data can't be loaded: none, and a note why.
+    """
+    try:
+        return _collect(runs, recipe, count, screen)
+    except (Refusal, OSError) as problem:
+        return Examples((), (f"The answers are left out: {problem}",))
+
+
+def _collect(runs: Sequence[tuple[str, Path]], recipe: Recipe, count: int, screen: Screen) -> Examples:
+    for path, option in ((recipe.student.path, "student.path"), (recipe.teacher.path, "teacher.path")):
+        find_folder(path, option)  # before anything is loaded
+    processor = load_processor(find_folder(recipe.student.path, "student.path"), "student.path")
+    examples = load_data(recipe, processor, screen).held_out[:count]
+    prompts = [render_prompt(processor, example, recipe) for example in examples]
+    length = recipe.rollout.max_completion_length
+    student = load_model(recipe.student.path, "student.path", say=screen.say)
+    answers, notes = {BEFORE: answer(student, prompts, length)}, []
+    del student
+    for who, run in runs:
+        try:
+            found = trained.find(run)
+            answers[who] = answer(trained.load(run, found, screen.say), prompts, length)
+        except Refusal as problem:
+            notes.append(f"{who}: not shown. {problem}")
+    teacher = load_model(recipe.teacher.path, "teacher.path", bits=recipe.teacher.bits, say=screen.say)
+    answers[TEACHER] = answer(teacher, prompts, length)
+    said = {
+        who: [
+            _said(who, teacher, prompt, completion) for prompt, completion in zip(prompts, given, strict=True)
+        ]
+        for who, given in answers.items()
+    }
+    shown = [
+        _shown(example, tuple(column[row] for column in said.values()))
+        for row, example in enumerate(examples)
+    ]
+    return Examples(tuple(shown), tuple(notes))
+
+
+def answer(model: LoadedModel, prompts: Sequence[Prompt], length: int) -> list[Completion]:
+    """A model's greedy answers to the prompts, with their pictures."""
+    found = []
+    for start in range(0, len(prompts), AT_ONCE):
+        views = [prompt.with_image for prompt in prompts[start : start + AT_ONCE]]
+        drawn = sample(
+            model, views, [[(0,)]] * len(views), evaluate(encode(model, views)), Sampling(length, 0.0)
+        )
+        found += [row[0] for row in drawn]
+    return found
+
+
+def score(
+    teacher: LoadedModel, prompt: Prompt, completion: np.ndarray, chunk_size: int = 64
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The teacher at each token of a completion, three times (T,): VDS in nats, log-probability of the token
+    with the picture, and without."""
+    hidden = [
+        completion_hidden(teacher, [Continued(view, completion)], encode(teacher, [view]))
+        for view in (prompt.with_image, prompt.text_only)
+    ]
+    support, ids, found = teacher.support(), mx.array(completion), []
+    for start in range(0, len(completion), chunk_size):
+        window = slice(start, start + chunk_size)
+        seeing, blind = (restricted_logprobs(teacher.logits(view[window]), support) for view in hidden)
+        taken = ids[window]
+        scores = visual_dependency_score(seeing, blind)
+        found.append(mx.stack([scores, token_logprobs(seeing, taken), token_logprobs(blind, taken)]))
+        mx.eval(found[-1])
+    return tuple(np.array(mx.concatenate(found, axis=1)))
+
+
+def shown_picture(picture: Image.Image, alt: str) -> ShownPicture:
+    """A picture as a data URI: PNG where that is small (drawings), else JPEG."""
+    small = picture.copy()
+    small.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
+    encoded = {
+        "png": _encoded(small, "PNG", optimize=True),
+        "jpeg": _encoded(small, "JPEG", quality=JPEG_QUALITY),
+    }
+    kind = "png" if len(encoded["png"]) <= 2 * len(encoded["jpeg"]) else "jpeg"
+    uri = f"data:image/{kind};base64,{base64.b64encode(encoded[kind]).decode()}"
+    return ShownPicture(uri, alt, *small.size)
+
+
+def _encoded(picture: Image.Image, kind: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def _said(who: str, teacher: LoadedModel, prompt: Prompt, completion: Completion) -> Said:
+    tokenizer = teacher.processor.tokenizer
+    decode: Callable[[list[int]], str] = tokenizer.decode
+    text = tokenizer.decode(completion.ids.tolist(), skip_special_tokens=True)
+    shown = tokens(decode, completion.ids, teacher.end_ids, *score(teacher, prompt, completion.ids))
+    return Said(who, is_correct(text, prompt.example.answer), completion.ended, shown)
+
+
+def _shown(example: Example, said: tuple[Said, ...]) -> Shown:
+    what = f": {', '.join(example.facts)}" if example.facts else f" {example.id}"
+    pictures = tuple(
+        shown_picture(each.open(), f"The picture of the question{what}") for each in example.pictures
+    )
+    return Shown(example.question, example.answer, example.kind, pictures, said)

@@ -1,0 +1,129 @@
+"""The result of a run in a sentence, with its interval, and whether that interval shows anything."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vgs_mlx.report.record import Record
+from vgs_mlx.report.wording import number, percent, plural, points, share_of
+
+METHODS = {"vgs": "Visual Gradient Steering", "standard": "Standard distillation", "grpo": "GRPO"}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Accuracy after minus accuracy before, as shares, with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def shown(self) -> bool:
+        """Whether 0 lies outside the interval."""
+        return self.low > 0 or self.high < 0
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The sentence, and what to keep in mind with it."""
+
+    sentence: str
+    verdict: str
+
+
+def difference(before: Mapping[str, Any], after: Mapping[str, Any], correlation: float = 0.0) -> Difference:
+    """The difference of two accuracies with the interval that their own (Wilson) intervals give.
+
+    Newcombe 1998: method 10 of both his papers, for independent proportions (correlation 0) and for paired ones,
+    with the `correlation` of the two rows of right and wrong. Of answers alike row by row (1), equal accuracies
+    give 0 to 0.
+    """
+    value = after["accuracy"] - before["accuracy"]
+    down = _side(after["accuracy"] - after["low"], before["high"] - before["accuracy"], correlation)
+    up = _side(after["high"] - after["accuracy"], before["accuracy"] - before["low"], correlation)
+    return Difference(value, value - down, value + up)
+
+
+def correlation(before: Sequence[int], after: Sequence[int]) -> float:
+    """φ of two rows of right (1) and wrong (0), with Newcombe's continuity correction; 0 where either never varies."""
+    first, second = np.array(before, dtype=bool), np.array(after, dtype=bool)
+    both, only_first = int(np.sum(first & second)), int(np.sum(first & ~second))
+    only_second, neither = int(np.sum(~first & second)), int(np.sum(~first & ~second))
+    sides = (both + only_first) * (only_second + neither) * (both + only_second) * (only_first + neither)
+    if not sides:
+        return 0.0
+    excess = both * neither - only_first * only_second
+    return (max(excess - len(first) / 2, 0.0) if excess > 0 else float(excess)) / math.sqrt(sides)
+
+
+def _side(left: float, right: float, correlation: float) -> float:
+    return math.sqrt(max(0.0, left * left - 2 * correlation * left * right + right * right))
+
+
+def headline(record: Record) -> Headline:
+    """What came out of a run so far, from its first and its last evaluation (not its best)."""
+    if not record.evaluations:
+        return Headline(
+            "Nothing can be said about accuracy yet: the held-out prompts have not been asked.",
+            f"The run is at step {record.step:,} of {record.recipe.train.steps:,}.",
+        )
+    before, after = record.evaluations[0], record.evaluations[-1]
+    if before["step"] == after["step"]:
+        when = "Before training" if after["step"] == 0 else f"At step {after['step']:,}"
+        sentence = f"{when}, the student answers {share_of(after)} of {_prompts(after)} right."
+        return Headline(sentence, "There is no second evaluation to compare with yet.")
+    return Headline(_sentence(record, before, after), _verdict(record, before, after))
+
+
+def measured(record: Record, before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Difference, bool]:
+    """The difference of two evaluations, and whether it is paired, row by row."""
+    rows = {row["step"]: row for row in record.answers}
+    first, second = rows.get(before["step"]), rows.get(after["step"])
+    if first is None or second is None or first["ids"] != second["ids"]:
+        return difference(before, after), False
+    return difference(before, after, correlation(first["right"], second["right"])), True
+
+
+def method(name: str) -> str:
+    """An objective's name at the start of a sentence."""
+    return METHODS.get(name, f"The objective {name}")
+
+
+def _sentence(record: Record, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    found, _ = measured(record, before, after)
+    verb = "took" if after["accuracy"] != before["accuracy"] else "left"
+    way = (
+        f"from {percent(before['accuracy'])} to {percent(after['accuracy'])}"
+        if verb == "took"
+        else f"at {percent(after['accuracy'])}"
+    )
+    steps = plural(after["step"] - before["step"], "step")
+    return (
+        f"{method(record.recipe.objective.name)} {verb} the student {way} right on {_prompts(after)} in {steps}: "
+        f"{points(found.value)} points, 95\u202f% interval {points(found.low)} to {points(found.high)}."
+    )
+
+
+def _verdict(record: Record, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    found, paired = measured(record, before, after)
+    if found.shown:
+        side = "above" if found.low > 0 else "below"
+        text = f"The interval lies {side} 0. It is one run: another seed may differ."
+    else:
+        text = "The interval holds 0: this run alone does not show that the accuracy changed."
+    if not paired:
+        text += " It takes the two evaluations for independent, since which rows were right is not recorded for both."
+    if "blind" in after:
+        text += f" Without the picture it answers {share_of(after['blind'])} right."
+    if "scene_f1" in before and "scene_f1" in after:
+        text += f" Scene F1 went from {number(before['scene_f1'])} to {number(after['scene_f1'])}"
+        text += " (no interval is recorded for it)."
+    return text
+
+
+def _prompts(found: Mapping[str, Any]) -> str:
+    return plural(found["prompts"], "held-out prompt")

@@ -1,0 +1,60 @@
+"""Numbers as a page says them: with a real minus, thin spaces before units, and no more digits than they bear."""
+
+from collections.abc import Mapping
+from typing import Any
+
+THIN = "\u202f"  # narrow no-break space, so that a number and its unit stay together
+MINUS = "\u2212"
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A plain number; a dash where there is none."""
+    return "–" if value is None else f"{value:,.{digits}f}".replace("-", MINUS)
+
+
+def short(value: float | None) -> str:
+    """A number of any size with about three digits that count."""
+    if value is None:
+        return "–"
+    size = abs(value)
+    if size and not 1e-3 <= size < 1e5:
+        return f"{value:.1e}".replace("-", MINUS)
+    return number(value, 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1 else 3)
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """A share as per cent."""
+    return "–" if share is None else f"{number(100 * share, digits)}{THIN}%"
+
+
+def interval(low: float, high: float) -> str:
+    """The two ends of an interval of shares."""
+    return f"{number(100 * low, 1)}–{number(100 * high, 1)}{THIN}%"
+
+
+def points(difference: float) -> str:
+    """A difference of shares in percentage points, with its sign."""
+    text = number(100 * difference, 1)
+    return text if text.startswith(MINUS) or text.strip("0.") == "" else f"+{text}"
+
+
+def seconds(value: float) -> str:
+    """A time that people can picture."""
+    if value < 100:
+        return f"{short(value)}{THIN}s"
+    return f"{value / 60:.0f}{THIN}min" if value < 5400 else f"{value / 3600:.1f}{THIN}h"
+
+
+def plural(count: int, word: str) -> str:
+    """1 step, 2 steps."""
+    return f"{count:,} {word}" + ("" if count == 1 else "s")
+
+
+def interval_of(found: Mapping[str, Any]) -> str:
+    """The interval of an evaluation's accuracy."""
+    return interval(found["low"], found["high"])
+
+
+def share_of(found: Mapping[str, Any]) -> str:
+    """An evaluation's accuracy with its interval."""
+    return f"{percent(found['accuracy'])} ({interval_of(found)})"
