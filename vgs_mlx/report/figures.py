@@ -89,7 +89,7 @@ def lines(
 def forest(name: str, title: str, rows: Sequence[tuple[str, float, float, float]], unit: str) -> Markup:
     """Differences with their intervals, one a row (label, value, low, high), around a line at 0."""
     with matplotlib.rc_context(STYLE):
-        figure = drawing(2 * WIDTH, 46 + 22 * len(rows))
+        figure = drawing(WIDE[0], 46 + 22 * len(rows))
         axes = _axes(figure, unit)
         axes.axvline(0, color=COLOURS["muted"], linewidth=0.8)
         for place, (_, value, low, high) in enumerate(rows):

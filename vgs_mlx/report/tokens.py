@@ -24,7 +24,7 @@ class Token:
     @property
     def level(self) -> int:
         """0 … LEVELS - 1: the step of the colour scale."""
-        return min(LEVELS - 1, int(max(self.score, 0.0) / STEP))
+        return min(LEVELS - 1, int(self.score / STEP))
 
 
 def legend() -> list[tuple[int, str]]:
@@ -72,7 +72,7 @@ def tokens(
             Token(
                 space=text[: len(text) - len(word)] if word else "",
                 text=END_SIGN if is_end else (word or text).replace("\n", f"{NEWLINE_SIGN}\n"),
-                score=float(scores[window].max()),
+                score=max(0.0, float(scores[window].max())),  # rounding may leave a little less than 0
                 with_picture=float(np.exp(with_picture[window].sum())),
                 text_only=float(np.exp(text_only[window].sum())),
                 is_end=is_end,

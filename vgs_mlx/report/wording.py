@@ -9,7 +9,7 @@ MINUS = "\u2212"
 
 def number(value: float | None, digits: int = 2) -> str:
     """A plain number; a dash where there is none."""
-    return "–" if value is None else f"{value:,.{digits}f}".replace("-", MINUS)
+    return "–" if value is None else _signed(f"{value:,.{digits}f}")
 
 
 def short(value: float | None) -> str:
@@ -18,7 +18,7 @@ def short(value: float | None) -> str:
         return "–"
     size = abs(value)
     if size and not 1e-3 <= size < 1e5:
-        return f"{value:.1e}".replace("-", MINUS)
+        return _signed(f"{value:.1e}")
     return number(value, 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1 else 3)
 
 
@@ -35,7 +35,7 @@ def interval(low: float, high: float) -> str:
 def points(difference: float) -> str:
     """A difference of shares in percentage points, with its sign."""
     text = number(100 * difference, 1)
-    return text if text.startswith(MINUS) or text.strip("0.") == "" else f"+{text}"
+    return f"+{text}" if text[0] != MINUS and _counts(text) else text
 
 
 def seconds(value: float) -> str:
@@ -58,3 +58,13 @@ def interval_of(found: Mapping[str, Any]) -> str:
 def share_of(found: Mapping[str, Any]) -> str:
     """An evaluation's accuracy with its interval."""
     return f"{percent(found['accuracy'])} ({interval_of(found)})"
+
+
+def _signed(text: str) -> str:
+    """The same with a real minus; what rounds to 0 has none."""
+    return text.replace("-", MINUS) if _counts(text) else text.lstrip("-")
+
+
+def _counts(text: str) -> bool:
+    """Whether a digit other than 0 is left."""
+    return any(each in "123456789" for each in text)

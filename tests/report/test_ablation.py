@@ -1,0 +1,110 @@
+"""The page about an ablation: the sentence fits the intervals, and the tables are the summary's."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from toy_runs import QUIET, copied, finished
+from vgs_mlx.errors import Refusal
+from vgs_mlx.report import ablation, page
+from vgs_mlx.report.ablation import headline, short_name
+
+BASE, OTHER = "objective.name=standard", "objective.name=vgs,objective.steering_coef=2"
+
+
+def spread(mean: float, half: float | None = 0.01) -> dict:
+    low, high = (None, None) if half is None else (mean - half, mean + half)
+    return {"mean": mean, "sd": half and half / 2, "low": low, "high": high, "count": 3}
+
+
+def cell(name: str, final: float) -> dict:
+    curve = [
+        {"step": step, "tokens": 1.0, "seconds": 1.0, "accuracy": spread(mean)}
+        for step, mean in ((0, 0.6), (4, final))
+    ]
+    return {"name": name, "seeds": [0, 1, 2], "before": spread(0.6), "final": spread(final), "best": spread(final),
+            "blind": None, "reached": 2, "tokens_to_reach": None, "seconds_to_reach": None,
+            "step_seconds": spread(2.5), "curve": curve}  # fmt: skip
+
+
+def difference(name: str, mean: float, half: float | None) -> dict:
+    return {"name": name, "seeds": [0, 1, 2] if half else [0], "by_seed": [mean], "over_seeds": spread(mean, half),
+            "over_prompts": {"mean": mean, "low": mean - 0.02, "high": mean + 0.02}, "prompts": 500, "only_cell": 40,
+            "only_baseline": 20, "mcnemar": 0.0123}  # fmt: skip
+
+
+def summary(*differences: dict) -> dict:
+    cells = [
+        cell(BASE, 0.65),
+        *[cell(each["name"], 0.65 + each["over_seeds"]["mean"]) for each in differences],
+    ]
+    return {
+        "baseline": BASE,
+        "reach": 0.65,
+        "cells": cells,
+        "differences": list(differences),
+        "unfinished": ["x, seed 2"],
+    }
+
+
+def folder(path: Path, found: dict | str) -> Path:
+    (path / "summary").mkdir(parents=True)
+    (path / ablation.GRID).write_text("{}")
+    (path / ablation.SUMMARY).write_text(found if isinstance(found, str) else json.dumps(found))
+    return path
+
+
+def test_settings_of_the_paper_have_their_symbols():
+    assert short_name(BASE) == "standard"
+    assert short_name(OTHER) == "vgs, γ\u00a0=\u00a02"
+    assert short_name("my cell, train.steps=3") == "my cell,  train.steps=3"
+
+
+def test_the_largest_difference_is_named_with_its_interval_and_how_many_there_are():
+    found = headline(summary(difference("a", -0.04, 0.05), difference("b", 0.03, 0.01)))
+    assert "a differs most from the baseline, standard: −4.0 points" in found.sentence
+    assert "−9.0 to +1.0 (over 3 seeds)" in found.sentence
+    assert "Of 2 differences, 1 lies above 0" in found.verdict and "0 below" in found.verdict
+
+
+def test_one_seed_promises_nothing_about_another():
+    found = headline(summary(difference("a", 0.03, None)))
+    assert "+1.0 to +5.0 (over prompts, one seed)" in found.sentence
+    assert "nothing can be said about what another seed would give" in found.verdict
+
+
+def test_nothing_to_compare_is_said():
+    assert "nothing to compare" in headline(summary()).sentence
+
+
+def test_the_page_holds_cells_differences_and_what_is_missing(tmp_path):
+    made = folder(tmp_path / "ab", summary(difference(OTHER, 0.03, 0.01), difference("<b>", -0.01, 0.02)))
+    copied(finished(), made / BASE / "seed-0")
+    found = page.write(made, None, examples=0, screen=QUIET).read_text(encoding="utf-8")
+    assert "An ablation of vgs-mlx · not finished" in found and "left out: x, seed 2." in found
+    assert "&lt;b&gt;" in found and "<b></th>" not in found
+    assert found.count("<svg") == 1 + 3
+    assert "68.0\u202f% ± 0.5" in found and "67.0–69.0" in found and "0.012" in found
+    assert "The baseline, standard; the other cells" in found and "embedded:student" in found
+
+
+def test_examples_are_of_each_cell_s_first_seed_the_baseline_first(tmp_path):
+    made = folder(tmp_path / "ab", summary(difference(OTHER, 0.03, 0.01)))
+    for name in (OTHER, BASE):
+        copied(finished(), made / name / "seed-0")
+    assert [(name, run.parent.name) for name, run in ablation.runs(made)] == [
+        ("standard", BASE), (short_name(OTHER), OTHER),
+    ]  # fmt: skip
+
+
+def test_an_ablation_without_its_runs_still_has_a_page(tmp_path):
+    made = folder(tmp_path / "ab", summary(difference(OTHER, 0.03, 0.01)))
+    found = page.write(made, None, examples=2, screen=QUIET).read_text(encoding="utf-8")
+    assert "the folders of the runs are not there" in found and "What was run" not in found
+
+
+@pytest.mark.parametrize("content", ["{", "{}", '{"cells": [1], "baseline": "x"}'])
+def test_a_missing_or_damaged_summary_is_refused(tmp_path, content):
+    with pytest.raises(Refusal, match="--summary"):
+        page.write(folder(tmp_path / "ab", content), None, examples=0, screen=QUIET)

@@ -1,0 +1,74 @@
+"""The headline says what the evaluations bear, and no more."""
+
+from dataclasses import replace
+
+import pytest
+
+from vgs_mlx.data.answers import accuracy_interval
+from vgs_mlx.recipe import Recipe
+from vgs_mlx.report.headline import correlation, difference, headline
+from vgs_mlx.report.record import Record
+
+
+def evaluation(step: int, right: int, prompts: int, **more) -> dict:
+    low, high = accuracy_interval(right, prompts)
+    return {"step": step, "prompts": prompts, "accuracy": right / prompts, "low": low, "high": high, **more}
+
+
+def record(*evaluations: dict, answers: tuple = ()) -> Record:
+    return Record(
+        name="run", recipe=Recipe(), metrics=(), evaluations=evaluations, completions=(), answers=answers, versions={},
+        result={}, geometry=None, finished=True, damaged=(),
+    )  # fmt: skip
+
+
+def test_the_interval_of_independent_shares_is_newcombe_s():
+    """His example: 56 of 70 against 48 of 80, 0.0524 to 0.3339."""
+    found = difference(evaluation(0, 48, 80), evaluation(1, 56, 70))
+    assert (found.value, found.low, found.high) == (
+        pytest.approx(0.2), pytest.approx(0.0524, abs=1e-4), pytest.approx(0.3339, abs=1e-4),
+    )  # fmt: skip
+    assert found.shown
+
+
+def test_answers_alike_row_by_row_leave_no_room_for_a_difference():
+    before = evaluation(0, 50, 100)
+    found = difference(before, evaluation(1, 50, 100), correlation=1.0)
+    assert (found.low, found.high) == (pytest.approx(0), pytest.approx(0))
+    assert difference(before, evaluation(1, 50, 100)).high > 0.1
+
+
+def test_the_correlation_is_phi_with_newcombe_s_correction():
+    """40 both right, 10 and 10 one right, 40 neither: (1600 - 100 - 50) / 2500; corrected by n/2 = 50."""
+    before, after = [1] * 50 + [0] * 50, [1] * 40 + [0] * 10 + [1] * 10 + [0] * 40
+    assert correlation(before, after) == pytest.approx(1450 / 2500)
+    assert correlation(before, [1 - each for each in before]) == -1
+    assert correlation([1, 1], [1, 0]) == 0  # one side never varies
+
+
+def test_which_rows_were_right_narrows_the_interval():
+    before, after = evaluation(0, 50, 100), evaluation(9, 60, 100)
+    ids, first, second = list(range(100)), [1] * 50 + [0] * 50, [1] * 60 + [0] * 40
+    answers = ({"step": 0, "ids": ids, "right": first}, {"step": 9, "ids": ids, "right": second})
+    apart, paired = headline(record(before, after)), headline(record(before, after, answers=answers))
+    assert "The interval holds 0" in apart.verdict and "independent" in apart.verdict
+    assert "The interval lies above 0" in paired.verdict and "independent" not in paired.verdict
+    other_rows = (answers[0], {**answers[1], "ids": ids[::-1]})
+    assert headline(record(before, after, answers=other_rows)) == apart
+
+
+def test_the_last_evaluation_counts_and_not_the_best():
+    found = headline(record(evaluation(0, 50, 100), evaluation(5, 90, 100), evaluation(9, 40, 100)))
+    assert "50.0\u202f% to 40.0\u202f%" in found.sentence and "−10.0 points" in found.sentence
+
+
+def test_a_run_without_a_second_evaluation_claims_no_difference():
+    found = headline(record(evaluation(0, 65, 100)))
+    assert "Before training" in found.sentence and "points" not in found.sentence
+    assert "Nothing can be said" in headline(record()).sentence
+
+
+def test_the_objective_is_named():
+    changed = Recipe(objective=replace(Recipe().objective, name="standard"))
+    found = headline(replace(record(evaluation(0, 5, 10), evaluation(4, 5, 10)), recipe=changed))
+    assert found.sentence.startswith("Standard distillation left the student at 50.0")
