@@ -8,7 +8,8 @@ import pytest
 from toy_runs import QUIET, copied, finished
 from vgs_mlx.errors import Refusal
 from vgs_mlx.report import ablation, page
-from vgs_mlx.report.ablation import headline, short_name
+from vgs_mlx.report.ablation import headline
+from vgs_mlx.report.cells import short_name
 
 BASE, OTHER = "objective.name=standard", "objective.name=vgs,objective.steering_coef=2"
 
@@ -58,7 +59,7 @@ def folder(path: Path, found: dict | str) -> Path:
 def test_settings_of_the_paper_have_their_symbols():
     assert short_name(BASE) == "standard"
     assert short_name(OTHER) == "vgs, γ\u00a0=\u00a02"
-    assert short_name("my cell, train.steps=3") == "my cell,  train.steps=3"
+    assert short_name("my cell, train.steps=3") == "my cell, train.steps=3"
 
 
 def test_the_largest_difference_is_named_with_its_interval_and_how_many_there_are():
@@ -72,6 +73,11 @@ def test_one_seed_promises_nothing_about_another():
     found = headline(summary(difference("a", 0.03, None)))
     assert "+1.0 to +5.0 (over prompts, one seed)" in found.sentence
     assert "nothing can be said about what another seed would give" in found.verdict
+
+
+def test_cells_that_are_all_alike_have_no_largest_difference():
+    found = headline(summary(difference("a", 0.0, 0.01), difference("b", 0.0, 0.01)))
+    assert found.sentence == "No cell differs in accuracy from the baseline, standard."
 
 
 def test_nothing_to_compare_is_said():

@@ -87,5 +87,7 @@ def test_no_id_is_used_twice_and_every_label_points_somewhere(tab, written):
     tab.open(written)
     ids = tab.value("[...document.querySelectorAll('[id]')].map(each => each.id)")
     assert len(ids) == len(set(ids)) > 20
-    labels = tab.value("[...document.querySelectorAll('[aria-labelledby]')].map(e => e.getAttribute('aria-labelledby'))")
+    labels = tab.value(
+        "[...document.querySelectorAll('[aria-labelledby]')].map(e => e.getAttribute('aria-labelledby'))"
+    )
     assert {each for label in labels for each in label.split()} <= set(ids)

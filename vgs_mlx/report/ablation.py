@@ -1,59 +1,21 @@
 """What an ablation's folder says: its summary, in a sentence, in two tables and in figures."""
 
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup
 
 from vgs_mlx.errors import Refusal
 from vgs_mlx.report import figures
+from vgs_mlx.report.cells import Cell, Difference, Numbers, cell, difference, ends, short_name
 from vgs_mlx.report.figures import Series
 from vgs_mlx.report.headline import Headline
 from vgs_mlx.report.record import read_object
-from vgs_mlx.report.wording import THIN, number, percent, plural, points, seconds
+from vgs_mlx.report.wording import THIN, percent, plural, points
 from vgs_mlx.train.run_folder import RECIPE
 
 GRID, SUMMARY = "grid.json", Path("summary") / "summary.json"
 CELLS_SHOWN = 4  # whose students answer the examples
-SYMBOLS = (
-    ("objective.name=", ""),
-    ("objective.steering_coef=", "γ\u00a0=\u00a0"),
-    ("objective.preservation_coef=", "λ\u00a0=\u00a0"),
-    ("objective.norm_scale=", "η\u00a0=\u00a0"),
-)
-Numbers = Mapping[str, Any]  # mean, sd, low, high: see the summary of `vgs-mlx ablate`
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A line of the table of cells, as text."""
-
-    name: str
-    is_baseline: bool
-    seeds: int
-    before: str
-    final: str
-    interval: str
-    best: str
-    blind: str
-    reached: str
-    step: str
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A line of the table of differences to the baseline, as text."""
-
-    name: str
-    difference: str
-    over_seeds: str
-    over_prompts: str
-    by_seed: str
-    only: str
-    mcnemar: str
 
 
 @dataclass(frozen=True)
@@ -101,21 +63,14 @@ def runs(folder: Path) -> list[tuple[str, Path]]:
     return [(name, run) for name, run in folders if (run / RECIPE).is_file()][:CELLS_SHOWN]
 
 
-def short_name(name: str) -> str:
-    """A cell's name with the paper's symbols for the settings that have one."""
-    for setting, symbol in SYMBOLS:
-        name = re.sub(rf"(?:^|(?<=,)){re.escape(setting)}", symbol, name)
-    return name.replace(",", ", ")
-
-
 def _ablation(found: Numbers) -> Ablation:
     differences = found["differences"]
     return Ablation(
         headline=headline(found),
         baseline=short_name(found["baseline"]),
         reach=percent(found["reach"]),
-        cells=tuple(_cell(each, found["baseline"]) for each in found["cells"]),
-        differences=tuple(map(_difference, differences)),
+        cells=tuple(cell(each, found["baseline"]) for each in found["cells"]),
+        differences=tuple(map(difference, differences)),
         curves=tuple(_curves(found)),
         forest=_forest(found) if differences else None,
         unfinished=tuple(found["unfinished"]),
@@ -130,10 +85,12 @@ def headline(found: Numbers) -> Headline:
             f"There is nothing to compare with the baseline, {baseline}, yet.",
             "Only runs with the same seed are compared.",
         )
+    if not any(each["over_seeds"]["mean"] or any(each["by_seed"]) for each in differences):
+        return Headline(f"No cell differs in accuracy from the baseline, {baseline}.", _verdict(differences))
     top = max(differences, key=lambda each: abs(each["over_seeds"]["mean"]))
     seeds = len(top["seeds"])
     name, value = short_name(top["name"]), points(top["over_seeds"]["mean"])
-    interval = _ends(top["over_seeds"]) if seeds > 1 else _ends(top["over_prompts"])
+    interval = ends(top["over_seeds"]) if seeds > 1 else ends(top["over_prompts"])
     basis = f"over {seeds} seeds" if seeds > 1 else "over prompts, one seed"
     lead = "Of all cells, " if len(differences) > 1 else ""
     further = " differs most from" if len(differences) > 1 else " differs from"
@@ -156,36 +113,9 @@ def _verdict(differences: list[Numbers]) -> str:
     )
 
 
-def _cell(each: Numbers, baseline: str) -> Cell:
-    return Cell(
-        name=short_name(each["name"]),
-        is_baseline=each["name"] == baseline,
-        seeds=len(each["seeds"]),
-        before=percent(each["before"]["mean"]),
-        final=_with_sd(each["final"]),
-        interval=_range(each["final"]),
-        best=_with_sd(each["best"]),
-        blind=_with_sd(each["blind"]),
-        reached=f"{each['reached']} of {len(each['seeds'])}",
-        step=seconds(each["step_seconds"]["mean"]),
-    )
-
-
-def _difference(each: Numbers) -> Difference:
-    return Difference(
-        name=short_name(each["name"]),
-        difference=points(each["over_seeds"]["mean"]),
-        over_seeds=_ends(each["over_seeds"]),
-        over_prompts=_ends(each["over_prompts"]),
-        by_seed="  ".join(map(points, each["by_seed"])),
-        only=f"{each['only_cell']:,} / {each['only_baseline']:,}",
-        mcnemar=f"{each['mcnemar']:.2g}",
-    )
-
-
 def _curves(found: Numbers) -> list[tuple[str, Markup]]:
     """A small multiple for each cell, the baseline dashed in each, all on one scale."""
-    series = {cell["name"]: _series(cell) for cell in found["cells"]}
+    series = {each["name"]: _series(each) for each in found["cells"]}
     ends = [end for each in series.values() for end in (*each.low, *each.high)]
     margin = 0.06 * (max(ends) - min(ends)) or 0.01
     limits = (min(ends) - margin, max(ends) + margin)
@@ -217,20 +147,3 @@ def _forest(found: Numbers) -> Markup:
         numbers = (each["over_seeds"]["mean"], over["low"], over["high"])
         rows.append((short_name(each["name"]), *(100 * value for value in numbers)))
     return figures.forest("differences", "Differences to the baseline", rows, "points of accuracy")
-
-
-def _with_sd(found: Numbers | None) -> str:
-    if found is None:
-        return "–"
-    spread = "" if found["sd"] is None else f" ± {number(100 * found['sd'], 1)}"
-    return percent(found["mean"]) + spread
-
-
-def _range(found: Numbers) -> str:
-    return (
-        "–" if found["low"] is None else f"{number(100 * found['low'], 1)}–{number(100 * found['high'], 1)}"
-    )
-
-
-def _ends(found: Numbers) -> str:
-    return "–" if found["low"] is None else f"{points(found['low'])} to {points(found['high'])}"

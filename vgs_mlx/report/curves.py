@@ -26,7 +26,7 @@ TITLES = {
 }
 MEANINGS = METRICS | {
     "loss_preservation": "the language prior loss of the tokens that preservation acts on, divided by all tokens",
-    "norm_scale": "keeps the steered gradient as long as the standard one; 1 where nothing steers",
+    "norm_scale": "keeps the steered gradient as long as the standard one; dots: as measured",
     "completion_length": "mean tokens of a sampled completion",
     "cosine_standard_steering": "1: the same direction; 0: at right angles; where it was measured",
 }
@@ -83,10 +83,17 @@ def _panel(record: Record, name: str) -> Panel:
     series = Series(name, [row["step"] for row in rows], _column(rows, name))
     title = TITLES.get(name, name.replace("_", " ").capitalize())
     svg = figures.curve(
-        name.replace("_", "-"), f"{title} over steps", series, record.skipped, shares=name in SHARES
-    )
+        name.replace("_", "-"), f"{title} over steps", series, record.skipped, shares=name in SHARES,
+        measured=_measured(record) if name == "norm_scale" else None,
+    )  # fmt: skip
     meaning = MEANINGS.get(name, "")
     return Panel(title, _change(series.y, percent if name in SHARES else short), _sentence(meaning), svg)
+
+
+def _measured(record: Record) -> Series:
+    """η at the steps where it was measured."""
+    rows = [row for row in record.metrics if row.get("norm_scale_exact") is not None]
+    return Series("measured", [row["step"] for row in rows], _column(rows, "norm_scale_exact"))
 
 
 def _column(rows: Sequence[dict[str, Any]], name: str) -> list[float | None]:

@@ -30,9 +30,13 @@ class Series:
 
 
 def curve(
-    name: str, title: str, series: Series, skipped: Sequence[int] = (), *, shares: bool = False
-) -> Markup:
-    """A quantity over steps: every step thin, the running mean thick, steps that were skipped as ticks."""
+    name: str, title: str, series: Series, skipped: Sequence[int] = (), *, shares: bool = False,
+    measured: Series | None = None,
+) -> Markup:  # fmt: skip
+    """A quantity over steps: every step thin, the running mean thick, steps that were skipped as ticks.
+
+    `measured`: what was measured at some steps, as dots.
+    """
     x, y = _arrays(series)
     with matplotlib.rc_context(STYLE):
         figure = drawing(WIDTH, HEIGHT)
@@ -45,6 +49,8 @@ def curve(
         )  # fmt: skip
         if dense:
             axes.plot(x, running_mean(y, window), color=COLOURS["first"])
+        if measured is not None:
+            axes.plot(*_arrays(measured), "o", color=COLOURS["second"], markersize=3.5)
         _mark_skipped(axes, skipped)
         if shares:
             _in_percent(axes)
@@ -95,6 +101,8 @@ def forest(name: str, title: str, rows: Sequence[tuple[str, float, float, float]
         for place, (_, value, low, high) in enumerate(rows):
             axes.plot([low, high], [place, place], color=COLOURS["first"], linewidth=1.6)
             axes.plot([value], [place], marker="o", markersize=5, color=COLOURS["first"])
+        if not any(end for _, *ends in rows for end in ends):  # nothing differs: an axis that looks like it
+            axes.set_xlim(-1, 1)
         axes.set_yticks(range(len(rows)), [label for label, *_ in rows])
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.spines["left"].set_visible(False)

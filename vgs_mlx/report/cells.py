@@ -1,0 +1,99 @@
+"""An ablation's tables as text: a line for each cell, and one for each difference to the baseline."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vgs_mlx.report.wording import number, percent, points, seconds
+
+SYMBOLS = (
+    ("objective.name=", ""),
+    ("objective.steering_coef=", "γ\u00a0=\u00a0"),
+    ("objective.preservation_coef=", "λ\u00a0=\u00a0"),
+    ("objective.norm_scale=", "η\u00a0=\u00a0"),
+)
+Numbers = Mapping[str, Any]  # mean, sd, low, high: see the summary of `vgs-mlx ablate`
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A line of the table of cells, as text."""
+
+    name: str
+    is_baseline: bool
+    seeds: int
+    before: str
+    final: str
+    interval: str
+    best: str
+    blind: str
+    reached: str
+    step: str
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A line of the table of differences to the baseline, as text."""
+
+    name: str
+    difference: str
+    over_seeds: str
+    over_prompts: str
+    by_seed: str
+    only: str
+    mcnemar: str
+
+
+def short_name(name: str) -> str:
+    """A cell's name with the paper's symbols for the settings that have one."""
+    for setting, symbol in SYMBOLS:
+        name = re.sub(rf"(?:^|(?<=,)){re.escape(setting)}", symbol, name)
+    return re.sub(r",\s*", ", ", name)
+
+
+def cell(each: Numbers, baseline: str) -> Cell:
+    """The line of one cell of the summary."""
+    return Cell(
+        name=short_name(each["name"]),
+        is_baseline=each["name"] == baseline,
+        seeds=len(each["seeds"]),
+        before=percent(each["before"]["mean"]),
+        final=_with_sd(each["final"]),
+        interval=_range(each["final"]),
+        best=_with_sd(each["best"]),
+        blind=_with_sd(each["blind"]),
+        reached=f"{each['reached']} of {len(each['seeds'])}",
+        step=seconds(each["step_seconds"]["mean"]),
+    )
+
+
+def difference(each: Numbers) -> Difference:
+    """The line of one difference of the summary."""
+    return Difference(
+        name=short_name(each["name"]),
+        difference=points(each["over_seeds"]["mean"]),
+        over_seeds=ends(each["over_seeds"]),
+        over_prompts=ends(each["over_prompts"]),
+        by_seed="  ".join(map(points, each["by_seed"])),
+        only=f"{each['only_cell']:,} / {each['only_baseline']:,}",
+        mcnemar=f"{each['mcnemar']:.2g}",
+    )
+
+
+def _with_sd(found: Numbers | None) -> str:
+    if found is None:
+        return "–"
+    spread = "" if found["sd"] is None else f" ± {number(100 * found['sd'], 1)}"
+    return percent(found["mean"]) + spread
+
+
+def _range(found: Numbers) -> str:
+    return (
+        "–" if found["low"] is None else f"{number(100 * found['low'], 1)}–{number(100 * found['high'], 1)}"
+    )
+
+
+def ends(found: Numbers) -> str:
+    """An interval of a difference, in points; a dash where there is none."""
+    return "–" if found["low"] is None else f"{points(found['low'])} to {points(found['high'])}"
