@@ -96,11 +96,14 @@ def test_the_page_holds_cells_differences_and_what_is_missing(tmp_path):
 
 
 def test_examples_are_of_each_cell_s_first_seed_the_baseline_first(tmp_path):
-    made = folder(tmp_path / "ab", summary(difference(OTHER, 0.03, 0.01)))
-    for name in (OTHER, BASE):
-        copied(finished(), made / name / "seed-0")
+    found = summary(difference("a", 0.03, 0.01), difference("z", 0.03, 0.01), difference("gone", 0.0, 0.01))
+    found["cells"].reverse()
+    made = folder(tmp_path / "ab", found)
+    for name in ("a", "z", BASE):
+        (made / name / "seed-0").mkdir(parents=True)
+        (made / name / "seed-0" / "recipe.yaml").touch()
     assert [(name, run.parent.name) for name, run in ablation.runs(made)] == [
-        ("standard", BASE), (short_name(OTHER), OTHER),
+        ("standard", BASE), ("z", "z"), ("a", "a"),
     ]  # fmt: skip
 
 

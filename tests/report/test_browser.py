@@ -1,8 +1,11 @@
 """In a real browser the page loads in silence, asks for nothing, fits a phone, and tells scores on hover and by key."""
 
+import json
+
 import pytest
 
 import chromium
+from report_parts import GEOMETRY
 from toy_runs import QUIET, copied, finished
 from vgs_mlx.report import page
 
@@ -17,6 +20,7 @@ PAPER = "getComputedStyle(document.documentElement).backgroundColor"
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     run = copied(finished(), tmp_path_factory.mktemp("report") / "run")
+    (run / "geometry.json").write_text(json.dumps(GEOMETRY))
     return page.write(run, None, examples=2, screen=QUIET)
 
 

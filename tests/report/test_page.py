@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from report_parts import GEOMETRY
 from toy_runs import QUIET, command, copied, finished, state_of
 from vgs_mlx.errors import Refusal
 from vgs_mlx.report import page
@@ -69,13 +70,7 @@ def test_a_finished_run_shows_every_part(tmp_path):
 
 def test_the_geometry_is_shown_where_the_run_was_analysed(tmp_path):
     run = copied(finished(), tmp_path / "run")
-    angle = {"mean": 60.0, "sd": 3.0}
-    row = {"vds_low": 0.1, "vds_high": 0.2, "tokens": 7, "frequent": [[" circle", 5], ["\n", 2], ["<b>", 1]],
-           "angle_lang_vis": angle, "angle_std_vis": {"mean": None, "sd": None}, "angle_std_lang": angle,
-           "norm_standard": 1.0, "norm_visual": 2.0, "norm_language": None, "mean_standard": 0.5, "mean_visual": 0.1,
-           "mean_language": 0.3}  # fmt: skip
-    rows = [{"bin": place, **row} for place in range(10)]
-    (run / "geometry.json").write_text(json.dumps({"bins": rows, "batches": 8}))
+    (run / "geometry.json").write_text(json.dumps(GEOMETRY))
     found = written(run)
     assert "The geometry of the gradients" in found and "over 8 batches" in found
     assert found.count('<svg xmlns="http://www.w3.org/2000/svg"') == written(finished()).count("<svg") + 5
