@@ -6,7 +6,7 @@ import pytest
 
 from vgs_mlx.data.answers import accuracy_interval
 from vgs_mlx.recipe import Recipe
-from vgs_mlx.report.headline import correlation, difference, headline
+from vgs_mlx.report.headline import difference, headline
 from vgs_mlx.report.record import Record
 
 
@@ -17,8 +17,8 @@ def evaluation(step: int, right: int, prompts: int, **more) -> dict:
 
 def record(*evaluations: dict, answers: tuple = ()) -> Record:
     return Record(
-        name="run", recipe=Recipe(), metrics=(), evaluations=evaluations, completions=(), answers=answers, versions={},
-        result={}, geometry=None, finished=True, damaged=(),
+        name="run", recipe=Recipe(), metrics=(), evaluations=evaluations, completions=(), answers=answers, terms=(),
+        versions={}, result={}, geometry=None, finished=True, damaged=(),
     )  # fmt: skip
 
 
@@ -29,21 +29,6 @@ def test_the_interval_of_independent_shares_is_newcombe_s():
         pytest.approx(0.2), pytest.approx(0.0524, abs=1e-4), pytest.approx(0.3339, abs=1e-4),
     )  # fmt: skip
     assert found.shown
-
-
-def test_answers_alike_row_by_row_leave_no_room_for_a_difference():
-    before = evaluation(0, 50, 100)
-    found = difference(before, evaluation(1, 50, 100), correlation=1.0)
-    assert (found.low, found.high) == (pytest.approx(0), pytest.approx(0))
-    assert difference(before, evaluation(1, 50, 100)).high > 0.1
-
-
-def test_the_correlation_is_phi_with_newcombe_s_correction():
-    """40 both right, 10 and 10 one right, 40 neither: (1600 - 100 - 50) / 2500; corrected by n/2 = 50."""
-    before, after = [1] * 50 + [0] * 50, [1] * 40 + [0] * 10 + [1] * 10 + [0] * 40
-    assert correlation(before, after) == pytest.approx(1450 / 2500)
-    assert correlation(before, [1 - each for each in before]) == -1
-    assert correlation([1, 1], [1, 0]) == 0  # one side never varies
 
 
 def test_which_rows_were_right_narrows_the_interval():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from report_parts import GEOMETRY
+from report_parts import GEOMETRY, WATCHED
 from toy_runs import QUIET, command, copied, finished, state_of
 from vgs_mlx.errors import Refusal
 from vgs_mlx.report import page
@@ -75,6 +75,15 @@ def test_the_geometry_is_shown_where_the_run_was_analysed(tmp_path):
     assert "The geometry of the gradients" in found and "over 8 batches" in found
     assert found.count('<svg xmlns="http://www.w3.org/2000/svg"') == written(finished()).count("<svg") + 5
     assert "circle (5), &#39;\\n&#39; (2), &lt;b&gt; (1)" in found
+
+
+def test_the_terms_by_visual_dependency_are_shown_where_they_were_watched(tmp_path):
+    run = copied(finished(), tmp_path / "run")
+    (run / run_folder.TERMS).write_text("".join(f"{json.dumps(row)}\n" for row in WATCHED))
+    found = written(run)
+    assert "The terms by visual dependency" in found
+    assert "Language prior loss on fixed held-out answers" in found
+    assert "high: 1.30 at 0, 1.30 at 4" in found and "middle: no values" in found
 
 
 def test_what_others_wrote_is_never_markup(tmp_path):

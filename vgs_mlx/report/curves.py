@@ -6,6 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from vgs_mlx.objective.binning import GROUPS
 from vgs_mlx.report import figures
 from vgs_mlx.report.figures import Series
 from vgs_mlx.report.record import Record
@@ -13,6 +14,7 @@ from vgs_mlx.report.wording import percent, short
 from vgs_mlx.train.metrics import METRICS
 
 TITLES = {
+    "loss": "Loss",
     "loss_standard": "Standard loss",
     "loss_visual": "Visual grounding loss",
     "loss_language": "Language prior loss",
@@ -20,6 +22,7 @@ TITLES = {
     "visual_dependency_score": "Visual dependency (VDS)",
     "norm_scale": "Norm scale η",
     "entropy": "Entropy",
+    "reward": "Reward",
     "right_share": "Right among those sampled",
     "completion_length": "Completion length",
     "cosine_standard_steering": "cos(∇L_std, ∇L_vis)",
@@ -31,6 +34,7 @@ MEANINGS = METRICS | {
     "cosine_standard_steering": "1: the same direction; 0: at right angles; where it was measured",
 }
 SHARES = ("right_share",)
+TERMS = {"standard": "Standard loss", "visual": "Visual grounding loss", "language": "Language prior loss"}
 
 
 @dataclass(frozen=True)
@@ -68,12 +72,32 @@ def training(record: Record) -> list[Panel]:
     names = dict.fromkeys(
         [*TITLES, *(name for row in record.metrics for name in row if name.startswith("loss_"))]
     )
-    losses_first = sorted(names, key=lambda name: not name.startswith("loss_"))
+    losses_first = sorted(names, key=lambda name: not name.startswith("loss"))
     return [
         _panel(record, name)
         for name in losses_first
         if any(isinstance(row.get(name), int | float) for row in record.metrics)
+        and not (name == "loss" and _same(record, "loss", "loss_standard"))
     ]
+
+
+def watched(record: Record) -> list[tuple[str, Markup]]:
+    """Each term on the fixed held-out rollouts, over steps, for the low, middle and high bins of VDS (Fig. 4)."""
+    rows = record.terms
+    found = []
+    for term, title in TERMS.items():
+        series = [
+            Series(group, [row["step"] for row in rows], [(row.get(group) or {}).get(term) for row in rows])
+            for group in GROUPS
+        ]
+        if any(value is not None for each in series for value in each.y):
+            svg = figures.lines(f"watched-{term}", f"{title} on fixed held-out answers", series, "step")
+            found.append((title, svg))
+    return found
+
+
+def _same(record: Record, one: str, other: str) -> bool:
+    return all(row.get(one) == row.get(other) for row in record.metrics)
 
 
 def _panel(record: Record, name: str) -> Panel:

@@ -16,7 +16,7 @@ ANGLES = {
     "angle_std_lang": "∇L_std and ∇L_lang",
 }
 TERMS = {"standard": "L_std", "visual": "L_vis", "language": "L_lang"}
-PANELS = {"norm": "Gradient norm by bin", "mean": "Mean of each term by bin, nats"}
+SIZES = {"norm": "Gradient norm by bin", "mean": "Mean of each term by bin, nats"}
 
 
 @dataclass(frozen=True)
@@ -45,23 +45,14 @@ def geometry(found: Mapping[str, Any] | None) -> Geometry | None:
     if not bins:
         return None
     angles = tuple((title, _angle(name, title, bins)) for name, title in ANGLES.items())
-    sizes = tuple((title, _sizes(name, title, bins)) for name, title in PANELS.items())
+    sizes = tuple((title, _sizes(name, title, bins)) for name, title in SIZES.items())
     return Geometry(angles, sizes, tuple(map(_bin_row, bins)), (found or {}).get("batches", 1))
 
 
 def _angle(name: str, title: str, bins: Sequence[Mapping[str, Any]]) -> Markup:
     """One of the three panels: the angle over bins, with its spread over batches and a line at 90°."""
-    known = [each for each in bins if (each.get(name) or {}).get("mean") is not None]
-    means = [each[name]["mean"] for each in known]
-    spreads = [each[name].get("sd") or 0.0 for each in known]
-    series = Series(
-        title,
-        [each["bin"] for each in known],
-        means,
-        [mean - spread for mean, spread in zip(means, spreads, strict=True)],
-        [mean + spread for mean, spread in zip(means, spreads, strict=True)],
-    )
-    top = max([100.0, *(series.high or ())])
+    series = _series(title, bins, name)
+    top = max([100.0, *(end for end in series.high or () if end is not None)])
     return figures.lines(
         name.replace("_", "-"), f"Angle between {title} in degrees, over VDS bins", [series], "VDS bin", level=90,
         limits=(0, 1.05 * top),
@@ -69,12 +60,24 @@ def _angle(name: str, title: str, bins: Sequence[Mapping[str, Any]]) -> Markup:
 
 
 def _sizes(prefix: str, title: str, bins: Sequence[Mapping[str, Any]]) -> Markup:
-    numbers = [each["bin"] for each in bins]
-    series = [
-        Series(symbol, numbers, [each.get(f"{prefix}_{term}") for each in bins])
-        for term, symbol in TERMS.items()
-    ]
+    series = [_series(symbol, bins, f"{prefix}_{term}") for term, symbol in TERMS.items()]
     return figures.lines(f"geometry-{prefix}", title, series, "VDS bin", size=figures.WIDE)
+
+
+def _series(label: str, bins: Sequence[Mapping[str, Any]], name: str) -> Series:
+    """A quantity over the bins that have it: a plain number, or a mean with its spread."""
+    found = [(each["bin"], each.get(name)) for each in bins]
+    pairs = [(place, value if isinstance(value, Mapping) else {"mean": value}) for place, value in found]
+    known = [
+        (place, value["mean"], value.get("sd") or 0.0) for place, value in pairs if value["mean"] is not None
+    ]
+    return Series(
+        label,
+        [place for place, _, _ in known],
+        [mean for _, mean, _ in known],
+        [mean - spread for _, mean, spread in known],
+        [mean + spread for _, mean, spread in known],
+    )
 
 
 def _bin_row(each: Mapping[str, Any]) -> BinRow:

@@ -1,7 +1,7 @@
 """The result of a run in a sentence, with its interval, and whether that interval shows anything."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from vgs_mlx.report.record import Record
 from vgs_mlx.report.wording import number, percent, plural, points, share_of
+from vgs_mlx.statistics import paired_bootstrap
 
 METHODS = {"vgs": "Visual Gradient Steering", "standard": "Standard distillation", "grpo": "GRPO"}
 
@@ -35,33 +36,16 @@ class Headline:
     verdict: str
 
 
-def difference(before: Mapping[str, Any], after: Mapping[str, Any], correlation: float = 0.0) -> Difference:
+def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> Difference:
     """The difference of two accuracies with the interval that their own (Wilson) intervals give.
 
-    Newcombe 1998: method 10 of both his papers, for independent proportions (correlation 0) and for paired ones,
-    with the `correlation` of the two rows of right and wrong. Of answers alike row by row (1), equal accuracies
-    give 0 to 0.
+    Newcombe 1998, method 10: it takes the two for independent, which answers to the same prompts are not, so
+    it is too wide as a rule.
     """
     value = after["accuracy"] - before["accuracy"]
-    down = _side(after["accuracy"] - after["low"], before["high"] - before["accuracy"], correlation)
-    up = _side(after["high"] - after["accuracy"], before["accuracy"] - before["low"], correlation)
-    return Difference(value, value - down, value + up)
-
-
-def correlation(before: Sequence[int], after: Sequence[int]) -> float:
-    """φ of two rows of right (1) and wrong (0), with Newcombe's continuity correction; 0 where either never varies."""
-    first, second = np.array(before, dtype=bool), np.array(after, dtype=bool)
-    both, only_first = int(np.sum(first & second)), int(np.sum(first & ~second))
-    only_second, neither = int(np.sum(~first & second)), int(np.sum(~first & ~second))
-    sides = (both + only_first) * (only_second + neither) * (both + only_second) * (only_first + neither)
-    if not sides:
-        return 0.0
-    excess = both * neither - only_first * only_second
-    return (max(excess - len(first) / 2, 0.0) if excess > 0 else float(excess)) / math.sqrt(sides)
-
-
-def _side(left: float, right: float, correlation: float) -> float:
-    return math.sqrt(max(0.0, left * left - 2 * correlation * left * right + right * right))
+    low = math.hypot(after["accuracy"] - after["low"], before["high"] - before["accuracy"])
+    high = math.hypot(after["high"] - after["accuracy"], before["accuracy"] - before["low"])
+    return Difference(value, value - low, value + high)
 
 
 def headline(record: Record) -> Headline:
@@ -80,12 +64,13 @@ def headline(record: Record) -> Headline:
 
 
 def measured(record: Record, before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Difference, bool]:
-    """The difference of two evaluations, and whether it is paired, row by row."""
+    """The difference of two evaluations, and whether it is paired, row by row (bootstrap over rows)."""
     rows = {row["step"]: row for row in record.answers}
     first, second = rows.get(before["step"]), rows.get(after["step"])
     if first is None or second is None or first["ids"] != second["ids"]:
         return difference(before, after), False
-    return difference(before, after, correlation(first["right"], second["right"])), True
+    found = paired_bootstrap(np.array(second["right"]), np.array(first["right"]))
+    return Difference(found.mean, found.low, found.high), True
 
 
 def method(name: str) -> str:

@@ -120,6 +120,7 @@ def render_run(record: Record, examples: Examples) -> str:
         compared=_compared(record),
         kinds=_kinds(record),
         training=training,
+        watched=curves.watched(record),
         window=smoothing(len(record.metrics)),
         geometry=geometry.geometry(record.geometry),
         costs=costs(record),

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from vgs_mlx import recipe_file
+from vgs_mlx.analyze import FILE as GEOMETRY
 from vgs_mlx.recipe import Recipe
 from vgs_mlx.train import run_folder
 from vgs_mlx.train.loop import finished_steps
 
-GEOMETRY, VERSIONS, ANSWERS = "geometry.json", "versions.json", "answers.jsonl"
+VERSIONS, ANSWERS = "versions.json", "answers.jsonl"
 Row = dict[str, Any]
 
 
@@ -24,6 +25,7 @@ class Record:
     evaluations: tuple[Row, ...]  # see evaluate.summary, with the step
     completions: tuple[Row, ...]  # some answers of each evaluation
     answers: tuple[Row, ...]  # which rows each evaluation had right: ids, right
+    terms: tuple[Row, ...]  # loss terms on fixed held-out rollouts, by group of VDS bins: see train.watch
     versions: Row
     result: Row  # {} until the run has finished
     geometry: Row | None  # of `vgs-mlx analyze`, where it was run
@@ -45,9 +47,15 @@ def read(folder: Path) -> Record:
     """The record of a run folder. Raises `Refusal` where its recipe can't be read."""
     recipe = recipe_file.load_recipe(folder / run_folder.RECIPE)
     damaged: list[str] = []
-    metrics, evaluations, completions, answers = (
+    metrics, evaluations, completions, answers, terms = (
         tuple(_rows(folder / name, damaged))
-        for name in (run_folder.METRICS, run_folder.EVALUATIONS, run_folder.COMPLETIONS, ANSWERS)
+        for name in (
+            run_folder.METRICS,
+            run_folder.EVALUATIONS,
+            run_folder.COMPLETIONS,
+            ANSWERS,
+            run_folder.TERMS,
+        )
     )
     versions, result, geometry = (
         read_object(folder / name, damaged) for name in (VERSIONS, run_folder.RESULT, GEOMETRY)
@@ -60,6 +68,7 @@ def read(folder: Path) -> Record:
         evaluations=evaluations,
         completions=completions,
         answers=answers,
+        terms=terms,
         versions=versions,
         result=result,
         geometry=geometry or None,
