@@ -1,6 +1,6 @@
 """The geometry of the gradients by visual dependency, from the geometry.json of a later `vgs-mlx analyze`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ ANGLES = {
     "angle_std_vis": "∇L_std and ∇L_vis",
     "angle_std_lang": "∇L_std and ∇L_lang",
 }
+WORDS = 8  # of a bin
 TERMS = {"standard": "L_std", "visual": "L_vis", "language": "L_lang"}
 SIZES = {"norm": "Gradient norm by bin", "mean": "Mean of each term by bin, nats"}
 
@@ -44,19 +45,20 @@ def geometry(found: Mapping[str, Any] | None) -> Geometry | None:
     bins: Sequence[Mapping[str, Any]] = (found or {}).get("bins") or ()
     if not bins:
         return None
-    angles = tuple((title, _angle(name, title, bins)) for name, title in ANGLES.items())
     sizes = tuple((title, _sizes(name, title, bins)) for name, title in SIZES.items())
-    return Geometry(angles, sizes, tuple(map(_bin_row, bins)), (found or {}).get("batches", 1))
+    return Geometry(tuple(_angles(bins)), sizes, tuple(map(_bin_row, bins)), (found or {}).get("batches", 1))
 
 
-def _angle(name: str, title: str, bins: Sequence[Mapping[str, Any]]) -> Markup:
-    """One of the three panels: the angle over bins, with its spread over batches and a line at 90°."""
-    series = _series(title, bins, name)
-    top = max([100.0, *(end for end in series.high or () if end is not None)])
-    return figures.lines(
-        name.replace("_", "-"), f"Angle between {title} in degrees, over VDS bins", [series], "VDS bin", level=90,
-        limits=(0, 1.05 * top),
-    )  # fmt: skip
+def _angles(bins: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Markup]]:
+    """The three panels, on one scale: the angle over bins, with its spread over batches and a line at 90°."""
+    series = {name: _series(title, bins, name) for name, title in ANGLES.items()}
+    top = max([100.0, *(end for each in series.values() for end in each.high or ())])
+    for name, each in series.items():
+        title = f"Angle between {each.label} in degrees, over VDS bins"
+        yield (
+            each.label,
+            figures.lines(name.replace("_", "-"), title, [each], "VDS bin", level=90, limits=(0, 1.05 * top)),
+        )
 
 
 def _sizes(prefix: str, title: str, bins: Sequence[Mapping[str, Any]]) -> Markup:
@@ -81,6 +83,7 @@ def _series(label: str, bins: Sequence[Mapping[str, Any]], name: str) -> Series:
 
 
 def _bin_row(each: Mapping[str, Any]) -> BinRow:
-    words = ", ".join(f"{word.strip() or repr(word)} ({count:,})" for word, count in each.get("frequent", ()))
+    frequent = each.get("frequent", ())[:WORDS]
+    words = ", ".join(f"{word.strip() or repr(word)} ({count:,})" for word, count in frequent)
     low, high = (number(each.get(f"vds_{end}"), 3) for end in ("low", "high"))
     return BinRow(each["bin"], f"{low}–{high}", f"{each.get('tokens', 0):,}", words)
