@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from toy_runs import QUIET, copied, finished
+from vgs_mlx.ablation.grid_file import GRID
 from vgs_mlx.errors import Refusal
 from vgs_mlx.report import ablation, page
 from vgs_mlx.report.ablation import headline
@@ -51,7 +52,7 @@ def summary(*differences: dict) -> dict:
 
 def folder(path: Path, found: dict | str) -> Path:
     (path / "summary").mkdir(parents=True)
-    (path / ablation.GRID).write_text("{}")
+    (path / GRID).write_text("{}")
     (path / ablation.SUMMARY).write_text(found if isinstance(found, str) else json.dumps(found))
     return path
 

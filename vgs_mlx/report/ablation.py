@@ -5,6 +5,8 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from vgs_mlx.ablation import grid
+from vgs_mlx.ablation.grid_file import GRID
 from vgs_mlx.errors import Refusal
 from vgs_mlx.report import figures
 from vgs_mlx.report.cells import Cell, Difference, Numbers, cell, difference, ends, short_name
@@ -14,7 +16,7 @@ from vgs_mlx.report.record import read_object
 from vgs_mlx.report.wording import THIN, percent, plural, points
 from vgs_mlx.train.run_folder import RECIPE
 
-GRID, SUMMARY = "grid.json", Path("summary") / "summary.json"
+SUMMARY = Path(grid.SUMMARY) / "summary.json"
 CELLS_SHOWN = 4  # whose students answer the examples
 
 

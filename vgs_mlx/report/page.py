@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from vgs_mlx import recipe_file
+from vgs_mlx.ablation.grid_file import GRID
 from vgs_mlx.errors import Refusal
 from vgs_mlx.report import ablation, curves, geometry, setting, tokens, wording
 from vgs_mlx.report.ablation import Ablation
@@ -40,7 +41,7 @@ def write(folder: Path, output: Path | None, *, examples: int, screen: Screen | 
         page = _ablation_page(folder, examples, screen)
     else:
         raise Refusal(
-            f"{folder}: neither a run (no {run_folder.RECIPE} in it) nor an ablation (no {ablation.GRID}): "
+            f"{folder}: neither a run (no {run_folder.RECIPE} in it) nor an ablation (no {GRID}): "
             "give the --output of a `vgs-mlx distill` or a `vgs-mlx ablate`"
         )
     write_page(output, page)

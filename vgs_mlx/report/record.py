@@ -11,7 +11,7 @@ from vgs_mlx.recipe import Recipe
 from vgs_mlx.train import run_folder
 from vgs_mlx.train.loop import finished_steps
 
-VERSIONS, ANSWERS = "versions.json", "answers.jsonl"
+VERSIONS = "versions.json"
 Row = dict[str, Any]
 
 
@@ -53,7 +53,7 @@ def read(folder: Path) -> Record:
             run_folder.METRICS,
             run_folder.EVALUATIONS,
             run_folder.COMPLETIONS,
-            ANSWERS,
+            run_folder.ANSWERS,
             run_folder.TERMS,
         )
     )
