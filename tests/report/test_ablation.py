@@ -6,7 +6,11 @@ from pathlib import Path
 import pytest
 
 from toy_runs import QUIET, copied, finished
+from vgs_mlx.ablation import tables
+from vgs_mlx.ablation.grid import SUMMARY
 from vgs_mlx.ablation.grid_file import GRID
+from vgs_mlx.ablation.results import Measured, Result
+from vgs_mlx.ablation.summary import summarise
 from vgs_mlx.errors import Refusal
 from vgs_mlx.report import ablation, page
 from vgs_mlx.report.ablation import headline
@@ -65,9 +69,34 @@ def test_settings_of_the_paper_have_their_symbols():
 
 def test_the_largest_difference_is_named_with_its_interval_and_how_many_there_are():
     found = headline(summary(difference("a", -0.04, 0.05), difference("b", 0.03, 0.01)))
-    assert "a differs most from the baseline, standard: −4.0 points" in found.sentence
+    assert "Of 2 cells, a is furthest from the baseline, standard: −4.0 points" in found.sentence
     assert "−9.0 to +1.0 (over 3 seeds)" in found.sentence
-    assert "Of 2 differences, 1 lies above 0" in found.verdict and "0 below" in found.verdict
+    assert "Of 2 intervals over seeds, 1 lies above 0 and 0 below" in found.verdict
+
+
+@pytest.mark.parametrize(
+    ("mean", "verdict"), [(0.03, "lies above 0"), (-0.03, "lies below 0"), (0.01, "holds 0")]
+)
+def test_one_difference_is_said_with_what_it_shows(mean, verdict):
+    found = headline(summary(difference(OTHER, mean, 0.02)))
+    assert found.sentence.startswith("vgs, γ\u00a0=\u00a02 against the baseline, standard: ")
+    assert verdict in found.verdict
+
+
+def test_what_an_ablation_writes_is_what_the_page_reads(tmp_path):
+    results = [
+        Result(name, seed, (Measured(0, 0.5, 0, 0.0), Measured(4, final, 100, 8.0)), right, None)
+        for name, final, right in ((BASE, 0.5, {"a": 1, "b": 0}), (OTHER, 1.0, {"a": 1, "b": 1}))
+        for seed in (0, 1)
+    ]
+    (tmp_path / SUMMARY).mkdir()
+    tables.write(tmp_path / SUMMARY, summarise(results, BASE))
+    found = ablation.read(tmp_path)
+    assert [(each.name, each.final) for each in found.cells] == [
+        ("standard", "50.0\u202f% ± 0.0"), ("vgs, γ\u00a0=\u00a02", "100.0\u202f% ± 0.0"),
+    ]  # fmt: skip
+    (only,) = found.differences
+    assert (only.difference, only.by_seed.split(), only.only) == ("+50.0", ["+50.0", "+50.0"], "2 / 0")
 
 
 def test_one_seed_promises_nothing_about_another():

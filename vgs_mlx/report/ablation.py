@@ -1,5 +1,6 @@
 """What an ablation's folder says: its summary, in a sentence, in two tables and in figures."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from vgs_mlx.report.cells import Cell, Difference, Numbers, cell, difference, en
 from vgs_mlx.report.figures import Series
 from vgs_mlx.report.headline import Headline
 from vgs_mlx.report.record import read_object
-from vgs_mlx.report.wording import THIN, percent, plural, points
+from vgs_mlx.report.wording import THIN, percent, points
 from vgs_mlx.train.run_folder import RECIPE
 
 SUMMARY = Path(grid.SUMMARY) / "summary.json"
@@ -94,33 +95,38 @@ def headline(found: Numbers) -> Headline:
     name, value = short_name(top["name"]), points(top["over_seeds"]["mean"])
     interval = ends(top["over_seeds"]) if seeds > 1 else ends(top["over_prompts"])
     basis = f"over {seeds} seeds" if seeds > 1 else "over prompts, one seed"
-    lead = "Of all cells, " if len(differences) > 1 else ""
-    further = " differs most from" if len(differences) > 1 else " differs from"
+    if len(differences) > 1:
+        lead = f"Of {len(differences)} cells, {name} is furthest from the baseline, {baseline}"
+    else:
+        lead = f"{name} against the baseline, {baseline}"
     return Headline(
-        f"{lead}{name}{further} the baseline, {baseline}: {value} points, 95{THIN}% interval {interval} ({basis}).",
+        f"{lead}: {value} points of final accuracy, 95{THIN}% interval {interval} ({basis}).",
         _verdict(differences),
     )
 
 
-def _verdict(differences: list[Numbers]) -> str:
+def _verdict(differences: Sequence[Numbers]) -> str:
     """How many intervals over seeds lie clear of 0: the largest of many differences is large by chance too."""
     known = [each["over_seeds"] for each in differences if each["over_seeds"]["low"] is not None]
     if not known:
         return "With one seed a cell, nothing can be said about what another seed would give."
     above, below = sum(each["low"] > 0 for each in known), sum(each["high"] < 0 for each in known)
+    if len(known) == 1:
+        place = "above 0" if above else "below 0" if below else ""
+        return f"The interval lies {place}." if place else "The interval holds 0: no difference is shown."
     return (
-        f"Of {plural(len(known), 'difference')}, {above} lie{'s' if above == 1 else ''} above 0 with the whole "
-        f"interval over seeds, {below} below. Nothing is corrected for the number of cells: of twenty cells that do "
-        "nothing, one shows a difference by chance."
+        f"Of {len(known)} intervals over seeds, {above} {'lies' if above == 1 else 'lie'} above 0 and {below} below. "
+        "Nothing is corrected for the number of cells: of twenty cells that do nothing, one shows a difference by "
+        "chance."
     )
 
 
 def _curves(found: Numbers) -> list[tuple[str, Markup]]:
     """A small multiple for each cell, the baseline dashed in each, all on one scale."""
     series = {each["name"]: _series(each) for each in found["cells"]}
-    ends = [end for each in series.values() for end in (*each.low, *each.high)]
-    margin = 0.06 * (max(ends) - min(ends)) or 0.01
-    limits = (min(ends) - margin, max(ends) + margin)
+    values = [value for each in series.values() for value in (*each.low, *each.high)]
+    margin = 0.06 * (max(values) - min(values)) or 0.01
+    limits = (min(values) - margin, max(values) + margin)
     baseline = series.get(found["baseline"])
     drawn = []
     for place, each in enumerate(series.values()):

@@ -72,7 +72,7 @@ def _run_page(folder: Path, count: int, screen: Screen) -> str:
 
 def _ablation_page(folder: Path, count: int, screen: Screen) -> str:
     found, runs = ablation.read(folder), ablation.runs(folder)
-    named = [(f"Student after {name}", run) for name, run in runs]
+    named = [(f"Student after {name} ({run.name.replace('-', ' ')})", run) for name, run in runs]
     try:
         record = read(runs[0][1]) if runs else None  # of the baseline, where its folder is still there
         note = "The answers are left out: the folders of the runs are not there."
