@@ -45,18 +45,20 @@ from vgs_mlx.types import Example, Prompt, PromptView
 
 VOCABULARY = 8192
 PATCH = 16
+SIZES = {"student": (256, 8, 0), "teacher": (512, 8, 1)}  # width, layers, seed
 console = Console(highlight=False)
 
 
 def scaled_models() -> tuple[LoadedModel, LoadedModel]:
     """Student and teacher with the proportions of 2B and 8B: a tied head of about 15 %, a teacher 4 times as big."""
-    student = _model("student", hidden=256, layers=8, seed=0)
-    teacher = _model("teacher", hidden=512, layers=8, seed=1)
+    student, teacher = plain_model("student"), plain_model("teacher")
     adapters.prepare(student, recipes.Student(rank=16), seed=0)
     return student, teacher
 
 
-def _model(name: str, hidden: int, layers: int, seed: int) -> LoadedModel:
+def plain_model(name: str) -> LoadedModel:
+    """The student or the teacher of `scaled`, frozen."""
+    hidden, layers, seed = SIZES[name]
     text = dict(
         num_hidden_layers=layers, hidden_size=hidden, intermediate_size=3 * hidden, num_attention_heads=hidden // 64,
         num_key_value_heads=max(1, hidden // 128), head_dim=64, vocab_size=VOCABULARY, tie_word_embeddings=True,
@@ -309,8 +311,8 @@ def sampling(repetitions: int, file: Path | None) -> None:
             for view in repeated
         ]
         generator = BatchGenerator(
-            student.module.language_model, student.processor, max_tokens=128, stop_tokens=set(), completion_batch_size=32,
-            prefill_batch_size=1, sampler=lambda logprobs: mx.random.categorical(logprobs),
+            student.module.language_model, student.processor, max_tokens=128, stop_tokens=set(),
+            completion_batch_size=32, prefill_batch_size=1, sampler=lambda logprobs: mx.random.categorical(logprobs),
         )  # fmt: skip
         generator.insert(
             [view.ids.tolist() for view in repeated], 128,
