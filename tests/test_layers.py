@@ -20,10 +20,10 @@ LAYERS = (
     ("recipe", "recipe_file"),
     ("models", "data"),
     ("rollout",),
-    ("train", "evaluate", "trained", "proof"),
-    ("distillation", "evaluation_report", "export", "model_card", "doctor"),
+    ("train", "evaluate", "trained", "proof", "plan"),
+    ("distillation", "evaluation_report", "export", "model_card", "doctor", "plan_report"),
     ("geometry", "geometry_figures"),
-    ("analyze", "ablation", "report", "plan", "suites"),
+    ("analyze", "ablation", "report", "suites"),
     ("cli",),
 )
 RANKS = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}

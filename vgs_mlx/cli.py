@@ -67,8 +67,9 @@ def _refusing(command: Callable) -> Callable:
 @click.option(
     "--dry-run", is_flag=True, help="Load, probe, time one micro-step, tell what to expect; write nothing."
 )
+@click.option("--force", is_flag=True, help="Start even what the plan says can't fit in memory.")
 @_refusing
-def distill(recipe, student, teacher, data, sets, output, resume, dry_run) -> None:
+def distill(recipe, student, teacher, data, sets, output, resume, dry_run, force) -> None:
     """\b
     vgs-mlx distill --student Qwen/Qwen3-VL-2B-Instruct \\
         --teacher mlx-community/Qwen3-VL-8B-Instruct-4bit --data train.jsonl
@@ -84,15 +85,51 @@ def distill(recipe, student, teacher, data, sets, output, resume, dry_run) -> No
             raise Refusal(
                 "--resume takes --output DIR (and --set train.steps=N): the recipe is the run's own"
             )
-        distillation.resume(output, sets)
+        distillation.resume(output, sets, force=force)
         return
     resolved, name = distillation.resolve(
         recipe, {key: value for key, value in shorthands.items() if value}, sets
     )
     if dry_run:
-        distillation.dry_run(resolved, output)
+        distillation.dry_run(resolved, output, force=force)
     else:
-        distillation.start(resolved, name, output)
+        distillation.start(resolved, name, output, force=force)
+
+
+@main.command(short_help="Memory and time before a run.")
+@click.option("--recipe", type=click.Path(path_type=Path), help="As for distill.")
+@click.option("--student", help="A local folder, a Hub id, or a config.json alone.")
+@click.option("--teacher", help="The same.")
+@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any key of the recipe.")
+@click.option("--memory", metavar="SIZE", help="Of the machine, such as 16GB. Default: this machine's.")
+@click.option("--device", type=click.Choice(["cpu", "metal", "cuda"]), help="Default: this machine's.")
+@click.option("--image-tokens", type=click.IntRange(1), help="Of a prompt. Default: what data.max_pixels allows.")
+@click.option("--text-tokens", type=click.IntRange(1), help="Of a prompt, picture apart. Default: 160.")
+@click.option("--time", "timed", is_flag=True, help="Load, run a micro-step of each phase, tell the hours.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the bytes here too.")
+@_refusing
+def plan(
+    recipe, student, teacher, sets, memory, device, image_tokens, text_tokens, timed, json_file
+) -> None:
+    """\b
+    vgs-mlx plan --recipe recipes/qwen3-vl-2b-lora.yaml --memory 16GB --device metal
+
+    What a run will need, from the recipe and the models' configs and weight headers alone: bytes by kind, the peak of each
+    phase, whether it fits, and the gentlest changes if it doesn't. Exit code 1 where it doesn't fit.
+    """
+    from rich.console import Console
+
+    from vgs_mlx import distillation, plan_report
+
+    given = {key: value for key, value in {"student": student, "teacher": teacher}.items() if value}
+    resolved, _ = distillation.resolve(recipe, given, sets)
+    fits = plan_report.run(
+        resolved, device, memory, image_tokens, text_tokens, json_file, click.echo, Console(highlight=False)
+    )
+    if timed:
+        distillation.dry_run(resolved, None)
+    if not fits:
+        sys.exit(1)
 
 
 @main.command(short_help="Compare settings over seeds.")
