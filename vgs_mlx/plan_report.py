@@ -88,12 +88,13 @@ def remedy(
 
     chosen: dict[str, Any] = {}
     best = planned(chosen)
-    for key, value in _gentle_first(recipe, student, teacher, seen):
-        if best.peak <= limit:
+    while best.peak > limit:
+        tries = ({**chosen, key: value} for key, value in _gentle_first(recipe, student, teacher, seen, chosen))
+        # of any phase: the largest may be another setting's to mend
+        better = next((each for each in tries if excess(planned(each)) < excess(best)), None)
+        if better is None:
             break
-        tried = planned({**chosen, key: value})
-        if excess(tried) < excess(best):  # of any phase: the largest may be another setting's to mend
-            chosen, best = {**chosen, key: value}, tried
+        chosen, best = better, planned(better)
     if best.peak <= limit:
         for key in reversed(list(chosen)):
             fewer = {name: value for name, value in chosen.items() if name != key}
@@ -104,20 +105,27 @@ def remedy(
 
 
 def _gentle_first(
-    recipe: Recipe, student: ModelSize, teacher: ModelSize | None, seen: Lengths
+    recipe: Recipe, student: ModelSize, teacher: ModelSize | None, seen: Lengths, chosen: Mapping[str, Any]
 ) -> Iterator[tuple[str, Any]]:
-    """Settings to try. The first three change nothing but speed, the fourth costs a forward pass a step, the
-    fifth the teacher's exactness, and the last what the models see."""
-    yield from (("train.microbatch_size", each) for each in _halves(recipe.train.microbatch_size, 1))
-    yield from (("objective.chunk_size", each) for each in _halves(recipe.objective.chunk_size, 8))
-    least = recipe.rollout.completions_per_prompt
-    yield from (("rollout.batch_size", each) for each in _halves(recipe.rollout.batch_size, least))
+    """Settings to try beside those chosen, each smaller than it is by now.
+
+    The first three change nothing but speed, the fourth costs a forward pass a step, the fifth the teacher's
+    exactness, and the last what the models see.
+    """
+
+    def smaller(key: str, value: int, least: int) -> Iterator[tuple[str, int]]:
+        return ((key, each) for each in _halves(chosen.get(key, value), least))
+
+    yield from smaller("train.microbatch_size", recipe.train.microbatch_size, 1)
+    yield from smaller("objective.chunk_size", recipe.objective.chunk_size, 8)
+    yield from smaller("rollout.batch_size", recipe.rollout.batch_size, recipe.rollout.completions_per_prompt)
     if not recipe.train.grad_checkpoint:
         yield "train.grad_checkpoint", True
     if teacher and teacher.language_weights.packable:
-        yield from (("teacher.bits", bits) for bits in (8, 4) if bits < (recipe.teacher.bits or 16))
+        now = chosen.get("teacher.bits", recipe.teacher.bits or 16)
+        yield from (("teacher.bits", bits) for bits in (8, 4) if bits < now)
     pixels = (student.vision.patch * student.vision.merge) ** 2
-    yield from (("data.max_pixels", each * pixels) for each in _halves(seen.image, 64))
+    yield from smaller("data.max_pixels", seen.image * pixels, 64 * pixels)
 
 
 def _halves(value: int, least: int) -> Iterator[int]:
@@ -198,7 +206,8 @@ def advice(found: Remedy, allowed: Memory) -> list[str]:
     if "data.max_pixels" in keys:
         told.append("data.max_pixels makes pictures smaller: what is small in them may be lost to both models")
     if not found.fits:
-        told.append(f"that is still above {gigabytes(allowed.limit)} GB: a smaller student or teacher is needed")
+        told.append(f"that is still above {gigabytes(allowed.limit)} GB: shorter completions "
+            "(rollout.max_completion_length), fewer prompts a step or smaller models are needed")
     return told
 
 
