@@ -21,7 +21,16 @@ SEEN = Lengths(160, 1024)
 
 @pytest.mark.parametrize(
     "name",
-    ["LoRA, vgs", "micro-batch 1", "checkpointed", "standard", "λ = 0", "full", "full, checkpointed", "full, η measured"],
+    [
+        "LoRA, vgs",
+        "micro-batch 1",
+        "checkpointed",
+        "standard",
+        "λ = 0",
+        "full",
+        "full, checkpointed",
+        "full, η measured",
+    ],
 )
 def test_the_measured_peak_is_within_15_percent_of_the_plan(name):
     case = CASES[name]

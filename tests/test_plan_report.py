@@ -41,7 +41,10 @@ def test_a_remedy_that_is_printed_fits_and_needs_each_of_its_changes(gigabytes):
         fewer = Recipe()
         for key, value in found.changes:
             fewer = fewer if key == dropped else changed(fewer, key, value)
-        assert plan.make(fewer, *sizes(), Lengths(160, plan.lengths(fewer, sizes()[0]).image), "metal").peak > limit
+        assert (
+            plan.make(fewer, *sizes(), Lengths(160, plan.lengths(fewer, sizes()[0]).image), "metal").peak
+            > limit
+        )
 
 
 def test_pictures_are_made_smaller_last_and_never_silently():
@@ -57,13 +60,13 @@ def test_pictures_are_made_smaller_last_and_never_silently():
     ("512MB", "cpu", 512 * 2**20),
 ])  # fmt: skip
 def test_memory_is_read_as_machines_are_sold(given, device, expected):
-    assert plan_report.memory(given, device).limit == expected
+    assert plan_report.memory_of(given, device).limit == expected
 
 
 @pytest.mark.parametrize("given", ["16", "much", "0GB", "1.2.3GB"])
 def test_memory_that_is_none_is_refused(given):
     with pytest.raises(Refusal, match="write it like 16GB"):
-        plan_report.memory(given, "cpu")
+        plan_report.memory_of(given, "cpu")
 
 
 def test_a_plan_of_configs_alone_tells_bytes_and_whether_they_fit(tmp_path):
@@ -83,12 +86,13 @@ def test_a_config_of_another_family_is_refused(tmp_path):
     assert shown.exit_code == 2 and "model_type 'llava' is not supported" in shown.stderr
 
 
-def test_what_cannot_fit_is_refused_before_weights_load_unless_forced(monkeypatch):
+def test_what_cannot_fit_is_refused_before_weights_load_unless_forced(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(plan_report, "_this_machine", lambda: Memory(2**20, "a very small machine"))
     monkeypatch.setattr(distillation.setup, "load_model", lambda *_, **__: pytest.fail("loaded"))
     shown = command("distill", *options())
     assert shown.exit_code == 2 and "doesn't fit in memory" in shown.stderr and "--force" in shown.stderr
-    assert names(plan_report.Path.cwd()) == []
+    assert names(tmp_path) == []
     loaded = []
     monkeypatch.setattr(distillation.setup, "load_model", lambda *_, **__: loaded.append(1) or 1 / 0)
     command("distill", "--force", *options())

@@ -50,9 +50,7 @@ def _refusing(command: Callable) -> Callable:
 @click.option(
     "--recipe", type=click.Path(path_type=Path), help="A YAML file; it states what differs from the defaults."
 )
-@click.option(
-    "--student", help="Local folder or Hub id of the model to train. Short for --set student.path=..."
-)
+@click.option("--student", help="Folder or Hub id of the model to train. Short for --set student.path=...")
 @click.option(
     "--teacher", help="Local folder or Hub id of the frozen model. Short for --set teacher.path=..."
 )
@@ -98,38 +96,29 @@ def distill(recipe, student, teacher, data, sets, output, resume, dry_run, force
 
 @main.command(short_help="Memory and time before a run.")
 @click.option("--recipe", type=click.Path(path_type=Path), help="As for distill.")
-@click.option("--student", help="A local folder, a Hub id, or a config.json alone.")
+@click.option("--student", help="Folder, Hub id or config.json.")
 @click.option("--teacher", help="The same.")
-@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any key of the recipe.")
+@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE")
 @click.option("--memory", metavar="SIZE", help="Of the machine, such as 16GB. Default: this machine's.")
 @click.option("--device", type=click.Choice(["cpu", "metal", "cuda"]), help="Default: this machine's.")
-@click.option("--image-tokens", type=click.IntRange(1), help="Of a prompt. Default: what data.max_pixels allows.")
-@click.option("--text-tokens", type=click.IntRange(1), help="Of a prompt, picture apart. Default: 160.")
-@click.option("--time", "timed", is_flag=True, help="Load, run a micro-step of each phase, tell the hours.")
+@click.option("--tokens", nargs=2, type=int, metavar="TEXT IMAGE", help="Of a prompt. Default: 160, data.max_pixels.")
+@click.option("--time", "timed", is_flag=True, help="Load, run a micro-step, tell the hours.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the bytes here too.")
 @_refusing
-def plan(
-    recipe, student, teacher, sets, memory, device, image_tokens, text_tokens, timed, json_file
-) -> None:
+def plan(recipe, student, teacher, sets, timed, **asked) -> None:
     """\b
     vgs-mlx plan --recipe recipes/qwen3-vl-2b-lora.yaml --memory 16GB --device metal
 
-    What a run will need, from the recipe and the models' configs and weight headers alone: bytes by kind, the peak of each
-    phase, whether it fits, and the gentlest changes if it doesn't. Exit code 1 where it doesn't fit.
+    Memory from configs and weight headers alone, and the gentlest changes where it doesn't fit (exit 1).
     """
-    from rich.console import Console
-
     from vgs_mlx import distillation, plan_report
 
-    given = {key: value for key, value in {"student": student, "teacher": teacher}.items() if value}
+    given = {key: path for key, path in (("student", student), ("teacher", teacher)) if path}
     resolved, _ = distillation.resolve(recipe, given, sets)
-    fits = plan_report.run(
-        resolved, device, memory, image_tokens, text_tokens, json_file, click.echo, Console(highlight=False)
-    )
+    fits = plan_report.run(resolved, say=click.echo, **asked)
     if timed:
         distillation.dry_run(resolved, None)
-    if not fits:
-        sys.exit(1)
+    sys.exit(0 if fits else 1)
 
 
 @main.command(short_help="Compare settings over seeds.")

@@ -15,8 +15,7 @@ from vgs_mlx.objective.terms import TERMS
 from vgs_mlx.recipe import Recipe, Student
 
 TEXT_TOKENS = 160  # of a prompt without its picture: the default system prompt, the template, a question
-CACHE_STEP = 256  # positions by which mlx-lm's KVCache grows
-BLOCK = 11  # vocabulary-wide float32 arrays of a batch while two tokens are on their way
+BLOCK = 11  # measured: vocabulary-wide float32 arrays of a batch while two tokens are on their way
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,9 @@ def make(
 ) -> Plan:
     """The plan of a run on a device."""
     kind = DEVICES[device] if isinstance(device, str) else device
-    trained = Body(student, kind, _number(student, kind, recipe.student), recipe.student.train, recipe.student.rank)
+    trained = Body(
+        student, kind, _number(student, kind, recipe.student), recipe.student.train, recipe.student.rank
+    )
     frozen = Body(teacher, kind, _number(teacher, kind, None), None) if teacher else None
     resting = _resting(recipe, student, teacher, kind)
     gradients = trainable(recipe.student, student) * FLOAT
@@ -76,8 +77,10 @@ def make(
     )
     looking = parts["teacher's vision"]
     peaks = {
-        "rollouts": rest + max(parts["student's vision"], own + parts["prefill"], own + parts["KV cache"] + parts["drawing"]),
-        "teacher": rest + max(own + looking, handed + parts["teacher's activations"], handed + parts["dependency buffers"]),
+        "rollouts": rest
+        + max(parts["student's vision"], own + parts["prefill"], own + parts["KV cache"] + parts["drawing"]),
+        "teacher": rest
+        + max(own + looking, handed + parts["teacher's activations"], handed + parts["dependency buffers"]),
         "student": rest + handed + trees + student_work,
         "update": rest + handed + round((_trees(recipe) + 2.5) * gradients),  # 2.5: measured
     }
@@ -89,7 +92,11 @@ def trainable(settings: Student, size: ModelSize) -> int:
     vision = size.vision_weights.elements if settings.train_vision else 0
     if settings.train == "full":
         return vision + size.language_weights.elements
-    chosen = [sides for name, sides in linears(size.text).items() if settings.targets is None or name in settings.targets]
+    chosen = [
+        sides
+        for name, sides in linears(size.text).items()
+        if settings.targets is None or name in settings.targets
+    ]
     extra = sum(outputs for _, outputs in chosen) if settings.train == "dora" else 0
     return vision + size.text.layers * (settings.rank * sum(map(sum, chosen)) + extra)
 
@@ -132,7 +139,9 @@ def _number(size: ModelSize, device: Device, settings: Student | None) -> int:
     return FLOAT if device.widens or (settings and settings.train == "full") else size.dtype_bytes
 
 
-def _parts(recipe: Recipe, trained: Body, frozen: Body | None, seen: Lengths, gradients: int) -> dict[str, int]:
+def _parts(
+    recipe: Recipe, trained: Body, frozen: Body | None, seen: Lengths, gradients: int
+) -> dict[str, int]:
     settings = recipe.rollout
     group = min(settings.prompts_per_step, max(1, settings.batch_size // settings.completions_per_prompt))
     batch = group * settings.completions_per_prompt
@@ -142,8 +151,8 @@ def _parts(recipe: Recipe, trained: Body, frozen: Body | None, seen: Lengths, gr
     return {
         "student's vision": footprint.see(trained, patches, pictures),
         "student's picture features": footprint.picture_features(trained, pictures * seen.image),
-        "prefill": footprint.forward(trained, [prompt]) + cache(trained, group, prompt.length),
-        "KV cache": decoding_cache(trained, batch, prompt.length, settings.max_completion_length),
+        "prefill": footprint.forward(trained, [prompt]) + footprint.cache(trained, group, prompt.length),
+        "KV cache": footprint.decoding_cache(trained, batch, prompt.length, settings.max_completion_length),
         "drawing": BLOCK * batch * trained.size.text.vocabulary * FLOAT,
         **_teacher_parts(recipe, frozen, seen, pictures),
         **_student_parts(recipe, trained, seen, gradients),
@@ -174,14 +183,17 @@ def _student_parts(recipe: Recipe, trained: Body, seen: Lengths, gradients: int)
     wanted = objective(recipe)
     passes = micro_batch(recipe, seen, wanted.student_views)
     pulled = micro_batch(recipe, seen, {TERMS[part.term].pulls for part in wanted.parts})
-    states = _count(recipe, seen) * recipe.rollout.max_completion_length * trained.size.text.hidden * trained.number
-    visible = 0
+    states = (
+        _count(recipe, seen)
+        * recipe.rollout.max_completion_length
+        * trained.size.text.hidden
+        * trained.number
+    )
+    visible = saved = 0
     if recipe.student.train_vision:
         patches = seen.image * trained.size.vision.merge**2
         visible = footprint.see(trained, patches, passes[0].rows)
         saved = visible + footprint.seen_saved(trained, patches, passes[0].rows)
-    else:
-        saved = 0
     return {
         "student's activations": footprint.forward(trained, passes) + visible,
         "student's own hidden states": 2 * states * len(passes),  # and their cotangents
@@ -194,7 +206,9 @@ def _chunk(recipe: Recipe, body: Body) -> int:
     """One array of chunk x vocabulary, float32."""
     settings = recipe.rollout
     whole = settings.prompts_per_step * settings.completions_per_prompt * settings.max_completion_length
-    positions = min(recipe.objective.chunk_size, recipe.train.microbatch_size * settings.max_completion_length, whole)
+    positions = min(
+        recipe.objective.chunk_size, recipe.train.microbatch_size * settings.max_completion_length, whole
+    )
     return positions * body.size.text.vocabulary * FLOAT
 
 
@@ -227,19 +241,6 @@ def micro_batch(recipe: Recipe, seen: Lengths, views: set[str]) -> list[Pass]:
         "text_only": seen.text if recipe.objective.text_view == "omit" else seeing,
     }
     return [Pass(ceil(count / together), lengths[view] + answers) for view in lengths if view in views]
-
-
-def cache(body: Body, rows: int, length: int) -> int:
-    """Keys and values of `length` positions, which mlx-lm allocates by the step."""
-    text = body.size.text
-    positions = ceil(length / CACHE_STEP) * CACHE_STEP
-    return 2 * text.layers * rows * text.kv_heads * text.head_dim * positions * body.number
-
-
-def decoding_cache(body: Body, rows: int, prompt: int, answer: int) -> int:
-    """The cache at its longest; a layer that grows is there twice for a moment."""
-    steps = ceil(prompt / CACHE_STEP) + ceil(max(0, prompt + answer - ceil(prompt / CACHE_STEP) * CACHE_STEP) / CACHE_STEP)
-    return round(cache(body, rows, steps * CACHE_STEP) * (1 + 1 / body.size.text.layers))
 
 
 LOSS_ARRAYS = {

@@ -38,7 +38,7 @@ class Remedy:
     fits: bool
 
 
-def memory(given: str | None, device: str) -> Memory:
+def memory_of(given: str | None, device: str) -> Memory:
     """The memory of a machine that is described (`16GB`), or of this one. Raises `Refusal`.
 
     A Mac lets the GPU have a share of its memory: two thirds up to 32 GB, three quarters above, as Metal's
@@ -89,7 +89,9 @@ def remedy(
     chosen: dict[str, Any] = {}
     best = planned(chosen)
     while best.peak > limit:
-        tries = ({**chosen, key: value} for key, value in _gentle_first(recipe, student, teacher, seen, chosen))
+        tries = (
+            {**chosen, key: value} for key, value in _gentle_first(recipe, student, teacher, seen, chosen)
+        )
         # of any phase: the largest may be another setting's to mend
         better = next((each for each in tries if excess(planned(each)) < excess(best)), None)
         if better is None:
@@ -135,21 +137,25 @@ def _halves(value: int, least: int) -> Iterator[int]:
 
 
 def run(
-    recipe: Recipe, device: str | None, given: str | None, image: int | None, text: int | None,
-    json_file: Any, say: Callable[[str], None], console: Console,
-) -> bool:  # fmt: skip
+    recipe: Recipe,
+    *,
+    device: str | None,
+    memory: str | None,
+    tokens: tuple[int, int] | None,
+    json_file: Path | None,
+    say: Callable[[str], None],
+) -> bool:
     """Print the plan of a recipe; whether it fits. Reads configs and headers, no weights. Raises `Refusal`."""
     kind = device or doctor.backend()
     student = read_size(recipe.student.path, "--student")
     teacher = read_size(recipe.teacher.path, "--teacher") if plan.objective(recipe).teacher_views else None
-    assumed = plan.lengths(recipe, student)
-    seen = Lengths(text or assumed.text, image or assumed.image)
-    allowed = memory(given, kind)
+    seen = Lengths(*tokens) if tokens else plan.lengths(recipe, student)
+    allowed = memory_of(memory, kind)
     made = plan.make(recipe, student, teacher, seen, kind)
     for size in (student, teacher):
         if size and size.source == "config":
             say(f"{size.name}: planned from its config alone: no weight files there")
-    console.print(table(made))
+    Console(highlight=False).print(table(made))
     for line in lines(made, recipe, seen, allowed, kind):
         say(line)
     if made.peak > allowed.limit:
@@ -198,16 +204,21 @@ def advice(found: Remedy, allowed: Memory) -> list[str]:
     """What to change, in words. Settings that change what models see are named as that."""
     if not found.changes:
         return ["no setting makes it smaller: a smaller student or teacher is needed"]
-    sets = " ".join(f"--set {key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in found.changes)
-    told = [f"{'with' if found.fits else 'even with'} {sets}: peak {gigabytes(found.plan.peak)} GB ({found.plan.phase})"]
+    sets = " ".join(f"--set {key}={json.dumps(value)}" for key, value in found.changes)
+    opening = "with" if found.fits else "even with"
+    told = [f"{opening} {sets}: peak {gigabytes(found.plan.peak)} GB ({found.plan.phase})"]
     keys = [key for key, _ in found.changes]
     if "teacher.bits" in keys:
         told.append("teacher.bits rounds the teacher's weights: it will judge slightly otherwise")
     if "data.max_pixels" in keys:
-        told.append("data.max_pixels makes pictures smaller: what is small in them may be lost to both models")
+        told.append(
+            "data.max_pixels makes pictures smaller: what is small in them may be lost to both models"
+        )
     if not found.fits:
-        told.append(f"that is still above {gigabytes(allowed.limit)} GB: shorter completions "
-            "(rollout.max_completion_length), fewer prompts a step or smaller models are needed")
+        told.append(
+            f"that is still above {gigabytes(allowed.limit)} GB: shorter completions "
+            "(rollout.max_completion_length), fewer prompts a step or smaller models are needed"
+        )
     return told
 
 
@@ -223,7 +234,7 @@ def check(
     kind = doctor.backend()
     sizes = {role: read_size(str(folder), f"--{role}") for role, folder in folders.items()}
     student, teacher = sizes["student"], sizes.get("teacher")
-    made, allowed = plan.make(recipe, student, teacher, seen, kind), memory(None, kind)
+    made, allowed = plan.make(recipe, student, teacher, seen, kind), memory_of(None, kind)
     for line in lines(made, recipe, seen, allowed, kind):
         say(line)
     if made.peak > allowed.limit and not force:

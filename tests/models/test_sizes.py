@@ -42,9 +42,15 @@ def test_published_sizes_are_met():
     whole = read_size(str(CONFIGS / "qwen3-vl-8b.json"), "--teacher")
     packed = read_size(str(CONFIGS / "qwen3-vl-8b-4bit.json"), "--teacher")
     assert elements(whole) == elements(packed) == pytest.approx(8.77e9, rel=0.001)
-    assert (packed.language_weights.stored + packed.vision_weights.stored) / 2**30 == pytest.approx(5.38, rel=0.005)
-    assert elements(read_size(str(CONFIGS / "qwen3-vl-2b.json"), "--student")) == pytest.approx(2.13e9, rel=0.01)
-    assert elements(read_size(str(CONFIGS / "qwen3-vl-4b.json"), "--student")) == pytest.approx(4.44e9, rel=0.01)
+    assert (packed.language_weights.stored + packed.vision_weights.stored) / 2**30 == pytest.approx(
+        5.38, rel=0.005
+    )
+    assert elements(read_size(str(CONFIGS / "qwen3-vl-2b.json"), "--student")) == pytest.approx(
+        2.13e9, rel=0.01
+    )
+    assert elements(read_size(str(CONFIGS / "qwen3-vl-4b.json"), "--student")) == pytest.approx(
+        4.44e9, rel=0.01
+    )
 
 
 def test_a_layer_s_linear_layers_have_the_shapes_that_the_config_says():
@@ -94,7 +100,9 @@ def test_a_hub_id_reads_config_and_header_only(monkeypatch, tmp_path):
     file = Path(CONFIGS / "qwen3-vl-2b.json")
     info = SimpleNamespace(dtype="BF16", shape=[10, 64])
     found = SimpleNamespace(files_metadata={"a": SimpleNamespace(tensors={"language_model.x.weight": info})})
-    monkeypatch.setattr(sizes, "hf_hub_download", lambda *asked: file if asked == ("a/b", "config.json") else None)
+    monkeypatch.setattr(
+        sizes, "hf_hub_download", lambda *asked: file if asked == ("a/b", "config.json") else None
+    )
     monkeypatch.setattr(sizes, "get_safetensors_metadata", lambda _: found)
     size = read_size("a/b", "--student")
     assert size.source == "header" and size.language_weights == Weights(640, 1280, 640)

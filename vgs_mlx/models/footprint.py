@@ -6,13 +6,14 @@ arrays wide, run backwards): those few factors are measured, and marked so.
 """
 
 from dataclasses import dataclass
-from math import log2
+from math import ceil, log2
 from typing import Literal
 
 from vgs_mlx.models.sizes import ModelSize, linears
 
 Kind = Literal["cpu", "metal", "cuda"]
 FLOAT = 4  # bytes of a float32
+CACHE_STEP = 256  # positions by which mlx-lm's KVCache grows
 
 
 @dataclass(frozen=True)
@@ -166,3 +167,18 @@ def seen_saved(body: Body, patches: int, pictures: int) -> int:
     block = 12 * vision.hidden + 5 * vision.intermediate + 2 * _padded_heads(body)
     whole = block * patches + vision.heads * patches**2
     return vision.depth * pictures * whole * FLOAT
+
+
+def cache(body: Body, rows: int, length: int) -> int:
+    """Keys and values of `length` positions, which mlx-lm allocates by the step."""
+    text = body.size.text
+    positions = ceil(length / CACHE_STEP) * CACHE_STEP
+    return 2 * text.layers * rows * text.kv_heads * text.head_dim * positions * body.number
+
+
+def decoding_cache(body: Body, rows: int, prompt: int, answer: int) -> int:
+    """The cache at its longest; a layer that grows is there twice for a moment."""
+    steps = ceil(prompt / CACHE_STEP) + ceil(
+        max(0, prompt + answer - ceil(prompt / CACHE_STEP) * CACHE_STEP) / CACHE_STEP
+    )
+    return round(cache(body, rows, steps * CACHE_STEP) * (1 + 1 / body.size.text.layers))

@@ -96,7 +96,12 @@ def read_size(path: str, option: str) -> ModelSize:
     folder = Path(path).expanduser()
     if path.endswith(".json") and folder.is_file():
         return parse(path, _config_file(folder, option), None)
-    if path.startswith(EMBEDDED) or folder.is_dir() or path.count("/") != 1 or path.startswith((".", "/", "~")):
+    if (
+        path.startswith(EMBEDDED)
+        or folder.is_dir()
+        or path.count("/") != 1
+        or path.startswith((".", "/", "~"))
+    ):
         folder = find_folder(path, option)
         config = read_config(folder, option)
         files = sorted(folder.glob("*.safetensors"))
@@ -148,10 +153,15 @@ def implied(config: dict[str, Any], text: Text, vision: Vision) -> list[Tensor]:
     dtype = DTYPES[config.get("dtype") or config.get("torch_dtype") or "bfloat16"]
     packed = (config.get("quantization") or {}).get("bits")
     tied = config.get("tie_word_embeddings", False)
-    head = [("embed_tokens", (text.vocabulary, text.hidden))] + ([] if tied else [("head", (text.vocabulary, text.hidden))])
+    head = [("embed_tokens", (text.vocabulary, text.hidden))] + (
+        [] if tied else [("head", (text.vocabulary, text.hidden))]
+    )
     layer = [*((name, (outputs, inputs)) for name, (inputs, outputs) in linears(text).items())]
     found = []
-    for name, shape in [*head, *((f"layers.{n}.{name}", shape) for n in range(text.layers) for name, shape in layer)]:
+    for name, shape in [
+        *head,
+        *((f"layers.{n}.{name}", shape) for n in range(text.layers) for name, shape in layer),
+    ]:
         found += _maybe_packed(f"language_model.{name}", shape, dtype, packed)
     norms = text.layers * (2 * text.hidden + 2 * text.head_dim) + text.hidden
     found.append(Tensor("language_model.norms", dtype, (norms,)))

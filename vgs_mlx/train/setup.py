@@ -56,10 +56,7 @@ class Ready:
 def load(
     recipe: Recipe, screen: Screen, check: Callable[[Lengths, dict[str, Path]], None] | None = None
 ) -> Ready:
-    """Processors, data, models, adapters, probes, in this order. Raises `Refusal`.
-
-    `check` is told the longest prompt seen and the models' folders before any weight is loaded.
-    """
+    """Processors, data, `check` (of the longest prompt), models, adapters, probes, in order. Raises `Refusal`."""
     memory.wire()
     _refuse_contradictions(recipe)
     folders = {role: find_folder(path, f"--{role}") for role, path in _paths(recipe).items()}
@@ -158,11 +155,11 @@ def picture_line(processor: Any, data: DataSet, settings: Data) -> str:
 
 
 def longest_prompt(processor: Any, data: DataSet, recipe: Recipe) -> Lengths:
-    """The longest text and the most image tokens among the first rows; they need not be of one row."""
-    text, image = 1, 1
+    """The longest text and the most image tokens among the first rows; not always of one row."""
+    text, image, settings = 1, 1, recipe.data
     for example in data.train[:LOOKED_AT]:
-        tokens = image_tokens(processor, example, recipe.data.max_pixels)
-        whole = prompt_length(processor, example, recipe.data.system_prompt, recipe.data.max_pixels)
+        tokens = image_tokens(processor, example, settings.max_pixels)
+        whole = prompt_length(processor, example, settings.system_prompt, settings.max_pixels)
         text, image = max(text, whole - tokens), max(image, tokens)
     return Lengths(text, image)
 
