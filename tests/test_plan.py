@@ -22,11 +22,9 @@ SEEN = Lengths(160, 1024)
 @pytest.mark.parametrize(
     "name",
     [
-        "LoRA, vgs",
         "micro-batch 1",
         "checkpointed",
         "standard",
-        "λ = 0",
         "full",
         "full, checkpointed",
         "full, η measured",
