@@ -1,16 +1,12 @@
 """The command line: parse, then one call each. Heavy imports stay inside the commands, so that --help is quick."""
 
-import functools
 import sys
-import traceback
-from collections.abc import Callable
 from pathlib import Path
 
 import click
 
+from vgs_mlx.cli_endings import refusing
 from vgs_mlx.errors import Refusal
-
-REFUSED, INTERRUPTED = 2, 130
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -22,28 +18,6 @@ def main() -> None:
     vgs-mlx distill                                        the embedded models, minutes
     vgs-mlx distill --student S --teacher T --data D.jsonl  your own
     """
-
-
-def _refusing(command: Callable) -> Callable:
-    """Adds --debug; turns a `Refusal` into its message and exit code 2, Ctrl-C into exit code 130."""
-
-    @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-    @functools.wraps(command)
-    def wrapped(debug: bool, **options):
-        from vgs_mlx.train.loop import Interrupted
-
-        try:
-            return command(**options)
-        except Refusal as refusal:
-            if debug:
-                traceback.print_exc()
-            click.echo(f"vgs-mlx: {refusal}", err=True)
-            sys.exit(REFUSED)
-        except (Interrupted, KeyboardInterrupt) as interrupt:
-            click.echo(f"\nvgs-mlx: stopped. {interrupt}".rstrip(), err=True)
-            sys.exit(INTERRUPTED)
-
-    return wrapped
 
 
 @main.command(short_help="Train a student.")
@@ -66,7 +40,7 @@ def _refusing(command: Callable) -> Callable:
     "--dry-run", is_flag=True, help="Load, probe, time one micro-step, tell what to expect; write nothing."
 )
 @click.option("--force", is_flag=True, help="Start even what the plan says can't fit in memory.")
-@_refusing
+@refusing
 def distill(recipe, student, teacher, data, sets, output, resume, dry_run, force) -> None:
     """\b
     vgs-mlx distill --student Qwen/Qwen3-VL-2B-Instruct \\
@@ -104,7 +78,7 @@ def distill(recipe, student, teacher, data, sets, output, resume, dry_run, force
 @click.option("--tokens", nargs=2, type=int, metavar="TEXT IMAGE", help="Of a prompt. Default: 160, data.max_pixels.")
 @click.option("--time", "timed", is_flag=True, help="Load, run a micro-step, tell the hours.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the bytes here too.")
-@_refusing
+@refusing
 def plan(recipe, student, teacher, sets, timed, **asked) -> None:
     """\b
     vgs-mlx plan --recipe recipes/qwen3-vl-2b-lora.yaml --memory 16GB --device metal
@@ -136,7 +110,7 @@ def plan(recipe, student, teacher, sets, timed, **asked) -> None:
 )
 @click.option("--resume", type=click.Path(path_type=Path), metavar="DIR", help="Go on with the grid in DIR.")
 @click.option("--summary", type=click.Path(path_type=Path), metavar="DIR", help="Only tell what came out.")
-@_refusing
+@refusing
 def ablate(recipe, vary, seeds, output, baseline, jobs, sets, reach, resume, summary) -> None:
     """\b
     vgs-mlx ablate recipes/quickstart.yaml --output runs/gamma --seeds 5 \\
@@ -194,7 +168,7 @@ def ablate(recipe, vary, seeds, output, baseline, jobs, sets, reach, resume, sum
 @click.option(
     "--against", type=click.Path(path_type=Path), help="A suite's answers of another model, to compare with."
 )
-@_refusing
+@refusing
 def evaluate(model, data, suite, output, against, no_image, recipe, **options) -> None:
     """\b
     vgs-mlx evaluate runs/quickstart-1 --no-image
@@ -234,7 +208,7 @@ def evaluate(model, data, suite, output, against, no_image, recipe, **options) -
     "--bins", type=click.IntRange(2), default=10, show_default=True, help="Bins of equally many tokens."
 )
 @click.option("--output", type=click.Path(path_type=Path), help="A folder. Default: the run.")
-@_refusing
+@refusing
 def analyze(model, **options) -> None:
     """\b
     vgs-mlx analyze runs/quickstart-1
@@ -269,7 +243,7 @@ def analyze(model, **options) -> None:
     show_default=True,
     help="Held-out prompts to prove it on.",
 )
-@_refusing
+@refusing
 def export(run, output, dtype, bits, prompts) -> None:
     """\b
     vgs-mlx export runs/quickstart-1 --output my-model
@@ -297,7 +271,7 @@ def export(run, output, dtype, bits, prompts) -> None:
     help="Held-out rows answered and shown.",
 )
 @click.option("--no-examples", is_flag=True, help="Load no models, show no answers.")
-@_refusing
+@refusing
 def report(folder, output, examples, no_examples) -> None:
     """\b
     vgs-mlx report runs/quickstart-1
@@ -311,7 +285,7 @@ def report(folder, output, examples, no_examples) -> None:
 
 
 @main.command(short_help="What this machine is, and how fast.")
-@_refusing
+@refusing
 def doctor() -> None:
     """\b
     vgs-mlx doctor
