@@ -20,11 +20,11 @@ LAYERS = (
     ("recipe", "recipe_file"),
     ("models", "data"),
     ("rollout",),
-    ("train", "evaluate", "trained", "proof"),
-    ("distillation", "evaluation_report", "export", "model_card", "doctor"),
+    ("train", "evaluate", "trained", "proof", "plan"),
+    ("distillation", "evaluation_report", "export", "model_card", "doctor", "plan_report"),
     ("geometry", "geometry_figures"),
-    ("analyze", "ablation", "report", "plan", "suites"),
-    ("cli",),
+    ("analyze", "ablation", "report", "suites"),
+    ("cli", "cli_endings"),
 )
 RANKS = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 PURE = {"mlx", "numpy", "jaxtyping"}  # what the objective may import besides the standard library and itself

@@ -1,16 +1,12 @@
 """The command line: parse, then one call each. Heavy imports stay inside the commands, so that --help is quick."""
 
-import functools
 import sys
-import traceback
-from collections.abc import Callable
 from pathlib import Path
 
 import click
 
+from vgs_mlx.cli_endings import refusing
 from vgs_mlx.errors import Refusal
-
-REFUSED, INTERRUPTED = 2, 130
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -24,35 +20,11 @@ def main() -> None:
     """
 
 
-def _refusing(command: Callable) -> Callable:
-    """Adds --debug; turns a `Refusal` into its message and exit code 2, Ctrl-C into exit code 130."""
-
-    @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-    @functools.wraps(command)
-    def wrapped(debug: bool, **options):
-        from vgs_mlx.train.loop import Interrupted
-
-        try:
-            return command(**options)
-        except Refusal as refusal:
-            if debug:
-                traceback.print_exc()
-            click.echo(f"vgs-mlx: {refusal}", err=True)
-            sys.exit(REFUSED)
-        except (Interrupted, KeyboardInterrupt) as interrupt:
-            click.echo(f"\nvgs-mlx: stopped. {interrupt}".rstrip(), err=True)
-            sys.exit(INTERRUPTED)
-
-    return wrapped
-
-
 @main.command(short_help="Train a student.")
 @click.option(
     "--recipe", type=click.Path(path_type=Path), help="A YAML file; it states what differs from the defaults."
 )
-@click.option(
-    "--student", help="Local folder or Hub id of the model to train. Short for --set student.path=..."
-)
+@click.option("--student", help="Folder or Hub id of the model to train. Short for --set student.path=...")
 @click.option(
     "--teacher", help="Local folder or Hub id of the frozen model. Short for --set teacher.path=..."
 )
@@ -67,8 +39,9 @@ def _refusing(command: Callable) -> Callable:
 @click.option(
     "--dry-run", is_flag=True, help="Load, probe, time one micro-step, tell what to expect; write nothing."
 )
-@_refusing
-def distill(recipe, student, teacher, data, sets, output, resume, dry_run) -> None:
+@click.option("--force", is_flag=True, help="Start even what the plan says can't fit in memory.")
+@refusing
+def distill(recipe, student, teacher, data, sets, output, resume, dry_run, force) -> None:
     """\b
     vgs-mlx distill --student Qwen/Qwen3-VL-2B-Instruct \\
         --teacher mlx-community/Qwen3-VL-8B-Instruct-4bit --data train.jsonl
@@ -84,15 +57,42 @@ def distill(recipe, student, teacher, data, sets, output, resume, dry_run) -> No
             raise Refusal(
                 "--resume takes --output DIR (and --set train.steps=N): the recipe is the run's own"
             )
-        distillation.resume(output, sets)
+        distillation.resume(output, sets, force=force)
         return
     resolved, name = distillation.resolve(
         recipe, {key: value for key, value in shorthands.items() if value}, sets
     )
     if dry_run:
-        distillation.dry_run(resolved, output)
+        distillation.dry_run(resolved, output, force=force)
     else:
-        distillation.start(resolved, name, output)
+        distillation.start(resolved, name, output, force=force)
+
+
+@main.command(short_help="Memory and time before a run.")
+@click.option("--recipe", type=click.Path(path_type=Path), help="As for distill.")
+@click.option("--student", help="Folder, Hub id or config.json.")
+@click.option("--teacher", help="The same.")
+@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE")
+@click.option("--memory", metavar="SIZE", help="Of the machine, such as 16GB. Default: this machine's.")
+@click.option("--device", type=click.Choice(["cpu", "metal", "cuda"]), help="Default: this machine's.")
+@click.option("--tokens", nargs=2, type=int, metavar="TEXT IMAGE", help="Of a prompt. Default: 160, data.max_pixels.")
+@click.option("--time", "timed", is_flag=True, help="Load, run a micro-step, tell the hours.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the bytes here too.")
+@refusing
+def plan(recipe, student, teacher, sets, timed, **asked) -> None:
+    """\b
+    vgs-mlx plan --recipe recipes/qwen3-vl-2b-lora.yaml --memory 16GB --device metal
+
+    Memory from configs and weight headers alone, and the gentlest changes where it doesn't fit (exit 1).
+    """
+    from vgs_mlx import distillation, plan_report
+
+    given = {key: path for key, path in (("student", student), ("teacher", teacher)) if path}
+    resolved, _ = distillation.resolve(recipe, given, sets)
+    fits = plan_report.run(resolved, say=click.echo, **asked)
+    if timed:
+        distillation.dry_run(resolved, None)
+    sys.exit(0 if fits else 1)
 
 
 @main.command(short_help="Compare settings over seeds.")
@@ -110,7 +110,7 @@ def distill(recipe, student, teacher, data, sets, output, resume, dry_run) -> No
 )
 @click.option("--resume", type=click.Path(path_type=Path), metavar="DIR", help="Go on with the grid in DIR.")
 @click.option("--summary", type=click.Path(path_type=Path), metavar="DIR", help="Only tell what came out.")
-@_refusing
+@refusing
 def ablate(recipe, vary, seeds, output, baseline, jobs, sets, reach, resume, summary) -> None:
     """\b
     vgs-mlx ablate recipes/quickstart.yaml --output runs/gamma --seeds 5 \\
@@ -168,7 +168,7 @@ def ablate(recipe, vary, seeds, output, baseline, jobs, sets, reach, resume, sum
 @click.option(
     "--against", type=click.Path(path_type=Path), help="A suite's answers of another model, to compare with."
 )
-@_refusing
+@refusing
 def evaluate(model, data, suite, output, against, no_image, recipe, **options) -> None:
     """\b
     vgs-mlx evaluate runs/quickstart-1 --no-image
@@ -208,7 +208,7 @@ def evaluate(model, data, suite, output, against, no_image, recipe, **options) -
     "--bins", type=click.IntRange(2), default=10, show_default=True, help="Bins of equally many tokens."
 )
 @click.option("--output", type=click.Path(path_type=Path), help="A folder. Default: the run.")
-@_refusing
+@refusing
 def analyze(model, **options) -> None:
     """\b
     vgs-mlx analyze runs/quickstart-1
@@ -243,7 +243,7 @@ def analyze(model, **options) -> None:
     show_default=True,
     help="Held-out prompts to prove it on.",
 )
-@_refusing
+@refusing
 def export(run, output, dtype, bits, prompts) -> None:
     """\b
     vgs-mlx export runs/quickstart-1 --output my-model
@@ -271,7 +271,7 @@ def export(run, output, dtype, bits, prompts) -> None:
     help="Held-out rows answered and shown.",
 )
 @click.option("--no-examples", is_flag=True, help="Load no models, show no answers.")
-@_refusing
+@refusing
 def report(folder, output, examples, no_examples) -> None:
     """\b
     vgs-mlx report runs/quickstart-1
@@ -285,7 +285,7 @@ def report(folder, output, examples, no_examples) -> None:
 
 
 @main.command(short_help="What this machine is, and how fast.")
-@_refusing
+@refusing
 def doctor() -> None:
     """\b
     vgs-mlx doctor

@@ -3,11 +3,12 @@
 import math
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from vgs_mlx import recipe_file
+from vgs_mlx import plan_report, recipe_file
 from vgs_mlx.models.loading import EMBEDDED, find_folder, load_processor
+from vgs_mlx.plan import Lengths
 from vgs_mlx.recipe import SHORTHANDS, Recipe
 from vgs_mlx.resources import recipes_folder
 from vgs_mlx.train import checkpoint, loop, run_folder, setup
@@ -30,7 +31,7 @@ def resolve(file: Path | None, shorthands: Mapping[str, str], sets: Sequence[str
     return recipe_file.load_recipe(file, [*short, *sets]), file.stem if file else "run"
 
 
-def start(recipe: Recipe, name: str, output: Path | None) -> None:
+def start(recipe: Recipe, name: str, output: Path | None, *, force: bool = False) -> None:
     """A new run, from the first line on the screen to the last."""
     screen = Screen()
     folder = output or run_folder.default_folder(name)
@@ -38,12 +39,12 @@ def start(recipe: Recipe, name: str, output: Path | None) -> None:
     with run_folder.held(folder):
         with run_folder.gone_on_failure(folder, made):
             screen.say(f"run      {folder}")
-            ready = setup.load(recipe, screen)
+            ready = setup.load(recipe, screen, _memory_check(recipe, force, screen))
             _write_skipped(ready, folder)
         _train(ready, folder, screen)
 
 
-def resume(folder: Path, sets: Sequence[str]) -> None:
+def resume(folder: Path, sets: Sequence[str], *, force: bool = False) -> None:
     """Go on with a run; nothing to do where it has finished, unless `train.steps` grew."""
     screen = Screen()
     before = run_folder.opened(folder)
@@ -63,16 +64,16 @@ def resume(folder: Path, sets: Sequence[str]) -> None:
             screen.say(
                 f"WARNING  the steps before were taken on a cosine of {before.train.steps:,} steps, not of this length"
             )
-        _train(setup.load(recipe, screen), folder, screen)
+        _train(setup.load(recipe, screen, _memory_check(recipe, force, screen)), folder, screen)
 
 
-def dry_run(recipe: Recipe, output: Path | None) -> None:
+def dry_run(recipe: Recipe, output: Path | None, *, force: bool = False) -> None:
     """Everything up to the first update, and what the whole run would take. Writes nothing."""
     if output:
         run_folder.refuse_used(output)
     screen = Screen()
     screen.say(recipe_file.dump(recipe))
-    ready = setup.load(recipe, screen)
+    ready = setup.load(recipe, screen, _memory_check(recipe, force, screen))
     per_step = recipe.rollout.prompts_per_step * recipe.rollout.completions_per_prompt
     count = math.ceil(recipe.train.microbatch_size / recipe.rollout.completions_per_prompt)
     count = min(count, recipe.rollout.prompts_per_step, len(ready.data.train))
@@ -80,18 +81,30 @@ def dry_run(recipe: Recipe, output: Path | None) -> None:
     for _ in range(2):  # the first warms up
         begin = time.perf_counter()
         collected = collect_answers(ready.student, ready.teacher, prompts, recipe, step=1)
-        compute_gradients(ready.student, ready.teacher, collected, slice(None), recipe, step=1)
+        sampled = time.perf_counter() - begin
+        found = compute_gradients(ready.student, ready.teacher, collected, slice(None), recipe, step=1)
         seconds = time.perf_counter() - begin
     rollouts = collected.rollouts
     share = per_step / len(rollouts)
     tokens = sum(len(each.completion) for each in rollouts) * share
     hours = seconds * share * recipe.train.steps / 3600
+    phases = {"rollouts": sampled, **found.seconds}
+    screen.say("phases   " + ", ".join(f"{name} {taken:.1f} s" for name, taken in phases.items()))
     screen.say(
         f"expect   {seconds:.1f} s for a micro-step of {len(rollouts)} rollouts; about {seconds * share:.1f} s and "
         f"{tokens:,.0f} sampled tokens a step; {hours:.2f} hours and {tokens * recipe.train.steps:,.0f} tokens for "
         f"{recipe.train.steps:,} steps, evaluation not counted"
     )
     screen.say("dry run  nothing was trained or written")
+
+
+def _memory_check(recipe: Recipe, force: bool, screen: Screen) -> Callable[[Lengths, dict[str, Path]], None]:
+    """What `setup.load` asks before it loads weights: does the run fit?"""
+
+    def check(seen: Lengths, folders: dict[str, Path]) -> None:
+        plan_report.check(recipe, folders, seen, force, screen.say)
+
+    return check
 
 
 def held_out_prompts(recipe: Recipe, count: int) -> list[Prompt]:

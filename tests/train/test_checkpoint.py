@@ -134,7 +134,7 @@ def test_a_recipe_changed_by_hand_is_refused_with_the_key_and_both_values(tmp_pa
     assert final_weights(run) == final_weights(finished())
 
 
-def ready_for(recipe, _):
+def ready_for(recipe, *_):
     """What a real load makes of a recipe."""
     found = toy_runs.ready()
     identity = toy_runs.setup.identify(recipe, found.student, found.teacher, found.data)

@@ -179,7 +179,7 @@ def test_a_measurement_that_is_not_finite_is_not_averaged(tmp_path, monkeypatch)
 def test_three_in_a_row_stop_the_run_and_leave_what_is_needed_to_look_at_them(tmp_path, monkeypatch):
     spoil(monkeypatch, {0, 1, 3, 4, 5}, nan_gradient)
     monkeypatch.setattr(
-        distillation.setup, "load", lambda recipe, _: replace(toy_runs.ready(), recipe=recipe)
+        distillation.setup, "load", lambda recipe, *_: replace(toy_runs.ready(), recipe=recipe)
     )
     run = tmp_path / "run"
     stopped = command("distill", "--output", run, *options("train.steps=8", "train.checkpoint_every=100"))

@@ -94,7 +94,7 @@ def test_ctrl_c_twice_stops_at_once_and_says_how_to_go_on(tmp_path, monkeypatch)
         signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(loop, "run_step", press)
-    monkeypatch.setattr(distillation.setup, "load", lambda recipe, screen: toy_runs.ready())
+    monkeypatch.setattr(distillation.setup, "load", lambda *_: toy_runs.ready())
     stopped = command("distill", "--output", tmp_path / "run", *options())
     assert stopped.exit_code == 130
     assert f"go on with: vgs-mlx distill --resume --output {tmp_path / 'run'}" in stopped.stderr

@@ -49,6 +49,13 @@ def image_tokens(processor: Any, example: Example, max_pixels: int | None) -> in
     return sum(count(height, width, max_pixels=limit) for width, height in sizes)
 
 
+def prompt_length(processor: Any, example: Example, system_prompt: str, max_pixels: int | None) -> int:
+    """How many tokens the prompt with its pictures has, nothing rendered. A refused picture: ValueError."""
+    text = processor.tokenizer(_text(processor, example, 0, system_prompt))["input_ids"]
+    ends = 2 * len(example.pictures)  # vision start and end
+    return image_tokens(processor, example, max_pixels) + len(text) + ends
+
+
 def problem(
     processor: Any, example: Example, *, system_prompt: str, max_pixels: int | None, max_length: int
 ) -> str | None:
@@ -60,11 +67,9 @@ def problem(
     if special:
         return f"the question holds the special token {special[0]}"
     try:
-        length = image_tokens(processor, example, max_pixels)
+        length = prompt_length(processor, example, system_prompt, max_pixels)
     except ValueError as error:  # far too long and narrow
         return f"the model's processor refuses a picture: {error}"
-    length += len(processor.tokenizer(_text(processor, example, 0, system_prompt))["input_ids"])
-    length += 2 * len(example.pictures)  # vision start and end
     if length > max_length:
         return f"the prompt has {length:,} tokens, data.max_prompt_length allows {max_length:,}"
     return None

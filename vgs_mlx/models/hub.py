@@ -25,7 +25,7 @@ def download(id: str, option: str) -> Path:
     try:
         return _download(id)
     except Exception as error:  # huggingface_hub and what it is built on raise many kinds
-        raise Refusal(f"{option} {id}: no such folder, and {_reason(error)}") from error
+        raise Refusal(f"{option} {id}: no such folder, and {reason(error)}") from error
 
 
 def _download(id: str) -> Path:
@@ -41,7 +41,7 @@ def _download(id: str) -> Path:
     return mlx_vlm.utils.get_model_path(id)
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """Why the Hub gave nothing, with the mend. What the libraries say spans several lines."""
     said = " ".join(str(error).split())[:200] or type(error).__name__
     if isinstance(error, GatedRepoError):

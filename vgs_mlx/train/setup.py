@@ -1,7 +1,9 @@
 """From a recipe to everything a run needs, checked: what can be refused early is refused before weights load."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,12 +12,13 @@ from mlx.utils import tree_flatten
 from vgs_mlx import recipe_file
 from vgs_mlx.data import datasets
 from vgs_mlx.data.datasets import DataSet
-from vgs_mlx.data.prompts import image_tokens, problem, render
+from vgs_mlx.data.prompts import image_tokens, problem, prompt_length, render
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models import adapters, memory, probes
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.loading import find_folder, load_model, load_processor, read_config
 from vgs_mlx.models.rows import encode, evaluate
+from vgs_mlx.plan import Lengths
 from vgs_mlx.recipe import Data, Recipe
 from vgs_mlx.rollout.sample import Sampling, sample
 from vgs_mlx.train import rewards
@@ -50,8 +53,10 @@ class Ready:
         return render_prompt(self.student.processor, example, self.recipe)
 
 
-def load(recipe: Recipe, screen: Screen) -> Ready:
-    """Processors, data, models, adapters, probes, in this order. Raises `Refusal`."""
+def load(
+    recipe: Recipe, screen: Screen, check: Callable[[Lengths, dict[str, Path]], None] | None = None
+) -> Ready:
+    """Processors, data, `check` (of the longest prompt), models, adapters, probes, in order. Raises `Refusal`."""
     memory.wire()
     _refuse_contradictions(recipe)
     folders = {role: find_folder(path, f"--{role}") for role, path in _paths(recipe).items()}
@@ -61,6 +66,8 @@ def load(recipe: Recipe, screen: Screen) -> Ready:
     if "teacher" in processors:
         probes.same_language(processors["student"], processors["teacher"])
     data = load_data(recipe, processors["student"], screen)
+    if check:
+        check(longest_prompt(processors["student"], data, recipe), folders)
     student = load_model(recipe.student.path, "--student", say=screen.say)
     adapters.prepare(student, recipe.student, recipe.seed)
     screen.say(_model_line("student", student, recipe.student.train))
@@ -145,6 +152,16 @@ def picture_line(processor: Any, data: DataSet, settings: Data) -> str:
         else ""
     )
     return f"a prompt's pictures cost {cost} tokens (first {len(tokens)} rows){note}"
+
+
+def longest_prompt(processor: Any, data: DataSet, recipe: Recipe) -> Lengths:
+    """The longest text and the most image tokens among the first rows; not always of one row."""
+    text, image, settings = 1, 1, recipe.data
+    for example in data.train[:LOOKED_AT]:
+        tokens = image_tokens(processor, example, settings.max_pixels)
+        whole = prompt_length(processor, example, settings.system_prompt, settings.max_pixels)
+        text, image = max(text, whole - tokens), max(image, tokens)
+    return Lengths(text, image)
 
 
 def render_prompt(processor: Any, example, recipe: Recipe) -> Prompt:

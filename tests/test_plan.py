@@ -1,0 +1,105 @@
+"""Plans are what is measured, and say what helps."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from vgs_mlx import plan
+from vgs_mlx.models.footprint import DEVICES, Body, saved_per_token
+from vgs_mlx.models.sizes import read_size
+from vgs_mlx.plan import Lengths, changed
+from vgs_mlx.recipe import Recipe, Student
+from vgs_mlx.resources import recipes_folder
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
+import plan_check
+
+CASES = {case.name: case for case in plan_check.cases(small=True)}
+SEEN = Lengths(160, 1024)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "micro-batch 1",
+        "checkpointed",
+        "standard",
+        "full",
+        "full, checkpointed",
+        "full, η measured",
+    ],
+)
+def test_the_measured_peak_is_within_15_percent_of_the_plan(name):
+    case = CASES[name]
+    student, teacher = plan_check.models(True, case.recipe.student)
+    expected = plan_check.planned(plan_check.size_of(student), plan_check.size_of(teacher), case)
+    found = plan_check.measure(student, teacher, case)
+    for phase, measured in found.items():
+        assert measured == pytest.approx(expected[phase], rel=0.15), phase
+
+
+def size(name: str):
+    return read_size(str(recipes_folder() / "configs" / f"qwen3-vl-{name}.json"), "--student")
+
+
+def planned(*changes, device="metal", seen=SEEN):
+    recipe = Recipe()
+    for key, value in changes:
+        recipe = changed(recipe, key, value)
+    return plan.make(recipe, size("2b"), size("8b"), seen, device)
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        (("train.microbatch_size", 1), "backward"),
+        (("train.grad_checkpoint", True), "backward"),
+        (("train.max_tokens_per_microbatch", 2500), "backward"),
+        (("rollout.max_completion_length", 128), "backward"),
+        (("objective.preservation_coef", 0.0), "chunk buffers"),
+        (("objective.chunk_size", 8), "chunk buffers"),
+        (("rollout.batch_size", 4), "KV cache"),
+        (("rollout.prompts_per_step", 2), "teacher's hidden states"),
+        (("objective.name", "standard"), "teacher's activations"),
+    ],
+)
+def test_what_should_save_memory_does(change, part):
+    less, before = planned(change).parts[part], planned().parts[part]
+    assert less < before or (part == "teacher's activations" and less == before)
+
+
+def test_a_quantised_teacher_is_smaller_and_on_the_cpu_the_same():
+    whole, packed = planned(), planned(("teacher.bits", 4))
+    stored = size("8b-4bit")
+    assert packed.resting["teacher"] == stored.language_weights.stored + stored.vision_weights.stored
+    assert packed.resting["teacher"] < 0.4 * whole.resting["teacher"]
+    on_cpu = planned(("teacher.bits", 4), device="cpu").resting["teacher"]
+    assert on_cpu == planned(device="cpu").resting["teacher"] == 4 * 8_767_123_696
+
+
+def test_trainable_weights_are_counted_by_kind():
+    student = size("2b")
+    lora = 28 * 16 * (2048 + 2048 + 2 * (2048 + 1024) + 2048 + 2048 + 3 * (2048 + 6144))
+    assert plan.trainable(Student(rank=16), student) == lora
+    assert plan.trainable(Student(rank=16, targets=("q_proj",)), student) == 28 * 16 * 4096
+    assert plan.trainable(Student(train="full"), student) == student.language_weights.elements
+    assert plan.trainable(Student(train="dora"), student) > lora
+
+
+def test_saved_activations_follow_the_derivatives():
+    """Counted by hand for float32 LoRA without ranks: 4 hidden, 3 queries, 3 keys or values, 5 intermediate."""
+    body = Body(size("2b"), DEVICES["cpu"], 4, "lora", 0)
+    assert saved_per_token(body) == 4 * (4 * 2048 + 3 * 2048 + 3 * 1024 + 5 * 6144)
+    narrow = Body(size("2b"), DEVICES["metal"], 2, "lora", 0)
+    assert saved_per_token(narrow) == (4 + 20) * 2048 + (4 + 4) * 2048 + 6 * 1024 + (8 + 4) * 6144
+
+
+def test_no_teacher_no_bytes_of_one():
+    made = plan.make(changed(Recipe(), "objective.name", "sft"), size("2b"), None, SEEN, "metal")
+    assert made.resting["teacher"] == 0 and made.parts["teacher's activations"] == 0
+
+
+def test_prompts_are_taken_as_long_as_max_pixels_allows():
+    assert plan.lengths(Recipe(), size("2b")).image == 1024
+    assert plan.lengths(changed(Recipe(), "data.max_pixels", 256 * 32 * 32), size("2b")).image == 256

@@ -1,0 +1,99 @@
+"""What a reader is told: does it fit, and settings that are known to help."""
+
+import json
+
+import pytest
+
+from toy_runs import command, names, options
+from vgs_mlx import distillation, plan, plan_report
+from vgs_mlx.errors import Refusal
+from vgs_mlx.models.sizes import read_size
+from vgs_mlx.plan import Lengths, changed
+from vgs_mlx.plan_report import Memory, remedy
+from vgs_mlx.recipe import Recipe
+from vgs_mlx.resources import recipes_folder
+
+CONFIGS = recipes_folder() / "configs"
+SEEN = Lengths(160, 1024)
+GENTLE = [
+    "train.microbatch_size", "objective.chunk_size", "rollout.batch_size", "train.grad_checkpoint", "teacher.bits",
+    "data.max_pixels",
+]  # fmt: skip
+
+
+def sizes():
+    return tuple(read_size(str(CONFIGS / f"qwen3-vl-{name}.json"), "--x") for name in ("2b", "8b"))
+
+
+@pytest.mark.parametrize("gigabytes", [36, 28, 24, 20, 16])
+def test_a_remedy_that_is_printed_fits_and_needs_each_of_its_changes(gigabytes):
+    limit = gigabytes * 2**30
+    found = remedy(Recipe(), *sizes(), SEEN, "metal", limit)
+    keys = [key for key, _ in found.changes]
+    assert keys == sorted(keys, key=GENTLE.index)
+    recipe = Recipe()
+    for key, value in found.changes:
+        recipe = changed(recipe, key, value)
+    seen = Lengths(160, plan.lengths(recipe, sizes()[0]).image)
+    assert plan.make(recipe, *sizes(), seen, "metal").peak == found.plan.peak
+    assert found.fits == (found.plan.peak <= limit)
+    for dropped in keys if found.fits else []:
+        fewer = Recipe()
+        for key, value in found.changes:
+            fewer = fewer if key == dropped else changed(fewer, key, value)
+        assert (
+            plan.make(fewer, *sizes(), Lengths(160, plan.lengths(fewer, sizes()[0]).image), "metal").peak
+            > limit
+        )
+
+
+def test_pictures_are_made_smaller_last_and_never_silently():
+    enough = remedy(Recipe(), *sizes(), SEEN, "metal", 28 * 2**30)
+    assert enough.fits and "data.max_pixels" not in dict(enough.changes)
+    hopeless = remedy(Recipe(), *sizes(), SEEN, "metal", 8 * 2**30)
+    told = "\n".join(plan_report.advice(hopeless, Memory(8 * 2**30, "")))
+    assert not hopeless.fits and "pictures smaller" in told and "smaller models are needed" in told
+
+
+@pytest.mark.parametrize(("given", "device", "expected"), [
+    ("16GB", "metal", 16 * 2**30 * 2 // 3), ("64 GB", "metal", 48 * 2**30), ("16GiB", "cuda", 16 * 2**30),
+    ("512MB", "cpu", 512 * 2**20),
+])  # fmt: skip
+def test_memory_is_read_as_machines_are_sold(given, device, expected):
+    assert plan_report.memory_of(given, device).limit == expected
+
+
+@pytest.mark.parametrize("given", ["16", "much", "0GB", "1.2.3GB"])
+def test_memory_that_is_none_is_refused(given):
+    with pytest.raises(Refusal, match="write it like 16GB"):
+        plan_report.memory_of(given, "cpu")
+
+
+def test_a_plan_of_configs_alone_tells_bytes_and_whether_they_fit(tmp_path):
+    models = ["--student", CONFIGS / "qwen3-vl-2b.json", "--teacher", CONFIGS / "qwen3-vl-8b-4bit.json"]
+    shown = command("plan", *models, "--memory", "16GB", "--device", "metal")
+    assert shown.exit_code == 1 and "DOES NOT FIT in 10.67 GB" in shown.output
+    assert "planned from its config alone" in shown.output and "PEAK of student" in shown.output
+    file = tmp_path / "plan.json"
+    shown = command("plan", *models, "--memory", "128GB", "--device", "metal", "--json", file)
+    assert shown.exit_code == 0 and "fits in 96.00 GB" in shown.output
+    assert json.loads(file.read_text())["limit"] == 96 * 2**30
+
+
+def test_a_config_of_another_family_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "llava"}')
+    shown = command("plan", "--student", tmp_path / "config.json", "--teacher", "embedded:teacher")
+    assert shown.exit_code == 2 and "model_type 'llava' is not supported" in shown.stderr
+
+
+def test_what_cannot_fit_is_refused_before_weights_load_unless_forced(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(plan_report, "_this_machine", lambda: Memory(2**20, "a very small machine"))
+    monkeypatch.setattr(distillation.setup, "load_model", lambda *_, **__: pytest.fail("loaded"))
+    shown = command("distill", *options())
+    assert shown.exit_code == 2 and "doesn't fit in memory" in shown.stderr and "--force" in shown.stderr
+    assert names(tmp_path) == []
+    loaded = []
+    monkeypatch.setattr(distillation.setup, "load_model", lambda *_, **__: loaded.append(1) or 1 / 0)
+    command("distill", "--force", *options())
+    assert loaded

@@ -1,0 +1,184 @@
+"""What passes of a model hold in memory, in bytes, from its size alone.
+
+What a backward pass must save follows from each operation's derivative and is counted array by array. What
+lives beside that for a moment follows from MLX's order of evaluation (breadth first from the outputs, 20
+arrays wide, run backwards): those few factors are measured, and marked so.
+"""
+
+from dataclasses import dataclass
+from math import ceil, log2
+from typing import Literal
+
+from vgs_mlx.models.sizes import ModelSize, linears
+
+Kind = Literal["cpu", "metal", "cuda"]
+FLOAT = 4  # bytes of a float32
+CACHE_STEP = 256  # positions by which mlx-lm's KVCache grows
+
+
+@dataclass(frozen=True)
+class Device:
+    """What differs between devices in memory."""
+
+    widens: bool  # weights are unpacked and float32 (models/precision.py)
+    fused: bool  # attention without gradients makes no scores; normalisation saves its input alone
+
+
+DEVICES: dict[str, Device] = {
+    "cpu": Device(widens=True, fused=False),
+    "metal": Device(widens=False, fused=True),
+    "cuda": Device(widens=False, fused=True),
+}
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Rows that go through a model at one time."""
+
+    rows: int
+    length: int  # tokens a row
+
+    @property
+    def tokens(self) -> int:
+        return self.rows * self.length
+
+
+@dataclass(frozen=True)
+class Body:
+    """A model as its passes see it."""
+
+    size: ModelSize
+    device: Device
+    number: int  # bytes of an activation
+    train: Literal["lora", "dora", "full"] | None  # None: frozen
+    rank: int = 0
+
+
+def scores(body: Body, rows: Pass) -> int:
+    """One layer's attention probabilities: heads x length^2 a row, in the activations' type."""
+    return body.number * body.size.text.heads * rows.rows * rows.length**2
+
+
+def mask(rows: Pass) -> int:
+    """The packed mask: "same segment", "prompt" and their union, a byte an entry, for the whole pass."""
+    return 3 * rows.rows * rows.length**2
+
+
+def _copies(body: Body) -> bool:
+    """Adapters are float32: each makes its own float32 copy of a narrower input, and saves that."""
+    return body.train in ("lora", "dora") and body.number < FLOAT
+
+
+def saved_per_token(body: Body) -> int:
+    """What one decoder layer saves of a token for its backward pass, attention probabilities apart.
+
+    hidden: the two residuals (inputs of the norms) and the two normed states (inputs of linear layers);
+    queries: before their norm, rotated, attention's output; keys and values: before the norm, rotated, values;
+    intermediate: gate, up, sigmoid, SiLU and their product. Unfused norms whose weights train save the
+    normalised input too, and narrow ones a float32 copy. Copies for adapters replace what they are copies of:
+    three of the first normed state (q, k, v), two of the second (gate, up), one of each other input.
+    """
+    text, b = body.size.text, body.number
+    queries, keys = text.heads * text.head_dim, text.kv_heads * text.head_dim
+    norm_input = FLOAT if _copies(body) and not body.device.fused else b
+    unfused = b if body.train == "full" and not body.device.fused else 0
+    if _copies(body):
+        normed, output = 5 * FLOAT, FLOAT
+    else:
+        normed, output = 2 * b, b
+    wide = text.hidden * (2 * norm_input + normed + 2 * unfused)
+    wide += queries * (norm_input + b + output + unfused)
+    wide += keys * (norm_input + 2 * b + unfused)
+    wide += text.intermediate * (4 * b + output)
+    low_rank = FLOAT * body.rank * len(linears(text)) if body.train in ("lora", "dora") else 0
+    return wide + low_rank
+
+
+def forward(body: Body, views: list[Pass]) -> int:
+    """The most that a pass without gradients holds, all views evaluated together.
+
+    Measured: 4.5 arrays of every width of a layer for the larger view (the other is not begun or done), but
+    the attention scores, where they are made, of each.
+    """
+    text = body.size.text
+    width = text.hidden + (text.heads + text.kv_heads) * text.head_dim + text.intermediate
+    number = body.number + (FLOAT if _copies(body) else 0)
+    largest = max(each.tokens for each in views)
+    made = 0 if body.device.fused else sum(round(1.15 * scores(body, each)) for each in views)
+    return round(4.5 * number * width * largest) + made + sum(mask(each) for each in views)
+
+
+def backward(body: Body, views: list[Pass], checkpointed: bool, gradients: int) -> int:
+    """The most that the backward pass over all layers and views holds, its own `gradients` (bytes) included.
+
+    Everything saved is alive when the first gradient is computed; gradients are alive when all else is gone.
+    Measured: a layer being worked on holds about what it saves once more and its probabilities twice.
+    Recomputed layers are in work together with the one before: 3.3 times what one saves, 3 times its
+    probabilities, and of a second view 0.8 and 2.5 times.
+    """
+    text = body.size.text
+    saved = [each.tokens * saved_per_token(body) for each in views]
+    made = [scores(body, each) for each in views]
+    masks = sum(mask(each) for each in views)
+    if checkpointed:
+        inputs = text.layers * sum(each.tokens for each in views) * text.hidden * body.number
+        working = 2.5 * max(saved) + 0.8 * sum(saved) + 0.5 * max(made) + 2.5 * sum(made)
+        return round(max(inputs, gradients) + working) + masks
+    kept = text.layers * sum(saved + made)
+    return round(max(kept, gradients) + max(saved) + 2 * max(made)) + masks
+
+
+def picture_features(body: Body, tokens: int) -> int:
+    """The vision tower's output for `tokens` image tokens: embeddings and a deepstack feature a level."""
+    return tokens * body.size.text.hidden * (1 + body.size.vision.levels) * body.number
+
+
+def _padded_heads(body: Body) -> int:
+    """Numbers a patch of queries, whose heads mlx-vlm pads to a width with a fused kernel."""
+    vision = body.size.vision
+    width = vision.hidden // vision.heads
+    return vision.heads * next((wide for wide in (64, 80, 128) if width <= wide), width)
+
+
+def vision_scores(body: Body, patches: int) -> int:
+    """One block's attention probabilities over a picture."""
+    return body.number * body.size.vision.heads * patches**2
+
+
+def see(body: Body, patches: int, pictures: int) -> int:
+    """The most that the vision tower holds for pictures evaluated together.
+
+    Measured for one: 1.7 times its pixels, 2 arrays of the block's widths, 4.9 of padded queries, 0.8 of its
+    scores where they are made. Several interleave: each doubling of their number adds 0.85 of one.
+    """
+    vision = body.size.vision
+    numbers = 2 * (vision.hidden + vision.intermediate) + 4.9 * _padded_heads(body)
+    one = 1.7 * FLOAT * patches * vision.pixel_values + numbers * patches * body.number
+    one += 0 if body.device.fused else 0.8 * vision_scores(body, patches)
+    return round(one * (1 + 0.85 * log2(max(1, pictures))))
+
+
+def seen_saved(body: Body, patches: int, pictures: int) -> int:
+    """What a trained vision tower saves: 12 arrays of its width, 5 of the inner one, 2 of padded queries.
+
+    And the attention probabilities of each block. Trained weights are float32, and so is all that follows.
+    """
+    vision = body.size.vision
+    block = 12 * vision.hidden + 5 * vision.intermediate + 2 * _padded_heads(body)
+    whole = block * patches + vision.heads * patches**2
+    return vision.depth * pictures * whole * FLOAT
+
+
+def cache(body: Body, rows: int, length: int) -> int:
+    """Keys and values of `length` positions, which mlx-lm allocates by the step."""
+    text = body.size.text
+    positions = ceil(length / CACHE_STEP) * CACHE_STEP
+    return 2 * text.layers * rows * text.kv_heads * text.head_dim * positions * body.number
+
+
+def decoding_cache(body: Body, rows: int, prompt: int, answer: int) -> int:
+    """The cache at its longest; a layer that grows is there twice for a moment."""
+    steps = ceil(prompt / CACHE_STEP) + ceil(
+        max(0, prompt + answer - ceil(prompt / CACHE_STEP) * CACHE_STEP) / CACHE_STEP
+    )
+    return round(cache(body, rows, steps * CACHE_STEP) * (1 + 1 / body.size.text.layers))

@@ -1,0 +1,299 @@
+"""What a run will need: bytes by kind and by phase, from a recipe and the sizes of two models. Arithmetic alone.
+
+Every completion is taken to reach its full length and every prompt to be as long as `Lengths` says.
+"""
+
+from dataclasses import dataclass, replace
+from math import ceil
+
+from vgs_mlx.models import footprint
+from vgs_mlx.models.footprint import DEVICES, FLOAT, Body, Device, Pass
+from vgs_mlx.models.precision import QUANTISATION_GROUP
+from vgs_mlx.models.sizes import ModelSize, Weights, linears
+from vgs_mlx.objective.objectives import Objective, resolve
+from vgs_mlx.objective.terms import TERMS
+from vgs_mlx.recipe import Recipe, Student
+
+TEXT_TOKENS = 160  # of a prompt without its picture: the default system prompt, the template, a question
+BLOCK = 11  # measured: vocabulary-wide float32 arrays of a batch while two tokens are on their way
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """The longest prompt, in tokens."""
+
+    text: int
+    image: int  # image tokens, of all its pictures together
+    packs: bool = True  # completions share a row with their prompt
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Bytes. `resting` parts are there all the time; a phase's peak includes them."""
+
+    resting: dict[str, int]  # student, teacher, adapters, optimiser
+    parts: dict[str, int]  # the largest single things beside: KV cache, activations, chunk buffers, ...
+    peaks: dict[str, int]  # rollouts, teacher, student, update
+    tokens: dict[str, int]  # a step: sampled, computed
+
+    @property
+    def peak(self) -> int:
+        return max(self.peaks.values())
+
+    @property
+    def phase(self) -> str:
+        """The phase that needs most."""
+        return max(self.peaks, key=lambda name: self.peaks[name])
+
+
+def lengths(recipe: Recipe, student: ModelSize) -> Lengths:
+    """Prompts as long as the recipe allows: one picture of `data.max_pixels`, some text."""
+    vision = student.vision
+    pixels = min(student.max_pixels, recipe.data.max_pixels or student.max_pixels)
+    image = max(1, pixels // (vision.patch * vision.merge) ** 2)
+    return Lengths(TEXT_TOKENS, min(image, max(1, recipe.data.max_prompt_length - TEXT_TOKENS)))
+
+
+def make(
+    recipe: Recipe, student: ModelSize, teacher: ModelSize | None, seen: Lengths, device: str | Device = "cpu"
+) -> Plan:
+    """The plan of a run on a device."""
+    kind = DEVICES[device] if isinstance(device, str) else device
+    trained = Body(
+        student, kind, _number(student, kind, recipe.student), recipe.student.train, recipe.student.rank
+    )
+    frozen = Body(teacher, kind, _number(teacher, kind, None), None) if teacher else None
+    resting = _resting(recipe, student, teacher, kind)
+    gradients = trainable(recipe.student, student) * FLOAT
+    parts = _parts(recipe, trained, frozen, seen, gradients)
+    rest = sum(resting.values())
+    own = parts["student's picture features"]
+    handed = own + parts["teacher's picture features"] + parts["teacher's hidden states"]
+    trees = (_trees(recipe) if _batches(recipe, seen) > 1 else 0) * gradients
+    student_work = max(
+        parts["student's activations"],
+        parts["student's own hidden states"] + parts["chunk buffers"],
+        parts["student's own hidden states"] + parts["backward"],
+    )
+    looking = parts["teacher's vision"]
+    peaks = {
+        "rollouts": rest
+        + max(parts["student's vision"], own + parts["prefill"], own + parts["KV cache"] + parts["drawing"]),
+        "teacher": rest
+        + max(own + looking, handed + parts["teacher's activations"], handed + parts["dependency buffers"]),
+        "student": rest + handed + trees + student_work,
+        "update": rest + handed + round((_trees(recipe) + 2.5) * gradients),  # 2.5: measured
+    }
+    return Plan(resting, parts, peaks, _tokens(recipe, seen))
+
+
+def trainable(settings: Student, size: ModelSize) -> int:
+    """How many weights train. DoRA adds a magnitude for every output."""
+    vision = size.vision_weights.elements if settings.train_vision else 0
+    if settings.train == "full":
+        return vision + size.language_weights.elements
+    chosen = [
+        sides
+        for name, sides in linears(size.text).items()
+        if settings.targets is None or name in settings.targets
+    ]
+    extra = sum(outputs for _, outputs in chosen) if settings.train == "dora" else 0
+    return vision + size.text.layers * (settings.rank * sum(map(sum, chosen)) + extra)
+
+
+def _resting(recipe: Recipe, student: ModelSize, teacher: ModelSize | None, device: Device) -> dict[str, int]:
+    """Weights as they lie in memory, and AdamW's two float32 moments for all that trains."""
+    settings = recipe.student
+    language = student.language_weights
+    vision = _stored(student.vision_weights, device, None)
+    if settings.train_vision:
+        vision = student.vision_weights.elements * FLOAT
+    body = language.elements * FLOAT if settings.train == "full" else _stored(language, device, None)
+    count = trainable(settings, student)
+    added = count - (student.vision_weights.elements if settings.train_vision else 0)
+    return {
+        "student": body + vision,
+        "teacher": _teacher_bytes(teacher, device, recipe.teacher.bits) if teacher else 0,
+        "adapters": 0 if settings.train == "full" else added * FLOAT,
+        "optimiser": 2 * count * FLOAT,
+    }
+
+
+def _teacher_bytes(teacher: ModelSize, device: Device, bits: int | None) -> int:
+    return _stored(teacher.language_weights, device, bits) + _stored(teacher.vision_weights, device, None)
+
+
+def _stored(weights: Weights, device: Device, bits: int | None) -> int:
+    """A part's bytes: float32 on the CPU; else as stored, or packed with a 16-bit scale and bias a group."""
+    if device.widens:
+        return weights.elements * FLOAT
+    if not bits or not weights.packable:
+        return weights.stored
+    width = weights.stored // weights.elements
+    packed = weights.packable * bits // 8 + 2 * width * weights.packable // QUANTISATION_GROUP
+    return weights.stored - width * weights.packable + packed
+
+
+def _number(size: ModelSize, device: Device, settings: Student | None) -> int:
+    """Bytes of an activation: those of the weights, float32 where all of them train."""
+    return FLOAT if device.widens or (settings and settings.train == "full") else size.dtype_bytes
+
+
+def _parts(
+    recipe: Recipe, trained: Body, frozen: Body | None, seen: Lengths, gradients: int
+) -> dict[str, int]:
+    settings = recipe.rollout
+    group = min(settings.prompts_per_step, max(1, settings.batch_size // settings.completions_per_prompt))
+    batch = group * settings.completions_per_prompt
+    prompt = Pass(group, seen.text + seen.image)
+    patches = seen.image * trained.size.vision.merge**2
+    pictures = settings.prompts_per_step * (1 if recipe.objective.text_view == "omit" else 2)
+    return {
+        "student's vision": footprint.see(trained, patches, pictures),
+        "student's picture features": footprint.picture_features(trained, pictures * seen.image),
+        "prefill": footprint.forward(trained, [prompt]) + footprint.cache(trained, group, prompt.length),
+        "KV cache": footprint.decoding_cache(trained, batch, prompt.length, settings.max_completion_length),
+        "drawing": BLOCK * batch * trained.size.text.vocabulary * FLOAT,
+        **_teacher_parts(recipe, frozen, seen, pictures),
+        **_student_parts(recipe, trained, seen, gradients),
+    }
+
+
+def _teacher_parts(recipe: Recipe, frozen: Body | None, seen: Lengths, pictures: int) -> dict[str, int]:
+    """The teacher's phase; its hidden states of the whole batch are kept for the student's."""
+    names = ("vision", "picture features", "activations", "hidden states")
+    views = objective(recipe).teacher_views
+    if frozen is None or not views:
+        return {**{f"teacher's {name}": 0 for name in names}, "dependency buffers": 0}
+    settings = recipe.rollout
+    positions = settings.prompts_per_step * settings.completions_per_prompt * settings.max_completion_length
+    chunk = _chunk(recipe, frozen)
+    figures = (
+        footprint.see(frozen, seen.image * frozen.size.vision.merge**2, pictures),
+        footprint.picture_features(frozen, pictures * seen.image),
+        footprint.forward(frozen, micro_batch(recipe, seen, views)),
+        positions * frozen.size.text.hidden * frozen.number * len(views),
+    )
+    parts = {f"teacher's {name}": value for name, value in zip(names, figures, strict=True)}
+    return {**parts, "dependency buffers": 6 * chunk if objective(recipe).scores else 0}  # 6: measured
+
+
+def _student_parts(recipe: Recipe, trained: Body, seen: Lengths, gradients: int) -> dict[str, int]:
+    """The student's phase: a forward pass, the loss in chunks, a backward pass; one after another."""
+    wanted = objective(recipe)
+    passes = micro_batch(recipe, seen, wanted.student_views)
+    pulled = micro_batch(recipe, seen, {TERMS[part.term].pulls for part in wanted.parts})
+    states = (
+        _count(recipe, seen)
+        * recipe.rollout.max_completion_length
+        * trained.size.text.hidden
+        * trained.number
+    )
+    visible = saved = 0
+    if recipe.student.train_vision:
+        patches = seen.image * trained.size.vision.merge**2
+        visible = footprint.see(trained, patches, passes[0].rows)
+        saved = visible + footprint.seen_saved(trained, patches, passes[0].rows)
+    return {
+        "student's activations": footprint.forward(trained, passes) + visible,
+        "student's own hidden states": 2 * states * len(passes),  # and their cotangents
+        "chunk buffers": loss_arrays(recipe) * _chunk(recipe, trained) + _head_gradients(recipe, trained),
+        "backward": footprint.backward(trained, pulled, recipe.train.grad_checkpoint, gradients) + saved,
+    }
+
+
+def _chunk(recipe: Recipe, body: Body) -> int:
+    """One array of chunk x vocabulary, float32."""
+    settings = recipe.rollout
+    whole = settings.prompts_per_step * settings.completions_per_prompt * settings.max_completion_length
+    positions = min(
+        recipe.objective.chunk_size, recipe.train.microbatch_size * settings.max_completion_length, whole
+    )
+    return positions * body.size.text.vocabulary * FLOAT
+
+
+def _count(recipe: Recipe, seen: Lengths) -> int:
+    """Rollouts of a micro-batch: as many as its two limits allow, one at least."""
+    settings, most = recipe.rollout, recipe.train.max_tokens_per_microbatch
+    count = min(recipe.train.microbatch_size, settings.prompts_per_step * settings.completions_per_prompt)
+
+    def positions(rollouts: int) -> int:
+        prompts = ceil(rollouts / settings.completions_per_prompt) if seen.packs else rollouts
+        return prompts * (seen.text + seen.image) + rollouts * settings.max_completion_length
+
+    while count > 1 and most is not None and positions(count) > most:
+        count -= 1
+    return count
+
+
+def micro_batch(recipe: Recipe, seen: Lengths, views: set[str]) -> list[Pass]:
+    """The rows of a micro-batch in each of the views, with the image first.
+
+    Packed, the completions of a prompt share one row with it; else each has a row of its own.
+    """
+    count = _count(recipe, seen)
+    together = min(count, recipe.rollout.completions_per_prompt) if seen.packs else 1
+    answers = together * recipe.rollout.max_completion_length
+    seeing = seen.text + seen.image
+    lengths = {
+        "with_image": seeing,
+        "degraded": seeing,
+        "text_only": seen.text if recipe.objective.text_view == "omit" else seeing,
+    }
+    return [Pass(ceil(count / together), lengths[view] + answers) for view in lengths if view in views]
+
+
+LOSS_ARRAYS = {
+    frozenset({"standard"}): 11,
+    frozenset({"standard", "visual"}): 27,
+    frozenset({"standard", "visual", "language"}): 31,
+}
+"""Arrays of chunk x vocabulary that live at once in the loss phase for these terms, counted by measuring: logits,
+masked logits and log-probabilities of each model and view, targets, terms, and a gradient for each pulled view."""
+
+
+def loss_arrays(recipe: Recipe) -> int:
+    """How many arrays of chunk x vocabulary the loss phase holds. Terms that weren't measured count as the fullest."""
+    terms = frozenset(part.term for part in objective(recipe).parts)
+    return LOSS_ARRAYS.get(terms, max(LOSS_ARRAYS.values()))
+
+
+def _head_gradients(recipe: Recipe, trained: Body) -> int:
+    """A head that trains: a sum for each tree, and one product on its way."""
+    if recipe.student.train != "full":
+        return 0
+    return (_trees(recipe) + 1) * trained.size.text.vocabulary * trained.size.text.hidden * FLOAT
+
+
+def objective(recipe: Recipe) -> Objective:
+    """What is minimised, without what the recipe switches off."""
+    settings = recipe.objective
+    return resolve(
+        settings.name, settings.steering_coef, settings.preservation_coef, settings.mix, settings.mix_with
+    )
+
+
+def _trees(recipe: Recipe) -> int:
+    """Gradient trees: one for each role where η is measured."""
+    found = objective(recipe)
+    measured = found.steers and isinstance(recipe.objective.norm_scale, str)
+    return len({part.role for part in found.parts}) if measured else 1
+
+
+def _batches(recipe: Recipe, seen: Lengths) -> int:
+    settings = recipe.rollout
+    return ceil(settings.prompts_per_step * settings.completions_per_prompt / _count(recipe, seen))
+
+
+def _tokens(recipe: Recipe, seen: Lengths) -> dict[str, int]:
+    """At most: tokens drawn in a step, and positions that a pass of the student over its views computes."""
+    settings = recipe.rollout
+    drawn = settings.prompts_per_step * settings.completions_per_prompt * settings.max_completion_length
+    one = sum(each.tokens for each in micro_batch(recipe, seen, objective(recipe).student_views))
+    return {"sampled": drawn, "computed": one * _batches(recipe, seen)}
+
+
+def changed(recipe: Recipe, key: str, value) -> Recipe:
+    """The recipe with one dotted key set."""
+    section, name = key.split(".")
+    return replace(recipe, **{section: replace(vars(recipe)[section], **{name: value})})
