@@ -58,7 +58,11 @@ def scaled_models() -> tuple[LoadedModel, LoadedModel]:
 
 def plain_model(name: str) -> LoadedModel:
     """The student or the teacher of `scaled`, frozen."""
-    hidden, layers, seed = SIZES[name]
+    return sized_model(name, *SIZES[name])
+
+
+def sized_model(name: str, hidden: int, layers: int, seed: int) -> LoadedModel:
+    """A random Qwen3-VL of a width and depth, its other sizes in proportion."""
     text = dict(
         num_hidden_layers=layers, hidden_size=hidden, intermediate_size=3 * hidden, num_attention_heads=hidden // 64,
         num_key_value_heads=max(1, hidden // 128), head_dim=64, vocab_size=VOCABULARY, tie_word_embeddings=True,

@@ -112,7 +112,7 @@ def cases(small: bool) -> list[Case]:
 def models(small: bool, settings: recipe.Student) -> tuple[LoadedModel, LoadedModel]:
     sides = ((128, 12, 0), (256, 8, 1)) if small else ((256, 12, 0), (512, 8, 1))
     student, teacher = (
-        bench._model(f"hidden-{hidden}", hidden, layers, seed) for hidden, layers, seed in sides
+        bench.sized_model(f"hidden-{hidden}", hidden, layers, seed) for hidden, layers, seed in sides
     )
     adapters.prepare(student, settings, seed=0)
     return replace(student, packs=True), replace(teacher, packs=True)

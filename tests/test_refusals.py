@@ -60,7 +60,7 @@ FRACTION = ("--set", "data.held_out=0.5")
         (("--set", "train.stepz=3"), "unknown key train.stepz: did you mean train.steps?"),
         (("--set", "train.steps=many"), "train.steps: input should be a valid integer"),
         (("--set", "train.steps"), "write it as key=value"),
-        (("--set", "rollout.temperature=0.7"), "rollout.temperature=0.7: a distillation objective needs"),
+        (("--set", "rollout.temperature=0.7"), "rollout.temperature=0.7: the objective needs"),
         (("--set", "rollout.top_p=0.9"), "set rollout.top_p=1"),
         (("--stepz", "3"), "--stepz"),
         (("--recipe", "none.yaml"), "--recipe none.yaml: can't be read"),
@@ -156,7 +156,7 @@ def test_a_damaged_weight_file_is_refused(damage, role):
     if damage != "gone":
         file.write_bytes(damages[damage])
     assert refusal(*distilling("--set", f"{role}.path={file.parent}", *options())).startswith(
-        f"vgs-mlx: --{role} {file.parent}: "
+        f"vgs-mlx: --{role} {file.parent}"
     )
 
 
@@ -238,7 +238,7 @@ def test_a_process_ends_with_code_2_and_one_line():
 
 
 def test_an_error_of_the_program_is_no_refusal(monkeypatch):
-    def fail(*_):
+    def fail(*_, **__):
         raise ZeroDivisionError
 
     monkeypatch.setattr(distillation, "start", fail)

@@ -75,7 +75,9 @@ def distill(recipe, student, teacher, data, sets, output, resume, dry_run, force
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE")
 @click.option("--memory", metavar="SIZE", help="Of the machine, such as 16GB. Default: this machine's.")
 @click.option("--device", type=click.Choice(["cpu", "metal", "cuda"]), help="Default: this machine's.")
-@click.option("--tokens", nargs=2, type=int, metavar="TEXT IMAGE", help="Of a prompt. Default: 160, data.max_pixels.")
+@click.option(
+    "--tokens", nargs=2, type=int, metavar="TEXT IMAGE", help="Of a prompt. Default: 160, data.max_pixels."
+)
 @click.option("--time", "timed", is_flag=True, help="Load, run a micro-step, tell the hours.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the bytes here too.")
 @refusing

@@ -1,9 +1,12 @@
 """Gradient checkpointing gives the same gradients from less memory, and leaves nothing behind."""
 
+import gc
+
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 import pytest
+from mlx.utils import tree_flatten
 
 from random_models import random_model, random_prompt
 from vgs_mlx.models import adapters
@@ -141,14 +144,16 @@ def recomputed(layers, body):
 def test_a_layer_more_costs_its_input_and_its_gradients_however_many_there_are(kind):
     """The order of the gradients decides what lives: with layer 10 before layer 2, ten layers would be kept."""
     costs = []
-    for layers in (6, 9, 24):
+    for layers in (12, 24):
         model = student(layers, kind, hidden=64)
         gradients(model, length=200)
+        gc.collect()  # what earlier tests left would be given back while this one is measured
         mx.clear_cache()
         mx.reset_peak_memory()
         before = mx.get_active_memory()
         with recomputing(model.family.layers(model.module)):
             gradients(model, length=200)
         costs.append(mx.get_peak_memory() - before)
-    few, many = (costs[1] - costs[0]) / 3, (costs[2] - costs[1]) / 15
-    assert many < 1.5 * few + 50_000
+    trained = sum(value.nbytes for _, value in tree_flatten(model.module.trainable_parameters())) / 24
+    a_layers_input = 200 * 64 * 4
+    assert (costs[1] - costs[0]) / 12 < 1.5 * (a_layers_input + trained)

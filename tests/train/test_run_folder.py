@@ -30,7 +30,14 @@ def test_a_finished_run_holds_what_its_readme_says():
     assert sorted(os.listdir(run / "final")) == ["adapter_config.json", "adapters.safetensors"]
     assert recipe_file.load_recipe(run / "recipe.yaml") == toy_runs.recipe()
     readme = (run / "README.md").read_text()
-    for word in ("recipe.yaml", "metrics.jsonl", "evaluations.jsonl", "answers.jsonl", "completions.jsonl", "final/"):
+    for word in (
+        "recipe.yaml",
+        "metrics.jsonl",
+        "evaluations.jsonl",
+        "answers.jsonl",
+        "completions.jsonl",
+        "final/",
+    ):
         assert word in readme
     for what in ("vgs-mlx distill --resume --output", "vgs-mlx evaluate", "vgs-mlx export"):
         assert f"{what} {run}" in readme

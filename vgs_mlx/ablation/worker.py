@@ -28,6 +28,8 @@ def command(recipe: Path, folder: Path) -> list[str]:
 def main() -> None:
     """Go on with the run in the second argument's folder, or start it with the first argument's recipe."""
     recipe, folder = map(Path, sys.argv[1:])
+    # a shell's background job ignores Ctrl-C, and its children would too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=_stop_with_parent, daemon=True).start()
     try:
         if (folder / run_folder.RECIPE).is_file():
