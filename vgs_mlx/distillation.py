@@ -138,7 +138,8 @@ def _tell(outcome: loop.Outcome, folder: Path, ready: setup.Ready, screen: Scree
     name, fused, final = (
         shlex.quote(str(each)) for each in (folder, f"{folder}-fused", folder / run_folder.FINAL)
     )
-    screen.say(f"next     vgs-mlx evaluate {name} --no-image   (what a guess without the picture scores)")
+    screen.say(f"next     vgs-mlx report {name}   (all of this on one page, with coloured answers)")
+    screen.say(f"         vgs-mlx evaluate {name} --no-image   (what a guess without the picture scores)")
     screen.say(f"         vgs-mlx export {name} --output {fused}   (a model that stock mlx-vlm runs)")
     settings = ready.recipe.student
     if settings.train != "full" and not settings.train_vision:
