@@ -8,6 +8,8 @@ import click
 from vgs_mlx.cli_endings import refusing
 from vgs_mlx.errors import Refusal
 
+PATH = click.Path(path_type=Path)
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="vgs-mlx")
@@ -21,20 +23,14 @@ def main() -> None:
 
 
 @main.command(short_help="Train a student.")
-@click.option(
-    "--recipe", type=click.Path(path_type=Path), help="A YAML file; it states what differs from the defaults."
-)
+@click.option("--recipe", type=PATH, help="A YAML file; it states what differs from the defaults.")
 @click.option("--student", help="Folder or Hub id of the model to train. Short for --set student.path=...")
-@click.option(
-    "--teacher", help="Local folder or Hub id of the frozen model. Short for --set teacher.path=..."
-)
+@click.option("--teacher", help="Folder or Hub id of the frozen model. Short for --set teacher.path=...")
 @click.option("--data", help="A .jsonl file, a Hub data set, or shapes. Short for --set data.source=...")
 @click.option(
     "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any key of the recipe; may be given again."
 )
-@click.option(
-    "--output", type=click.Path(path_type=Path), help="The run folder. Default: runs/<recipe>-<number>."
-)
+@click.option("--output", type=PATH, help="The run folder. Default: runs/<recipe>-<number>.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --output.")
 @click.option(
     "--dry-run", is_flag=True, help="Load, probe, time one micro-step, tell what to expect; write nothing."
@@ -69,7 +65,7 @@ def distill(recipe, student, teacher, data, sets, output, resume, dry_run, force
 
 
 @main.command(short_help="Memory and time before a run.")
-@click.option("--recipe", type=click.Path(path_type=Path), help="As for distill.")
+@click.option("--recipe", type=PATH, help="As for distill.")
 @click.option("--student", help="Folder, Hub id or config.json.")
 @click.option("--teacher", help="The same.")
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE")
@@ -79,7 +75,7 @@ def distill(recipe, student, teacher, data, sets, output, resume, dry_run, force
     "--tokens", nargs=2, type=int, metavar="TEXT IMAGE", help="Of a prompt. Default: 160, data.max_pixels."
 )
 @click.option("--time", "timed", is_flag=True, help="Load, run a micro-step, tell the hours.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the bytes here too.")
+@click.option("--json", "json_file", type=PATH, help="Write the bytes here too.")
 @refusing
 def plan(recipe, student, teacher, sets, timed, **asked) -> None:
     """\b
@@ -98,20 +94,20 @@ def plan(recipe, student, teacher, sets, timed, **asked) -> None:
 
 
 @main.command(short_help="Compare settings over seeds.")
-@click.argument("recipe", required=False, type=click.Path(path_type=Path))
+@click.argument("recipe", required=False, type=PATH)
 @click.option(
     "--vary", multiple=True, metavar="KEY=VALUE,VALUE", help="A key and its values; again: all combinations."
 )
 @click.option("--seeds", type=click.IntRange(1), help="Runs of each cell: seeds 0, 1, ... Default: 3.")
-@click.option("--output", type=click.Path(path_type=Path), help="The folder for all runs and the summary.")
+@click.option("--output", type=PATH, help="The folder for all runs and the summary.")
 @click.option("--baseline", help="The cell to compare with, by its settings or name. Default: the first.")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Runs side by side.")
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any key, for all cells.")
 @click.option(
     "--reach", type=click.FloatRange(0, 1), help="The accuracy to reach. Default: the baseline's final one."
 )
-@click.option("--resume", type=click.Path(path_type=Path), metavar="DIR", help="Go on with the grid in DIR.")
-@click.option("--summary", type=click.Path(path_type=Path), metavar="DIR", help="Only tell what came out.")
+@click.option("--resume", type=PATH, metavar="DIR", help="Go on with the grid in DIR.")
+@click.option("--summary", type=PATH, metavar="DIR", help="Only tell what came out.")
 @refusing
 def ablate(recipe, vary, seeds, output, baseline, jobs, sets, reach, resume, summary) -> None:
     """\b
@@ -156,20 +152,16 @@ def ablate(recipe, vary, seeds, output, baseline, jobs, sets, reach, resume, sum
 )
 @click.option(
     "--recipe",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="How to ask; a run has its own.",
 )
 @click.option(
     "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Keys of the recipe's data section, or seed."
 )
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here too.")
+@click.option("--json", "json_file", type=PATH, help="Write the figures here too.")
 @click.option("--suite", help="Published benchmarks: vision, low-vision, text, all, or the name of one.")
-@click.option(
-    "--output", type=click.Path(path_type=Path), help="Where a suite's answers are kept. Default: suites/..."
-)
-@click.option(
-    "--against", type=click.Path(path_type=Path), help="A suite's answers of another model, to compare with."
-)
+@click.option("--output", type=PATH, help="Where a suite's answers are kept. Default: suites/...")
+@click.option("--against", type=PATH, help="A suite's answers of another model, to compare with.")
 @refusing
 def evaluate(model, data, suite, output, against, no_image, recipe, **options) -> None:
     """\b
@@ -198,7 +190,7 @@ def evaluate(model, data, suite, output, against, no_image, recipe, **options) -
 @main.command(short_help="The angles between the loss components' gradients.")
 @click.argument("model")
 @click.option("--teacher", help="The teacher of a MODEL that is no run.")
-@click.option("--recipe", type=click.Path(path_type=Path), help="The recipe of a MODEL that is no run.")
+@click.option("--recipe", type=PATH, help="The recipe of a MODEL that is no run.")
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any key of that recipe.")
 @click.option(
     "--prompts", type=click.IntRange(1), default=16, show_default=True, help="Held-out prompts a batch."
@@ -209,7 +201,7 @@ def evaluate(model, data, suite, output, against, no_image, recipe, **options) -
 @click.option(
     "--bins", type=click.IntRange(2), default=10, show_default=True, help="Bins of equally many tokens."
 )
-@click.option("--output", type=click.Path(path_type=Path), help="A folder. Default: the run.")
+@click.option("--output", type=PATH, help="A folder. Default: the run.")
 @refusing
 def analyze(model, **options) -> None:
     """\b
@@ -226,10 +218,8 @@ def analyze(model, **options) -> None:
 
 
 @main.command(short_help="One folder that mlx-vlm runs.")
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option(
-    "--output", type=click.Path(path_type=Path), required=True, help="A new folder for the fused model."
-)
+@click.argument("run", type=PATH)
+@click.option("--output", type=PATH, required=True, help="A new folder for the fused model.")
 @click.option(
     "--dtype",
     type=click.Choice(["auto", "float32", "float16", "bfloat16"]),
@@ -261,10 +251,8 @@ def export(run, output, dtype, bits, prompts) -> None:
 
 
 @main.command(short_help="One HTML page about a run or an ablation.")
-@click.argument("folder", metavar="RUN|ABLATION", type=click.Path(path_type=Path))
-@click.option(
-    "--output", type=click.Path(path_type=Path), help="The page. Default: report.html in the folder."
-)
+@click.argument("folder", metavar="RUN|ABLATION", type=PATH)
+@click.option("--output", type=PATH, help="The page. Default: report.html in the folder.")
 @click.option(
     "--examples",
     type=click.IntRange(1),
