@@ -10,4 +10,5 @@ set -euo pipefail
 
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 make_environment
-exec vgs-mlx distill "$@"
+vgs-mlx distill "$@"
+echo "first    source $(dirname "$(command -v vgs-mlx)")/activate   (puts vgs-mlx on this shell's path)"

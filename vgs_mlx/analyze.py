@@ -58,7 +58,7 @@ def run(
 
 def _folder(model: str, is_run: bool, output: Path | None) -> Path:
     if output is None and not is_run:
-        raise Refusal(f"{model}: is no run folder, so say where the result goes: --output DIR")
+        raise Refusal(f"{model}: is no run folder; if it is a model, say where the result goes: --output DIR")
     folder = output or Path(model)
     if folder.exists() and not folder.is_dir():
         raise Refusal(f"--output {folder}: a file: give a folder")

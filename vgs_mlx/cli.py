@@ -156,7 +156,7 @@ def ablate(recipe, vary, seeds, output, baseline, jobs, sets, reach, resume, sum
     help="How to ask; a run has its own.",
 )
 @click.option(
-    "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Keys of the recipe's data section, or seed."
+    "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any key of the recipe that it is asked with."
 )
 @click.option("--json", "json_file", type=PATH, help="Write the figures here too.")
 @click.option("--suite", help="Published benchmarks: vision, low-vision, text, all, or the name of one.")

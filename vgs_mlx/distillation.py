@@ -118,9 +118,12 @@ def _train(ready: setup.Ready, folder: Path, screen: Screen) -> None:
     try:
         outcome = loop.run(ready, folder, screen)
     except KeyboardInterrupt:
-        advice = (
-            f"What came after the last checkpoint is lost; go on with: {run_folder.resume_command(folder)}"
+        lost = (
+            "What came after the last checkpoint is lost"
+            if checkpoint.newest(folder)
+            else "No step is saved yet"
         )
+        advice = f"{lost}; go on with: {run_folder.resume_command(folder)}"
         raise loop.Interrupted(advice) from None
     _tell(outcome, folder, ready, screen)
 
@@ -144,4 +147,7 @@ def _tell(outcome: loop.Outcome, folder: Path, ready: setup.Ready, screen: Scree
     settings = ready.recipe.student
     if settings.train != "full" and not settings.train_vision:
         base = shlex.quote(str(ready.student.folder) if settings.path.startswith(EMBEDDED) else settings.path)
-        screen.say(f"         python -m mlx_vlm.generate --model {base} --adapter-path {final} ...")
+        screen.say(
+            f"         python -m mlx_vlm.generate --model {base} --adapter-path {final} "
+            "--image PICTURE --prompt QUESTION"
+        )

@@ -183,22 +183,21 @@ def _student_parts(recipe: Recipe, trained: Body, seen: Lengths, gradients: int)
     wanted = objective(recipe)
     passes = micro_batch(recipe, seen, wanted.student_views)
     pulled = micro_batch(recipe, seen, {TERMS[part.term].pulls for part in wanted.parts})
-    states = (
-        _count(recipe, seen)
-        * recipe.rollout.max_completion_length
-        * trained.size.text.hidden
-        * trained.number
-    )
+    tokens = _count(recipe, seen) * recipe.rollout.max_completion_length
+    states = tokens * trained.size.text.hidden * trained.number
     visible = saved = 0
     if recipe.student.train_vision:
         patches = seen.image * trained.size.vision.merge**2
         visible = footprint.see(trained, patches, passes[0].rows)
         saved = visible + footprint.seen_saved(trained, patches, passes[0].rows)
+    again = recipe.train.grad_checkpoint
+    # one view after the other: the second adds to the first one's tree
+    backward = max(footprint.backward(trained, [each], again, gradients) for each in pulled)
     return {
         "student's activations": footprint.forward(trained, passes) + visible,
         "student's own hidden states": 2 * states * len(passes),  # and their cotangents
         "chunk buffers": loss_arrays(recipe) * _chunk(recipe, trained) + _head_gradients(recipe, trained),
-        "backward": footprint.backward(trained, pulled, recipe.train.grad_checkpoint, gradients) + saved,
+        "backward": backward + (len(pulled) - 1) * gradients + saved,
     }
 
 

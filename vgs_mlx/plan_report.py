@@ -193,7 +193,7 @@ def lines(made: Plan, recipe: Recipe, seen: Lengths, allowed: Memory, device: st
     return [
         f"plan     {device}: {gigabytes(resting)} GB of weights and optimiser; prompts of {seen.text:,} text and "
         f"{seen.image:,} image tokens, completions of {recipe.rollout.max_completion_length:,}",
-        f"         peak {gigabytes(made.peak)} GB ({made.phase}); "
+        f"         peak at most {gigabytes(made.peak)} GB ({made.phase}); "
         + ", ".join(f"{name} {gigabytes(value)}" for name, value in made.peaks.items())
         + f"; at most {made.tokens['sampled']:,} sampled tokens a step",
         f"         {verdict} in {gigabytes(allowed.limit)} GB, {allowed.about}",

@@ -64,14 +64,15 @@ def from_values(values: Mapping, folder: Path, sets: Sequence[str], where: str) 
     """The recipe of a file's `values`, whose paths are relative to `folder`, then `sets` on top. Raises `Refusal`."""
     values = copy.deepcopy(dict(values))
     _absolute_paths(values, folder)
-    for text in sets:
+    made = build(values, where)
+    for text in sets:  # what is wrong from here on is the option's fault
         key, separator, value = text.partition("=")
         if not separator:
             raise Refusal(f"--set {text}: write it as key=value, for example --set train.steps=100")
         _set(values, key.strip(), parse_yaml(value, f"--set {key}"))
-    if sets:
         _absolute_paths(values, Path.cwd())
-    return build(values, where)
+        made = build(values, f"--set {text}")
+    return made
 
 
 def build(values: Mapping, where: str) -> Recipe:
@@ -145,7 +146,8 @@ def _nearest(key: str) -> str:
     known = flat(Recipe())
     last = key.rpartition(".")[2]
     same_name = [each for each in known if each.rpartition(".")[2] == last]
-    matches = same_name or difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    sections = [each.partition(".")[0] for each in known]
+    matches = same_name or difflib.get_close_matches(key, [*known, *sections], n=1, cutoff=0.5)
     return f": did you mean {matches[0]}?" if matches else ": `vgs-mlx distill --dry-run` prints all keys"
 
 

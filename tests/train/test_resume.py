@@ -67,10 +67,10 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     process = spawned("distill", "--output", run, *options(*STEPS, "train.checkpoint_every=100"))
     wait_for(lambda: recorded_steps(run) >= 1, process)
     process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=240)
+    _, errors = process.communicate(timeout=240)
     assert process.returncode == 130
     assert "Traceback" not in errors
-    assert "Ctrl-C: finishing this step, then saving" in output
+    assert "Ctrl-C: finishing this step, then saving" in errors
     done = recorded_steps(run)
     assert f"Step {done} is saved; go on with: vgs-mlx distill --resume --output '{run}'" in errors
     assert toy_runs.checkpoints(run) == [f"step-{done:06d}"]

@@ -125,10 +125,10 @@ def _cell(name: str, runs: Sequence[Result], reach: float | None) -> CellSummary
     return CellSummary(
         name=name,
         seeds=tuple(run.seed for run in runs),
-        before=spread([run.evaluations[0].accuracy for run in runs]),
-        final=spread([run.final for run in runs]),
-        best=spread([run.best for run in runs]),
-        blind=spread(blind) if blind else None,
+        before=_accuracy([run.evaluations[0].accuracy for run in runs]),
+        final=_accuracy([run.final for run in runs]),
+        best=_accuracy([run.best for run in runs]),
+        blind=_accuracy(blind) if blind else None,
         reached=len(reached),
         tokens_to_reach=spread([each.tokens for each in reached]) if reached else None,
         seconds_to_reach=spread([each.seconds for each in reached]) if reached else None,
@@ -148,8 +148,16 @@ def _curve(runs: Sequence[Result]) -> tuple[Point, ...]:
             step,
             float(np.mean([each.tokens for each in found])),
             float(np.mean([each.seconds for each in found])),
-            spread([each.accuracy for each in found]),
+            _accuracy([each.accuracy for each in found]),
         )
         for step, found in sorted(by_step.items())
         if len(found) == len(runs)
     )
+
+
+def _accuracy(values: Sequence[float]) -> Spread:
+    """The spread of accuracies: an interval that leaves 0 to 1 is cut there."""
+    found = spread(values)
+    if found.low is None:
+        return found
+    return found._replace(low=max(0.0, found.low), high=min(1.0, found.high))

@@ -30,7 +30,9 @@ PICTURE_SETTINGS = ("preprocessor_config.json", "processor_config.json")  # one 
 def find_folder(path: str, option: str) -> Path:
     """The local folder of a model, downloaded from the Hub where `path` is an id. Raises `Refusal`."""
     if not path:
-        raise Refusal(f"{option}: no model given: name a local folder or a Hub id")
+        raise Refusal(
+            f"{option}: no model given: name a local folder, a Hub id, or embedded:student or embedded:teacher"
+        )
     if path.startswith(EMBEDDED):
         return tiny_model(path.removeprefix(EMBEDDED))
     folder = Path(path).expanduser()

@@ -33,6 +33,10 @@ def write(folder: Path, output: Path | None, *, examples: int, screen: Screen | 
     Raises `Refusal` for a folder that is no run, or an output that can't be one.
     """
     screen = screen or Screen()
+    if not folder.is_dir():
+        raise Refusal(
+            f"{folder}: no such folder: give the --output of a `vgs-mlx distill` or a `vgs-mlx ablate`"
+        )
     output = output or folder / DEFAULT_NAME
     refuse_output(output)
     if (folder / run_folder.RECIPE).is_file():

@@ -223,19 +223,33 @@ def _add_microbatch(
 def backward(
     student: LoadedModel, batch: Sequence[Rollout], cotangents: Views, encodings: Encodings | None
 ) -> Tree:
-    """The gradient tree of Σ cotangent · hidden state over the views that have a cotangent."""
+    """The gradient tree of Σ cotangent · hidden state over the views that have a cotangent.
+
+    One view after the other, so that the activations of one exist at a time.
+    """
+    tree: Tree = {}
+    for view, cotangent in zip(Views._fields, cotangents, strict=True):
+        if cotangent is not None:
+            tree = added(tree, _backward(student, batch, view, cotangent, encodings))
+            mx.eval(tree)
+    return tree
+
+
+def _backward(
+    student: LoadedModel,
+    batch: Sequence[Rollout],
+    view: str,
+    cotangent: mx.array,
+    encodings: Encodings | None,
+) -> Tree:
     weights = adapters.trainable_weights(student.module)
     names = list(weights)
-    present = [(view, each) for view, each in zip(Views._fields, cotangents, strict=True) if each is not None]
 
-    def states(*values: mx.array) -> list[mx.array]:
-        return adapters.call_with(
-            student.module,
-            dict(zip(names, values, strict=True)),
-            lambda: [forward(student, batch, view, encodings) for view, _ in present],
-        )
+    def states(*values: mx.array) -> mx.array:
+        trained = dict(zip(names, values, strict=True))
+        return adapters.call_with(student.module, trained, lambda: forward(student, batch, view, encodings))
 
-    _, gradients = mx.vjp(states, list(weights.values()), [each for _, each in present])
+    _, gradients = mx.vjp(lambda *values: [states(*values)], list(weights.values()), [cotangent])
     return dict(zip(names, gradients, strict=True))
 
 

@@ -1,11 +1,12 @@
 """The only loop: sample, score, steer, update, report; evaluate and save now and then."""
 
 import json
+import os
 import shutil
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from vgs_mlx.train.step import Progress, run_step, updates_per_step
 
 SAMPLES_SHOWN = 3
 MOST_SKIPPED_IN_A_ROW = 3
+STOPPING = b"Ctrl-C: finishing this step, then saving (again: stop at once; the last checkpoint stays)\n"
 
 
 class Interrupted(Exception):
@@ -49,7 +51,7 @@ def run(ready: Ready, folder: Path, screen: Screen) -> Outcome:
     if progress.step == 0:
         _evaluate(ready, folder, progress, screen)
         _watch(ready, folder, progress)
-    with _interrupts(screen) as interrupted, screen.training(steps, progress.step) as show:
+    with _interrupts() as interrupted, screen.training(steps, progress.step) as show:
         while progress.step < steps:
             _one_step(ready, folder, optimizer, progress, show)
             _refuse_repeated_skips(progress, folder)
@@ -200,7 +202,7 @@ def _finish(ready: Ready, folder: Path, seconds: float) -> Outcome:
 
 
 @contextmanager
-def _interrupts(screen: Screen) -> Iterator:
+def _interrupts() -> Iterator:
     """The first Ctrl-C is remembered (the body finishes its step and saves); the second stops at once."""
     pressed: list[int] = []
 
@@ -208,10 +210,7 @@ def _interrupts(screen: Screen) -> Iterator:
         if pressed:
             raise KeyboardInterrupt
         pressed.append(1)
-        with suppress(RuntimeError):  # Python's word where the signal came in the middle of another print
-            screen.say(
-                "Ctrl-C: finishing this step, then saving (again: stop at once; the last checkpoint stays)"
-            )
+        os.write(2, STOPPING)  # and no print: the signal may have come in the middle of another one
 
     previous = signal.signal(signal.SIGINT, remember)
     try:
