@@ -157,27 +157,22 @@ def main() -> None:
     """See the module's text."""
 
 
-_options = [
-    click.option("--repetitions", default=5, show_default=True),
-    click.option("--json", "file", type=click.Path(path_type=Path)),
-]
+_repetitions = click.option("--repetitions", default=5, show_default=True)
+_json = click.option("--json", "file", type=click.Path(path_type=Path))
 
 
-def measured_command(function: Callable) -> Callable:
-    for option in _options:
-        function = option(function)
-    return main.command()(function)
-
-
-@measured_command
-def scaled(repetitions: int, file: Path | None) -> None:
+@main.command()
+@_repetitions
+@_json
+@click.option("--prompts", "count", default=8, show_default=True, help="Fewer for a quick look.")
+@click.option("--length", default=128, show_default=True, help="Tokens of a completion.")
+def scaled(repetitions: int, file: Path | None, count: int, length: int) -> None:
     """8 prompts x 4 completions x 128 tokens, 256 image tokens."""
     student, teacher = scaled_models()
-    asked = prompts(8, 256)
+    asked = prompts(count, 256)
     standard, interval, exact = (
-        recipe("standard", "interval"),
-        recipe("vgs", "interval"),
-        recipe("vgs", "exact"),
+        recipe(name, norm_scale, length=length)
+        for name, norm_scale in (("standard", "interval"), ("vgs", "interval"), ("vgs", "exact"))
     )
     variants = {
         "standard, a row each": lambda: one_step(student, teacher, asked, standard, False, False),
@@ -201,7 +196,9 @@ def scaled(repetitions: int, file: Path | None) -> None:
     ratio("peak memory, VGS / standard", known["peak_gb"], found["standard"]["peak_gb"], "<= 1.10, aim 1.02")
 
 
-@measured_command
+@main.command()
+@_repetitions
+@_json
 def growth(repetitions: int, file: Path | None) -> None:
     """How a VGS step grows, packed and with a row for each completion."""
     student, teacher = scaled_models()
@@ -224,8 +221,8 @@ def growth(repetitions: int, file: Path | None) -> None:
 
 
 @main.command("real-vocab")
-@click.option("--repetitions", default=5, show_default=True)
-@click.option("--json", "file", type=click.Path(path_type=Path))
+@_repetitions
+@_json
 def real_vocab(repetitions: int, file: Path | None) -> None:
     """The loss phase alone: V = 151,936, D = 2,048."""
     vocabulary, hidden = 151_936, 2_048
@@ -288,7 +285,9 @@ def real_vocab(repetitions: int, file: Path | None) -> None:
           found["vgs, 256 positions"]["beyond_inputs_gb"], "<= 1.05")  # fmt: skip
 
 
-@measured_command
+@main.command()
+@_repetitions
+@_json
 def sampling(repetitions: int, file: Path | None) -> None:
     """8 prompts x 4 completions x 128 tokens with 256 image tokens: tokens a second."""
     student, _ = scaled_models()
