@@ -104,9 +104,8 @@ def read(file: Path) -> dict:
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise Refusal(
-            f"--recipe {file}: can't be read ({error.__class__.__name__}): give a YAML file"
-        ) from error
+        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise Refusal(f"--recipe {file}: can't be read ({why}): give a YAML file") from error
     values = parse_yaml(text, str(file))
     if values is None:
         return {}

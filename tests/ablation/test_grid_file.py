@@ -78,7 +78,7 @@ def test_the_blind_score_is_measured_unless_the_recipe_says_no(tmp_path):
 @pytest.mark.parametrize(
     ("vary", "said"),
     [
-        (["objectiv.name=vgs"], "--vary objectiv.name=vgs: .*unknown key objectiv: did you mean objective."),
+        (["objectiv.name=vgs"], "--vary objectiv.name=vgs: .*unknown key objectiv: did you mean objective"),
         (["train.stepz=1,2"], "unknown key train.stepz: did you mean train.steps?"),
         (["objective.name=standard,vsg"], "--vary objective.name=vsg: .*input should be 'standard'"),
         (["train.steps"], "--vary train.steps: write it as key=value,value"),

@@ -28,14 +28,14 @@ def test_on_the_cpu_half_precision_becomes_float32_and_one_line_says_so(tmp_path
     model, lines = said(folder)
     assert {value.dtype for _, value in tree_flatten(model.module.parameters())} == {mx.float32}
     [line] = lines
-    assert str(dtype).removeprefix("mlx.core.") in line and "float32 on the CPU" in line and "\n" not in line
+    assert str(dtype).removeprefix("mlx.core.") in line and "run as float32" in line and "\n" not in line
 
 
 def test_on_the_cpu_packed_layers_become_plain_ones_and_one_line_says_so(cpu):
     model, lines = said("embedded:teacher")
     assert not is_quantised(model.module)
     [line] = lines
-    assert "4/8-bit" in line and "float32 on the CPU" in line
+    assert "4/8-bit" in line and "run as float32" in line
 
 
 def test_nothing_is_rounded_on_the_way_to_float32(cpu):

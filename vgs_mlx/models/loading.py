@@ -104,8 +104,7 @@ def load_model(
         quantise_language(module, bits)
     if not native and on_cpu():
         if (kinds := stored_as(module)) != ["float32"]:
-            why = "packed ones are up to 80 times slower there"
-            say(f"{path}: {' and '.join(kinds)} weights run as float32 on the CPU ({why})")
+            say(f"cpu      {path}: stored as {' and '.join(kinds)}, run as float32: up to 80 times faster on a CPU")
         in_float32(module)
     module.freeze()
     mx.eval(module.parameters())
