@@ -25,7 +25,7 @@ Bins = Sequence[Mapping[str, Any]]
 
 
 def draw(found: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Write angles.svg/.png and sizes.svg/.png into the folder; their paths."""
+    """Write geometry-angles and geometry-sizes, each as .svg and .png, into the folder; their paths."""
     bins = found["bins"]
     figures = {"geometry-angles": _angles(bins), "geometry-sizes": _sizes(bins)}
     paths = []

@@ -204,3 +204,8 @@ def test_the_named_head_is_the_one_that_is_used(name):
     hidden = mx.random.normal((3, model.module.config.text_config.hidden_size))
     found = np.array(qwen3_vl.logits(model.module, hidden))
     np.testing.assert_allclose(found, np.array(hidden @ head.weight.T), rtol=1e-5, atol=1e-5)
+
+
+def test_the_answerable_ids_are_listed_once():
+    model = random_model(0)
+    assert model.support() is model.support()

@@ -51,9 +51,13 @@ def image_tokens(processor: Any, example: Example, max_pixels: int | None) -> in
 
 def prompt_length(processor: Any, example: Example, system_prompt: str, max_pixels: int | None) -> int:
     """How many tokens the prompt with its pictures has, nothing rendered. A refused picture: ValueError."""
+    return image_tokens(processor, example, max_pixels) + text_tokens(processor, example, system_prompt)
+
+
+def text_tokens(processor: Any, example: Example, system_prompt: str) -> int:
+    """How many of its tokens are not a picture's own. Opens no picture."""
     text = processor.tokenizer(_text(processor, example, 0, system_prompt))["input_ids"]
-    ends = 2 * len(example.pictures)  # vision start and end
-    return image_tokens(processor, example, max_pixels) + len(text) + ends
+    return len(text) + 2 * len(example.pictures)  # vision start and end
 
 
 def problem(

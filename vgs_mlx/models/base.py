@@ -3,6 +3,7 @@
 A family is one module named after its `model_type`; `FAMILIES` in `loading.py` lists them.
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +86,11 @@ class LoadedModel:
 
     def support(self) -> mx.array:
         """The answerable ids, bool (vocabulary,). One distribution for sampling and scoring alike."""
+        return self._support
+
+    @functools.cached_property
+    def _support(self) -> mx.array:
+        """Made once: listing a real vocabulary takes long beside a chunk of a loss."""
         answerable = np.zeros(self.vocabulary, dtype=bool)
         answerable[sorted(self.processor.tokenizer.get_vocab().values())] = True
         answerable[[each for each in self.family.unanswerable_ids(self.module) if each < self.vocabulary]] = (

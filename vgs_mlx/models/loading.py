@@ -104,7 +104,9 @@ def load_model(
         quantise_language(module, bits)
     if not native and on_cpu():
         if (kinds := stored_as(module)) != ["float32"]:
-            say(f"cpu      {path}: stored as {' and '.join(kinds)}, run as float32: up to 80 times faster on a CPU")
+            say(
+                f"cpu      {path}: stored as {' and '.join(kinds)}, run as float32: up to 80 times faster on a CPU"
+            )
         in_float32(module)
     module.freeze()
     mx.eval(module.parameters())

@@ -1,6 +1,6 @@
 """Teacher forcing: hidden states and log-probabilities of given completions after given prompts."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import mlx.core as mx
 import numpy as np
@@ -32,28 +32,33 @@ def compute_logprobs(
 
     For probes, tests and small comparisons: the whole (N, V) exists at once in the result.
     """
-    hidden = completion_hidden(model, sequences, encode(model, [view for view, _ in sequences]))
-    support = model.support()
-    found = []
-    for start in range(0, hidden.shape[0], chunk_size):
-        found.append(restricted_logprobs(model.logits(hidden[start : start + chunk_size]), support))
-        mx.eval(found[-1])
-    logprobs = mx.concatenate(found)
-    tokens = mx.array(np.concatenate([completion for _, completion in sequences]))
-    return logprobs, token_logprobs(logprobs, tokens)
+    encodings = encode(model, [view for view, _ in sequences])
+    logprobs = mx.concatenate([each for _, each in _chunks(model, sequences, encodings, chunk_size)])
+    return logprobs, token_logprobs(logprobs, _tokens(sequences))
 
 
 def taken_logprobs(
     model: LoadedModel, sequences: Sequence[Continued], encodings: Encodings, *, chunk_size: int = 64
 ) -> mx.array:
     """The log-probabilities of the completions' tokens (N,), nats; the vocabulary exists for a chunk at a time."""
-    hidden = completion_hidden(model, sequences, encodings)
-    support = model.support()
-    tokens = mx.array(np.concatenate([completion for _, completion in sequences]))
-    found = []
-    for start in range(0, hidden.shape[0], chunk_size):
-        window = slice(start, start + chunk_size)
-        logprobs = restricted_logprobs(model.logits(hidden[window]), support)
+    tokens, found = _tokens(sequences), []
+    for window, logprobs in _chunks(model, sequences, encodings, chunk_size):
         found.append(token_logprobs(logprobs, tokens[window]))
         mx.eval(found[-1])
     return mx.concatenate(found)
+
+
+def _chunks(
+    model: LoadedModel, sequences: Sequence[Continued], encodings: Encodings, size: int
+) -> Iterator[tuple[slice, mx.array]]:
+    """Log-probabilities (size, V), computed now, of one stretch of the completions' tokens after another."""
+    hidden = completion_hidden(model, sequences, encodings)
+    for start in range(0, hidden.shape[0], size):
+        window = slice(start, start + size)
+        logprobs = restricted_logprobs(model.logits(hidden[window]), model.support())
+        mx.eval(logprobs)
+        yield window, logprobs
+
+
+def _tokens(sequences: Sequence[Continued]) -> mx.array:
+    return mx.array(np.concatenate([completion for _, completion in sequences]))

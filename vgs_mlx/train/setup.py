@@ -12,7 +12,7 @@ from mlx.utils import tree_flatten
 from vgs_mlx import recipe_file
 from vgs_mlx.data import datasets
 from vgs_mlx.data.datasets import DataSet
-from vgs_mlx.data.prompts import image_tokens, problem, prompt_length, render
+from vgs_mlx.data.prompts import image_tokens, problem, render, text_tokens
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models import adapters, memory, probes
 from vgs_mlx.models.base import LoadedModel
@@ -158,9 +158,8 @@ def longest_prompt(processor: Any, data: DataSet, recipe: Recipe) -> Lengths:
     """The longest text and the most image tokens among the first rows; not always of one row."""
     text, image, settings = 1, 1, recipe.data
     for example in data.train[:LOOKED_AT]:
-        tokens = image_tokens(processor, example, settings.max_pixels)
-        whole = prompt_length(processor, example, settings.system_prompt, settings.max_pixels)
-        text, image = max(text, whole - tokens), max(image, tokens)
+        text = max(text, text_tokens(processor, example, settings.system_prompt))
+        image = max(image, image_tokens(processor, example, settings.max_pixels))
     return Lengths(text, image)
 
 
