@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import vgs_mlx  # noqa: F401  (before mlx: it loads a fast BLAS)
 
@@ -24,6 +25,7 @@ import click
 import mlx.core as mx
 import numpy as np
 from mlx_vlm.generate.ar import BatchGenerator
+from mlx_vlm.utils import StoppingCriteria
 from rich.console import Console
 from rich.table import Table
 
@@ -294,6 +296,8 @@ def sampling(repetitions: int, file: Path | None) -> None:
     asked = [prompt.with_image for prompt in prompts(8, 256)]
     seeds = [[(0, row, column) for column in range(4)] for row in range(8)]
 
+    never_ends = SimpleNamespace(tokenizer=SimpleNamespace(stopping_criteria=StoppingCriteria([])))
+
     def ours() -> dict[str, float]:
         begin = time.perf_counter()
         drawn = sample(student, asked, seeds, evaluate(encode(student, asked)), Sampling(128))
@@ -314,7 +318,7 @@ def sampling(repetitions: int, file: Path | None) -> None:
             for view in repeated
         ]
         generator = BatchGenerator(
-            student.module.language_model, student.processor, max_tokens=128, stop_tokens=set(),
+            student.module.language_model, never_ends, max_tokens=128,
             completion_batch_size=32, prefill_batch_size=1, sampler=lambda logprobs: mx.random.categorical(logprobs),
         )  # fmt: skip
         generator.insert(

@@ -9,7 +9,7 @@ import pytest
 from random_models import random_completion, random_model, random_prompt
 from vgs_mlx.models import adapters
 from vgs_mlx.models.logprobs import completion_hidden
-from vgs_mlx.models.packing import attention, build_packed, groups
+from vgs_mlx.models.packing import build_packed, groups
 from vgs_mlx.models.rows import Continued, encode
 from vgs_mlx.objective.tokens import packed_predicting_positions
 from vgs_mlx.objective.visual import Views
@@ -83,18 +83,6 @@ def test_a_prompt_is_computed_once_for_all_its_completions():
         max(len(p.with_image.ids) + sum(n) for p, n in zip(PROMPTS, LENGTHS, strict=True)),
     )
     assert [len(group) for group in groups(given)] == [3, 2, 3]
-
-
-def test_the_mask_shows_a_completion_its_prompt_and_itself():
-    mask = np.array(attention(mx.array([[0, 0, 1, 1, 2, -1]])))[0, 0].astype(int)
-    assert mask.tolist() == [
-        [1, 0, 0, 0, 0, 0],
-        [1, 1, 0, 0, 0, 0],
-        [1, 1, 1, 0, 0, 0],
-        [1, 1, 1, 1, 0, 0],
-        [1, 1, 0, 0, 1, 0],
-        [0, 0, 0, 0, 0, 1],
-    ]
 
 
 def test_every_completion_is_predicted_from_the_prompts_end_on():

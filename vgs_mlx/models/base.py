@@ -13,6 +13,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
+from vgs_mlx.models.block_attention import Blocks
 from vgs_mlx.types import PromptView
 
 
@@ -35,7 +36,7 @@ class Rows:
     positions: np.ndarray  # (axes, B, L) int32: always explicit, since mlx-vlm would reuse old ones
     placeholders: np.ndarray  # (B, L) bool: where picture features go
     features: Sequence[PictureFeatures]  # in row order, one for each row that has pictures
-    attention: mx.array | None = None  # bool, True = may look; None: causal
+    attention: mx.array | Blocks | None = None  # bool, True = may look; None: causal
 
 
 class Family(Protocol):

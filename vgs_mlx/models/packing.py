@@ -2,8 +2,8 @@
 
     [prompt, completion 1, ..., completion G]
 
-The attention mask lets a completion see the prompt and itself only, and each completion's positions go on
-from the prompt's end, so hidden states and gradients are those of G separate rows; the prompt with its
+Attention lets a completion see the prompt and itself only (block_attention.py), and each completion's positions
+go on from the prompt's end, so hidden states and gradients are those of G separate rows; the prompt with its
 picture is computed once instead of G times.
 """
 
@@ -15,16 +15,15 @@ import mlx.core as mx
 import numpy as np
 
 from vgs_mlx.models.base import LoadedModel, PictureFeatures, Rows
+from vgs_mlx.models.block_attention import Blocks
 from vgs_mlx.models.rows import Continued, Encodings, continue_positions
 from vgs_mlx.objective.tokens import packed_predicting_positions
-
-PROMPT, PADDING = 0, -1  # segments of a row; its completions are 1, 2, ...
 
 
 class _Row(NamedTuple):
     ids: np.ndarray  # (L,)
     positions: np.ndarray  # (axes, L)
-    segments: np.ndarray  # (L,)
+    lengths: tuple[int, ...]  # of the prompt and its completions
     predicting: np.ndarray  # (tokens,) places in the row
     features: PictureFeatures | None
 
@@ -41,27 +40,20 @@ def build_packed(
     rows = [_row(group, encodings) for group in groups(sequences)]
     width = max(len(row.ids) for row in rows)
     ids = np.stack([_padded(row.ids, width, 0) for row in rows])
-    segments = np.stack([_padded(row.segments, width, PADDING) for row in rows])
     packed = Rows(
         ids=ids,
         positions=np.stack([_padded(row.positions, width, 0) for row in rows], axis=1),
-        placeholders=(segments == PROMPT) & model.family.placeholders(model.module, ids),
+        placeholders=model.family.placeholders(model.module, ids) & _of_prompts(rows, width),
         features=[row.features for row in rows if row.features is not None],
-        attention=attention(mx.array(segments)),
+        attention=Blocks(tuple(row.lengths for row in rows)),
     )
     predicting = np.concatenate([number * width + row.predicting for number, row in enumerate(rows)])
     return packed, mx.array(predicting.astype(np.int32))
 
 
-def attention(segments: mx.array) -> mx.array:
-    """Who may look at whom, bool (B, 1, L, L) from segments (B, L): backwards, at the prompt or one's own segment.
-
-    Padding looks at padding alone: a row that could look nowhere would make nan.
-    """
-    order = mx.arange(segments.shape[1])
-    same = segments[:, :, None] == segments[:, None, :]
-    prompt = (segments == PROMPT)[:, None, :] & (segments >= PROMPT)[:, :, None]
-    return ((same | prompt) & (order[:, None] >= order[None, :]))[:, None]
+def _of_prompts(rows: Sequence[_Row], width: int) -> np.ndarray:
+    """True at the prompts' places, (B, L): a completion may hold a placeholder's id and means no picture."""
+    return np.arange(width) < np.array([[row.lengths[0]] for row in rows])
 
 
 def _row(sequences: Sequence[Continued], encodings: Encodings) -> _Row:
@@ -71,11 +63,10 @@ def _row(sequences: Sequence[Continued], encodings: Encodings) -> _Row:
     completions = [completion for _, completion in sequences]
     prompt = len(view.ids)
     following = [continue_positions(encoded.positions, len(each))[:, prompt:] for each in completions]
-    segments = [np.full(len(each), number) for number, each in enumerate(completions, start=PROMPT + 1)]
     return _Row(
         ids=np.concatenate([view.ids, *completions]),
         positions=np.concatenate([encoded.positions, *following], axis=1),
-        segments=np.concatenate([np.full(prompt, PROMPT), *segments]),
+        lengths=(prompt, *map(len, completions)),
         predicting=packed_predicting_positions(prompt, [len(each) for each in completions]),
         features=encoded.features,
     )

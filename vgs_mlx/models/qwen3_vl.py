@@ -11,9 +11,13 @@ import mlx.core as mx
 import mlx.nn as nn
 import mlx_vlm.models.qwen3_vl  # noqa: F401 - teaches transformers its torch-free processor
 import numpy as np
+from mlx_vlm.models.qwen3_vl import language
 
+from vgs_mlx.models import block_attention
 from vgs_mlx.models.base import PictureFeatures, Rows
 from vgs_mlx.types import PromptView
+
+block_attention.teach(language)
 
 
 def encode_pictures(model: nn.Module, view: PromptView) -> PictureFeatures | None:

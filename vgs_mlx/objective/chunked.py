@@ -6,14 +6,19 @@ with completion length x vocabulary. All positions are completion positions: not
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import ceil
+from typing import Any
 
 import mlx.core as mx
+from mlx.utils import tree_map
 
-from vgs_mlx.objective.divergence import entropy, restricted_logprobs, token_logprobs
+from vgs_mlx.objective.compared import compare, depend
 from vgs_mlx.objective.objectives import Coefficients
-from vgs_mlx.objective.terms import TERMS, Compared, Given, Options, Taken, readable
-from vgs_mlx.objective.visual import Views, visual_advantage, visual_dependency_score
+from vgs_mlx.objective.terms import Options, Taken
+from vgs_mlx.objective.visual import Views
 
+GRAIN = 64  # positions by which the size of a chunk grows
+Tree = Any
 Parameters = Mapping[str, mx.array]
 """The head's trainable weights by name; empty where the head is frozen."""
 
@@ -42,19 +47,12 @@ def teacher_scores(
 
     VDS (Eq. 12) from the text view, the visual advantage of the token taken from the degraded view.
     """
-    found: dict[str, list[mx.array]] = {}
-    for window in _windows(hidden.with_image.shape[0], chunk_size):
-        teacher = _logprobs(hidden, head, support, window)
-        if teacher.text_only is not None:
-            scores = visual_dependency_score(teacher.with_image, teacher.text_only)
-            found.setdefault("visual_dependency_score", []).append(scores)
-        if teacher.degraded is not None:
-            full, degraded = (
-                token_logprobs(view, ids[window]) for view in (teacher.with_image, teacher.degraded)
-            )
-            found.setdefault("visual_advantage", []).append(visual_advantage(full, degraded))
-        mx.eval([values[-1] for values in found.values()])
-    return {name: mx.concatenate(values) for name, values in found.items()}
+    found = []
+    for window in _windows(ids.size, chunk_size):
+        states, here = window.of(hidden), window.of(ids)
+        found.append(depend(_logits(states, head), support, here))
+        mx.eval(found[-1])
+    return {name: mx.concatenate([each[name] for each in found])[: ids.size] for name in found[0]}
 
 
 def score(
@@ -74,68 +72,55 @@ def score(
     `parts` are (N,). A teacher without views has no head either. Gradients are the terms' closed forms, carried
     through the head by `mx.vjp`.
     """
+    count = student_hidden.with_image.shape[0]
     chunks = []
     head_gradients: dict[str, dict[str, mx.array]] = {part: {} for part in parts}
-    for window in _windows(student_hidden.with_image.shape[0], chunk_size):
-        given = Given(
-            _logprobs(student_hidden, student_head, support, window),
-            _logprobs(teacher_hidden, teacher_head, support, window),
-            taken.part(window),
-            options,
-        )
-        compared = _compared(given, parts)
-        terms = _reported(given, compared)
+    for window in _windows(count, chunk_size):
+        ours, theirs = window.of(student_hidden), window.of(teacher_hidden)
+        terms, logit_gradients = compare(
+            _logits(ours, student_head), _logits(theirs, teacher_head), support,
+            window.of(taken), options, window.of(dict(parts)),
+        )  # fmt: skip
         cotangents = {}
-        for part, coefficients in parts.items():
-            windowed = {term: weights[window] for term, weights in coefficients.items()}
-            hidden = Views(*(view if view is None else view[window] for view in student_hidden))
-            cotangents[part], gradients = _through_head(
-                hidden, student_head, _logit_gradients(compared, windowed)
-            )
+        for part, pulls in logit_gradients.items():
+            cotangents[part], gradients = _through_head(ours, student_head, pulls)
             _accumulate(head_gradients[part], gradients)
         mx.eval(terms, cotangents, head_gradients)
         chunks.append((terms, cotangents))
-    return Scored(_join([terms for terms, _ in chunks]), _join_cotangents(chunks, parts), head_gradients)
-
-
-def _windows(count: int, size: int) -> list[slice]:
-    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
-
-
-def _logprobs(hidden: Views, head: Head | None, support: mx.array, window: slice) -> Views:
-    return Views(
-        *(
-            view if view is None else restricted_logprobs(head.apply(head.parameters, view[window]), support)
-            for view in hidden
-        )
+    return Scored(
+        {name: mx.concatenate([terms[name] for terms, _ in chunks])[:count] for name in chunks[0][0]},
+        {part: _joined([cotangents[part] for _, cotangents in chunks], count) for part in parts},
+        head_gradients,
     )
 
 
-def _compared(given: Given, parts: Mapping[str, Coefficients]) -> dict[str, Compared]:
-    """The terms of all parts, and those that can be reported at no further forward pass."""
-    names = {term for coefficients in parts.values() for term in coefficients}
-    names.update(readable(given.student, given.teacher))
-    return {name: term.compare(given) for name, term in TERMS.items() if name in names}
+@dataclass(frozen=True)
+class _Window:
+    """A stretch of the tokens. The last one is padded with zeros, so that few sizes are ever compiled."""
+
+    start: int
+    size: int
+
+    def of(self, tree: Tree) -> Tree:
+        return tree_map(self._part, tree)
+
+    def _part(self, array: mx.array | None) -> mx.array | None:
+        if array is None:
+            return None
+        part = array[self.start : self.start + self.size]
+        missing = self.size - part.shape[0]
+        return mx.pad(part, [(0, missing)] + [(0, 0)] * (part.ndim - 1)) if missing else part
 
 
-def _reported(given: Given, compared: Mapping[str, Compared]) -> dict[str, mx.array]:
-    terms = {name: each.values for name, each in compared.items()}
-    if given.teacher.text_only is not None and given.teacher.with_image is not None:
-        terms["visual_dependency_score"] = visual_dependency_score(
-            given.teacher.with_image, given.teacher.text_only
-        )
-    terms["entropy"] = entropy(given.student.with_image)
-    return terms
+def _windows(count: int, largest: int) -> list[_Window]:
+    """Stretches as equal as steps of `GRAIN` allow: what the last one is padded by is small."""
+    even = ceil(count / ceil(count / largest))
+    size = min(largest, GRAIN * ceil(even / GRAIN))
+    return [_Window(start, size) for start in range(0, count, size)]
 
 
-def _logit_gradients(compared: Mapping[str, Compared], coefficients: Coefficients) -> Views:
-    """∂ (Σ weight · term) / ∂ the student's logits, in each view."""
-    found: dict[str, mx.array] = {}
-    for term, weights in coefficients.items():
-        gradient = weights[:, None] * compared[term].gradient
-        view = TERMS[term].pulls
-        found[view] = found[view] + gradient if view in found else gradient
-    return Views(**found)
+def _logits(hidden: Views, head: Head | None) -> Views:
+    return Views(*(None if states is None else head.apply(head.parameters, states) for states in hidden))
 
 
 def _through_head(hidden: Views, head: Head, logit_gradients: Views) -> tuple[Views, dict[str, mx.array]]:
@@ -162,13 +147,6 @@ def _accumulate(sums: dict[str, mx.array], more: Mapping[str, mx.array]) -> None
         sums[name] = sums[name] + value if name in sums else value
 
 
-def _join(chunks: list[dict[str, mx.array]]) -> dict[str, mx.array]:
-    return {name: mx.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
-
-
-def _join_cotangents(chunks: list, parts: Mapping[str, Coefficients]) -> dict[str, Views]:
-    joined = {}
-    for part in parts:
-        views = zip(*(cotangents[part] for _, cotangents in chunks), strict=True)
-        joined[part] = Views(*(None if view[0] is None else mx.concatenate(view) for view in views))
-    return joined
+def _joined(chunks: list[Views], count: int) -> Views:
+    views = zip(*chunks, strict=True)
+    return Views(*(None if view[0] is None else mx.concatenate(view)[:count] for view in views))

@@ -1,0 +1,83 @@
+"""From both models' logits to the terms at each token and their gradients: pure, compiled as one function.
+
+Compiled, a softmax that several terms read is computed once, and what is elementwise is one pass over memory.
+"""
+
+from collections.abc import Mapping
+
+import mlx.core as mx
+
+from vgs_mlx.objective.divergence import entropy, restricted_logprobs, token_logprobs
+from vgs_mlx.objective.objectives import Coefficients
+from vgs_mlx.objective.terms import TERMS, Compared, Given, Options, Taken, readable
+from vgs_mlx.objective.visual import Views, visual_advantage, visual_dependency_score
+
+
+def compare(
+    student: Views,
+    teacher: Views,
+    support: mx.array,
+    taken: Taken,
+    options: Options,
+    parts: Mapping[str, Coefficients],
+) -> tuple[dict[str, mx.array], dict[str, Views]]:
+    """Every term at each of C tokens (C,), nats, and for each part ∂ (Σ weight · term) / ∂ the student's logits.
+
+    Logits are (C, V) in each view, `support` (V,) bool, the weights in `parts` (C,).
+    """
+    terms, gradients = _compare(student, teacher, support, taken, vars(options), parts)
+    return terms, {part: Views(*each) for part, each in gradients.items()}
+
+
+@mx.compile
+def depend(teacher: Views, support: mx.array, ids: mx.array) -> dict[str, mx.array]:
+    """How much each of C tokens depends on the picture, (C,) nats, in each way that the teacher's views allow.
+
+    VDS (Eq. 12) from the text view, the visual advantage of the token taken from the degraded view.
+    """
+    views, found = _logprobs(teacher, support), {}
+    if views.text_only is not None:
+        found["visual_dependency_score"] = visual_dependency_score(views.with_image, views.text_only)
+    if views.degraded is not None:
+        full, degraded = (token_logprobs(view, ids) for view in (views.with_image, views.degraded))
+        found["visual_advantage"] = visual_advantage(full, degraded)
+    return found
+
+
+@mx.compile
+def _compare(student, teacher, support, taken, options, parts):  # the trees that `compare` has
+    given = Given(_logprobs(student, support), _logprobs(teacher, support), Taken(*taken), Options(**options))
+    compared = _compared(given, parts)
+    gradients = {part: _logit_gradients(compared, coefficients) for part, coefficients in parts.items()}
+    return _reported(given, compared), gradients
+
+
+def _logprobs(logits: Views, support: mx.array) -> Views:
+    return Views(*(each if each is None else restricted_logprobs(each, support) for each in logits))
+
+
+def _compared(given: Given, parts: Mapping[str, Coefficients]) -> dict[str, Compared]:
+    """The terms of all parts, and those that can be reported at no further forward pass."""
+    names = {term for coefficients in parts.values() for term in coefficients}
+    names.update(readable(given.student, given.teacher))
+    return {name: term.compare(given) for name, term in TERMS.items() if name in names}
+
+
+def _reported(given: Given, compared: Mapping[str, Compared]) -> dict[str, mx.array]:
+    terms = {name: each.values for name, each in compared.items()}
+    if given.teacher.text_only is not None and given.teacher.with_image is not None:
+        terms["visual_dependency_score"] = visual_dependency_score(
+            given.teacher.with_image, given.teacher.text_only
+        )
+    terms["entropy"] = entropy(given.student.with_image)
+    return terms
+
+
+def _logit_gradients(compared: Mapping[str, Compared], coefficients: Coefficients) -> Views:
+    """∂ (Σ weight · term) / ∂ the student's logits, in each view."""
+    found: dict[str, mx.array] = {}
+    for term, weights in coefficients.items():
+        gradient = weights[:, None] * compared[term].gradient
+        view = TERMS[term].pulls
+        found[view] = found[view] + gradient if view in found else gradient
+    return Views(**found)
