@@ -46,7 +46,7 @@ def test_terms_gate_and_losses_equal_the_oracle(reduction):
     found = run(student, teacher, weighing(reduction=reduction))
     support = np.array(student.support())
     expected = oracle.vgs_losses(oracle_logits(student, teacher), LENGTHS, support, reduction, GAMMA, LAMBDA)
-    weights = found.weights
+    weights = found.batch.weights
     assert (weights * found.terms["standard"]).sum() == pytest.approx(expected.standard, rel=1e-5)
     assert (weights * found.terms["visual"]).sum() == pytest.approx(expected.visual, rel=1e-5)
     assert (weights * found.gate * found.terms["language"]).sum() == pytest.approx(
@@ -85,7 +85,7 @@ def naive_loss(student, teacher, weights, gate):
 def test_every_tree_equals_plain_autograd(settings, tied):
     student, teacher = prepared(settings, tied=tied), random_model(5)
     found = run(student, teacher, weighing(chunk=4, micro=2), vision=settings.train_vision)
-    losses = naive_loss(student, teacher, mx.array(found.weights), mx.array(found.gate))
+    losses = naive_loss(student, teacher, mx.array(found.batch.weights), mx.array(found.gate))
     trainable = adapters.trainable_weights(student.module)
     for part in ("standard", "steering", "preservation"):
         gradient = mx.grad(

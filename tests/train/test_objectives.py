@@ -60,7 +60,7 @@ def test_the_tree_of_the_policy_equals_plain_autograd():
     ]
     found = run("grpo", student, None, batch, advantages)
     tokens = mx.array(np.concatenate([each.completion for each in batch]))
-    weights = mx.array(found.weights)
+    weights = mx.array(found.batch.weights)
 
     def loss():
         logits = mx.where(student.support(), flat_logits(student, "with_image"), -1e30)

@@ -21,9 +21,10 @@ def compare(
     options: Options,
     parts: Mapping[str, Coefficients],
 ) -> tuple[dict[str, mx.array], dict[str, Views]]:
-    """Every term at each of C tokens (C,), nats, and for each part ∂ (Σ weight · term) / ∂ the student's logits.
+    """Every term and score at each of C tokens (C,), nats, and for each part ∂ (Σ weight · term) / ∂ logits.
 
-    Logits are (C, V) in each view, `support` (V,) bool, the weights in `parts` (C,).
+    The gradient is that in the student's logits, by view. Logits are (C, V) in each view, `support` (V,) bool, the
+    weights in `parts` (C,).
     """
     terms, gradients = _compare(student, teacher, support, taken, vars(options), parts)
     return terms, {part: Views(*each) for part, each in gradients.items()}
@@ -35,13 +36,7 @@ def depend(teacher: Views, support: mx.array, ids: mx.array) -> dict[str, mx.arr
 
     VDS (Eq. 12) from the text view, the visual advantage of the token taken from the degraded view.
     """
-    views, found = _logprobs(teacher, support), {}
-    if views.text_only is not None:
-        found["visual_dependency_score"] = visual_dependency_score(views.with_image, views.text_only)
-    if views.degraded is not None:
-        full, degraded = (token_logprobs(view, ids) for view in (views.with_image, views.degraded))
-        found["visual_advantage"] = visual_advantage(full, degraded)
-    return found
+    return _dependency(_logprobs(teacher, support), ids)
 
 
 @mx.compile
@@ -65,12 +60,21 @@ def _compared(given: Given, parts: Mapping[str, Coefficients]) -> dict[str, Comp
 
 def _reported(given: Given, compared: Mapping[str, Compared]) -> dict[str, mx.array]:
     terms = {name: each.values for name, each in compared.items()}
-    if given.teacher.text_only is not None and given.teacher.with_image is not None:
-        terms["visual_dependency_score"] = visual_dependency_score(
-            given.teacher.with_image, given.teacher.text_only
-        )
-    terms["entropy"] = entropy(given.student.with_image)
-    return terms
+    return {
+        **terms,
+        **_dependency(given.teacher, given.taken.ids),
+        "entropy": entropy(given.student.with_image),
+    }
+
+
+def _dependency(teacher: Views, ids: mx.array) -> dict[str, mx.array]:
+    found = {}
+    if teacher.with_image is not None and teacher.text_only is not None:
+        found["visual_dependency_score"] = visual_dependency_score(teacher.with_image, teacher.text_only)
+    if teacher.with_image is not None and teacher.degraded is not None:
+        full, degraded = (token_logprobs(view, ids) for view in (teacher.with_image, teacher.degraded))
+        found["visual_advantage"] = visual_advantage(full, degraded)
+    return found
 
 
 def _logit_gradients(compared: Mapping[str, Compared], coefficients: Coefficients) -> Views:

@@ -29,6 +29,11 @@ class Part:
     role: Role = "standard"
     share: float = 1.0  # in a mixture (Eq. 22)
 
+    @property
+    def score(self) -> str | None:
+        """The score of tokens that its weights need of the teacher."""
+        return WEIGHTINGS[self.weighting].score
+
 
 @dataclass(frozen=True)
 class Objective:
@@ -50,7 +55,7 @@ class Objective:
     @property
     def scores(self) -> set[str]:
         """The scores of tokens that it needs of the teacher."""
-        return {score for part in self.parts if (score := WEIGHTINGS[part.weighting].score)}
+        return {part.score for part in self.parts if part.score}
 
     @property
     def student_views(self) -> set[str]:
@@ -120,9 +125,14 @@ def total(
     found: Mapping[str, Coefficients], steering_coef: float, preservation_coef: float
 ) -> dict[str, Coefficients]:
     """The roles merged into one, γ and λ included: one gradient tree is enough when η isn't measured."""
-    factors = {"standard": 1.0, "steering": steering_coef, "preservation": preservation_coef}
+    factors = role_coefficients(steering_coef, preservation_coef)
     merged: Coefficients = {}
     for role, coefficients in found.items():
         for term, weights in coefficients.items():
             merged[term] = merged.get(term, 0.0) + factors[role] * weights
     return {"total": merged}
+
+
+def role_coefficients(steering_coef: float, preservation_coef: float) -> dict[Role, float]:
+    """What each role is multiplied by: 1, γ, λ."""
+    return {"standard": 1.0, "steering": steering_coef, "preservation": preservation_coef}

@@ -1,38 +1,39 @@
 """From rollouts to gradient trees: score with both models in both views, then one `mx.vjp` for each tree.
 
-The chain rule is cut at the hidden states. The loss phase gives ∂loss/∂hidden, in chunks and outside any
-trace; `mx.vjp` carries it through the student's body. Activations and vocabulary-wide arrays thus never
-exist at the same time. The price is one more forward pass of the student without gradients.
+The chain rule is cut at the hidden states. The loss phase gives ∂loss/∂hidden for the whole update batch, in
+chunks and outside any trace; then `mx.vjp` carries it through the student's body, a micro-batch at a time
+(backward.py). Activations and vocabulary-wide arrays thus never exist at the same time. The price is one more
+forward pass of the student without gradients.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import mlx.core as mx
 import numpy as np
 
-from vgs_mlx.models import adapters
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.recomputing import recomputing
 from vgs_mlx.models.rows import Encodings
-from vgs_mlx.objective.chunked import score, teacher_scores
-from vgs_mlx.objective.objectives import Coefficients, Objective, total, weights_by_role
+from vgs_mlx.objective.chunked import Scored, score, teacher_scores
+from vgs_mlx.objective.objectives import Objective, weights_by_role
 from vgs_mlx.objective.steering import Tree, added, scaled
 from vgs_mlx.objective.terms import Options, Taken
 from vgs_mlx.objective.tokens import token_weights
 from vgs_mlx.objective.visual import Views
 from vgs_mlx.objective.weightings import Batch, dependency_gate
+from vgs_mlx.train.addends import Factors, Wanted, of_objective
+from vgs_mlx.train.backward import backward
 from vgs_mlx.train.forward import (
     count_positions,
-    forward,
     frozen_head,
     hidden_states,
     student_head,
     teacher_hidden,
 )
-from vgs_mlx.train.microbatches import split
+from vgs_mlx.train.microbatches import split, windows
 from vgs_mlx.types import Rollout
 
 
@@ -56,10 +57,10 @@ class Weighing:
 class Gradients:
     """Trees by role ("standard", "steering", "preservation", or "total"), and every term at every token."""
 
+    batch: Batch  # its tokens' weights (sum 1) and the teacher's scores
     trees: dict[str, Tree] = field(default_factory=dict)
     terms: dict[str, np.ndarray] = field(default_factory=dict)  # (N,) each, nats
     losses: dict[str, float] = field(default_factory=dict)  # by role, without γ, λ and η
-    weights: np.ndarray | None = None  # (N,), sum 1
     gate: np.ndarray | None = None  # (N,), 0 or 1; None where nothing is preserved
     positions: dict[str, int] = field(default_factory=dict)  # of one forward pass: "computed", "unpacked"
     seconds: dict[str, float] = field(default_factory=lambda: {"teacher": 0.0, "student": 0.0})
@@ -78,18 +79,17 @@ def compute(
     `student_encodings` None: the vision tower trains, so it runs inside the differentiated pass.
     `advantages` (N,) belong to the tokens; only a policy term reads them.
     """
-    by_role: dict[str, Coefficients] = {}
+    objective = weighing.objective
 
-    def choose(batch: Batch) -> dict[str, Coefficients]:
-        by_role.update(weights_by_role(weighing.objective, batch))
-        if weighing.separate:
-            return by_role
-        return total(by_role, weighing.steering_coef, weighing.preservation_coef)
+    def want(batch: Batch) -> Wanted:
+        return of_objective(
+            objective, weighing.steering_coef, weighing.preservation_coef, weighing.separate, batch
+        )
 
-    found = compute_parts(student, teacher, rollouts, weighing, student_encodings, choose, advantages)
+    found = compute_parts(student, teacher, rollouts, weighing, student_encodings, want, advantages)
     found.losses = {
         role: sum(float((np.array(weights) * found.terms[term]).sum()) for term, weights in terms.items())
-        for role, terms in by_role.items()
+        for role, terms in weights_by_role(objective, found.batch).items()
     }
     return found
 
@@ -100,55 +100,67 @@ def compute_parts(
     rollouts: Sequence[Rollout],
     weighing: Weighing,
     student_encodings: Encodings | None,
-    choose: Callable[[Batch], dict[str, Coefficients]],
+    want: Callable[[Batch], Wanted],
     advantages: np.ndarray | None = None,
 ) -> Gradients:
-    """All terms at every token, and a gradient tree for each weighted sum of terms that `choose` names.
+    """All terms at every token, and the gradient trees that are wanted of the batch (addends.py).
 
-    `choose` sees the whole batch with the teacher's scores; it may name none.
+    `want` sees the batch with the teacher's scores if the head trains, since its gradients are sums over tokens.
     """
-    found = Gradients()
+    objective = weighing.objective
     batches = split(rollouts, weighing.microbatch_size, weighing.max_tokens, packs=student.packs)
-    found.positions = count_positions(student, teacher, batches, weighing.objective)
+    found = Gradients(batch=_batch(rollouts, weighing))
+    found.positions = count_positions(student, teacher, batches, objective)
     with _timed(found, "teacher"):
-        hidden = teacher_hidden(teacher, batches, weighing.objective)
-        batch = _batch(teacher, hidden, batches, rollouts, student.support(), weighing)
-    taken, wanted = _taken(rollouts, advantages), choose(batch)
+        hidden = teacher_hidden(teacher, batches, objective)
+        if objective.scores and student_head(student).parameters:
+            found.batch.scores.update(_scores(teacher, hidden, batches, student.support(), weighing))
+    wanted = want(found.batch)
     with _timed(found, "student"):
-        _add_microbatches(
-            found, student, teacher, batches, hidden, taken, wanted, weighing, student_encodings
+        scored = _scored(
+            student,
+            teacher,
+            batches,
+            hidden,
+            _taken(rollouts, advantages),
+            wanted,
+            weighing,
+            student_encodings,
         )
-    found.terms = {name: np.concatenate(values) for name, values in found.terms.items()}
-    found.weights = batch.weights
-    if weighing.objective.has("preservation"):
-        found.gate = dependency_gate(batch.scores["visual_dependency_score"])
+        found.terms = {
+            name: np.concatenate([np.array(each.terms[name]) for each in scored]) for name in scored[0].terms
+        }
+        found.batch.scores.update({name: found.terms[name] for name in objective.scores})
+        _add_trees(found, student, batches, scored, wanted.trees(found.batch), weighing, student_encodings)
+    if objective.has("preservation"):
+        found.gate = dependency_gate(found.terms["visual_dependency_score"])
     return found
 
 
-def _batch(
-    teacher: LoadedModel | None,
-    hidden: Sequence[Views],
-    batches: Sequence[Sequence[Rollout]],
-    rollouts: Sequence[Rollout],
-    support: mx.array,
-    weighing: Weighing,
-) -> Batch:
-    """What the weightings see: all tokens of the update batch, with the teacher's scores where they are needed."""
-    scores: dict[str, np.ndarray] = {}
-    if weighing.objective.scores:
-        found = [
-            teacher_scores(each, frozen_head(teacher), support, _taken(batch).ids, weighing.chunk_size)
-            for each, batch in zip(hidden, batches, strict=True)
-        ]
-        scores = {name: np.concatenate([np.array(each[name]) for each in found]) for name in found[0]}
+def _batch(rollouts: Sequence[Rollout], weighing: Weighing) -> Batch:
+    """What the weightings see: all tokens of the update batch, as yet without the teacher's scores."""
     lengths = [len(rollout.completion) for rollout in rollouts]
     return Batch(
         weights=np.array(token_weights(lengths, weighing.reduction)),
         lengths=lengths,
         prompts=[id(rollout.prompt) for rollout in rollouts],
-        scores=scores,
+        scores={},
         steering_coef=weighing.steering_coef,
     )
+
+
+def _scores(
+    teacher: LoadedModel,
+    hidden: Sequence[Views],
+    batches: Sequence[Sequence[Rollout]],
+    support: mx.array,
+    weighing: Weighing,
+) -> dict[str, np.ndarray]:
+    found = [
+        teacher_scores(each, frozen_head(teacher), support, _taken(batch).ids, weighing.chunk_size)
+        for each, batch in zip(hidden, batches, strict=True)
+    ]
+    return {name: np.concatenate([np.array(each[name]) for each in found]) for name in found[0]}
 
 
 def _taken(rollouts: Sequence[Rollout], advantages: np.ndarray | None = None) -> Taken:
@@ -159,98 +171,75 @@ def _taken(rollouts: Sequence[Rollout], advantages: np.ndarray | None = None) ->
     )
 
 
-def _add_microbatches(
-    found: Gradients,
+def _scored(
     student: LoadedModel,
     teacher: LoadedModel | None,
     batches: Sequence[Sequence[Rollout]],
-    hidden: Sequence[Views],
+    hidden: list[Views],
     taken: Taken,
-    coefficients: dict[str, Coefficients],
+    wanted: Wanted,
+    weighing: Weighing,
+    encodings: Encodings | None,
+) -> list[Scored]:
+    """The loss phase of every micro-batch. The teacher's hidden states are dropped on the way.
+
+    Weights are taken times N, so that cotangents stay near 1 in half precision.
+    """
+    found, count = [], taken.ids.size
+    for batch, window in zip(batches, windows(batches), strict=True):
+        here = {
+            name: {term: weights[window] * count for term, weights in terms.items()}
+            for name, terms in wanted.addends.items()
+        }
+        ours = hidden_states(student, batch, weighing.objective.student_views, encodings)
+        found.append(
+            score(
+                ours, hidden.pop(0), student_head(student), frozen_head(teacher), student.support(),
+                taken.part(window), here, weighing.chunk_size, weighing.options,
+            )
+        )  # fmt: skip
+    return found
+
+
+def _add_trees(
+    found: Gradients,
+    student: LoadedModel,
+    batches: Sequence[Sequence[Rollout]],
+    scored: list[Scored],
+    trees: Mapping[str, Factors],
     weighing: Weighing,
     encodings: Encodings | None,
 ) -> None:
-    """Sum terms and trees over the micro-batches. Weights are taken times N, so that cotangents stay near 1 in
-    half precision; the trees are divided by N at the end.
-    """
-    count, start = taken.ids.size, 0
-    for batch, theirs in zip(batches, hidden, strict=True):
-        stop = start + sum(len(rollout.completion) for rollout in batch)
-        window = slice(start, stop)
-        here = {
-            tree: {term: weights[window] * count for term, weights in terms.items()}
-            for tree, terms in coefficients.items()
-        }
-        _add_microbatch(found, student, teacher, batch, theirs, taken.part(window), here, weighing, encodings)
-        start = stop
-    found.trees = {part: scaled(tree, 1.0 / count) for part, tree in found.trees.items()}
+    """Sum the trees over the micro-batches, exactly, and divide by the N that weights were multiplied by."""
+    for batch, window in zip(batches, windows(batches), strict=True):
+        here = scored.pop(0)
+        for name, factors in trees.items():
+            cotangents = _weighed(here.cotangents, factors, window)
+            layers = student.family.layers(student.module)
+            with recomputing(layers) if weighing.grad_checkpoint else nullcontext():
+                tree = backward(student, batch, cotangents, encodings)
+            for addend in factors:
+                tree = added(tree, here.head_gradients[addend])
+            found.trees[name] = added(found.trees.get(name, {}), tree)
+            mx.eval(found.trees[name])
+    count = len(found.batch.weights)
+    found.trees = {name: scaled(tree, 1.0 / count) for name, tree in found.trees.items()}
     mx.eval(found.trees)
 
 
-def _add_microbatch(
-    found: Gradients,
-    student: LoadedModel,
-    teacher: LoadedModel | None,
-    batch: Sequence[Rollout],
-    theirs: Views,
-    taken: Taken,
-    coefficients: dict[str, Coefficients],
-    weighing: Weighing,
-    encodings: Encodings | None,
-) -> None:
-    scored = score(
-        hidden_states(student, batch, weighing.objective.student_views, encodings),
-        theirs._replace(degraded=None),  # has done its part in the scores
-        student_head(student),
-        frozen_head(teacher),
-        student.support(),
-        taken,
-        coefficients,
-        weighing.chunk_size,
-        weighing.options,
-    )
-    for name, values in scored.terms.items():
-        found.terms.setdefault(name, []).append(np.array(values))
-    for part, cotangents in scored.cotangents.items():
-        with (
-            recomputing(student.family.layers(student.module)) if weighing.grad_checkpoint else nullcontext()
-        ):
-            tree = added(backward(student, batch, cotangents, encodings), scored.head_gradients[part])
-        found.trees[part] = added(found.trees.get(part, {}), tree)
-        mx.eval(found.trees[part])
+def _weighed(cotangents: Mapping[str, Views], factors: Factors, window: slice) -> Views:
+    """The sum of the addends' cotangents (N, D) by view, each token's times its factor."""
+    sums: dict[str, mx.array] = {}
+    for addend, factor in factors.items():
+        for view, states in cotangents[addend]._asdict().items():
+            if states is not None:
+                weighed = states if factor is None else _times(states, factor[window])
+                sums[view] = sums[view] + weighed if view in sums else weighed
+    return Views(**sums)
 
 
-def backward(
-    student: LoadedModel, batch: Sequence[Rollout], cotangents: Views, encodings: Encodings | None
-) -> Tree:
-    """The gradient tree of Σ cotangent · hidden state over the views that have a cotangent.
-
-    One view after the other, so that the activations of one exist at a time.
-    """
-    tree: Tree = {}
-    for view, cotangent in zip(Views._fields, cotangents, strict=True):
-        if cotangent is not None:
-            tree = added(tree, _backward(student, batch, view, cotangent, encodings))
-            mx.eval(tree)
-    return tree
-
-
-def _backward(
-    student: LoadedModel,
-    batch: Sequence[Rollout],
-    view: str,
-    cotangent: mx.array,
-    encodings: Encodings | None,
-) -> Tree:
-    weights = adapters.trainable_weights(student.module)
-    names = list(weights)
-
-    def states(*values: mx.array) -> mx.array:
-        trained = dict(zip(names, values, strict=True))
-        return adapters.call_with(student.module, trained, lambda: forward(student, batch, view, encodings))
-
-    _, gradients = mx.vjp(lambda *values: [states(*values)], list(weights.values()), [cotangent])
-    return dict(zip(names, gradients, strict=True))
+def _times(states: mx.array, factors: np.ndarray) -> mx.array:
+    return states * mx.array(factors, dtype=states.dtype)[:, None]
 
 
 @contextmanager

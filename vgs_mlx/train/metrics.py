@@ -80,7 +80,7 @@ def row(step: int, result: StepResult, student: LoadedModel, learning_rate: floa
 
 
 def _term_means(found: Gradients) -> dict[str, float]:
-    return {name: float((found.weights * values).sum()) for name, values in found.terms.items()}
+    return {name: float((found.batch.weights * values).sum()) for name, values in found.terms.items()}
 
 
 def _mean(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:

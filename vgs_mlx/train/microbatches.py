@@ -1,6 +1,9 @@
 """Cuts an update batch into micro-batches by the tokens that they cost, and counts what packing saves."""
 
+import itertools
 from collections.abc import Collection, Sequence
+
+import numpy as np
 
 from vgs_mlx.types import Rollout
 
@@ -22,6 +25,12 @@ def split(
         else:
             batches.append([rollout])
     return batches
+
+
+def windows(batches: Sequence[Sequence[Rollout]]) -> list[slice]:
+    """Where each micro-batch's tokens stand in the whole batch."""
+    ends = np.cumsum([0, *(sum(len(rollout.completion) for rollout in batch) for batch in batches)])
+    return [slice(*pair) for pair in itertools.pairwise(ends.tolist())]
 
 
 def positions(rollouts: Sequence[Rollout], views: Collection[str], *, packs: bool) -> int:

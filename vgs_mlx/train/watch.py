@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ from vgs_mlx.errors import Refusal
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.objective.binning import GROUPS, bins, edges
 from vgs_mlx.objective.objectives import OBJECTIVES, Coefficients
+from vgs_mlx.objective.terms import DIAGNOSTICS
 from vgs_mlx.objective.weightings import Batch
 from vgs_mlx.recipe import Recipe
 from vgs_mlx.rollout.collect import collect
 from vgs_mlx.train import run_folder
+from vgs_mlx.train.addends import Wanted, of_choice
 from vgs_mlx.train.gradients import Gradients, Weighing, compute_parts
 from vgs_mlx.train.setup import Ready
 from vgs_mlx.train.step import encode_views
@@ -30,7 +33,7 @@ def compute_terms(
     teacher: LoadedModel,
     rollouts: Sequence[Rollout],
     recipe: Recipe,
-    choose: Callable[[Batch], dict[str, Coefficients]] = lambda batch: {},
+    choose: Callable[[Batch], dict[str, Coefficients]] | None = None,
 ) -> Gradients:
     """The terms of the standard, visual and language losses at every token, with VDS, and a gradient tree for each
     weighted sum that `choose` names.
@@ -49,7 +52,12 @@ def compute_terms(
     )
     encodings = encode_views(student, [rollout.prompt for rollout in rollouts], objective)
     shared = None if recipe.student.train_vision else encodings
-    return compute_parts(student, teacher, rollouts, weighing, shared, choose)
+    want = _nothing if choose is None else partial(of_choice, choose, DIAGNOSTICS)
+    return compute_parts(student, teacher, rollouts, weighing, shared, want)
+
+
+def _nothing(batch: Batch) -> Wanted:
+    return Wanted({}, lambda scored: {})
 
 
 def look(ready: Ready, folder: Path, step: int) -> None:

@@ -1,0 +1,81 @@
+"""Which weighted sums of terms are differentiated, and how the gradient trees are made of them.
+
+Some weights follow from the teacher's scores over the whole update batch (a quantile of VDS). So that the teacher's
+head runs once and not twice, such a term is differentiated by itself at every token, and its cotangents are
+multiplied when all scores are known: a token's cotangent depends on that token's weight alone.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import mlx.core as mx
+import numpy as np
+
+from vgs_mlx.objective.objectives import (
+    Coefficients,
+    Objective,
+    Part,
+    role_coefficients,
+    total,
+    weights_by_role,
+)
+from vgs_mlx.objective.weightings import WEIGHTINGS, Batch
+
+Factors = dict[str, np.ndarray | None]
+"""Addend -> what the cotangents of its tokens are multiplied by, (N,); None for 1."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is differentiated, and what it is for."""
+
+    addends: dict[str, Coefficients]
+    trees: Callable[
+        [Batch], dict[str, Factors]
+    ]  # from the batch with its scores: tree -> what it is the sum of
+
+
+def of_objective(
+    objective: Objective, steering_coef: float, preservation_coef: float, separate: bool, batch: Batch
+) -> Wanted:
+    """A tree for each role (`separate`, without γ and λ), or the one named "total" of their weighted sum."""
+    unknown = [part for part in objective.parts if part.score and part.score not in batch.scores]
+    known = replace(objective, parts=tuple(part for part in objective.parts if part not in unknown))
+    sums = weights_by_role(known, batch)
+    if sums and not separate:
+        sums = total(sums, steering_coef, preservation_coef)
+    by_role = role_coefficients(steering_coef, preservation_coef)
+
+    def trees(scored: Batch) -> dict[str, Factors]:
+        found: dict[str, Factors] = {name: {name: None} for name in sums}
+        for part in unknown:
+            tree, factor = (part.role, 1.0) if separate else ("total", by_role[part.role])
+            spread = factor * part.share * WEIGHTINGS[part.weighting].spread(scored)
+            found.setdefault(tree, {})[_own(part)] = spread / batch.weights
+        return found
+
+    return Wanted({**sums, **{_own(part): _everywhere(part.term, batch) for part in unknown}}, trees)
+
+
+def of_choice(
+    choose: Callable[[Batch], dict[str, Coefficients]], terms: Sequence[str], batch: Batch
+) -> Wanted:
+    """A tree for each weighted sum of `terms` that `choose` names when it sees the batch with its scores."""
+    if batch.scores:
+        addends = choose(batch)
+        return Wanted(addends, lambda scored: {name: {name: None} for name in addends})
+    return Wanted(
+        {term: _everywhere(term, batch) for term in terms},
+        lambda scored: {
+            tree: {term: np.array(weights) / batch.weights for term, weights in coefficients.items()}
+            for tree, coefficients in choose(scored).items()
+        },
+    )
+
+
+def _own(part: Part) -> str:
+    return f"{part.role}, {part.term} {part.weighting}"
+
+
+def _everywhere(term: str, batch: Batch) -> Coefficients:
+    return {term: mx.array(batch.weights, dtype=mx.float32)}

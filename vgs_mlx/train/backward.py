@@ -1,0 +1,73 @@
+"""From cotangents of hidden states to a gradient tree of the student's weights, through its body."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import mlx.core as mx
+import numpy as np
+
+from vgs_mlx.models import adapters
+from vgs_mlx.models.base import LoadedModel
+from vgs_mlx.models.rows import Encodings
+from vgs_mlx.objective.steering import Tree, added
+from vgs_mlx.objective.visual import Views
+from vgs_mlx.train.forward import forward
+from vgs_mlx.train.microbatches import windows
+from vgs_mlx.types import Rollout
+
+
+def backward(
+    student: LoadedModel, batch: Sequence[Rollout], cotangents: Views, encodings: Encodings | None
+) -> Tree:
+    """The gradient tree of Σ cotangent · hidden state over the views that have a cotangent.
+
+    One view after the other, so that the activations of one exist at a time.
+    """
+    tree: Tree = {}
+    for view, cotangent in zip(Views._fields, cotangents, strict=True):
+        if cotangent is not None:
+            tree = added(tree, _backward(student, batch, view, cotangent, encodings))
+            mx.eval(tree)
+    return tree
+
+
+def _backward(
+    student: LoadedModel,
+    batch: Sequence[Rollout],
+    view: str,
+    cotangent: mx.array,
+    encodings: Encodings | None,
+) -> Tree:
+    weights = adapters.trainable_weights(student.module)
+    names = list(weights)
+    batch, cotangent = _reached(batch, cotangent)
+    if not batch:
+        return {name: mx.zeros_like(value) for name, value in weights.items()}
+
+    def states(*values: mx.array) -> mx.array:
+        trained = dict(zip(names, values, strict=True))
+        return adapters.call_with(student.module, trained, lambda: forward(student, batch, view, encodings))
+
+    _, gradients = mx.vjp(lambda *values: [states(*values)], list(weights.values()), [cotangent])
+    return dict(zip(names, gradients, strict=True))
+
+
+def _reached(batch: Sequence[Rollout], cotangent: mx.array) -> tuple[list[Rollout], mx.array]:
+    """The rollouts up to their last token with a cotangent that isn't 0, and the cotangents of what is left.
+
+    What follows could not move the gradient: a token sees those before it alone.
+    """
+    pulled = np.array(mx.any(cotangent != 0, axis=-1))
+    kept, rows = [], []
+    for rollout, window in zip(batch, windows([[each] for each in batch]), strict=True):
+        if len(places := np.flatnonzero(pulled[window])):
+            length = int(places[-1]) + 1
+            kept.append(
+                replace(
+                    rollout,
+                    completion=rollout.completion[:length],
+                    sampling_logprobs=rollout.sampling_logprobs[:length],
+                )
+            )
+            rows.append(np.arange(window.start, window.start + length))
+    return kept, cotangent[mx.array(np.concatenate(rows))] if rows else cotangent[:0]
