@@ -1,7 +1,7 @@
 """Our update beside a careful PyTorch user's: same weights, same rollouts, one process, taking turns.
 
     python scripts/bench_pytorch.py                       standard and VGS at `scaled`, on the CPU
-    python scripts/bench_pytorch.py --threads 2 --repetitions 5 --json bench.json
+    python scripts/bench_pytorch.py --threads 2 --repetitions 5 --json made.json
 
 An update is scoring with both models, backward and AdamW, without the rollouts. The PyTorch side is transformers'
 Qwen3-VL with what scripts/pytorch/ takes care of: no head off the completions, log-probabilities in chunks, no graph
@@ -29,44 +29,23 @@ import numpy as np
 import torch
 from mlx.utils import tree_flatten
 
-import bench
-import random_models as made
+import random_models
+from benchmarks import made
+from benchmarks.timing import NORM_SCALE, alternate, one_update, ratio, show
 from scripts.pytorch.model import TorchModel, adapt, build
 from scripts.pytorch.step import Settings, step_gradients
 from vgs_mlx.models import adapters
 from vgs_mlx.models.base import LoadedModel
-from vgs_mlx.objective.steering import scaled
-from vgs_mlx.recipe import Recipe
 from vgs_mlx.recipe import Student as StudentSettings
 from vgs_mlx.rollout.collect import collect
-from vgs_mlx.train import optimizer as adamw
-from vgs_mlx.train.step import Collected, compute_gradients, encode_views, resolved
+from vgs_mlx.train.step import encode_views, resolved
 from vgs_mlx.types import Rollout
-
-NORM_SCALE = 0.5  # η as known from before: neither side measures it here
 
 
 def torch_side(model: LoadedModel, weights: dict[str, mx.array]) -> TorchModel:
     arrays = {name: np.array(value) for name, value in weights.items()}
-    answerable = np.setdiff1d(np.arange(bench.VOCABULARY), [made.IMAGE, made.VIDEO])
+    answerable = np.setdiff1d(np.arange(made.VOCABULARY), [random_models.IMAGE, random_models.VIDEO])
     return build(asdict(model.module.config), arrays, answerable)
-
-
-def ours(
-    student: LoadedModel, teacher: LoadedModel, rollouts: list[Rollout], settings: Recipe
-) -> dict[str, float]:
-    kept = adapters.trainable_weights(student.module)
-    optimizer = adamw.make(settings.train, student)
-    begin = time.perf_counter()
-    prompts = list({id(each.prompt): each.prompt for each in rollouts}.values())
-    encodings = encode_views(student, prompts, resolved(settings))
-    found = compute_gradients(
-        student, teacher, Collected(rollouts, encodings, None), slice(None), settings, step=1
-    )
-    adamw.update(optimizer, student, scaled(found.trees["total"], NORM_SCALE))
-    seconds = time.perf_counter() - begin
-    adapters.set_weights(student.module, kept)
-    return {"seconds": seconds}
 
 
 def theirs(
@@ -94,7 +73,7 @@ def theirs(
 def main(threads: int, repetitions: int, file: Path | None) -> None:
     """See the module's text."""
     torch.set_num_threads(threads)
-    student, teacher = (bench.plain_model(name) for name in ("student", "teacher"))
+    student, teacher = (made.plain_model(name) for name in ("student", "teacher"))
     plain = [dict(tree_flatten(model.module.parameters())) for model in (student, teacher)]
     sides = [torch_side(model, weights) for model, weights in zip((student, teacher), plain, strict=True)]
     options = StudentSettings(rank=16)
@@ -104,19 +83,21 @@ def main(threads: int, repetitions: int, file: Path | None) -> None:
     student, teacher = (replace(model, packs=True) for model in (student, teacher))
     variants = {}
     for objective in ("standard", "vgs"):
-        settings = bench.recipe(objective, "interval")
-        asked = bench.prompts(8, 256)
+        settings = made.recipe(objective, "interval")
+        asked = made.prompts(8, 256)
         encodings = encode_views(student, asked, resolved(settings))
         rollouts = collect(student, asked, settings.rollout, encodings, 0, 0)
         coefficients = (2.0, 0.01) if objective == "vgs" else (0.0, 0.0)
         careful = Settings(*coefficients, separate=False, microbatch_size=settings.train.microbatch_size)
-        variants[f"{objective}, ours"] = lambda r=rollouts, s=settings: ours(student, teacher, r, s)
+        variants[f"{objective}, ours"] = lambda r=rollouts, s=settings: one_update(
+            student, teacher, r, s, True
+        )
         variants[f"{objective}, PyTorch"] = lambda r=rollouts, s=careful: theirs(*sides, parameters, r, s)
-    found = bench.alternate(variants, repetitions)
-    bench.show(f"an update at `scaled`, PyTorch {torch.__version__} with {threads} threads", found, file)
+    found = alternate(variants, repetitions)
+    show(f"an update at `scaled`, PyTorch {torch.__version__} with {threads} threads", found, file)
     for objective in ("standard", "vgs"):
         pair = [found[f"{objective}, {side}"]["seconds"] for side in ("PyTorch", "ours")]
-        bench.ratio(f"PyTorch / ours, {objective}", *pair, ">= 1.0 on a GPU; reported on a CPU")
+        ratio(f"PyTorch / ours, {objective}", *pair, ">= 1.0 on a GPU; reported on a CPU")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from mlx.utils import tree_flatten
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 sys.path.insert(0, str(Path(__file__).parent))
-import bench
+from benchmarks import made
 from vgs_mlx import plan, recipe
 from vgs_mlx.models import adapters
 from vgs_mlx.models.base import LoadedModel
@@ -57,7 +57,7 @@ def size_of(model: LoadedModel) -> ModelSize:
 def measure(student: LoadedModel, teacher: LoadedModel, case: Case) -> dict[str, int]:
     """The peaks (bytes) of sampling and of a whole step, with what rests in memory included."""
     settings = case.recipe
-    asked = bench.prompts(settings.rollout.prompts_per_step, case.image, WORDS)
+    asked = made.prompts(settings.rollout.prompts_per_step, case.image, WORDS)
     optimizer = adamw.make(settings.train, student)
     mx.eval(optimizer.state)
     mx.clear_cache()
@@ -112,7 +112,7 @@ def cases(small: bool) -> list[Case]:
 def models(small: bool, settings: recipe.Student) -> tuple[LoadedModel, LoadedModel]:
     sides = ((128, 12, 0), (256, 8, 1)) if small else ((256, 12, 0), (512, 8, 1))
     student, teacher = (
-        bench.sized_model(f"hidden-{hidden}", hidden, layers, seed) for hidden, layers, seed in sides
+        made.sized_model(f"hidden-{hidden}", hidden, layers, seed) for hidden, layers, seed in sides
     )
     adapters.prepare(student, settings, seed=0)
     return replace(student, packs=True), replace(teacher, packs=True)

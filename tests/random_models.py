@@ -34,7 +34,14 @@ def random_model(
 
 
 def sized_model(
-    name: str, text: dict, vision: dict, *, seed: int, scale: float, vocabulary: int
+    name: str,
+    text: dict,
+    vision: dict,
+    *,
+    seed: int,
+    scale: float,
+    vocabulary: int,
+    dtype: mx.Dtype = mx.float32,
 ) -> LoadedModel:
     """A random Qwen3-VL of the given sizes; the special ids are those above."""
     config = stock.ModelConfig.from_dict(
@@ -48,7 +55,9 @@ def sized_model(
     )  # fmt: skip
     mx.random.seed(seed)
     module = stock.Model(config)
-    module.update(tree_map(lambda each: each * scale if each.ndim > 1 else each, module.parameters()))
+    module.update(
+        tree_map(lambda each: (each * scale if each.ndim > 1 else each).astype(dtype), module.parameters())
+    )
     module.eval()
     module.freeze()
     mx.eval(module.parameters())

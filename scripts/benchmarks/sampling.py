@@ -1,0 +1,80 @@
+"""Tokens a second of our sampler beside mlx-vlm's batch generator: 8 prompts x 4 completions x 128 tokens."""
+
+import time
+from types import SimpleNamespace
+
+import mlx.core as mx
+from mlx_vlm.generate.ar import BatchGenerator
+from mlx_vlm.utils import StoppingCriteria
+
+from benchmarks import made
+from benchmarks.timing import Medians, alternate, ratio
+from vgs_mlx.models.base import LoadedModel
+from vgs_mlx.models.rows import encode, evaluate
+from vgs_mlx.rollout.sample import Sampling, sample
+from vgs_mlx.types import PromptView
+
+PROMPTS, COMPLETIONS, LENGTH, IMAGE = 8, 4, 128, 256
+
+
+def run(repetitions: int) -> Medians:
+    """Pictures and prefill included. Without adapters: what merging them before sampling could gain at most."""
+    (student, _), plain = made.scaled_models(), made.plain_model("student")
+    asked = [prompt.with_image for prompt in made.prompts(PROMPTS, IMAGE)]
+    return alternate(
+        {
+            "ours": lambda: _ours(student, asked),
+            "ours, no adapters": lambda: _ours(plain, asked),
+            "mlx-vlm's batch generator": lambda: _stock(student, asked),
+        },
+        repetitions,
+    )
+
+
+def compare(found: Medians) -> None:
+    """The ratios that count."""
+    speed = {name: values["tokens_per_second"] for name, values in found.items()}
+    ratio(
+        "tokens a second, ours / mlx-vlm's",
+        speed["ours"],
+        speed["mlx-vlm's batch generator"],
+        ">= 1.0, aim 1.3",
+    )
+    ratio("tokens a second, without adapters / with", speed["ours, no adapters"], speed["ours"])
+
+
+def _ours(student: LoadedModel, asked: list[PromptView]) -> dict[str, float]:
+    seeds = [[(0, row, column) for column in range(COMPLETIONS)] for row in range(PROMPTS)]
+    begin = time.perf_counter()
+    drawn = sample(student, asked, seeds, evaluate(encode(student, asked)), Sampling(LENGTH))
+    tokens = sum(len(each.ids) for row in drawn for each in row)
+    return {"tokens_per_second": tokens / (time.perf_counter() - begin)}
+
+
+def _stock(student: LoadedModel, asked: list[PromptView]) -> dict[str, float]:
+    never_ends = SimpleNamespace(tokenizer=SimpleNamespace(stopping_criteria=StoppingCriteria([])))
+    begin = time.perf_counter()
+    repeated = [view for view in asked for _ in range(COMPLETIONS)]
+    features = [
+        student.module.get_input_embeddings(
+            mx.array(view.ids)[None],
+            mx.array(view.pixel_values),
+            image_grid_thw=mx.array(view.image_grid_thw),
+        ).to_dict()
+        for view in repeated
+    ]
+    generator = BatchGenerator(
+        student.module.language_model, never_ends, max_tokens=LENGTH, completion_batch_size=len(repeated),
+        prefill_batch_size=1, sampler=lambda logprobs: mx.random.categorical(logprobs),
+    )  # fmt: skip
+    generator.insert(
+        [view.ids.tolist() for view in repeated], LENGTH,
+        prompt_kwargs=[{key: value for key, value in each.items() if value is not None} for each in features],
+    )  # fmt: skip
+    tokens = 0
+    while tokens < len(repeated) * LENGTH:
+        _, responses = generator.next()
+        tokens += len(responses)
+        if not (responses or generator.has_work):
+            break
+    return {"tokens_per_second": tokens / (time.perf_counter() - begin)}

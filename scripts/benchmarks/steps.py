@@ -1,0 +1,38 @@
+"""Whole steps: rollouts, scoring, backward and update, of `standard` with a row for each completion, and of ours."""
+
+from benchmarks import made
+from benchmarks.timing import Medians, alternate, one_step, ratio
+from vgs_mlx.models.base import LoadedModel
+from vgs_mlx.recipe import Recipe
+from vgs_mlx.types import Prompt
+
+
+def run(
+    student: LoadedModel, teacher: LoadedModel, asked: list[Prompt], settings: Recipe, repetitions: int
+) -> Medians:
+    """Seconds by phase and peak memory of a step of each kind, from the same prompts and weights."""
+    standard, interval, exact = (
+        made.with_objective(settings, name, norm_scale)
+        for name, norm_scale in (("standard", "interval"), ("vgs", "interval"), ("vgs", "exact"))
+    )
+    return alternate(
+        {
+            "standard, a row each": lambda: one_step(student, teacher, asked, standard, False, False),
+            "standard": lambda: one_step(student, teacher, asked, standard, True, False),
+            "vgs, η known": lambda: one_step(student, teacher, asked, interval, True, False),
+            "vgs, η measured": lambda: one_step(student, teacher, asked, exact, True, True),
+        },
+        repetitions,
+    )
+
+
+def compare(found: Medians) -> None:
+    """The ratios that count. Under `interval` η is measured at one step of `norm_scale_every`."""
+    every = made.recipe("vgs", "interval").objective.norm_scale_every
+    known, measured = found["vgs, η known"], found["vgs, η measured"]
+    vgs = ((every - 1) * known["step"] + measured["step"]) / every
+    apart, standard = found["standard, a row each"], found["standard"]
+    ratio("VGS (η interval) / standard with a row each", vgs, apart["step"], "<= 0.9, aim 0.6")
+    ratio("VGS (η interval) / our standard", vgs, standard["step"], "<= 1.4, aim 1.2")
+    ratio("VGS (η exact) / VGS (η interval)", measured["step"], vgs, "<= 1.35, aim 1.2")
+    ratio("peak memory, VGS / standard", known["peak_gb"], standard["peak_gb"], "<= 1.10, aim 1.02")
