@@ -199,7 +199,7 @@ def compare_losses(ours: Gradients, theirs: Step, reduction: str) -> list[Figure
     )
     return [
         *(
-            relative(f"loss, {part}, {reduction}", (ours.weights * values[part]).sum(), loss)
+            relative(f"loss, {part}, {reduction}", (ours.batch.weights * values[part]).sum(), loss)
             for part, loss in theirs.losses().items()
         ),
         relative(f"η, {reduction}", measured["norm_scale"], theirs.norm_scale(GAMMA)),
