@@ -28,6 +28,7 @@ from vgs_mlx.cli import main
 from vgs_mlx.models import adapters
 from vgs_mlx.recipe import Recipe
 from vgs_mlx.train import loop, run_folder, setup
+from vgs_mlx.train.identity import identify
 from vgs_mlx.train.screen import Screen
 from vgs_mlx.train.setup import Ready
 
@@ -175,8 +176,8 @@ def _ready(*sets: str) -> tuple[Ready, dict[str, mx.array]]:
     wanted = recipe(*sets)
     loaded, initial = _loaded(tuple(each for each in sets if each.startswith(("student.", "seed="))))
     data = setup.load_data(wanted, loaded.student.processor, QUIET)
-    identity = setup.identify(wanted, loaded.student, loaded.teacher, data)
-    return replace(loaded, recipe=wanted, data=data, identity=identity), initial
+    identity = identify(wanted, loaded.student, loaded.teacher, data)
+    return setup.with_picture_cache(replace(loaded, recipe=wanted, data=data, identity=identity)), initial
 
 
 @functools.cache

@@ -11,7 +11,7 @@ from vgs_mlx.models.loading import EMBEDDED, find_folder, load_processor
 from vgs_mlx.plan import Lengths
 from vgs_mlx.recipe import SHORTHANDS, Recipe
 from vgs_mlx.resources import recipes_folder
-from vgs_mlx.train import checkpoint, loop, run_folder, setup
+from vgs_mlx.train import checkpoint, identity, loop, run_folder, setup
 from vgs_mlx.train.screen import Screen, accuracy_line
 from vgs_mlx.train.step import collect_answers, compute_gradients
 from vgs_mlx.types import Prompt
@@ -49,7 +49,7 @@ def resume(folder: Path, sets: Sequence[str], *, force: bool = False) -> None:
     screen = Screen()
     before = run_folder.opened(folder)
     recipe = recipe_file.load_recipe(folder / run_folder.RECIPE, sets)
-    setup.refuse_changes(before, recipe)
+    identity.refuse_changes(before, recipe)
     with run_folder.held(folder):
         finished = loop.finished_steps(folder)
         if finished is not None and recipe.train.steps <= finished:

@@ -123,6 +123,9 @@ class Train:
     max_tokens_per_microbatch: Count | None = (
         8192  # and at most so many positions, a shared prompt counted once
     )
+    picture_cache_gb: NonNegative = (
+        0.0  # picture features of frozen vision towers kept between steps; 0: none
+    )
     grad_checkpoint: bool = False  # recompute activations in the backward pass: less memory, more time
     checkpoint_every: Count = 20
     keep_checkpoints: Count = 2  # the newest N are kept, and the best

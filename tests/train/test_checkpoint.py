@@ -20,6 +20,7 @@ from vgs_mlx.recipe import Student, Train
 from vgs_mlx.resources import tiny_model
 from vgs_mlx.train import checkpoint, run_folder
 from vgs_mlx.train import optimizer as adamw
+from vgs_mlx.train.identity import identify
 from vgs_mlx.train.step import Progress
 
 IDENTITY = {"student": "one", "recipe seed": 0}
@@ -137,7 +138,7 @@ def test_a_recipe_changed_by_hand_is_refused_with_the_key_and_both_values(tmp_pa
 def ready_for(recipe, *_):
     """What a real load makes of a recipe."""
     found = toy_runs.ready()
-    identity = toy_runs.setup.identify(recipe, found.student, found.teacher, found.data)
+    identity = identify(recipe, found.student, found.teacher, found.data)
     return replace(found, recipe=recipe, identity=identity)
 
 

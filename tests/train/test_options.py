@@ -9,7 +9,7 @@ from random_models import random_model, random_prompt
 from toy_runs import train
 from vgs_mlx import recipe_file
 from vgs_mlx.errors import Refusal
-from vgs_mlx.models import adapters
+from vgs_mlx.models import adapters, qwen3_vl
 from vgs_mlx.models.loading import load_model, load_processor
 from vgs_mlx.objective.steering import norm
 from vgs_mlx.resources import tiny_model
@@ -64,6 +64,34 @@ def test_how_a_step_is_cut_into_pieces_changes_nothing(change, base):
     moved = np.concatenate([(weights[name] - value).ravel() for name, value in base[0].items()])
     # two Adam steps at 1e-3: each weight moves by about 2e-3
     assert np.sqrt(np.mean(moved**2)) < 3e-5
+
+
+@pytest.mark.parametrize("trains", [False, True], ids=["frozen", "trains"])
+def test_a_picture_cache_changes_nothing_and_saves_passes_of_frozen_towers(trains, monkeypatch, tmp_path):
+    """Two epochs of four pictures."""
+    sets = ("data.source=shapes:4", "train.steps=4", "train.evaluate_every=4")
+    sets += ("student.train=full", "student.train_vision=true") if trains else ()
+    runs, passes = [], []
+    plain = qwen3_vl.encode_pictures
+
+    def counted(module, view):
+        if view.pixel_values is not None:
+            passes[-1].append(module)
+        return plain(module, view)
+
+    monkeypatch.setattr(qwen3_vl, "encode_pictures", counted)
+    for size in (0, 1):
+        passes.append([])  # of loading
+        ready = toy_runs.ready(f"train.picture_cache_gb={size}", *sets)
+        towers = ready.student.module, ready.teacher.module
+        passes[-1] = []
+        runs.append(train(tmp_path / str(size), f"train.picture_cache_gb={size}", *sets))
+    assert toy_runs.same_run(*runs)
+    (student, teacher), (kept_student, kept_teacher) = (
+        [sum(module is tower for module in each) for tower in towers] for each in passes
+    )
+    assert kept_teacher < teacher
+    assert kept_student == student if trains else kept_student < student
 
 
 CHANGES = (

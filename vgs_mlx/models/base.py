@@ -14,18 +14,9 @@ import mlx.nn as nn
 import numpy as np
 
 from vgs_mlx.models.block_attention import Blocks
+from vgs_mlx.models.features import PictureFeatures
+from vgs_mlx.models.picture_cache import PictureCache
 from vgs_mlx.types import PromptView
-
-
-@dataclass(frozen=True)
-class PictureFeatures:
-    """The vision tower's output for the pictures of one prompt."""
-
-    embeddings: mx.array  # (image tokens, D), take the places of the placeholders' embeddings
-    deepstack: tuple[mx.array, ...] = ()  # each (image tokens, D), added after the first decoder layers
-
-    def arrays(self) -> list[mx.array]:
-        return [self.embeddings, *self.deepstack]
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +75,8 @@ class LoadedModel:
     packs: bool = (
         False  # completions of one prompt share a row (packing.py); set once the packing probe has passed
     )
+
+    pictures: PictureCache | None = None  # where its vision tower is frozen and features are kept
 
     def support(self) -> mx.array:
         """The answerable ids, bool (vocabulary,). One distribution for sampling and scoring alike."""

@@ -14,8 +14,9 @@ from typing import NamedTuple
 import mlx.core as mx
 import numpy as np
 
-from vgs_mlx.models.base import LoadedModel, PictureFeatures, Rows
+from vgs_mlx.models.base import LoadedModel, Rows
 from vgs_mlx.models.block_attention import Blocks
+from vgs_mlx.models.features import PictureFeatures
 from vgs_mlx.models.rows import Continued, Encodings, continue_positions
 from vgs_mlx.objective.tokens import packed_predicting_positions
 

@@ -14,7 +14,8 @@ import numpy as np
 from mlx_vlm.models.qwen3_vl import language
 
 from vgs_mlx.models import block_attention
-from vgs_mlx.models.base import PictureFeatures, Rows
+from vgs_mlx.models.base import Rows
+from vgs_mlx.models.features import PictureFeatures
 from vgs_mlx.types import PromptView
 
 block_attention.teach(language)

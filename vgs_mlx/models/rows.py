@@ -7,7 +7,8 @@ import mlx.core as mx
 import numpy as np
 
 from vgs_mlx.errors import Refusal
-from vgs_mlx.models.base import LoadedModel, PictureFeatures, Rows
+from vgs_mlx.models.base import LoadedModel, Rows
+from vgs_mlx.models.features import PictureFeatures
 from vgs_mlx.objective.tokens import predicting_positions
 from vgs_mlx.types import PromptView
 
@@ -37,7 +38,7 @@ def encode(model: LoadedModel, views: Sequence[PromptView]) -> Encodings:
 
 
 def _encoded(model: LoadedModel, view: PromptView) -> Encoded:
-    features = model.family.encode_pictures(model.module, view)
+    features = _features(model, view)
     made = 0 if features is None else features.embeddings.shape[0]
     places = int(model.family.placeholders(model.module, view.ids).sum())
     if made != places:  # they would be put at wrong places, or nowhere
@@ -47,6 +48,14 @@ def _encoded(model: LoadedModel, view: PromptView) -> Encoded:
             "take a student and a teacher of one model family and release"
         )
     return Encoded(features, model.family.positions(model.module, view))
+
+
+def _features(model: LoadedModel, view: PromptView) -> PictureFeatures | None:
+    if model.pictures is None or view.pixel_values is None:
+        return model.family.encode_pictures(model.module, view)
+    return model.pictures.features(
+        model.module, view, lambda: model.family.encode_pictures(model.module, view)
+    )
 
 
 def evaluate(encodings: Encodings) -> Encodings:

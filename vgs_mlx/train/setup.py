@@ -1,6 +1,5 @@
 """From a recipe to everything a run needs, checked: what can be refused early is refused before weights load."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import Any
 import numpy as np
 from mlx.utils import tree_flatten
 
-from vgs_mlx import recipe_file
 from vgs_mlx.data import datasets
 from vgs_mlx.data.datasets import DataSet
 from vgs_mlx.data.prompts import image_tokens, problem, render, text_tokens
@@ -17,12 +15,14 @@ from vgs_mlx.errors import Refusal
 from vgs_mlx.models import adapters, memory, probes
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.loading import find_folder, load_model, load_processor, read_config
+from vgs_mlx.models.picture_cache import PictureCache
 from vgs_mlx.models.rows import encode, evaluate
 from vgs_mlx.plan import Lengths
 from vgs_mlx.recipe import Data, Recipe
 from vgs_mlx.rollout.sample import Sampling, sample
 from vgs_mlx.train import rewards
-from vgs_mlx.train.checkpoint import Identity, fingerprint
+from vgs_mlx.train.checkpoint import Identity
+from vgs_mlx.train.identity import identify
 from vgs_mlx.train.screen import Screen
 from vgs_mlx.train.step import needs_teacher, resolved
 from vgs_mlx.types import Example, Prompt
@@ -30,8 +30,6 @@ from vgs_mlx.types import Example, Prompt
 PROBED = 4  # prompts, and the longest completions (in tokens) that the probes look at
 PROBED_LENGTH = 32
 LOOKED_AT = 64  # rows whose pictures' sizes stand for all in the start-up lines
-FREE_ON_RESUME = ("train.steps", "train.checkpoint_every", "train.keep_checkpoints")
-"""Keys that may change when a run is resumed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +77,7 @@ def load(
         screen.say(f"teacher  none: objective.name={recipe.objective.name} asks nothing of one")
     ready = Ready(recipe, student, teacher, data, identify(recipe, student, teacher, data))
     probe(ready, screen)
-    return with_packing(ready, screen)
+    return with_picture_cache(with_packing(ready, screen))
 
 
 def _refuse_contradictions(recipe: Recipe) -> None:
@@ -225,6 +223,14 @@ def with_packing(ready: Ready, screen: Screen) -> Ready:
     return replace(ready, **dict(zip(roles, packed, strict=True)))
 
 
+def with_picture_cache(ready: Ready) -> Ready:
+    """The same, with one cache of picture features for all vision towers that don't train, if the recipe wants it."""
+    cache = PictureCache(round(ready.recipe.train.picture_cache_gb * 1e9))
+    keeping = {"teacher"} if ready.recipe.student.train_vision else {"student", "teacher"}
+    models = {role: vars(ready)[role] for role in keeping if cache.limit and vars(ready)[role]}
+    return replace(ready, **{role: replace(model, pictures=cache) for role, model in models.items()})
+
+
 def _models(ready: Ready) -> list[LoadedModel]:
     return [ready.student] if ready.teacher is None else [ready.student, ready.teacher]
 
@@ -253,45 +259,3 @@ def _model_line(role: str, model: LoadedModel, train: str | None) -> str:
 def _paths(recipe: Recipe) -> dict[str, str]:
     paths = {"student": recipe.student.path}
     return {**paths, "teacher": recipe.teacher.path} if needs_teacher(recipe) else paths
-
-
-def _fixed(recipe: Recipe) -> dict[str, Any]:
-    """The recipe's keys that a resumed run must share, flat. Model and data paths have their fingerprints."""
-    left_out = (*FREE_ON_RESUME, "student.path", "teacher.path", "data.source", "data.held_out")
-    kept = {key: value for key, value in recipe_file.flat(recipe).items() if key not in left_out}
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in kept.items()}
-
-
-def identify(recipe: Recipe, student: LoadedModel, teacher: LoadedModel | None, data: DataSet) -> Identity:
-    """What the checkpoints of such a run belong to."""
-    return {
-        "student": fingerprint(student.folder),
-        "teacher": "none" if teacher is None else fingerprint(teacher.folder),
-        "data": _data_fingerprint(data),
-        **{f"recipe {key}": value for key, value in _fixed(recipe).items()},
-    }
-
-
-def _data_fingerprint(data: DataSet) -> str:
-    digest = hashlib.sha256()
-    for part in (data.train, data.held_out):
-        digest.update(f"{len(part)}\n".encode())
-        for example in part:
-            digest.update(f"{example.id}\t{example.question}\t{example.answer}\n".encode())
-    return digest.hexdigest()[:16]
-
-
-def refuse_changes(before: Recipe, after: Recipe) -> None:
-    """Only FREE_ON_RESUME may differ between a run's recipe and the one it is resumed with. Raises `Refusal`."""
-    old, new = _fixed(before), _fixed(after)
-    changed = [key for key in old if old[key] != new[key]]
-    changed += [
-        key
-        for key in ("data.source", "data.held_out", "student.path", "teacher.path")
-        if recipe_file.flat(before)[key] != recipe_file.flat(after)[key]
-    ]
-    if changed:
-        raise Refusal(
-            f"--set {changed[0]}: a resumed run must stay what it is; only {', '.join(FREE_ON_RESUME)} may change. "
-            "Start a new run for this"
-        )

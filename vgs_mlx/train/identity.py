@@ -1,0 +1,56 @@
+"""What a run's checkpoints belong to, and what may change when it is resumed."""
+
+import hashlib
+from typing import Any
+
+from vgs_mlx import recipe_file
+from vgs_mlx.data.datasets import DataSet
+from vgs_mlx.errors import Refusal
+from vgs_mlx.models.base import LoadedModel
+from vgs_mlx.recipe import Recipe
+from vgs_mlx.train.checkpoint import Identity, fingerprint
+
+FREE_ON_RESUME = ("train.steps", "train.checkpoint_every", "train.keep_checkpoints", "train.picture_cache_gb")
+"""Keys that may change when a run is resumed."""
+
+
+def _fixed(recipe: Recipe) -> dict[str, Any]:
+    """The recipe's keys that a resumed run must share, flat. Model and data paths have their fingerprints."""
+    left_out = (*FREE_ON_RESUME, "student.path", "teacher.path", "data.source", "data.held_out")
+    kept = {key: value for key, value in recipe_file.flat(recipe).items() if key not in left_out}
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in kept.items()}
+
+
+def identify(recipe: Recipe, student: LoadedModel, teacher: LoadedModel | None, data: DataSet) -> Identity:
+    """What the checkpoints of such a run belong to."""
+    return {
+        "student": fingerprint(student.folder),
+        "teacher": "none" if teacher is None else fingerprint(teacher.folder),
+        "data": _data_fingerprint(data),
+        **{f"recipe {key}": value for key, value in _fixed(recipe).items()},
+    }
+
+
+def _data_fingerprint(data: DataSet) -> str:
+    digest = hashlib.sha256()
+    for part in (data.train, data.held_out):
+        digest.update(f"{len(part)}\n".encode())
+        for example in part:
+            digest.update(f"{example.id}\t{example.question}\t{example.answer}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def refuse_changes(before: Recipe, after: Recipe) -> None:
+    """Only FREE_ON_RESUME may differ between a run's recipe and the one it is resumed with. Raises `Refusal`."""
+    old, new = _fixed(before), _fixed(after)
+    changed = [key for key in old if old[key] != new[key]]
+    changed += [
+        key
+        for key in ("data.source", "data.held_out", "student.path", "teacher.path")
+        if recipe_file.flat(before)[key] != recipe_file.flat(after)[key]
+    ]
+    if changed:
+        raise Refusal(
+            f"--set {changed[0]}: a resumed run must stay what it is; only {', '.join(FREE_ON_RESUME)} may change. "
+            "Start a new run for this"
+        )
