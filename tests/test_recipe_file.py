@@ -110,3 +110,12 @@ def test_every_key_is_read_somewhere():
         inner = dataclasses.fields(section.type) if dataclasses.is_dataclass(section.type) else [section]
         for key in inner:
             assert f".{key.name}" in code, f"{section.name}.{key.name} is never read"
+
+
+@pytest.mark.parametrize("source", ["shapes", "shapes:40"])
+def test_a_folder_with_the_name_of_the_built_in_data_changes_nothing(source, tmp_path):
+    (tmp_path / source).mkdir()
+    made = recipe_file.from_values({"data": {"source": source}}, tmp_path, [], "here")
+    assert made.data.source == source
+    made = recipe_file.from_values({"data": {"source": f"./{source}"}}, tmp_path, [], "here")
+    assert made.data.source == str(tmp_path / source)

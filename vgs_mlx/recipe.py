@@ -3,6 +3,7 @@
 Coefficients keep the paper's symbols in their comments: γ steering, λ preservation, η norm scale (arXiv 2606.00564).
 """
 
+import re
 from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -155,7 +156,13 @@ SHORTHANDS = {"student": "student.path", "teacher": "teacher.path", "data": "dat
 """Command-line options that are short for a key."""
 
 
+SHAPES = re.compile(r"shapes(?::(\d+))?")
+"""The data that come with the package, with or without a number of rows. A folder of that name is ./shapes."""
+
+
 def resolve_path(text: str, folder: Path) -> str:
-    """`text` as an absolute path if it names something in `folder`; else unchanged (a Hub id, a split)."""
+    """`text` as an absolute path if it names something in `folder`; else unchanged (built in, a Hub id, a split)."""
+    if SHAPES.fullmatch(text):
+        return text
     candidate = (folder / text).expanduser()
     return str(candidate.resolve()) if text and candidate.exists() else text

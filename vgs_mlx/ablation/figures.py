@@ -24,10 +24,10 @@ STYLE = {
 def write(folder: Path, summary: Summary) -> None:
     """accuracy-steps, accuracy-seconds and, where something can be compared, differences."""
     with matplotlib.rc_context(STYLE):
-        _save(_curves(summary, "step", "training step"), folder / "accuracy-steps")
-        _save(_curves(summary, "seconds", "seconds of training"), folder / "accuracy-seconds")
+        save(_curves(summary, "step", "training step"), folder / "accuracy-steps")
+        save(_curves(summary, "seconds", "seconds of training"), folder / "accuracy-seconds")
         if summary.differences:
-            _save(_differences(summary), folder / "differences")
+            save(_differences(summary), folder / "differences")
 
 
 def _curves(summary: Summary, along: str, label: str) -> Figure:
@@ -127,7 +127,7 @@ def _broken(name: str) -> str:
     return name.replace(",", ",\n")
 
 
-def _save(figure: Figure, file: Path) -> None:
+def save(figure: Figure, file: Path) -> None:
     formats: Iterable[tuple[str, dict]] = ((".svg", {"metadata": {"Date": None}}), (".png", {"dpi": 150}))
     for suffix, options in formats:
         figure.savefig(file.with_name(file.name + suffix), **options)

@@ -18,9 +18,9 @@ import numpy as np
 from vgs_mlx.data import jsonl, shapes
 from vgs_mlx.data.rows import BadRow, Row, check_columns
 from vgs_mlx.errors import Refusal
+from vgs_mlx.recipe import SHAPES
 from vgs_mlx.types import Example
 
-SHAPES = re.compile(r"shapes(?::(\d+))?")
 SHAPES_ROWS = {"train": 20_000, "held_out": 2_000}  # where the source doesn't say
 BAD_ROWS_LISTED = 20
 

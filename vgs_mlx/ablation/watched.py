@@ -1,0 +1,108 @@
+"""What happened inside the runs of a grid: the loss terms by visual dependency (Fig. 4) and η (Fig. 7) over steps.
+
+From what a run writes when it is asked to: `train.watch_every` (terms.jsonl), and the steps at which η was measured.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vgs_mlx.objective.binning import GROUPS
+from vgs_mlx.objective.terms import DIAGNOSTICS
+from vgs_mlx.statistics import Spread, spread
+from vgs_mlx.train import run_folder
+
+
+@dataclass(frozen=True)
+class Traces:
+    """One run: quantity -> its value by step. Quantities are "high visual" and so on, nats, and "η"."""
+
+    cell: str
+    seed: int
+    values: dict[str, dict[int, float]]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A quantity of a cell over its seeds, at the steps that all of them have."""
+
+    cell: str
+    quantity: str
+    steps: tuple[int, ...]
+    spreads: tuple[Spread, ...]
+
+
+def read(run: Path, cell: str, seed: int) -> Traces:
+    """What a finished run recorded; nothing where it was not asked to."""
+    values: dict[str, dict[int, float]] = defaultdict(dict)
+    terms = run / run_folder.TERMS
+    for row in run_folder.rows(terms) if terms.is_file() else ():
+        for quantity, value in _terms(row):
+            values[quantity][row["step"]] = value
+    for row in run_folder.rows(run / run_folder.METRICS):
+        if row.get("norm_scale_exact") is not None:
+            values["η"][row["step"]] = row["norm_scale_exact"]
+    return Traces(cell, seed, dict(values))
+
+
+def _terms(row: Mapping[str, Any]) -> list[tuple[str, float]]:
+    return [(f"{group} {term}", row[group][term]) for group in GROUPS if row[group] for term in DIAGNOSTICS]
+
+
+def over_seeds(runs: Sequence[Traces]) -> list[Trace]:
+    """Every quantity of every cell that has it in all its runs."""
+    by_cell: dict[str, list[Traces]] = defaultdict(list)
+    for run in runs:
+        by_cell[run.cell].append(run)
+    found = []
+    for cell, members in by_cell.items():
+        for quantity in members[0].values:
+            courses = [run.values.get(quantity, {}) for run in members]
+            if steps := sorted(set.intersection(*map(set, courses))):
+                spreads = tuple(spread([course[step] for course in courses]) for step in steps)
+                found.append(Trace(cell, quantity, tuple(steps), spreads))
+    return found
+
+
+def term_rows(traces: Sequence[Trace]) -> list[dict[str, str]]:
+    """A line for each cell that was watched: each term at the first and at the last look, nats, as text."""
+    columns = [f"{group} {term}" for term in DIAGNOSTICS for group in GROUPS]
+    return [
+        {"cell": cell, **{name: _first_and_last(found[name]) if name in found else "-" for name in columns}}
+        for cell, found in _by_cell(traces).items()
+        if any(name in found for name in columns)
+    ]
+
+
+def norm_scale_rows(traces: Sequence[Trace]) -> list[dict[str, str]]:
+    """A line for each cell whose η was measured, as text."""
+    return [
+        {
+            "cell": cell,
+            "measured at steps": f"{found['η'].steps[0]} to {found['η'].steps[-1]}",
+            "η, first": _value(found["η"].spreads[0]),
+            "η, last": _value(found["η"].spreads[-1]),
+            "η, mean over steps": f"{np.mean([each.mean for each in found['η'].spreads]):.3f}",
+        }
+        for cell, found in _by_cell(traces).items()
+        if "η" in found
+    ]
+
+
+def _by_cell(traces: Sequence[Trace]) -> dict[str, dict[str, Trace]]:
+    found: dict[str, dict[str, Trace]] = defaultdict(dict)
+    for each in traces:
+        found[each.cell][each.quantity] = each
+    return found
+
+
+def _first_and_last(trace: Trace) -> str:
+    return f"{trace.spreads[0].mean:.3f} -> {_value(trace.spreads[-1])}"
+
+
+def _value(found: Spread) -> str:
+    return f"{found.mean:.3f}" if found.sd is None else f"{found.mean:.3f} ± {found.sd:.3f}"
