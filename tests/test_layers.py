@@ -20,7 +20,7 @@ LAYERS = (
     ("recipe", "recipe_file"),
     ("models", "data"),
     ("rollout",),
-    ("train", "evaluate", "trained", "proof", "plan"),
+    ("train", "evaluate", "trained", "proof", "plan", "plan_loss"),
     ("distillation", "evaluation_report", "export", "model_card", "doctor", "plan_report"),
     ("geometry", "geometry_figures"),
     ("analyze", "ablation", "report", "suites"),

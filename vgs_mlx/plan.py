@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from math import ceil
 
 from vgs_mlx.models import footprint
-from vgs_mlx.models.footprint import DEVICES, FLOAT, Body, Device, Pass
+from vgs_mlx.models.footprint import DEVICES, FLOAT, Body, Device, Pass, packed, plain
 from vgs_mlx.models.precision import QUANTISATION_GROUP
 from vgs_mlx.models.sizes import ModelSize, Weights, linears
-from vgs_mlx.objective.objectives import Objective, resolve
+from vgs_mlx.objective.chunked import chunk_length
 from vgs_mlx.objective.terms import TERMS
+from vgs_mlx.plan_loss import SCORE_ARRAYS, loss_arrays, objective, pulls, trees
 from vgs_mlx.recipe import Recipe, Student
 
 TEXT_TOKENS = 160  # of a prompt without its picture: the default system prompt, the template, a question
@@ -69,7 +70,7 @@ def make(
     rest = sum(resting.values())
     own = parts["student's picture features"]
     handed = own + parts["teacher's picture features"] + parts["teacher's hidden states"]
-    trees = (_trees(recipe) if _batches(recipe, seen) > 1 else 0) * gradients
+    summed = (trees(recipe) if _batches(recipe, seen) > 1 else 0) * gradients
     student_work = max(
         parts["student's activations"],
         parts["student's own hidden states"] + parts["chunk buffers"],
@@ -81,8 +82,8 @@ def make(
         + max(parts["student's vision"], own + parts["prefill"], own + parts["KV cache"] + parts["drawing"]),
         "teacher": rest
         + max(own + looking, handed + parts["teacher's activations"], handed + parts["dependency buffers"]),
-        "student": rest + handed + trees + student_work,
-        "update": rest + handed + round((_trees(recipe) + 2.5) * gradients),  # 2.5: measured
+        "student": rest + handed + summed + student_work,
+        "update": rest + own + round(_updating(recipe) * gradients),
     }
     return Plan(resting, parts, peaks, _tokens(recipe, seen))
 
@@ -145,14 +146,15 @@ def _parts(
     settings = recipe.rollout
     group = min(settings.prompts_per_step, max(1, settings.batch_size // settings.completions_per_prompt))
     batch = group * settings.completions_per_prompt
-    prompt = Pass(group, seen.text + seen.image)
+    length = seen.text + seen.image
     patches = seen.image * trained.size.vision.merge**2
     pictures = settings.prompts_per_step * (1 if recipe.objective.text_view == "omit" else 2)
     return {
         "student's vision": footprint.see(trained, patches, pictures),
         "student's picture features": footprint.picture_features(trained, pictures * seen.image),
-        "prefill": footprint.forward(trained, [prompt]) + footprint.cache(trained, group, prompt.length),
-        "KV cache": footprint.decoding_cache(trained, batch, prompt.length, settings.max_completion_length),
+        "prefill": footprint.forward(trained, [plain(group, length)])
+        + footprint.cache(trained, group, length),
+        "KV cache": footprint.decoding_cache(trained, batch, length, settings.max_completion_length),
         "drawing": BLOCK * batch * trained.size.text.vocabulary * FLOAT,
         **_teacher_parts(recipe, frozen, seen, pictures),
         **_student_parts(recipe, trained, seen, gradients),
@@ -167,7 +169,7 @@ def _teacher_parts(recipe: Recipe, frozen: Body | None, seen: Lengths, pictures:
         return {**{f"teacher's {name}": 0 for name in names}, "dependency buffers": 0}
     settings = recipe.rollout
     positions = settings.prompts_per_step * settings.completions_per_prompt * settings.max_completion_length
-    chunk = _chunk(recipe, frozen)
+    chunk = _chunk(recipe, frozen, seen)
     figures = (
         footprint.see(frozen, seen.image * frozen.size.vision.merge**2, pictures),
         footprint.picture_features(frozen, pictures * seen.image),
@@ -175,7 +177,8 @@ def _teacher_parts(recipe: Recipe, frozen: Body | None, seen: Lengths, pictures:
         positions * frozen.size.text.hidden * frozen.number * len(views),
     )
     parts = {f"teacher's {name}": value for name, value in zip(names, figures, strict=True)}
-    return {**parts, "dependency buffers": 6 * chunk if objective(recipe).scores else 0}  # 6: measured
+    buffers = max((SCORE_ARRAYS[score] for score in objective(recipe).scores), default=0)
+    return {**parts, "dependency buffers": buffers * chunk}
 
 
 def _student_parts(recipe: Recipe, trained: Body, seen: Lengths, gradients: int) -> dict[str, int]:
@@ -191,24 +194,24 @@ def _student_parts(recipe: Recipe, trained: Body, seen: Lengths, gradients: int)
         visible = footprint.see(trained, patches, passes[0].rows)
         saved = visible + footprint.seen_saved(trained, patches, passes[0].rows)
     again = recipe.train.grad_checkpoint
-    # one view after the other: the second adds to the first one's tree
-    backward = max(footprint.backward(trained, [each], again, gradients) for each in pulled)
+    # one view after the other: the second adds to the first one's tree, and the head's gradients wait
+    backward = max(
+        earlier * gradients + footprint.backward(trained, each, again, gradients)
+        for earlier, each in enumerate(pulled)
+    )
     return {
         "student's activations": footprint.forward(trained, passes) + visible,
-        "student's own hidden states": 2 * states * len(passes),  # and their cotangents
-        "chunk buffers": loss_arrays(recipe) * _chunk(recipe, trained) + _head_gradients(recipe, trained),
-        "backward": backward + (len(pulled) - 1) * gradients + saved,
+        "student's own hidden states": states * (len(passes) + pulls(recipe)),  # and their cotangents
+        "chunk buffers": loss_arrays(recipe) * _chunk(recipe, trained, seen)
+        + (trees(recipe) + pulls(recipe)) * _head_gradient(recipe, trained),  # sums, products on their way
+        "backward": backward + trees(recipe) * _head_gradient(recipe, trained) + saved,
     }
 
 
-def _chunk(recipe: Recipe, body: Body) -> int:
+def _chunk(recipe: Recipe, body: Body, seen: Lengths) -> int:
     """One array of chunk x vocabulary, float32."""
-    settings = recipe.rollout
-    whole = settings.prompts_per_step * settings.completions_per_prompt * settings.max_completion_length
-    positions = min(
-        recipe.objective.chunk_size, recipe.train.microbatch_size * settings.max_completion_length, whole
-    )
-    return positions * body.size.text.vocabulary * FLOAT
+    positions = _count(recipe, seen) * recipe.rollout.max_completion_length
+    return chunk_length(positions, recipe.objective.chunk_size) * body.size.text.vocabulary * FLOAT
 
 
 def _count(recipe: Recipe, seen: Lengths) -> int:
@@ -232,51 +235,27 @@ def micro_batch(recipe: Recipe, seen: Lengths, views: set[str]) -> list[Pass]:
     """
     count = _count(recipe, seen)
     together = min(count, recipe.rollout.completions_per_prompt) if seen.packs else 1
-    answers = together * recipe.rollout.max_completion_length
+    rows, answer = ceil(count / together), recipe.rollout.max_completion_length
     seeing = seen.text + seen.image
     lengths = {
         "with_image": seeing,
         "degraded": seeing,
         "text_only": seen.text if recipe.objective.text_view == "omit" else seeing,
     }
-    return [Pass(ceil(count / together), lengths[view] + answers) for view in lengths if view in views]
+    if not seen.packs:
+        return [plain(rows, lengths[view] + answer) for view in lengths if view in views]
+    return [packed(rows, lengths[view], together, answer) for view in lengths if view in views]
 
 
-LOSS_ARRAYS = {
-    frozenset({"standard"}): 11,
-    frozenset({"standard", "visual"}): 27,
-    frozenset({"standard", "visual", "language"}): 31,
-}
-"""Arrays of chunk x vocabulary that live at once in the loss phase for these terms, counted by measuring: logits,
-masked logits and log-probabilities of each model and view, targets, terms, and a gradient for each pulled view."""
+def _head_gradient(recipe: Recipe, trained: Body) -> int:
+    """Of a head that trains."""
+    text = trained.size.text
+    return text.vocabulary * text.hidden * FLOAT if recipe.student.train == "full" else 0
 
 
-def loss_arrays(recipe: Recipe) -> int:
-    """How many arrays of chunk x vocabulary the loss phase holds. Terms that weren't measured count as the fullest."""
-    terms = frozenset(part.term for part in objective(recipe).parts)
-    return LOSS_ARRAYS.get(terms, max(LOSS_ARRAYS.values()))
-
-
-def _head_gradients(recipe: Recipe, trained: Body) -> int:
-    """A head that trains: a sum for each tree, and one product on its way."""
-    if recipe.student.train != "full":
-        return 0
-    return (_trees(recipe) + 1) * trained.size.text.vocabulary * trained.size.text.hidden * FLOAT
-
-
-def objective(recipe: Recipe) -> Objective:
-    """What is minimised, without what the recipe switches off."""
-    settings = recipe.objective
-    return resolve(
-        settings.name, settings.steering_coef, settings.preservation_coef, settings.mix, settings.mix_with
-    )
-
-
-def _trees(recipe: Recipe) -> int:
-    """Gradient trees: one for each role where η is measured."""
-    found = objective(recipe)
-    measured = found.steers and isinstance(recipe.objective.norm_scale, str)
-    return len({part.role for part in found.parts}) if measured else 1
+def _updating(recipe: Recipe) -> float:
+    """Gradient trees that an update holds, measured: one and its scaled copy, or all that steering reads and makes."""
+    return trees(recipe) + (1.75 if trees(recipe) > 1 else 1.1)
 
 
 def _batches(recipe: Recipe, seen: Lengths) -> int:

@@ -151,3 +151,18 @@ def test_the_state_holds_moments_step_and_rate_of_what_trains():
     assert names == {
         "step", "learning_rate", "layers.0.weight.m", "layers.0.weight.v", "layers.0.bias.m", "layers.0.bias.v"
     }  # fmt: skip
+
+
+def test_an_update_needs_little_memory_beside_weights_moments_and_gradients():
+    """Old weights and gradients are freed one after the other, so that 16 layers need little more than one."""
+    model = SimpleNamespace(module=nn.Sequential(*[nn.Linear(256, 256, bias=False) for _ in range(16)]))
+    optimizer = adamw.make(Train(), model)
+    mx.eval(model.module.parameters(), optimizer.state)
+    tree = {f"layers.{layer}.weight": mx.random.normal((256, 256)) for layer in range(16)}
+    mx.eval(tree)
+    size = sum(value.nbytes for value in tree.values())
+    mx.reset_peak_memory()
+    before = mx.get_active_memory()
+    adamw.update(optimizer, model, tree)
+    assert mx.get_peak_memory() - before < 0.5 * size
+    assert mx.get_active_memory() - before < -0.9 * size  # the gradients are gone

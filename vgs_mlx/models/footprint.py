@@ -33,14 +33,34 @@ DEVICES: dict[str, Device] = {
 
 @dataclass(frozen=True)
 class Pass:
-    """Rows that go through a model at one time."""
+    """Rows that go through a model at one time, and the blocks that attention computes in each of them."""
 
     rows: int
-    length: int  # tokens a row
+    blocks: tuple[tuple[int, int], ...]  # (queries, keys); a row that isn't packed is one block
 
     @property
     def tokens(self) -> int:
-        return self.rows * self.length
+        return self.rows * sum(queries for queries, _ in self.blocks)
+
+    @property
+    def pairs(self) -> int:
+        """Of a query and a key: what a head has a score for."""
+        return self.rows * sum(queries * keys for queries, keys in self.blocks)
+
+    @property
+    def joined(self) -> int:
+        """Keys of blocks that see more than themselves: a prompt's and a completion's, copied side by side."""
+        return self.rows * sum(keys for queries, keys in self.blocks if keys > queries)
+
+
+def plain(rows: int, length: int) -> Pass:
+    """Rows with one sequence each."""
+    return Pass(rows, ((length, length),))
+
+
+def packed(rows: int, prompt: int, answers: int, length: int) -> Pass:
+    """Rows of a prompt and its answers: the prompt over itself, each answer over the prompt and itself."""
+    return Pass(rows, ((prompt, prompt), *[(length, prompt + length)] * answers))
 
 
 @dataclass(frozen=True)
@@ -55,13 +75,22 @@ class Body:
 
 
 def scores(body: Body, rows: Pass) -> int:
-    """One layer's attention probabilities: heads x length^2 a row, in the activations' type."""
-    return body.number * body.size.text.heads * rows.rows * rows.length**2
+    """One layer's attention probabilities: heads x queries x keys of every block, in the activations' type."""
+    return body.number * body.size.text.heads * rows.pairs
 
 
-def mask(rows: Pass) -> int:
-    """The packed mask: "same segment", "prompt" and their union, a byte an entry, for the whole pass."""
-    return 3 * rows.rows * rows.length**2
+def _worked_on(body: Body, rows: Pass, times: int) -> int:
+    """Scores beside those saved, while a layer is worked on. Measured: a packed row's prompt is there once."""
+    first = rows.blocks[0]
+    prompt = scores(body, Pass(rows.rows, (first,))) if len(rows.blocks) > 1 else 0
+    return times * (scores(body, rows) - prompt) + prompt
+
+
+def _saved(body: Body, rows: Pass) -> int:
+    """What one decoder layer saves for its backward pass, attention probabilities apart."""
+    text = body.size.text
+    keys_and_values = 2 * text.kv_heads * text.head_dim * rows.joined * body.number
+    return rows.tokens * saved_per_token(body) + keys_and_values
 
 
 def _copies(body: Body) -> bool:
@@ -97,35 +126,32 @@ def saved_per_token(body: Body) -> int:
 def forward(body: Body, views: list[Pass]) -> int:
     """The most that a pass without gradients holds, all views evaluated together.
 
-    Measured: 4.5 arrays of every width of a layer for the larger view (the other is not begun or done), but
-    the attention scores, where they are made, of each.
+    Measured: 4.2 arrays of every width of a layer for the larger view (the other is not begun or done), but
+    the attention scores, where they are made, of each, all blocks of a packed row at once.
     """
     text = body.size.text
     width = text.hidden + (text.heads + text.kv_heads) * text.head_dim + text.intermediate
     number = body.number + (FLOAT if _copies(body) else 0)
     largest = max(each.tokens for each in views)
-    made = 0 if body.device.fused else sum(round(1.15 * scores(body, each)) for each in views)
-    return round(4.5 * number * width * largest) + made + sum(mask(each) for each in views)
+    made = 0 if body.device.fused else sum(scores(body, each) for each in views)
+    return round(4.2 * number * width * largest) + made
 
 
-def backward(body: Body, views: list[Pass], checkpointed: bool, gradients: int) -> int:
-    """The most that the backward pass over all layers and views holds, its own `gradients` (bytes) included.
+def backward(body: Body, view: Pass, checkpointed: bool, gradients: int) -> int:
+    """The most that the backward pass over all layers holds, its own `gradients` (bytes) included.
 
     Everything saved is alive when the first gradient is computed; gradients are alive when all else is gone.
     Measured: a layer being worked on holds about what it saves once more and its probabilities twice.
     Recomputed layers are in work together with the one before: 3.3 times what one saves, 3 times its
-    probabilities, and of a second view 0.8 and 2.5 times.
+    probabilities.
     """
     text = body.size.text
-    saved = [each.tokens * saved_per_token(body) for each in views]
-    made = [scores(body, each) for each in views]
-    masks = sum(mask(each) for each in views)
+    saved = _saved(body, view)
     if checkpointed:
-        inputs = text.layers * sum(each.tokens for each in views) * text.hidden * body.number
-        working = 2.5 * max(saved) + 0.8 * sum(saved) + 0.5 * max(made) + 2.5 * sum(made)
-        return round(max(inputs, gradients) + working) + masks
-    kept = text.layers * sum(saved + made)
-    return round(max(kept, gradients) + max(saved) + 2 * max(made)) + masks
+        inputs = text.layers * view.tokens * text.hidden * body.number
+        return round(max(inputs, gradients) + 3.3 * saved + _worked_on(body, view, 3))
+    kept = text.layers * (saved + scores(body, view))
+    return max(kept, gradients) + saved + _worked_on(body, view, 2)
 
 
 def picture_features(body: Body, tokens: int) -> int:

@@ -112,10 +112,14 @@ class _Window:
         return mx.pad(part, [(0, missing)] + [(0, 0)] * (part.ndim - 1)) if missing else part
 
 
-def _windows(count: int, largest: int) -> list[_Window]:
-    """Stretches as equal as steps of `GRAIN` allow: what the last one is padded by is small."""
+def chunk_length(count: int, largest: int) -> int:
+    """Positions of a chunk: as equal as steps of `GRAIN` allow, so that what the last one is padded by is small."""
     even = ceil(count / ceil(count / largest))
-    size = min(largest, GRAIN * ceil(even / GRAIN))
+    return min(largest, GRAIN * ceil(even / GRAIN))
+
+
+def _windows(count: int, largest: int) -> list[_Window]:
+    size = chunk_length(count, largest)
     return [_Window(start, size) for start in range(0, count, size)]
 
 

@@ -22,11 +22,19 @@ def make(settings: recipe.Train, student: LoadedModel, updates_per_step: int = 1
 
 
 def update(optimizer: optim.AdamW, student: LoadedModel, tree: Tree) -> None:
-    """One update of the student in place."""
-    weights = adapters.trainable_weights(student.module)
-    updated = optimizer.apply_gradients(_nested(tree), _nested(weights))
+    """One update of the student in place; `tree` is empty afterwards.
+
+    Nothing else refers to a weight's old value and its gradient when its new value is computed, and each
+    weight is finished before the next: their memory is used again at once.
+    """
+    gradients = _nested(tree)
+    tree.clear()
+    updated = optimizer.apply_gradients(gradients, _nested(adapters.trainable_weights(student.module)))
+    del gradients
     student.module.update(updated)
-    mx.eval(updated, optimizer.state)
+    for _, value in tree_flatten(updated):
+        mx.eval(value)
+    mx.eval(optimizer.state)
 
 
 def state(optimizer: optim.AdamW) -> Tree:

@@ -223,8 +223,9 @@ def _update(
 
 
 def _steer(found: gradients.Gradients, recipe: Recipe, progress: Progress) -> tuple[Tree, dict[str, float]]:
-    """The steered tree and its measurements."""
+    """The steered tree and its measurements. The trees leave `found`: the update needs their memory."""
     settings, trees = recipe.objective, found.trees
+    found.trees = {}
     if "steering" in trees:
         earlier = progress.norm_scales[1 - NORM_SCALES_KEPT :] if settings.norm_scale == "interval" else []
         tree, arrays = steer(
