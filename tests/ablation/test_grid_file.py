@@ -129,21 +129,42 @@ def test_a_folder_keeps_its_grid(tmp_path):
     grid_file.refuse_another(tmp_path, replace(made, baseline="strong"))
 
 
-def test_another_grid_is_refused_with_the_difference(tmp_path):
+def refused_in(folder, other):
+    """Why a folder that keeps a grid does not take this one."""
+    kept = (folder / grid_file.GRID).read_bytes()
+    with pytest.raises(Refusal) as caught:
+        grid_file.refuse_another(folder, other)
+    assert (folder / grid_file.GRID).read_bytes() == kept
+    return str(caught.value)
+
+
+def test_another_grid_is_refused_with_the_key_and_both_values(tmp_path):
     made, _ = read(tmp_path, CELLS)
     grid_file.save(tmp_path, made)
+    said = refused_in(tmp_path, read(tmp_path, CELLS, sets=["train.steps=9"], seeds=6)[0])
+    assert "holds another grid (train.steps of plain is 4 there and 9 here)" in said
 
-    def said(other):
-        with pytest.raises(Refusal, match="holds another grid") as caught:
-            grid_file.refuse_another(tmp_path, other)
-        return str(caught.value)
 
-    assert "train.steps of plain is 4 there and 9 here" in said(
-        read(tmp_path, CELLS, sets=["train.steps=9"])[0]
+def test_a_grid_may_grow_by_seeds_and_by_cells(tmp_path):
+    made, _ = read(tmp_path, CELLS)
+    grid_file.save(tmp_path, made)
+    grid_file.refuse_another(tmp_path, read(tmp_path, CELLS, seeds=6)[0])
+    new = "  new: {objective.name: adaptive}\n"
+    grid_file.refuse_another(tmp_path, read(tmp_path, CELLS + new)[0])
+    grid_file.refuse_another(
+        tmp_path, read(tmp_path, CELLS.replace("cells:\n", f"cells:\n{new}"), seeds=6)[0]
     )
-    assert "5 seeds of plain, not 6" in said(read(tmp_path, CELLS, seeds=6)[0])
-    assert "it has a cell strong more" in said(Grid(made.cells[:1], "plain"))
-    assert "it has no cell new" in said(Grid((*made.cells, replace(made.cells[0], name="new")), "plain"))
+
+
+def test_a_smaller_grid_is_refused_with_all_that_the_folder_has_more(tmp_path):
+    made, _ = read(tmp_path, CELLS)
+    grid_file.save(tmp_path, made)
+    plain, strong = made.cells
+    said = refused_in(tmp_path, Grid((replace(plain, seeds=3),), "plain"))
+    assert "holds a larger grid (5 seeds of plain, not 3; a cell strong more)" in said
+    assert f"go on with --resume {tmp_path}" in said
+    grown_and_shrunk = Grid((replace(plain, seeds=9), replace(strong, seeds=1)), "plain")
+    assert "(2 seeds of strong, not 1)" in refused_in(tmp_path, grown_and_shrunk)
 
 
 def test_a_folder_without_a_grid_and_a_damaged_one_are_refused(tmp_path):

@@ -5,6 +5,7 @@ dotted keys and, where a cell has fewer seeds, `seeds`), and, as far as wanted, 
 """
 
 import json
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -85,29 +86,36 @@ def load(folder: Path) -> Grid:
         return Grid(cells, kept["baseline"])
     except (ValueError, KeyError, TypeError) as error:
         raise Refusal(
-            f"{file}: damaged ({error.__class__.__name__}): give the whole command again"
+            f"{file}: damaged ({error.__class__.__name__}): put it back as it was, or give another folder"
         ) from error
 
 
 def refuse_another(folder: Path, ours: Grid) -> None:
-    """A folder goes on with its own grid alone; only the baseline may be another. Raises `Refusal`."""
-    theirs = {cell.name: cell for cell in load(folder).cells}
-    for cell in ours.cells:
-        if cell.name not in theirs:
-            raise Refusal(_other(folder, f"it has no cell {cell.name}"))
-        if cell.seeds != theirs[cell.name].seeds:
-            raise Refusal(_other(folder, f"{theirs[cell.name].seeds} seeds of {cell.name}, not {cell.seeds}"))
-        there, here = (recipe_file.flat(each.recipe) for each in (theirs[cell.name], cell))
-        for key in (key for key in here if here[key] != there[key]):
-            raise Refusal(
-                _other(folder, f"{key} of {cell.name} is {there[key]!r} there and {here[key]!r} here")
-            )
-    if more := theirs.keys() - {cell.name for cell in ours.cells}:
-        raise Refusal(_other(folder, f"it has a cell {min(more)} more"))
+    """A folder's grid may grow by cells and seeds, and its baseline may change; nothing else. Raises `Refusal`."""
+    theirs, cells = load(folder).cells, {cell.name: cell for cell in ours.cells}
+    mend = f"give another folder, or go on with --resume {shlex.quote(str(folder))}"
+    for cell in theirs:
+        if cell.name in cells and (differs := _first_difference(cell, cells[cell.name])):
+            raise Refusal(f"--output {folder}: holds another grid ({differs}): {mend}")
+    more = [_more(cell, cells.get(cell.name)) for cell in theirs]
+    if more := [each for each in more if each]:
+        raise Refusal(
+            f"--output {folder}: holds a larger grid ({'; '.join(more)}), and what has run is never dropped: {mend}"
+        )
 
 
-def _other(folder: Path, what: str) -> str:
-    return f"--output {folder}: holds another grid ({what}): give another folder, or go on with --resume {folder}"
+def _first_difference(there: Cell, here: Cell) -> str:
+    """The first key in which two cells differ, with both values; "" for cells of one recipe."""
+    theirs, ours = (recipe_file.flat(each.recipe) for each in (there, here))
+    key = next((key for key in ours if ours[key] != theirs[key]), None)
+    return f"{key} of {here.name} is {theirs[key]!r} there and {ours[key]!r} here" if key else ""
+
+
+def _more(there: Cell, here: Cell | None) -> str:
+    """What a folder's cell has more than the same cell of a command; "" for nothing."""
+    if here is None:
+        return f"a cell {there.name} more"
+    return f"{there.seeds} seeds of {there.name}, not {here.seeds}" if there.seeds > here.seeds else ""
 
 
 def _of_cells(

@@ -24,7 +24,7 @@ CELLS_SHOWN = (
     "blind",
     "s/step",
 )  # on the screen; the files have all columns
-DIFFERENCES_SHOWN = ("difference", "95 %, seeds", "95 %, prompts", "McNemar p")
+DIFFERENCES_SHOWN = ("seeds", "difference", "95 %, seeds", "95 %, prompts", "McNemar p")
 
 HOW_TO_READ = """\
 Final is the accuracy after the last step, best the highest of all evaluations (chosen on the rows that it is measured
@@ -101,7 +101,9 @@ def difference_rows(summary: Summary) -> list[Row]:
 
 def compared(summary: Summary) -> str:
     """What the differences are."""
-    return f"Final accuracy minus that of {summary.baseline}, with the same seeds on the same prompts"
+    return (
+        f"Final accuracy minus that of {summary.baseline}, on the same prompts, with the seeds that both have"
+    )
 
 
 def on_screen(rows: Sequence[Row], columns: Sequence[str]) -> Table:
