@@ -19,6 +19,7 @@ from vgs_mlx.ablation import grid
 from vgs_mlx.ablation.grid import Cell, Grid, Settings
 from vgs_mlx.errors import Refusal
 from vgs_mlx.recipe import Count, Recipe
+from vgs_mlx.recipe_file import Setting
 from vgs_mlx.train import run_folder
 
 GRID = "grid.json"
@@ -47,14 +48,10 @@ def read(
         return _of_cells(file, values, sets, seeds, baseline), []
     if not vary:
         raise Refusal(f"{file}: a recipe alone is one cell: say what differs with --vary key=value,value")
-    resolve = _resolver(values, file.parent, sets, str(file))
-    resolve({})  # what is wrong with the recipe itself
+    resolve = _resolver(values, file.parent, recipe_file.settings(sets), str(file))
 
     def of_combination(settings: Settings) -> Recipe:
-        try:
-            return resolve(settings)
-        except Refusal as refusal:
-            raise Refusal(f"--vary {grid.spelled(settings)}: {refusal}") from refusal
+        return resolve(_settings(settings, "--vary ", Path()))
 
     cells, notes = grid.product(_varied(vary), of_combination, seeds or SEEDS)
     return Grid(cells, grid.baseline_of(cells, baseline)), notes
@@ -63,7 +60,7 @@ def read(
 def save(folder: Path, made: Grid) -> None:
     """Keep the grid in its folder."""
     cells = [{**asdict(cell), "recipe": asdict(cell.recipe)} for cell in made.cells]
-    text = json.dumps({"baseline": made.baseline, "cells": cells}, indent=1, ensure_ascii=False)
+    text = json.dumps({"baseline": made.baseline, "cells": cells}, indent=1, ensure_ascii=False, default=str)
     run_folder.write_text(folder / GRID, text + "\n")
 
 
@@ -131,20 +128,21 @@ def _of_cells(
     if isinstance(base, str):
         source = folder / base
         base, folder, where = recipe_file.read(source), source.parent, str(source)
-    resolve = _resolver(base, folder, [*_texts(given.set or {}), *sets], where)
-    resolve({})
+    common = _settings(given.set or {}, f"{file}: set: ", file.parent)
+    resolve = _resolver(base, folder, [*common, *recipe_file.settings(sets)], where)
     cells = [_cell(file, name, dict(all_), resolve, seeds, given.seeds) for name, all_ in given.cells.items()]
     if not cells:
         raise Refusal(f"{file}: cells: none: name at least one")
     grid.refuse_doubles(cells)
-    return Grid(tuple(cells), grid.baseline_of(cells, baseline or given.baseline))
+    which = "--baseline" if baseline else f"{file}: baseline"
+    return Grid(tuple(cells), grid.baseline_of(cells, baseline or given.baseline, which))
 
 
 def _cell(
     file: Path,
     name: str,
     settings: dict[str, Any],
-    resolve: Callable[[Settings], Recipe],
+    resolve: Callable[[Sequence[Setting]], Recipe],
     all_seeds: int | None,
     usual_seeds: int,
 ) -> Cell:
@@ -153,10 +151,8 @@ def _cell(
     if own is not None and (not isinstance(own, int) or isinstance(own, bool) or own < 1):
         raise Refusal(f"{file}: cells.{name}.seeds: give a number from 1 on, got {own!r}")
     _refuse_seed(settings, f"{file}: cells.{name}")
-    try:
-        return Cell(name, settings, resolve(settings), all_seeds or own or usual_seeds)
-    except Refusal as refusal:
-        raise Refusal(f"{file}: cells.{name}: {refusal}") from refusal
+    recipe = resolve(_settings(settings, f"{file}: cells.{name}: ", file.parent))
+    return Cell(name, settings, recipe, all_seeds or own or usual_seeds)
 
 
 def _varied(vary: Sequence[str]) -> dict[str, list[Any]]:
@@ -166,7 +162,7 @@ def _varied(vary: Sequence[str]) -> dict[str, list[Any]]:
         key, separator, values = text.partition("=")
         key = key.strip()
         parsed = recipe_file.parse_yaml(f"[{values}]", f"--vary {text}")
-        if not separator or not parsed:
+        if not separator or not key or not parsed:
             raise Refusal(f"--vary {text}: write it as key=value,value")
         if key in found:
             raise Refusal(f"--vary {text}: {key} is varied already: give all its values at once")
@@ -180,22 +176,30 @@ def _refuse_seed(settings: Settings, where: str) -> None:
         raise Refusal(f"{where}: seed: the seeds are 0, 1, ...: say how many with --seeds")
 
 
-def _resolver(values: Mapping, folder: Path, sets: Sequence[str], where: str) -> Callable[[Settings], Recipe]:
-    """Settings -> the recipe that they make of the base. The blind score is measured unless the base says not to."""
+def _resolver(
+    values: Mapping, folder: Path, common: Sequence[Setting], where: str
+) -> Callable[[Sequence[Setting]], Recipe]:
+    """Settings -> the recipe that they make of the base, which is sound. Raises `Refusal` for one that isn't.
+
+    The blind score is measured unless the base says not to.
+    """
     train = values.get("train") or {}
     if isinstance(train, Mapping):
         values = {**values, "train": {"evaluate_blind": True, **train}}
 
-    def resolve(settings: Settings) -> Recipe:
-        recipe = recipe_file.from_values(values, folder, [*sets, *_texts(settings)], where)
-        if recipe.seed:
-            raise Refusal(
-                "seed: an ablation's seeds are 0, 1, ...: leave it away, and say how many with --seeds"
-            )
-        return recipe
+    def resolve(own: Sequence[Setting]) -> Recipe:
+        return recipe_file.from_values(values, folder, [*common, *own], where)
 
+    if resolve(()).seed:
+        at_fault = next((each.where for each in reversed(common) if each.key == "seed"), f"{where}: seed")
+        raise Refusal(
+            f"{at_fault}: an ablation's seeds are 0, 1, ...: leave it away, and say how many with --seeds"
+        )
     return resolve
 
 
-def _texts(settings: Settings) -> list[str]:
-    return [f"{key}={json.dumps(value)}" for key, value in settings.items()]
+def _settings(given: Settings, place: str, folder: Path) -> list[Setting]:
+    """What is said at `place`, which its errors begin with; paths are relative to `folder`."""
+    return [
+        Setting(key, value, f"{place}{grid.spelled({key: value})}", folder) for key, value in given.items()
+    ]
