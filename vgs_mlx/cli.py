@@ -261,7 +261,11 @@ def export(run, output, dtype, bits, prompts) -> None:
     show_default=True,
     help="Held-out rows answered and shown.",
 )
-@click.option("--no-examples", is_flag=True, help="Load no models, show no answers.")
+@click.option(
+    "--no-examples",
+    is_flag=True,
+    help="Load no models, show no answers; never in place of a page that has some.",
+)
 @refusing
 def report(folder, output, examples, no_examples) -> None:
     """\b
