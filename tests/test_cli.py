@@ -67,6 +67,11 @@ def test_without_a_model_the_embedded_default_is_what_options_change():
     assert (recipe.student, recipe.rollout) == (quickstart.student, quickstart.rollout)
 
 
+@pytest.mark.parametrize("value", ['a"b.jsonl', "C:\\new\\data.jsonl", "7", "[a", "a: b"])
+def test_the_value_of_a_shorthand_is_taken_as_it_stands(value):
+    assert distillation.resolve(None, {"data": value}, ())[0].data.source == value
+
+
 def test_with_a_model_the_defaults_of_a_real_run_count():
     recipe, name = distillation.resolve(None, {"student": "a/b"}, ["teacher.path=c/d"])
     assert (recipe.student.path, recipe.teacher.path, name) == ("a/b", "c/d", "run")

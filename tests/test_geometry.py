@@ -1,16 +1,18 @@
 """Angles and norms of the components' gradients by bin, on random models; and `vgs-mlx analyze` from end to end."""
 
+import io
 import json
 
 import mlx.core as mx
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
 import toy_runs
 from random_models import random_model
 from random_rollouts import prepared, rollouts
-from vgs_mlx import geometry, recipe_file
+from vgs_mlx import analyze, geometry, geometry_figures, recipe_file
 from vgs_mlx.cli import main
 from vgs_mlx.objective.binning import bins, edges
 from vgs_mlx.objective.steering import cosine, norm
@@ -98,6 +100,36 @@ def test_analyze_writes_numbers_and_figures_for_a_run(tmp_path):
     assert all(0 <= each["angle_lang_vis"]["mean"] <= 180 for each in found["bins"])
     made = {path.name for path in (tmp_path / "a").iterdir()}
     assert {"geometry-angles.png", "geometry-angles.svg", "geometry-sizes.png", "geometry-sizes.svg"} < made
+
+
+def test_a_score_that_rounds_to_nothing_has_no_sign():
+    angle = {"mean": 90.0, "sd": None}
+    row = {
+        "bin": 0,
+        "tokens": 1,
+        "vds_low": -0.0001,
+        "vds_high": 0.2,
+        "frequent": [],
+        **dict.fromkeys(geometry.PAIRS, angle),
+    }
+    console = Console(file=io.StringIO(), width=100)
+    analyze._print({"batches": 1, "bins": [row]}, console)
+    assert " 0.000-0.200 " in console.file.getvalue()
+
+
+def test_a_bin_that_was_not_measured_is_a_gap_and_angles_share_a_scale():
+    wide = {"mean": 118.0, "sd": 2.0}
+    none = {"mean": None, "sd": None}
+    bins = [
+        {"bin": 0, "angle_lang_vis": wide, "angle_std_vis": none, "mean_visual": 0.5},
+        {"bin": 1, "angle_lang_vis": none, "angle_std_vis": {"mean": 40.0, "sd": None}, "mean_visual": None},
+    ]
+    first, second, third = geometry_figures.angles(bins)
+    assert first.lines[0] == ("∇L_lang and ∇L_vis", [0, 1], [118.0, None], [116.0, None], [120.0, None])
+    assert second.lines[0].low == second.lines[0].high == [None, 40.0]
+    assert first.limits == second.limits == third.limits == (0, 126.0)
+    _, means = geometry_figures.sizes(bins)
+    assert {line.label: line.means for line in means.lines}["L_vis"] == [0.5, None]
 
 
 @pytest.mark.parametrize(("arguments", "said"), [

@@ -63,7 +63,7 @@ FRACTION = ("--set", "data.held_out=0.5")
         (("--set", "rollout.temperature=0.7"), "rollout.temperature=0.7: the objective needs"),
         (("--set", "rollout.top_p=0.9"), "set rollout.top_p=1"),
         (("--stepz", "3"), "--stepz"),
-        (("--recipe", "none.yaml"), "--recipe none.yaml: can't be read"),
+        (("--recipe", "none.yaml"), "none.yaml: can't be read"),
         (("--student", "./none"), "--student ./none: no such folder"),
         (("--student", "embedded:student"), "--teacher: no model given"),
         (("--student", "embedded:pupil"), "pupil"),

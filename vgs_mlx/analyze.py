@@ -99,7 +99,7 @@ def _print(found: Mapping[str, Any], console: Console) -> None:
     for heading in ("bin", "VDS, nats", "tokens", "lang^vis", "std^vis", "std^lang", "frequent"):
         table.add_column(heading, justify="left" if heading == "frequent" else "right")
     for each in found["bins"]:
-        scores = "-" if each["vds_low"] is None else f"{each['vds_low']:.3f}-{each['vds_high']:.3f}"
+        scores = "-" if each["vds_low"] is None else f"{each['vds_low']:z.3f}-{each['vds_high']:z.3f}"
         words = " ".join(text.strip() for text, _ in each["frequent"][:6])
         angles = [_angle(each[name]) for name in geometry.PAIRS]
         table.add_row(str(each["bin"]), scores, f"{each['tokens']:,}", *angles, words)

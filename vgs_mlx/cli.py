@@ -115,7 +115,8 @@ def ablate(recipe, vary, seeds, output, baseline, jobs, sets, reach, resume, sum
         --vary objective.name=standard,vgs --vary objective.steering_coef=1,2,4
 
     Run every combination with several seeds and compare them: accuracy with intervals, paired differences to
-    the baseline, curves. RECIPE is a recipe, or a file that names its cells. The same command again goes on.
+    the baseline, curves. RECIPE is a recipe, or a file that names its cells. The same command again goes on, and may
+    have more seeds and cells than before.
     """
     from vgs_mlx.ablation import command
 
@@ -260,7 +261,11 @@ def export(run, output, dtype, bits, prompts) -> None:
     show_default=True,
     help="Held-out rows answered and shown.",
 )
-@click.option("--no-examples", is_flag=True, help="Load no models, show no answers.")
+@click.option(
+    "--no-examples",
+    is_flag=True,
+    help="Load no models, show no answers; never in place of a page that has some.",
+)
 @refusing
 def report(folder, output, examples, no_examples) -> None:
     """\b

@@ -10,6 +10,7 @@ from vgs_mlx import plan_report, recipe_file
 from vgs_mlx.models.loading import EMBEDDED, find_folder, load_processor
 from vgs_mlx.plan import Lengths
 from vgs_mlx.recipe import SHORTHANDS, Recipe
+from vgs_mlx.recipe_file import Setting
 from vgs_mlx.resources import recipes_folder
 from vgs_mlx.train import checkpoint, identity, loop, run_folder, setup
 from vgs_mlx.train.screen import Screen, accuracy_line
@@ -26,9 +27,8 @@ def resolve(file: Path | None, shorthands: Mapping[str, str], sets: Sequence[str
     """
     if file is None and not {"student", "teacher"} & shorthands.keys():
         file = recipes_folder() / f"{DEFAULT_RECIPE}.yaml"
-    # JSON strings are YAML strings whatever they hold: a path is never read as a number
-    short = [f'{SHORTHANDS[name]}="{value}"' for name, value in shorthands.items()]
-    return recipe_file.load_recipe(file, [*short, *sets]), file.stem if file else "run"
+    short = [Setting(SHORTHANDS[name], value, f"--{name} {value}") for name, value in shorthands.items()]
+    return recipe_file.load_recipe(file, sets, short), file.stem if file else "run"
 
 
 def start(recipe: Recipe, name: str, output: Path | None, *, force: bool = False) -> None:

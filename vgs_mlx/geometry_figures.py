@@ -1,87 +1,109 @@
-"""Figures of the gradients' geometry: angles by bin (Fig. 3's three panels), gradient norms and mean terms by bin."""
+"""The panels of the gradients' geometry: angles by bin (Fig. 3's three), gradient norms, mean terms; and their files.
+
+What a panel holds is decided here; the page of `vgs-mlx report` draws the same panels in its own colours.
+"""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-ANGLES = {
-    "angle_lang_vis": "language and visual",
-    "angle_std_vis": "standard and visual",
-    "angle_std_lang": "standard and language",
-}
-COLOURS = {
-    "standard": "#444444",
-    "visual": "#0072B2",
-    "language": "#D55E00",
-}  # told apart by the colour-blind
+from vgs_mlx.geometry import PAIRS
+
+SYMBOLS = {"standard": "L_std", "visual": "L_vis", "language": "L_lang"}
+SIZES = {"norm": "Gradient norm by bin", "mean": "Mean of each term by bin, nats"}
+COLOURS = ("#0072B2", "#D55E00", "#444444")  # told apart by the colour-blind
 Bins = Sequence[Mapping[str, Any]]
+
+
+class Line(NamedTuple):
+    """A quantity over the bins, None in those where it could not be measured."""
+
+    label: str
+    bins: list[int]
+    means: list[float | None]
+    low: list[float | None]  # a standard deviation over the batches below the mean
+    high: list[float | None]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One pair of axes. `name` is one word."""
+
+    name: str
+    title: str
+    lines: tuple[Line, ...]
+    level: float | None = None  # a line to see them by
+    limits: tuple[float, float] | None = None
+
+
+def angles(bins: Bins) -> list[Panel]:
+    """The angle between each two terms' gradients, all on one scale, with a line at 90°."""
+    found = {}
+    for name, (left, right) in PAIRS.items():
+        found[name] = _line(f"∇{SYMBOLS[left]} and ∇{SYMBOLS[right]}", bins, name)
+    top = max([100.0, *(end for line in found.values() for end in line.high if end is not None)])
+    return [
+        Panel(name.replace("_", "-"), f"Angle of {line.label}, degrees", (line,), 90, (0, 1.05 * top))
+        for name, line in found.items()
+    ]
+
+
+def sizes(bins: Bins) -> list[Panel]:
+    """The norms of the three terms' gradients, and the means of the terms."""
+    return [
+        Panel(
+            f"geometry-{kind}",
+            title,
+            tuple(_line(symbol, bins, f"{kind}_{term}") for term, symbol in SYMBOLS.items()),
+        )
+        for kind, title in SIZES.items()
+    ]
 
 
 def draw(found: Mapping[str, Any], folder: Path) -> list[Path]:
     """Write geometry-angles and geometry-sizes, each as .svg and .png, into the folder; their paths."""
-    bins = found["bins"]
-    figures = {"geometry-angles": _angles(bins), "geometry-sizes": _sizes(bins)}
+    rows = {"geometry-angles": (angles(found["bins"]), 10), "geometry-sizes": (sizes(found["bins"]), 8)}
     paths = []
-    for name, figure in figures.items():
-        for suffix in ("svg", "png"):
+    for name, (panels, width) in rows.items():
+        figure = Figure(figsize=(width, 3), layout="constrained")
+        for axes, panel in zip(figure.subplots(1, len(panels)), panels, strict=True):
+            _fill(axes, panel)
+        for suffix, metadata in (("svg", {"Date": None}), ("png", {})):
             paths.append(folder / f"{name}.{suffix}")
-            figure.savefig(paths[-1], dpi=150, bbox_inches="tight", metadata=_undated(suffix))
-        plt.close(figure)
+            figure.savefig(paths[-1], dpi=150, bbox_inches="tight", metadata=metadata)
     return paths
 
 
-def _undated(suffix: str) -> dict[str, None]:
-    return {"Date": None} if suffix == "svg" else {}
+def _line(label: str, bins: Bins, name: str) -> Line:
+    """Of a plain number in each bin, or a mean with its spread."""
+    values = [each.get(name) for each in bins]
+    spreads = [value if isinstance(value, Mapping) else {"mean": value} for value in values]
+    means = [each["mean"] for each in spreads]
+    low, high = (
+        [None if each["mean"] is None else each["mean"] + side * (each.get("sd") or 0.0) for each in spreads]
+        for side in (-1, 1)
+    )
+    return Line(label, [each["bin"] for each in bins], means, low, high)
 
 
-def _angles(bins: Bins) -> plt.Figure:
-    figure, axes = plt.subplots(1, 3, figsize=(10, 3), sharey=True, layout="constrained")
-    for panel, (name, title) in zip(axes, ANGLES.items(), strict=True):
-        _with_spread(panel, bins, name, "#0072B2")
-        panel.axhline(90, color="#999999", linewidth=0.8, linestyle="--")
-        panel.set_title(f"∇{title.replace(' and ', ' and ∇')}", fontsize=10)
-        _dress(panel, bins)
-    axes[0].set_ylabel("angle, degrees")
-    return figure
-
-
-def _sizes(bins: Bins) -> plt.Figure:
-    figure, (terms, norms) = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
-    for term, colour in COLOURS.items():
-        values = [_or_nan(each[f"mean_{term}"]) for each in bins]
-        terms.plot(range(len(bins)), values, marker="o", markersize=3, color=colour, label=term)
-        _with_spread(norms, bins, f"norm_{term}", colour)
-    terms.set_ylabel("mean of the term, nats")
-    norms.set_ylabel("norm of its gradient")
-    terms.legend(frameon=False, fontsize=9)
-    for panel in (terms, norms):
-        _dress(panel, bins)
-        panel.set_ylim(bottom=0)
-    return figure
-
-
-def _dress(panel: Axes, bins: Bins) -> None:
-    panel.set_xlabel("bin of visual dependency")
-    panel.set_xticks(range(len(bins)))
-    panel.spines[["top", "right"]].set_visible(False)
-
-
-def _with_spread(panel: Axes, bins: Bins, name: str, colour: str) -> None:
-    """Means with the standard deviation over batches as a band."""
-    means = [_or_nan(each[name]["mean"]) for each in bins]
-    spreads = [each[name]["sd"] or 0.0 for each in bins]
-    low = [mean - spread for mean, spread in zip(means, spreads, strict=True)]
-    high = [mean + spread for mean, spread in zip(means, spreads, strict=True)]
-    panel.plot(range(len(bins)), means, marker="o", markersize=3, color=colour)
-    panel.fill_between(range(len(bins)), low, high, color=colour, alpha=0.2, linewidth=0)
-
-
-def _or_nan(value: float | None) -> float:
-    return float("nan") if value is None else value
+def _fill(axes: Axes, panel: Panel) -> None:
+    for line, colour in zip(panel.lines, COLOURS, strict=False):
+        means, low, high = (
+            [float("nan") if value is None else value for value in values]
+            for values in (line.means, line.low, line.high)
+        )
+        axes.plot(line.bins, means, marker="o", markersize=3, color=colour, label=line.label)
+        axes.fill_between(line.bins, low, high, color=colour, alpha=0.2, linewidth=0)
+    if panel.level is not None:
+        axes.axhline(panel.level, color="#999999", linewidth=0.8, linestyle="--")
+    axes.set_title(panel.title, fontsize=10)
+    axes.set_ylim(*(panel.limits or (0, None)))
+    axes.set_xlabel("bin of visual dependency")
+    axes.set_xticks(panel.lines[0].bins)
+    axes.spines[["top", "right"]].set_visible(False)
+    if len(panel.lines) > 1:
+        axes.legend(frameon=False, fontsize=9)

@@ -1,4 +1,4 @@
-"""Strict YAML: from files and `--set key=value` to a `Recipe`, with one clear line for anything that doesn't fit."""
+"""Strict YAML: from files and options such as `--set key=value` to a `Recipe`, one clear line for what is wrong."""
 
 import copy
 import dataclasses
@@ -6,6 +6,7 @@ import difflib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,16 @@ from vgs_mlx.recipe import Recipe, resolve_path
 
 _RECIPE = TypeAdapter(Recipe)
 _WORD = re.compile(r"'([^']*)'")  # as pydantic quotes the values that it allows
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A value that wins over a file's."""
+
+    key: str  # dotted
+    value: Any
+    where: str  # what to name where it is wrong: the option or the place in a file
+    folder: Path = Path()  # which paths are relative to: the current one
 
 
 class _Loader(yaml.SafeLoader):
@@ -50,28 +61,35 @@ def parse_yaml(text: str, where: str) -> Any:
         raise Refusal(f"{where}: {' '.join(str(error).split())}: mend the YAML there") from error
 
 
-def load_recipe(file: Path | None, sets: Sequence[str] = ()) -> Recipe:
-    """The recipe of `file` (None: the defaults), then each `key=value` of `sets` on top.
+def load_recipe(file: Path | None, sets: Sequence[str] = (), shorthands: Sequence[Setting] = ()) -> Recipe:
+    """The recipe of `file` (None: the defaults), then `shorthands`, then each `key=value` of `sets` on top.
 
     Paths in the file are relative to it; those of `sets` to the current folder. Raises `Refusal`.
     """
-    if file is None:
-        return from_values({}, Path.cwd(), sets, "--set")
-    return from_values(read(file), file.parent, sets, str(file))
+    values, folder = ({}, Path()) if file is None else (read(file), file.parent)
+    return from_values(values, folder, [*shorthands, *settings(sets)], str(file))
 
 
-def from_values(values: Mapping, folder: Path, sets: Sequence[str], where: str) -> Recipe:
-    """The recipe of a file's `values`, whose paths are relative to `folder`, then `sets` on top. Raises `Refusal`."""
+def settings(sets: Sequence[str]) -> list[Setting]:
+    """What the `key=value` of each --set says. Raises `Refusal`."""
+    found = []
+    for text in sets:
+        key, separator, value = (part.strip() for part in text.partition("="))
+        if not separator or not key:
+            raise Refusal(f"--set {text}: write it as key=value, for example --set train.steps=100")
+        found.append(Setting(key, parse_yaml(value, f"--set {text}"), f"--set {text}"))
+    return found
+
+
+def from_values(values: Mapping, folder: Path, given: Sequence[Setting], where: str) -> Recipe:
+    """The recipe of a file's `values`, whose paths are relative to `folder`, then `given` on top. Raises `Refusal`."""
     values = copy.deepcopy(dict(values))
     _absolute_paths(values, folder)
     made = build(values, where)
-    for text in sets:  # what is wrong from here on is the option's fault
-        key, separator, value = text.partition("=")
-        if not separator:
-            raise Refusal(f"--set {text}: write it as key=value, for example --set train.steps=100")
-        _set(values, key.strip(), parse_yaml(value, f"--set {key}"))
-        _absolute_paths(values, Path.cwd())
-        made = build(values, f"--set {text}")
+    for each in given:  # what is wrong from here on is this one's fault
+        _set(values, each)
+        _absolute_paths(values, each.folder)
+        made = build(values, each.where)
     return made
 
 
@@ -105,7 +123,7 @@ def read(file: Path) -> dict:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise Refusal(f"--recipe {file}: can't be read ({why}): give a YAML file") from error
+        raise Refusal(f"{file}: can't be read ({why}): give a YAML file") from error
     values = parse_yaml(text, str(file))
     if values is None:
         return {}
@@ -114,13 +132,13 @@ def read(file: Path) -> dict:
     return values
 
 
-def _set(values: dict, key: str, value: Any) -> None:
-    *sections, last = key.split(".")
+def _set(values: dict, given: Setting) -> None:
+    *sections, last = given.key.split(".")
     for section in sections:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
-            raise Refusal(f"--set {key}: {section} is a value, not a section")
-    values[last] = value
+            raise Refusal(f"{given.where}: {section} is a value, not a section")
+    values[last] = given.value
 
 
 def _absolute_paths(values: dict, folder: Path) -> None:

@@ -12,6 +12,7 @@ from rich.console import Console
 import toy_runs
 from toy_runs import command, copied, recorded_steps, same_run, spawned, train, wait_for
 from vgs_mlx import recipe_file
+from vgs_mlx.ablation import command as ablate
 from vgs_mlx.ablation import grid_file, runner, worker
 from vgs_mlx.ablation.board import Board
 from vgs_mlx.ablation.grid import Cell, Grid
@@ -132,6 +133,42 @@ def test_a_finished_run_that_is_not_the_grid_s_is_refused(fake, tmp_path):
     run(tmp_path, grid("b", "a"))
     with pytest.raises(Refusal, match=r"its objective.steering_coef isn't the grid's any more"):
         run(tmp_path, grid("a", "b"))
+
+
+def started(folder, *vary, seeds):
+    """`vgs-mlx ablate` with this grid in `folder`; the fake runs leave nothing to sum up."""
+    (folder.parent / "toy.yaml").write_text("train: {steps: 200}\n")
+    line = [part for each in vary for part in ("--vary", each)]
+    return command("ablate", folder.parent / "toy.yaml", *line, "--seeds", seeds, "--output", folder)
+
+
+def test_a_grid_that_grows_keeps_its_runs_and_adds_the_new_ones(fake, tmp_path, monkeypatch):
+    monkeypatch.setattr(ablate, "_tell", lambda *_: None)
+    output = tmp_path / "out"
+    assert started(output, "train.warmup_steps=1,2", seeds=1).exit_code == 0
+    kept = {file: state for file, state in toy_runs.state_of(output).items() if "/" in file}
+    grown = started(output, "train.warmup_steps=3,1,2", seeds=2)
+    assert grown.exit_code == 0 and "6, 2 of them finished already" in grown.output
+    assert len([each for each in times(output) if each[0] == "start"]) == 6
+    assert kept.items() <= toy_runs.state_of(output).items()
+    assert {cell.name: cell.seeds for cell in grid_file.load(output).cells} == {
+        f"train.warmup_steps={each}": 2 for each in (3, 1, 2)
+    }
+    resumed = command("ablate", "--resume", output)
+    assert "6, 6 of them finished already" in resumed.output
+    fewer = started(output, "train.warmup_steps=3,1,2", seeds=1)
+    assert fewer.exit_code == 2 and "holds a larger grid" in fewer.output
+
+
+def test_a_grid_does_not_grow_while_another_process_works_on_it(fake, tmp_path, monkeypatch):
+    monkeypatch.setattr(ablate, "_tell", lambda *_: None)
+    output = tmp_path / "out"
+    started(output, "train.warmup_steps=1,2", seeds=1)
+    before = toy_runs.state_of(output)
+    with run_folder.held(output):
+        refused = started(output, "train.warmup_steps=1,2", seeds=2)
+    assert refused.exit_code == 2 and "another vgs-mlx works on" in refused.output
+    assert toy_runs.state_of(output) == before
 
 
 def test_ctrl_c_stops_all_and_the_rest_waits(fake, tmp_path, monkeypatch):

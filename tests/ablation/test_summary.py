@@ -114,6 +114,10 @@ def test_only_seeds_that_both_have_are_compared(found):
     (difference,) = summary.differences
     assert difference.seeds == (0,) and difference.by_seed == (0.25,) and difference.over_seeds.low is None
     assert summary.cells[1].seeds == (0, 1) and summary.unfinished == ("x",)
+    (shown,) = tables.difference_rows(summary)
+    assert shown["seeds"] == 1 and "seeds" in tables.DIFFERENCES_SHOWN, (
+        "how many pairs, beside the difference"
+    )
     (difference,) = summarise(found[:3], "plain").differences  # now it is the cell that lacks seed 1
     assert difference.seeds == (0,) and difference.by_seed == (0.25,)
     only = summarise([each for each in found if each.cell == "steered"], "plain")
@@ -180,4 +184,4 @@ def test_the_figures_name_every_cell_and_axis(found, tmp_path, cells):
     assert steps.count("cell0 (2 seeds)") == 1
     assert "seconds of training" in (tmp_path / "accuracy-seconds.svg").read_text()
     differences = (tmp_path / "differences.svg").read_text()
-    assert "final accuracy minus that of plain" in differences and f"cell{cells - 2}" in differences
+    assert "final accuracy minus that of plain" in differences and f"cell{cells - 2} (2 seeds)" in differences

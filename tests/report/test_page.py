@@ -131,6 +131,25 @@ def test_answers_written_during_the_run_stand_in_for_examples(tmp_path):
     assert "wrong, expected red" in found and "&lt;script&gt;" in found
 
 
+def test_a_page_without_examples_never_takes_the_place_of_one_with_them(tmp_path, monkeypatch):
+    run = copied(finished(), tmp_path / "run")
+    monkeypatch.setattr(page, "collect", lambda *_: evil_examples())
+    first = page.write(run, None, examples=1, screen=QUIET)
+    kept = first.read_bytes()
+    refused = command("report", run, "--no-examples")
+    assert refused.exit_code == 2 and first.read_bytes() == kept
+    assert f"{first}: shows answers of the models, and the new page has none" in " ".join(
+        refused.output.split()
+    )
+    monkeypatch.setattr(page, "collect", lambda *_: Examples((), ("No model is there.",)))
+    assert command("report", run).exit_code == 2 and first.read_bytes() == kept
+    other = run / "plain.html"
+    for _ in range(2):  # what has no answers may be replaced
+        assert command("report", run, "--no-examples", "--output", other).exit_code == 0
+    monkeypatch.setattr(page, "collect", lambda *_: evil_examples())
+    assert command("report", run).exit_code == 0
+
+
 @pytest.mark.parametrize("name", ["page.txt", "metrics.jsonl", "folder.html", "missing/page.html"])
 def test_an_output_that_is_no_page_is_refused(tmp_path, name):
     (tmp_path / "folder.html").mkdir()

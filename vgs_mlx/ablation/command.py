@@ -24,24 +24,28 @@ def start(
     sets: Sequence[str],
     reach: float | None,
 ) -> int:
-    """A new grid, or the same one again, from where it was. The exit code: 1 where a run failed. Raises `Refusal`."""
+    """A new grid, or that of a folder, from where it was, maybe with more seeds and cells. The exit code: 1 where a
+    run failed. Raises `Refusal`."""
     made, notes = grid_file.read(file, vary, sets, seeds, baseline)
     board = Board()
-    if (output / grid_file.GRID).is_file():
-        grid_file.refuse_another(output, made)
-    else:
+    if not (output / grid_file.GRID).is_file():
         run_folder.refuse_used(output)
         _make(output)
-    grid_file.save(output, made)
-    run_folder.write_text(output / "README.md", _readme(output))
-    for note in notes:
-        board.say(f"same     {note}")
-    return _run(output, made, jobs, reach, board)
+    with run_folder.held(output):
+        if (output / grid_file.GRID).is_file():
+            grid_file.refuse_another(output, made)
+        grid_file.save(output, made)
+        run_folder.write_text(output / "README.md", _readme(output))
+        for note in notes:
+            board.say(f"same     {note}")
+        return _run(output, made, jobs, reach, board)
 
 
 def resume(folder: Path, *, jobs: int, baseline: str | None, reach: float | None) -> int:
     """Go on with the grid of a folder. The exit code: 1 where a run failed. Raises `Refusal`."""
-    return _run(folder, _kept(folder, baseline), jobs, reach, Board())
+    made = _kept(folder, baseline)
+    with run_folder.held(folder):
+        return _run(folder, made, jobs, reach, Board())
 
 
 def show(folder: Path, *, baseline: str | None, reach: float | None) -> int:
@@ -65,19 +69,17 @@ def _make(folder: Path) -> None:
 
 
 def _run(folder: Path, made: Grid, jobs: int, reach: float | None, board: Board) -> int:
+    """Every run that has not finished, then what came out. The folder is held."""
     board.say(f"ablation {folder}: {len(made.cells)} cells, baseline {made.baseline}")
-    with run_folder.held(folder):
-        states = runner.run(jobs_of(folder, made), jobs, board)
-        ended = list(states.values())
-        if "stopped" in ended or "waiting" in ended:
-            again = f"vgs-mlx ablate --resume {shlex.quote(str(folder))}" + (
-                f" --jobs {jobs}" if jobs > 1 else ""
-            )
-            raise loop.Interrupted(
-                f"{ended.count('done')} of {len(ended)} runs are done; go on with: {again}"
-            )
-        if "done" in ended:
-            _tell(folder, made, reach, board)
+    states = runner.run(jobs_of(folder, made), jobs, board)
+    ended = list(states.values())
+    if "stopped" in ended or "waiting" in ended:
+        again = f"vgs-mlx ablate --resume {shlex.quote(str(folder))}" + (
+            f" --jobs {jobs}" if jobs > 1 else ""
+        )
+        raise loop.Interrupted(f"{ended.count('done')} of {len(ended)} runs are done; go on with: {again}")
+    if "done" in ended:
+        _tell(folder, made, reach, board)
     failed = [job.name for job, state in states.items() if state == "failed"]
     if failed:
         board.say(f"FAILED   {'; '.join(failed)}: the same command tries them again")

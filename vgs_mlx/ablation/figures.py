@@ -88,7 +88,7 @@ def _legend(figure: Figure, axes: Axes, *, only_common: bool) -> None:
 def _differences(summary: Summary) -> Figure:
     """One row a cell: the mean with its bootstrap interval over prompts, and each seed as a small mark."""
     rows = summary.differences
-    names = [_broken(each.name) for each in rows]
+    names = [_broken(_label(each)) for each in rows]
     lines = sum(max(2, name.count("\n") + 1) for name in names)
     figure = Figure(figsize=(7, 1.6 + 0.2 * lines), layout="constrained")
     axes = figure.add_subplot()
@@ -119,7 +119,7 @@ def _difference(axes: Axes, place: int, each: Difference) -> None:
         )
 
 
-def _label(cell: CellSummary) -> str:
+def _label(cell: CellSummary | Difference) -> str:
     return f"{cell.name} ({len(cell.seeds)} seed{'s' if len(cell.seeds) > 1 else ''})"
 
 

@@ -128,7 +128,7 @@ def refuse_name(name: str) -> None:
         )
 
 
-def baseline_of(cells: Sequence[Cell], wanted: str | None) -> str:
+def baseline_of(cells: Sequence[Cell], wanted: str | None, option: str = "--baseline") -> str:
     """The cell that `wanted` names or describes as key=value,key=value; the first cell for None. Raises `Refusal`."""
     if wanted is None:
         return cells[0].name
@@ -139,7 +139,7 @@ def baseline_of(cells: Sequence[Cell], wanted: str | None) -> str:
     if len(found) != 1:
         which = f"{len(found)} cells are such: {'; '.join(found)}" if found else "no cell is such"
         names = "; ".join(cell.name for cell in cells)
-        raise Refusal(f"--baseline {wanted}: {which}: give one of: {names}")
+        raise Refusal(f"{option} {wanted}: {which}: give one of: {names}")
     return found[0]
 
 
@@ -150,7 +150,7 @@ def spelled(settings: Settings) -> str:
 
 def value_text(value: Any) -> str:
     """A plain value in one line."""
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def folder_name(settings: Settings) -> str:

@@ -5,6 +5,7 @@ dotted keys and, where a cell has fewer seeds, `seeds`), and, as far as wanted, 
 """
 
 import json
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +19,7 @@ from vgs_mlx.ablation import grid
 from vgs_mlx.ablation.grid import Cell, Grid, Settings
 from vgs_mlx.errors import Refusal
 from vgs_mlx.recipe import Count, Recipe
+from vgs_mlx.recipe_file import Setting
 from vgs_mlx.train import run_folder
 
 GRID = "grid.json"
@@ -46,14 +48,10 @@ def read(
         return _of_cells(file, values, sets, seeds, baseline), []
     if not vary:
         raise Refusal(f"{file}: a recipe alone is one cell: say what differs with --vary key=value,value")
-    resolve = _resolver(values, file.parent, sets, str(file))
-    resolve({})  # what is wrong with the recipe itself
+    resolve = _resolver(values, file.parent, recipe_file.settings(sets), str(file))
 
     def of_combination(settings: Settings) -> Recipe:
-        try:
-            return resolve(settings)
-        except Refusal as refusal:
-            raise Refusal(f"--vary {grid.spelled(settings)}: {refusal}") from refusal
+        return resolve(_settings(settings, "--vary ", Path()))
 
     cells, notes = grid.product(_varied(vary), of_combination, seeds or SEEDS)
     return Grid(cells, grid.baseline_of(cells, baseline)), notes
@@ -62,7 +60,7 @@ def read(
 def save(folder: Path, made: Grid) -> None:
     """Keep the grid in its folder."""
     cells = [{**asdict(cell), "recipe": asdict(cell.recipe)} for cell in made.cells]
-    text = json.dumps({"baseline": made.baseline, "cells": cells}, indent=1, ensure_ascii=False)
+    text = json.dumps({"baseline": made.baseline, "cells": cells}, indent=1, ensure_ascii=False, default=str)
     run_folder.write_text(folder / GRID, text + "\n")
 
 
@@ -85,29 +83,36 @@ def load(folder: Path) -> Grid:
         return Grid(cells, kept["baseline"])
     except (ValueError, KeyError, TypeError) as error:
         raise Refusal(
-            f"{file}: damaged ({error.__class__.__name__}): give the whole command again"
+            f"{file}: damaged ({error.__class__.__name__}): put it back as it was, or give another folder"
         ) from error
 
 
 def refuse_another(folder: Path, ours: Grid) -> None:
-    """A folder goes on with its own grid alone; only the baseline may be another. Raises `Refusal`."""
-    theirs = {cell.name: cell for cell in load(folder).cells}
-    for cell in ours.cells:
-        if cell.name not in theirs:
-            raise Refusal(_other(folder, f"it has no cell {cell.name}"))
-        if cell.seeds != theirs[cell.name].seeds:
-            raise Refusal(_other(folder, f"{theirs[cell.name].seeds} seeds of {cell.name}, not {cell.seeds}"))
-        there, here = (recipe_file.flat(each.recipe) for each in (theirs[cell.name], cell))
-        for key in (key for key in here if here[key] != there[key]):
-            raise Refusal(
-                _other(folder, f"{key} of {cell.name} is {there[key]!r} there and {here[key]!r} here")
-            )
-    if more := theirs.keys() - {cell.name for cell in ours.cells}:
-        raise Refusal(_other(folder, f"it has a cell {min(more)} more"))
+    """A folder's grid may grow by cells and seeds, and its baseline may change; nothing else. Raises `Refusal`."""
+    theirs, cells = load(folder).cells, {cell.name: cell for cell in ours.cells}
+    mend = f"give another folder, or go on with --resume {shlex.quote(str(folder))}"
+    for cell in theirs:
+        if cell.name in cells and (differs := _first_difference(cell, cells[cell.name])):
+            raise Refusal(f"--output {folder}: holds another grid ({differs}): {mend}")
+    more = [_more(cell, cells.get(cell.name)) for cell in theirs]
+    if more := [each for each in more if each]:
+        raise Refusal(
+            f"--output {folder}: holds a larger grid ({'; '.join(more)}), and what has run is never dropped: {mend}"
+        )
 
 
-def _other(folder: Path, what: str) -> str:
-    return f"--output {folder}: holds another grid ({what}): give another folder, or go on with --resume {folder}"
+def _first_difference(there: Cell, here: Cell) -> str:
+    """The first key in which two cells differ, with both values; "" for cells of one recipe."""
+    theirs, ours = (recipe_file.flat(each.recipe) for each in (there, here))
+    key = next((key for key in ours if ours[key] != theirs[key]), None)
+    return f"{key} of {here.name} is {theirs[key]!r} there and {ours[key]!r} here" if key else ""
+
+
+def _more(there: Cell, here: Cell | None) -> str:
+    """What a folder's cell has more than the same cell of a command; "" for nothing."""
+    if here is None:
+        return f"a cell {there.name} more"
+    return f"{there.seeds} seeds of {there.name}, not {here.seeds}" if there.seeds > here.seeds else ""
 
 
 def _of_cells(
@@ -123,20 +128,21 @@ def _of_cells(
     if isinstance(base, str):
         source = folder / base
         base, folder, where = recipe_file.read(source), source.parent, str(source)
-    resolve = _resolver(base, folder, [*_texts(given.set or {}), *sets], where)
-    resolve({})
+    common = _settings(given.set or {}, f"{file}: set: ", file.parent)
+    resolve = _resolver(base, folder, [*common, *recipe_file.settings(sets)], where)
     cells = [_cell(file, name, dict(all_), resolve, seeds, given.seeds) for name, all_ in given.cells.items()]
     if not cells:
         raise Refusal(f"{file}: cells: none: name at least one")
     grid.refuse_doubles(cells)
-    return Grid(tuple(cells), grid.baseline_of(cells, baseline or given.baseline))
+    which = "--baseline" if baseline else f"{file}: baseline"
+    return Grid(tuple(cells), grid.baseline_of(cells, baseline or given.baseline, which))
 
 
 def _cell(
     file: Path,
     name: str,
     settings: dict[str, Any],
-    resolve: Callable[[Settings], Recipe],
+    resolve: Callable[[Sequence[Setting]], Recipe],
     all_seeds: int | None,
     usual_seeds: int,
 ) -> Cell:
@@ -145,10 +151,8 @@ def _cell(
     if own is not None and (not isinstance(own, int) or isinstance(own, bool) or own < 1):
         raise Refusal(f"{file}: cells.{name}.seeds: give a number from 1 on, got {own!r}")
     _refuse_seed(settings, f"{file}: cells.{name}")
-    try:
-        return Cell(name, settings, resolve(settings), all_seeds or own or usual_seeds)
-    except Refusal as refusal:
-        raise Refusal(f"{file}: cells.{name}: {refusal}") from refusal
+    recipe = resolve(_settings(settings, f"{file}: cells.{name}: ", file.parent))
+    return Cell(name, settings, recipe, all_seeds or own or usual_seeds)
 
 
 def _varied(vary: Sequence[str]) -> dict[str, list[Any]]:
@@ -158,7 +162,7 @@ def _varied(vary: Sequence[str]) -> dict[str, list[Any]]:
         key, separator, values = text.partition("=")
         key = key.strip()
         parsed = recipe_file.parse_yaml(f"[{values}]", f"--vary {text}")
-        if not separator or not parsed:
+        if not separator or not key or not parsed:
             raise Refusal(f"--vary {text}: write it as key=value,value")
         if key in found:
             raise Refusal(f"--vary {text}: {key} is varied already: give all its values at once")
@@ -172,22 +176,30 @@ def _refuse_seed(settings: Settings, where: str) -> None:
         raise Refusal(f"{where}: seed: the seeds are 0, 1, ...: say how many with --seeds")
 
 
-def _resolver(values: Mapping, folder: Path, sets: Sequence[str], where: str) -> Callable[[Settings], Recipe]:
-    """Settings -> the recipe that they make of the base. The blind score is measured unless the base says not to."""
+def _resolver(
+    values: Mapping, folder: Path, common: Sequence[Setting], where: str
+) -> Callable[[Sequence[Setting]], Recipe]:
+    """Settings -> the recipe that they make of the base, which is sound. Raises `Refusal` for one that isn't.
+
+    The blind score is measured unless the base says not to.
+    """
     train = values.get("train") or {}
     if isinstance(train, Mapping):
         values = {**values, "train": {"evaluate_blind": True, **train}}
 
-    def resolve(settings: Settings) -> Recipe:
-        recipe = recipe_file.from_values(values, folder, [*sets, *_texts(settings)], where)
-        if recipe.seed:
-            raise Refusal(
-                "seed: an ablation's seeds are 0, 1, ...: leave it away, and say how many with --seeds"
-            )
-        return recipe
+    def resolve(own: Sequence[Setting]) -> Recipe:
+        return recipe_file.from_values(values, folder, [*common, *own], where)
 
+    if resolve(()).seed:
+        at_fault = next((each.where for each in reversed(common) if each.key == "seed"), f"{where}: seed")
+        raise Refusal(
+            f"{at_fault}: an ablation's seeds are 0, 1, ...: leave it away, and say how many with --seeds"
+        )
     return resolve
 
 
-def _texts(settings: Settings) -> list[str]:
-    return [f"{key}={json.dumps(value)}" for key, value in settings.items()]
+def _settings(given: Settings, place: str, folder: Path) -> list[Setting]:
+    """What is said at `place`, which its errors begin with; paths are relative to `folder`."""
+    return [
+        Setting(key, value, f"{place}{grid.spelled({key: value})}", folder) for key, value in given.items()
+    ]

@@ -24,7 +24,7 @@ CELLS_SHOWN = (
     "blind",
     "s/step",
 )  # on the screen; the files have all columns
-DIFFERENCES_SHOWN = ("difference", "95 %, seeds", "95 %, prompts", "McNemar p")
+DIFFERENCES_SHOWN = ("seeds", "difference", "95 %, seeds", "95 %, prompts", "McNemar p")
 
 HOW_TO_READ = """\
 Final is the accuracy after the last step, best the highest of all evaluations (chosen on the rows that it is measured
@@ -87,10 +87,10 @@ def difference_rows(summary: Summary) -> list[Row]:
         {
             "cell": each.name,
             "seeds": len(each.seeds),
-            "difference": f"{each.over_seeds.mean:+.3f}",
-            "95 %, seeds": _interval(each.over_seeds, "+.3f"),
-            "95 %, prompts": _interval(each.over_prompts, "+.3f"),
-            "by seed": " ".join(f"{value:+.3f}" for value in each.by_seed),
+            "difference": f"{each.over_seeds.mean:+z.3f}",
+            "95 %, seeds": _interval(each.over_seeds, "+z.3f"),
+            "95 %, prompts": _interval(each.over_prompts, "+z.3f"),
+            "by seed": " ".join(f"{value:+z.3f}" for value in each.by_seed),
             "only it right": f"{each.only_cell:,}",
             "only baseline": f"{each.only_baseline:,}",
             "McNemar p": f"{each.mcnemar:.2g}",
@@ -101,7 +101,9 @@ def difference_rows(summary: Summary) -> list[Row]:
 
 def compared(summary: Summary) -> str:
     """What the differences are."""
-    return f"Final accuracy minus that of {summary.baseline}, with the same seeds on the same prompts"
+    return (
+        f"Final accuracy minus that of {summary.baseline}, on the same prompts, with the seeds that both have"
+    )
 
 
 def on_screen(rows: Sequence[Row], columns: Sequence[str]) -> Table:

@@ -37,6 +37,7 @@ class Difference:
     """A line of the table of differences to the baseline, as text."""
 
     name: str
+    seeds: int  # that both have
     difference: str
     over_seeds: str
     over_prompts: str
@@ -72,6 +73,7 @@ def difference(each: Numbers) -> Difference:
     """The line of one difference of the summary."""
     return Difference(
         name=short_name(each["name"]),
+        seeds=len(each["seeds"]),
         difference=points(each["over_seeds"]["mean"]),
         over_seeds=ends(each["over_seeds"]),
         over_prompts=ends(each["over_prompts"]),

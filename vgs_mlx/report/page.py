@@ -25,12 +25,13 @@ from vgs_mlx.train.screen import Screen
 HERE = Path(__file__).parent
 DEFAULT_NAME = "report.html"
 SUFFIXES = (".html", ".htm")
+EXAMPLE = '<article class="example"'  # how an example begins in a page: parts.html
 
 
 def write(folder: Path, output: Path | None, *, examples: int, screen: Screen | None = None) -> Path:
     """The page about a run; `examples` held-out rows are answered by the models (0: none are loaded).
 
-    Raises `Refusal` for a folder that is no run, or an output that can't be one.
+    Raises `Refusal` for a folder that is no run, an output that can't be one, or one whose examples would be lost.
     """
     screen = screen or Screen()
     if not folder.is_dir():
@@ -48,6 +49,7 @@ def write(folder: Path, output: Path | None, *, examples: int, screen: Screen | 
             f"{folder}: neither a run (no {run_folder.RECIPE} in it) nor an ablation (no {GRID}): "
             "give the --output of a `vgs-mlx distill` or a `vgs-mlx ablate`"
         )
+    refuse_loss(output, page)
     write_page(output, page)
     screen.say(f"report   {output}")
     return output
@@ -59,6 +61,15 @@ def refuse_output(output: Path) -> None:
         raise Refusal(f"--output {output}: a page's name ends in {SUFFIXES[0]}")
     if output.is_dir() or not output.absolute().parent.is_dir():
         raise Refusal(f"--output {output}: give a file in a folder that exists")
+
+
+def refuse_loss(output: Path, page: str) -> None:
+    """Answers take the models long: a page without any never takes the place of one with them. Raises `Refusal`."""
+    if output.is_file() and EXAMPLE not in page and EXAMPLE in output.read_text("utf-8", errors="replace"):
+        raise Refusal(
+            f"{output}: shows answers of the models, and the new page has none: give another file with --output, "
+            "or remove this one"
+        )
 
 
 def write_page(output: Path, page: str) -> None:
