@@ -117,6 +117,11 @@ def _resting(recipe: Recipe, student: ModelSize, teacher: ModelSize | None, devi
         "teacher": _teacher_bytes(teacher, device, recipe.teacher.bits) if teacher else 0,
         "adapters": 0 if settings.train == "full" else added * FLOAT,
         "optimiser": 2 * count * FLOAT,
+        **(
+            {"picture cache": round(recipe.train.picture_cache_gb * 1e9)}
+            if recipe.train.picture_cache_gb
+            else {}
+        ),
     }
 
 

@@ -111,13 +111,15 @@ def _gentle_first(
 ) -> Iterator[tuple[str, Any]]:
     """Settings to try beside those chosen, each smaller than it is by now.
 
-    The first three change nothing but speed, the fourth costs a forward pass a step, the fifth the teacher's
+    The first four change nothing but speed, the fifth costs a forward pass a step, the sixth the teacher's
     exactness, and the last what the models see.
     """
 
     def smaller(key: str, value: int, least: int) -> Iterator[tuple[str, int]]:
         return ((key, each) for each in _halves(chosen.get(key, value), least))
 
+    if recipe.train.picture_cache_gb and "train.picture_cache_gb" not in chosen:
+        yield "train.picture_cache_gb", 0.0
     yield from smaller("train.microbatch_size", recipe.train.microbatch_size, 1)
     yield from smaller("objective.chunk_size", recipe.objective.chunk_size, 8)
     yield from smaller("rollout.batch_size", recipe.rollout.batch_size, recipe.rollout.completions_per_prompt)

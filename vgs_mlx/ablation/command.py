@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from vgs_mlx.ablation import figures, grid, grid_file, results, runner, tables
+from vgs_mlx.ablation import figures, grid, grid_file, results, runner, tables, watched, watched_figures
 from vgs_mlx.ablation.board import Board
 from vgs_mlx.ablation.grid import Grid
 from vgs_mlx.ablation.jobs import jobs_of
@@ -99,18 +99,23 @@ def _readme(folder: Path) -> str:
 
 
 def _tell(folder: Path, made: Grid, reach: float | None, board: Board) -> Summary:
-    found, unfinished = results.collect(jobs_of(folder, made))
-    if not found:
+    done, unfinished = results.split(jobs_of(folder, made))
+    if not done:
         raise Refusal(
             f"{folder}: no run has finished yet: vgs-mlx ablate --resume {shlex.quote(str(folder))}"
         )
     order = [cell.name for cell in made.cells]
-    found.sort(key=lambda each: (order.index(each.cell), each.seed))
+    done.sort(key=lambda job: (order.index(job.cell), job.recipe.seed))
+    found = [results.read(job.folder, job.cell, job.recipe.seed) for job in done]
     summary = summarise(found, made.baseline, reach, [job.name for job in unfinished])
     out = folder / grid.SUMMARY
     out.mkdir(exist_ok=True)
     tables.write(out, summary)
     figures.write(out, summary)
+    inside = watched.over_seeds([watched.read(job.folder, job.cell, job.recipe.seed) for job in done])
+    if inside:
+        watched.write(out, inside)
+        watched_figures.write(out, inside)
     board.say("")
     board.console.print(tables.on_screen(tables.cell_rows(summary), tables.CELLS_SHOWN))
     if summary.differences:
@@ -118,5 +123,8 @@ def _tell(folder: Path, made: Grid, reach: float | None, board: Board) -> Summar
         board.console.print(tables.on_screen(tables.difference_rows(summary), tables.DIFFERENCES_SHOWN))
     if unfinished:
         board.say(f"left out {len(unfinished)} runs that have not finished; summary.md names them")
-    board.say(f"written  {out}: summary.md, cells.csv, differences.csv, curves.csv, summary.json, figures")
+    board.say(
+        f"written  {out}: summary.md, cells.csv, differences.csv, curves.csv, summary.json, figures"
+        + (", watched.md" if inside else "")
+    )
     return summary

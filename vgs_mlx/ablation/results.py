@@ -37,12 +37,10 @@ class Result:
         return max(each.accuracy for each in self.evaluations)
 
 
-def collect(jobs: Sequence[Job]) -> tuple[list[Result], list[Job]]:
-    """The results of the runs that have finished, and the other runs."""
+def split(jobs: Sequence[Job]) -> tuple[list[Job], list[Job]]:
+    """The runs that have finished, and the others."""
     done = [job for job in jobs if finished(job)]
-    return [read(job.folder, job.cell, job.recipe.seed) for job in done], [
-        job for job in jobs if job not in done
-    ]
+    return done, [job for job in jobs if job not in done]
 
 
 def read(run: Path, cell: str, seed: int) -> Result:

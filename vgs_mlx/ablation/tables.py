@@ -54,9 +54,9 @@ def markdown(summary: Summary) -> str:
     parts = ["# Ablation", HOW_TO_READ]
     if summary.unfinished:
         parts.append(f"**Not finished, and left out: {'; '.join(summary.unfinished)}.**")
-    parts.append(_markdown_table(cell_rows(summary)))
+    parts.append(markdown_table(cell_rows(summary)))
     if summary.differences:
-        parts += [f"{compared(summary)}:", _markdown_table(difference_rows(summary))]
+        parts += [f"{compared(summary)}:", markdown_table(difference_rows(summary))]
     return "\n\n".join(parts) + "\n"
 
 
@@ -168,7 +168,8 @@ def _csv(rows: Sequence[Row]) -> str:
     return stream.getvalue()
 
 
-def _markdown_table(rows: Sequence[Row]) -> str:
+def markdown_table(rows: Sequence[Row]) -> str:
+    """Rows with the same columns."""
     lines = [list(rows[0]), ["---"] * len(rows[0]), *[list(map(str, row.values())) for row in rows]]
     return "\n".join(f"| {' | '.join(each)} |" for each in lines)
 

@@ -11,10 +11,18 @@ from typing import Any
 
 import numpy as np
 
+from vgs_mlx.ablation.tables import markdown_table
 from vgs_mlx.objective.binning import GROUPS
 from vgs_mlx.objective.terms import DIAGNOSTICS
 from vgs_mlx.statistics import Spread, spread
 from vgs_mlx.train import run_folder
+from vgs_mlx.train.run_folder import write_text
+
+TERMS_TITLE = """Loss terms on fixed held-out answers, nats a token, before training -> at the end
+
+The answers are the untrained student's own; low, middle and high are bins 0-2, 3-6 and 7-9 of ten by visual dependency.
+`±` is the standard deviation over seeds."""
+NORM_SCALE_TITLE = """η, as measured"""
 
 
 @dataclass(frozen=True)
@@ -91,6 +99,16 @@ def norm_scale_rows(traces: Sequence[Trace]) -> list[dict[str, str]]:
         for cell, found in _by_cell(traces).items()
         if "η" in found
     ]
+
+
+def write(folder: Path, traces: Sequence[Trace]) -> None:
+    """watched.md: both tables, as far as anything was recorded."""
+    parts = [
+        f"## {title}\n\n{markdown_table(rows)}"
+        for title, rows in ((TERMS_TITLE, term_rows(traces)), (NORM_SCALE_TITLE, norm_scale_rows(traces)))
+        if rows
+    ]
+    write_text(folder / "watched.md", "\n\n".join(parts) + "\n")
 
 
 def _by_cell(traces: Sequence[Trace]) -> dict[str, dict[str, Trace]]:
