@@ -222,9 +222,9 @@ def _add_trees(
                 tree = added(tree, here.head_gradients[addend])
             found.trees[name] = added(found.trees.get(name, {}), tree)
             mx.eval(found.trees[name])
-    count = len(found.batch.weights)
-    found.trees = {name: scaled(tree, 1.0 / count) for name, tree in found.trees.items()}
-    mx.eval(found.trees)
+    for name in list(found.trees):  # one after the other: a tree is there twice for a moment
+        found.trees[name] = scaled(found.trees.pop(name), 1.0 / len(found.batch.weights))
+        mx.eval(found.trees[name])
 
 
 def _weighed(cotangents: Mapping[str, Views], factors: Factors, window: slice) -> Views:
