@@ -33,7 +33,7 @@ def compute_logprobs(
     For probes, tests and small comparisons: the whole (N, V) exists at once in the result.
     """
     encodings = encode(model, [view for view, _ in sequences])
-    logprobs = mx.concatenate([each for _, each in _chunks(model, sequences, encodings, chunk_size)])
+    logprobs = mx.concatenate([each for _, each in chunks(model, sequences, encodings, chunk_size)])
     return logprobs, token_logprobs(logprobs, _tokens(sequences))
 
 
@@ -42,13 +42,13 @@ def taken_logprobs(
 ) -> mx.array:
     """The log-probabilities of the completions' tokens (N,), nats; the vocabulary exists for a chunk at a time."""
     tokens, found = _tokens(sequences), []
-    for window, logprobs in _chunks(model, sequences, encodings, chunk_size):
+    for window, logprobs in chunks(model, sequences, encodings, chunk_size):
         found.append(token_logprobs(logprobs, tokens[window]))
         mx.eval(found[-1])
     return mx.concatenate(found)
 
 
-def _chunks(
+def chunks(
     model: LoadedModel, sequences: Sequence[Continued], encodings: Encodings, size: int
 ) -> Iterator[tuple[slice, mx.array]]:
     """Log-probabilities (size, V), computed now, of one stretch of the completions' tokens after another."""

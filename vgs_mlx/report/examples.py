@@ -18,9 +18,9 @@ from vgs_mlx.data.answers import is_correct
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.loading import find_folder, load_model, load_processor
-from vgs_mlx.models.logprobs import completion_hidden
+from vgs_mlx.models.logprobs import chunks
 from vgs_mlx.models.rows import Continued, encode, evaluate
-from vgs_mlx.objective.divergence import restricted_logprobs, token_logprobs
+from vgs_mlx.objective.divergence import token_logprobs
 from vgs_mlx.objective.visual import visual_dependency_score
 from vgs_mlx.recipe import Recipe
 from vgs_mlx.report.tokens import Token, tokens
@@ -133,14 +133,12 @@ def score(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The teacher at each token of a completion, three times (T,): VDS in nats, log-probability of the token
     with the picture, and without."""
-    hidden = [
-        completion_hidden(teacher, [Continued(view, completion)], encode(teacher, [view]))
+    views = (
+        chunks(teacher, [Continued(view, completion)], encode(teacher, [view]), chunk_size)
         for view in (prompt.with_image, prompt.text_only)
-    ]
-    support, ids, found = teacher.support(), mx.array(completion), []
-    for start in range(0, len(completion), chunk_size):
-        window = slice(start, start + chunk_size)
-        seeing, blind = (restricted_logprobs(teacher.logits(view[window]), support) for view in hidden)
+    )
+    ids, found = mx.array(completion), []
+    for (window, seeing), (_, blind) in zip(*views, strict=True):
         taken = ids[window]
         scores = visual_dependency_score(seeing, blind)
         found.append(mx.stack([scores, token_logprobs(seeing, taken), token_logprobs(blind, taken)]))
