@@ -196,7 +196,7 @@ def _student_parts(recipe: Recipe, trained: Body, seen: Lengths, gradients: int)
     visible = saved = 0
     if recipe.student.train_vision:
         patches = seen.image * trained.size.vision.merge**2
-        visible = footprint.see(trained, patches, passes[0].rows)
+        visible = footprint.see_together(trained, patches, passes[0].rows)
         saved = visible + footprint.seen_saved(trained, patches, passes[0].rows)
     again = recipe.train.grad_checkpoint
     # one view after the other: the second adds to the first one's tree, and the head's gradients wait

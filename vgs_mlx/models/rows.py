@@ -59,8 +59,10 @@ def _features(model: LoadedModel, view: PromptView) -> PictureFeatures | None:
 
 
 def evaluate(encodings: Encodings) -> Encodings:
-    """The same encodings, computed now."""
-    mx.eval([array for each in encodings.values() if each.features for array in each.features.arrays()])
+    """The same encodings, computed now: one view after the other, so that one picture's attention exists at a time."""
+    for each in encodings.values():
+        if each.features:
+            mx.eval(each.features.arrays())
     return encodings
 
 
