@@ -76,16 +76,17 @@ def alternate(
 
 
 def show(title: str, found: Medians, file: Path | None) -> None:
-    table = Table(title=title, title_justify="left", box=None)
-    names = list(next(iter(found.values())))
-    for heading in ("", *names):
-        table.add_column(heading, justify="right" if heading else "left")
-    for name, values in found.items():
-        table.add_row(name, *(f"{values[key]:.3f}" for key in names))
-    console.print(table)
+    """Print a table, "-" where something was not measured; write the medians to the file first."""
     if file:
         machine = {"platform": platform.platform(), "device": str(mx.default_device()), "mlx": mx.__version__}
         file.write_text(json.dumps({"title": title, "machine": machine, "medians": found}, indent=2) + "\n")
+    table = Table(title=title, title_justify="left", box=None)
+    names = list(dict.fromkeys(name for values in found.values() for name in values))
+    for heading in ("", *names):
+        table.add_column(heading, justify="right" if heading else "left")
+    for name, values in found.items():
+        table.add_row(name, *(f"{values[key]:.3f}" if key in values else "-" for key in names))
+    console.print(table)
 
 
 def ratio(text: str, left: float, right: float, bound: str = "") -> None:
