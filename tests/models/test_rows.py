@@ -186,3 +186,26 @@ def test_log_probabilities_sum_to_one_over_what_can_be_answered():
     taken = np.concatenate([each.completion for each in sequences("with_image")])
     np.testing.assert_array_equal(np.array(tokens), np.array(logprobs)[np.arange(len(taken)), taken])
     assert mx.allclose(logprobs, compute_logprobs(model, sequences("with_image"))[0], atol=1e-6)
+
+
+def test_one_picture_s_attention_exists_at_a_time():
+    """Pictures of 32 x 32 patches: their attention, 2 heads x 1,024 squared, is most of what a tower holds."""
+    model = random_model(0)
+    rng = np.random.default_rng(0)
+
+    def peak(count):
+        views = [
+            PromptView(
+                np.full(256, IMAGE, dtype=np.int32),
+                rng.normal(size=(1024, 96)).astype(np.float32),
+                np.array([[1, 32, 32]]),
+            )
+            for _ in range(count)
+        ]
+        mx.clear_cache()
+        before = mx.get_active_memory()
+        mx.reset_peak_memory()
+        evaluate(encode(model, views))
+        return mx.get_peak_memory() - before
+
+    assert peak(6) < 1.5 * peak(1)
