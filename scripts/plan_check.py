@@ -97,6 +97,11 @@ def cases(small: bool) -> list[Case]:
         "λ = 0": {"objective.preservation_coef": 0.0},
         "chunks of 64": {"objective.chunk_size": 64},
         "full": {"student.train": "full"},
+        "full, 32 micro-batches": {
+            "student.train": "full",
+            "train.microbatch_size": 1,
+            "rollout.prompts_per_step": 8,
+        },
         "full, checkpointed": {"student.train": "full", "train.grad_checkpoint": True},
     }
     found = []

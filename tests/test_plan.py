@@ -28,6 +28,7 @@ SEEN = Lengths(160, 1024)
         "checkpointed",
         "standard",
         "full",
+        "full, 32 micro-batches",
         "full, checkpointed",
         "full, η measured",
     ],

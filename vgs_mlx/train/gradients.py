@@ -9,7 +9,7 @@ forward pass of the student without gradients.
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import mlx.core as mx
 import numpy as np
@@ -183,22 +183,24 @@ def _scored(
 ) -> list[Scored]:
     """The loss phase of every micro-batch. The teacher's hidden states are dropped on the way.
 
-    Weights are taken times N, so that cotangents stay near 1 in half precision.
+    Weights are taken times N, so that cotangents stay near 1 in half precision. A head that trains has gradients as
+    large as itself: they are summed at once, and stand in the last micro-batch's.
     """
-    found, count = [], taken.ids.size
+    found, heads, count = [], {name: {} for name in wanted.addends}, taken.ids.size
     for batch, window in zip(batches, windows(batches), strict=True):
         here = {
             name: {term: weights[window] * count for term, weights in terms.items()}
             for name, terms in wanted.addends.items()
         }
         ours = hidden_states(student, batch, weighing.objective.student_views, encodings)
-        found.append(
-            score(
-                ours, hidden.pop(0), student_head(student), frozen_head(teacher), student.support(),
-                taken.part(window), here, weighing.chunk_size, weighing.options,
-            )
+        scored = score(
+            ours, hidden.pop(0), student_head(student), frozen_head(teacher), student.support(),
+            taken.part(window), here, weighing.chunk_size, weighing.options,
         )  # fmt: skip
-    return found
+        heads = {name: added(tree, scored.head_gradients[name]) for name, tree in heads.items()}
+        mx.eval(heads)
+        found.append(replace(scored, head_gradients={name: {} for name in heads}))
+    return [*found[:-1], replace(found[-1], head_gradients=heads)]
 
 
 def _add_trees(
