@@ -12,6 +12,7 @@ A "step" is rollouts, scoring, backward and update. Models are random Qwen3-VLs 
 models never end early. `scripts/bench_pytorch.py` has the comparison with PyTorch.
 """
 
+import os
 from pathlib import Path
 
 import vgs_mlx  # noqa: F401  (before mlx: it loads a fast BLAS)
@@ -30,15 +31,29 @@ def main() -> None:
     """See the module's text."""
 
 
-_repetitions = click.option("--repetitions", default=5, show_default=True)
-_json = click.option("--json", "file", type=click.Path(path_type=Path), help="Also write the medians there.")
+def _in_a_folder(_: click.Context, option: click.Parameter, file: Path | None) -> Path | None:
+    """Refuse before minutes of measuring what can't be written after them."""
+    if file and not (file.parent.is_dir() and os.access(file.parent, os.W_OK)):
+        raise click.BadParameter(f"{file.parent} is no folder that can be written to", param=option)
+    return file
+
+
+_repetitions = click.option("--repetitions", type=click.IntRange(1), default=5, show_default=True)
+_json = click.option(
+    "--json", "file", type=click.Path(dir_okay=False, path_type=Path), callback=_in_a_folder,
+    help="Also write the medians there.",
+)  # fmt: skip
 
 
 @main.command()
 @_repetitions
 @_json
-@click.option("--prompts", default=8, show_default=True, help="Fewer for a quick look.")
-@click.option("--length", default=128, show_default=True, help="Tokens of a completion.")
+@click.option(
+    "--prompts", type=click.IntRange(1), default=8, show_default=True, help="Fewer for a quick look."
+)
+@click.option(
+    "--length", type=click.IntRange(1), default=128, show_default=True, help="Tokens of a completion."
+)
 def scaled(repetitions: int, file: Path | None, prompts: int, length: int) -> None:
     """8 prompts x 4 completions x 128 tokens, 256 image tokens."""
     settings = made.recipe("vgs", "interval", length=length)
@@ -60,8 +75,10 @@ def tiny(repetitions: int, file: Path | None) -> None:
 @main.command()
 @_repetitions
 @_json
-@click.option("--layers", type=int, help="Fewer decoder layers, to see whether it runs.")
-@click.option("--length", default=512, show_default=True, help="Tokens of a completion.")
+@click.option("--layers", type=click.IntRange(1), help="Fewer decoder layers, to see whether it runs.")
+@click.option(
+    "--length", type=click.IntRange(1), default=512, show_default=True, help="Tokens of a completion."
+)
 def paper(repetitions: int, file: Path | None, layers: int | None, length: int) -> None:
     """2B in bfloat16 with LoRA, 8B in 4 bits, random weights; 8 prompts x 4 completions, 256 image tokens."""
     settings = made.recipe("vgs", "interval", length=length)
@@ -81,7 +98,12 @@ def profile_(repetitions: int, file: Path | None) -> None:
 @main.command()
 @_repetitions
 @_json
-@click.option("--figures", type=click.Path(path_type=Path), help="A folder to draw into.")
+@click.option(
+    "--figures",
+    type=click.Path(file_okay=False, path_type=Path),
+    callback=_in_a_folder,
+    help="A folder to draw into.",
+)
 def growth(repetitions: int, file: Path | None, figures: Path | None) -> None:
     """How a VGS update grows, packed and with a row for each completion (4 layers)."""
     found = growing.run(repetitions)
