@@ -26,9 +26,9 @@ from benchmarks import sampling as drawing
 from benchmarks.timing import show
 
 
-@click.group()
+@click.group(help=__doc__.replace("\n\n    python", "\n\n\b\n    python"))
 def main() -> None:
-    """See the module's text."""
+    pass
 
 
 def _in_a_folder(_: click.Context, option: click.Parameter, file: Path | None) -> Path | None:

@@ -57,7 +57,7 @@ def test_pictures_are_made_smaller_last_and_never_silently():
 
 @pytest.mark.parametrize(("given", "device", "expected"), [
     ("16GB", "metal", 16 * 2**30 * 2 // 3), ("64 GB", "metal", 48 * 2**30), ("16GiB", "cuda", 16 * 2**30),
-    ("512MB", "cpu", 512 * 2**20),
+    ("16G", "cuda", 16 * 2**30), ("512MB", "cpu", 512 * 2**20),
 ])  # fmt: skip
 def test_memory_is_read_as_machines_are_sold(given, device, expected):
     assert plan_report.memory_of(given, device).limit == expected
@@ -72,11 +72,11 @@ def test_memory_that_is_none_is_refused(given):
 def test_a_plan_of_configs_alone_tells_bytes_and_whether_they_fit(tmp_path):
     models = ["--student", CONFIGS / "qwen3-vl-2b.json", "--teacher", CONFIGS / "qwen3-vl-8b-4bit.json"]
     shown = command("plan", *models, "--memory", "16GB", "--device", "metal")
-    assert shown.exit_code == 1 and "DOES NOT FIT in 10.67 GB" in shown.output
+    assert shown.exit_code == 1 and "DOES NOT FIT in 11.45 GB" in shown.output
     assert "planned from its config alone" in shown.output and "PEAK of student" in shown.output
     file = tmp_path / "plan.json"
     shown = command("plan", *models, "--memory", "128GB", "--device", "metal", "--json", file)
-    assert shown.exit_code == 0 and "fits in 96.00 GB" in shown.output
+    assert shown.exit_code == 0 and "fits in 103.08 GB" in shown.output
     assert json.loads(file.read_text())["limit"] == 96 * 2**30
 
 
@@ -97,3 +97,20 @@ def test_what_cannot_fit_is_refused_before_weights_load_unless_forced(monkeypatc
     monkeypatch.setattr(distillation.setup, "load_model", lambda *_, **__: loaded.append(1) or 1 / 0)
     command("distill", "--force", *options())
     assert loaded
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--tokens", "0", "9"), "--tokens 0 9: a prompt has 1 text token or more"),
+        (("--tokens", "5", "-1"), "--tokens 5 -1: a prompt has 1 text token or more"),
+        (("--json", "/dev/null/plan.json"), "--json /dev/null/plan.json: can't be written"),
+    ],
+)
+def test_what_a_plan_can_t_take_is_refused(options, said):
+    models = [
+        f"--{role}={recipes_folder() / 'configs' / f'qwen3-vl-{size}.json'}"
+        for role, size in (("student", "2b"), ("teacher", "8b"))
+    ]
+    shown = command("plan", *models, "--memory", "128GB", "--device", "metal", *options)
+    assert shown.exit_code == 2 and said in shown.output

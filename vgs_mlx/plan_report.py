@@ -46,9 +46,9 @@ def memory_of(given: str | None, device: str) -> Memory:
     """
     if given is None:
         return _this_machine()
-    match = re.fullmatch(r"\s*([0-9.]+)\s*([KMGT]i?B)\s*", given, re.IGNORECASE)
+    match = re.fullmatch(r"\s*([0-9.]+)\s*([KMGT])(i?B)?\s*", given, re.IGNORECASE)
     try:
-        size = float(match.group(1)) * UNITS[match.group(2).upper().replace("I", "")] if match else 0
+        size = float(match.group(1)) * UNITS[match.group(2).upper() + "B"] if match else 0
     except ValueError:
         size = 0
     if size <= 0:
@@ -149,6 +149,10 @@ def run(
 ) -> bool:
     """Print the plan of a recipe; whether it fits. Reads configs and headers, no weights. Raises `Refusal`."""
     kind = device or doctor.backend()
+    if tokens and (tokens[0] < 1 or tokens[1] < 0):
+        raise Refusal(
+            f"--tokens {tokens[0]} {tokens[1]}: a prompt has 1 text token or more, and 0 image tokens or more"
+        )
     student = read_size(recipe.student.path, "--student")
     teacher = read_size(recipe.teacher.path, "--teacher") if plan.objective(recipe).teacher_views else None
     seen = Lengths(*tokens) if tokens else plan.lengths(recipe, student)
@@ -164,7 +168,13 @@ def run(
         for line in advice(remedy(recipe, student, teacher, seen, kind, allowed.limit), allowed):
             say(line)
     if json_file:
-        json_file.write_text(json.dumps({**asdict(made), "limit": allowed.limit}, indent=2) + "\n")
+        text = json.dumps({**asdict(made), "limit": allowed.limit}, indent=2) + "\n"
+        try:
+            json_file.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise Refusal(
+                f"--json {json_file}: can't be written ({error.strerror}): give another file"
+            ) from error
     return made.peak <= allowed.limit
 
 
@@ -225,8 +235,8 @@ def advice(found: Remedy, allowed: Memory) -> list[str]:
 
 
 def gigabytes(value: int) -> str:
-    """Bytes as GB (2^30), as memory is sold."""
-    return f"{value / 2**30:.2f}"
+    """Bytes as GB (10^9), as metrics and screen have them; a machine sold with 16 GB has 17.18 of these."""
+    return f"{value / 1e9:.2f}"
 
 
 def check(
