@@ -110,8 +110,10 @@ def paper_models(layers: int | None = None) -> tuple[LoadedModel, LoadedModel]:
         sizes = json.loads((configs / f"{name}.json").read_text(encoding="utf-8"))
         text = {**sizes["text_config"], "rope_scaling": {"type": "default", "mrope_section": [24, 20, 20]}}
         text["num_hidden_layers"] = layers or text["num_hidden_layers"]
+        given = ("spatial_merge_size", "temporal_patch_size")  # by sized_model
+        vision = {key: value for key, value in sizes["vision_config"].items() if key not in given}
         model = random.sized_model(
-            name, text, sizes["vision_config"], seed=seed, scale=1.0, vocabulary=VOCABULARY, dtype=mx.bfloat16
+            name, text, vision, seed=seed, scale=1.0, vocabulary=VOCABULARY, dtype=mx.bfloat16
         )
         found.append(replace(model, vocabulary=text["vocab_size"], end_ids=frozenset()))
     student, teacher = found
