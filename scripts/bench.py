@@ -27,8 +27,7 @@ from benchmarks.timing import show
 
 
 @click.group(help=__doc__.replace("\n\n    python", "\n\n\b\n    python"))
-def main() -> None:
-    pass
+def main() -> None: ...
 
 
 def _in_a_folder(_: click.Context, option: click.Parameter, file: Path | None) -> Path | None:
@@ -79,10 +78,16 @@ def tiny(repetitions: int, file: Path | None) -> None:
 @click.option(
     "--length", type=click.IntRange(1), default=512, show_default=True, help="Tokens of a completion."
 )
-def paper(repetitions: int, file: Path | None, layers: int | None, length: int) -> None:
-    """2B in bfloat16 with LoRA, 8B in 4 bits, random weights; 8 prompts x 4 completions, 256 image tokens."""
+@click.option("--prompts", type=click.IntRange(1), default=8, show_default=True, help="4 completions each.")
+@click.option(
+    "--image-tokens", type=click.IntRange(1), default=256, show_default=True, help="Of a prompt's picture."
+)
+def paper(
+    repetitions: int, file: Path | None, layers: int | None, length: int, prompts: int, image_tokens: int
+) -> None:
+    """2B in bfloat16 with LoRA, 8B in 4 bits, random weights."""
     settings = made.recipe("vgs", "interval", length=length)
-    found = steps.run(*made.paper_models(layers), made.prompts(8, 256), settings, repetitions)
+    found = steps.run(*made.paper_models(layers), made.prompts(prompts, image_tokens), settings, repetitions)
     show("a step at `paper`, seconds", found, file)
     steps.compare(found)
 
@@ -105,7 +110,10 @@ def profile_(repetitions: int, file: Path | None) -> None:
     help="A folder to draw into.",
 )
 def growth(repetitions: int, file: Path | None, figures: Path | None) -> None:
-    """How a VGS update grows, packed and with a row for each completion (4 layers)."""
+    """How a VGS update grows, packed and with a row for each completion (4 layers).
+
+    With 1 to 16 completions, 64 to 1,024 image tokens, 128 to 2,048 tokens a completion.
+    """
     found = growing.run(repetitions)
     show("how a VGS update grows", found, file)
     if figures:

@@ -37,8 +37,9 @@ from scripts.pytorch.step import Settings, step_gradients
 from vgs_mlx.models import adapters
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.recipe import Student as StudentSettings
+from vgs_mlx.recipe_objective import resolved
 from vgs_mlx.rollout.collect import collect
-from vgs_mlx.train.step import encode_views, resolved
+from vgs_mlx.train.step import encode_views
 from vgs_mlx.types import Rollout
 
 
@@ -97,7 +98,7 @@ def main(threads: int, repetitions: int, file: Path | None) -> None:
     show(f"an update at `scaled`, PyTorch {torch.__version__} with {threads} threads", found, file)
     for objective in ("standard", "vgs"):
         pair = [found[f"{objective}, {side}"]["seconds"] for side in ("PyTorch", "ours")]
-        ratio(f"PyTorch / ours, {objective}", *pair, ">= 1.0 on a GPU; reported on a CPU")
+        ratio(f"PyTorch / ours, {objective} (a GPU must reach 1.0)", *pair)
 
 
 if __name__ == "__main__":

@@ -80,6 +80,22 @@ def test_a_plan_of_configs_alone_tells_bytes_and_whether_they_fit(tmp_path):
     assert json.loads(file.read_text())["limit"] == 96 * 2**30
 
 
+def test_the_rows_of_a_phase_add_up_to_its_peak():
+    made = plan.make(Recipe(), *sizes(), SEEN, "metal")
+    names_, figures, _ = (list(column.cells) for column in plan_report.table(made).columns)
+    rows = list(zip(names_, map(float, figures), strict=True))
+    always = sum(figure for name, figure in rows if name in made.resting)
+    peaks, found = {}, always
+    for name, figure in rows[len(made.resting) :]:
+        if name.startswith("PEAK"):
+            peaks[name] = (figure, found)
+            found = always
+        else:
+            found += figure
+    assert len(peaks) == 4
+    assert all(peak == pytest.approx(summed, abs=0.06) for peak, summed in peaks.values())  # of rounded rows
+
+
 def test_a_config_of_another_family_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "llava"}')
     shown = command("plan", "--student", tmp_path / "config.json", "--teacher", "embedded:teacher")

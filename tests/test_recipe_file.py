@@ -25,7 +25,8 @@ def refusal(*sets, file=None):
     [
         ("train.stepz=3", "unknown key train.stepz: did you mean train.steps?"),
         ("steps=3", "unknown key steps: did you mean train.steps?"),
-        ("trian.steps=3", "unknown key trian: "),
+        ("trian.steps=3", "unknown key trian: did you mean train?"),
+        ("train.nope=1", "unknown key train.nope: `vgs-mlx distill --dry-run` prints all keys"),
         ("train.steps=3.5", "train.steps: input should be a valid integer, got 3.5"),
         ("train.steps=0", "train.steps: input should be greater than or equal to 1, got 0"),
         ("train.steps=true", "train.steps: input should be a valid integer"),

@@ -3,6 +3,7 @@
 Every completion is taken to reach its full length and every prompt to be as long as `Lengths` says.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import ceil
 
@@ -12,11 +13,30 @@ from vgs_mlx.models.precision import QUANTISATION_GROUP
 from vgs_mlx.models.sizes import ModelSize, Weights, linears
 from vgs_mlx.objective.chunked import chunk_length
 from vgs_mlx.objective.terms import TERMS
-from vgs_mlx.plan_loss import SCORE_ARRAYS, loss_arrays, objective, pulls, trees
+from vgs_mlx.plan_loss import SCORE_ARRAYS, loss_arrays, pulls, trees
 from vgs_mlx.recipe import Recipe, Student
+from vgs_mlx.recipe_objective import resolved
 
 TEXT_TOKENS = 160  # of a prompt without its picture: the default system prompt, the template, a question
 BLOCK = 11  # measured: vocabulary-wide float32 arrays of a batch while two tokens are on their way
+
+SEEN = ("student's picture features",)
+HANDED = (*SEEN, "teacher's picture features", "teacher's hidden states", "summed gradients")
+MOMENTS = {
+    "rollouts": (("student's vision",), (*SEEN, "prefill"), (*SEEN, "KV cache", "drawing")),
+    "teacher": (
+        (*SEEN, "teacher's vision"),
+        (*HANDED[:-1], "teacher's activations"),
+        (*HANDED[:-1], "dependency buffers"),
+    ),
+    "student": (
+        (*HANDED, "student's activations"),
+        (*HANDED, "student's own hidden states", "chunk buffers"),
+        (*HANDED, "student's own hidden states", "backward"),
+    ),
+    "update": ((*SEEN, "update"),),
+}
+"""What is there together, beside what rests, in those moments of a phase that may be its fullest."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +50,18 @@ class Lengths:
 
 @dataclass(frozen=True)
 class Plan:
-    """Bytes. `resting` parts are there all the time; a phase's peak includes them."""
+    """Bytes. `resting` parts are there all the time; a phase's peak is their sum and that of its fullest moment."""
 
     resting: dict[str, int]  # student, teacher, adapters, optimiser
-    parts: dict[str, int]  # the largest single things beside: KV cache, activations, chunk buffers, ...
-    peaks: dict[str, int]  # rollouts, teacher, student, update
+    parts: dict[str, int]  # all that comes and goes: KV cache, activations, chunk buffers, ...
+    fullest: dict[str, tuple[str, ...]]  # phase -> the parts that are there in its fullest moment
     tokens: dict[str, int]  # a step: sampled, computed
+
+    @property
+    def peaks(self) -> dict[str, int]:
+        """By phase: rollouts, teacher, student, update."""
+        rest = sum(self.resting.values())
+        return {phase: rest + _total(self.parts, there) for phase, there in self.fullest.items()}
 
     @property
     def peak(self) -> int:
@@ -67,25 +93,14 @@ def make(
     resting = _resting(recipe, student, teacher, kind)
     gradients = trainable(recipe.student, student) * FLOAT
     parts = _parts(recipe, trained, frozen, seen, gradients)
-    rest = sum(resting.values())
-    own = parts["student's picture features"]
-    handed = own + parts["teacher's picture features"] + parts["teacher's hidden states"]
-    summed = (trees(recipe) if _batches(recipe, seen) > 1 else 0) * gradients
-    student_work = max(
-        parts["student's activations"],
-        parts["student's own hidden states"] + parts["chunk buffers"],
-        parts["student's own hidden states"] + parts["backward"],
-    )
-    looking = parts["teacher's vision"]
-    peaks = {
-        "rollouts": rest
-        + max(parts["student's vision"], own + parts["prefill"], own + parts["KV cache"] + parts["drawing"]),
-        "teacher": rest
-        + max(own + looking, handed + parts["teacher's activations"], handed + parts["dependency buffers"]),
-        "student": rest + handed + summed + student_work,
-        "update": rest + own + round(_updating(recipe) * gradients),
+    fullest = {
+        phase: max(moments, key=lambda there: _total(parts, there)) for phase, moments in MOMENTS.items()
     }
-    return Plan(resting, parts, peaks, _tokens(recipe, seen))
+    return Plan(resting, parts, fullest, _tokens(recipe, seen))
+
+
+def _total(parts: Mapping[str, int], names: tuple[str, ...]) -> int:
+    return sum(parts[name] for name in names)
 
 
 def trainable(settings: Student, size: ModelSize) -> int:
@@ -163,13 +178,15 @@ def _parts(
         "drawing": BLOCK * batch * trained.size.text.vocabulary * FLOAT,
         **_teacher_parts(recipe, frozen, seen, pictures),
         **_student_parts(recipe, trained, seen, gradients),
+        "summed gradients": (trees(recipe) if _batches(recipe, seen) > 1 else 0) * gradients,
+        "update": round(_updating(recipe) * gradients),
     }
 
 
 def _teacher_parts(recipe: Recipe, frozen: Body | None, seen: Lengths, pictures: int) -> dict[str, int]:
     """The teacher's phase; its hidden states of the whole batch are kept for the student's."""
     names = ("vision", "picture features", "activations", "hidden states")
-    views = objective(recipe).teacher_views
+    views = resolved(recipe).teacher_views
     if frozen is None or not views:
         return {**{f"teacher's {name}": 0 for name in names}, "dependency buffers": 0}
     settings = recipe.rollout
@@ -182,13 +199,13 @@ def _teacher_parts(recipe: Recipe, frozen: Body | None, seen: Lengths, pictures:
         positions * frozen.size.text.hidden * frozen.number * len(views),
     )
     parts = {f"teacher's {name}": value for name, value in zip(names, figures, strict=True)}
-    buffers = max((SCORE_ARRAYS[score] for score in objective(recipe).scores), default=0)
+    buffers = max((SCORE_ARRAYS[score] for score in resolved(recipe).scores), default=0)
     return {**parts, "dependency buffers": buffers * chunk}
 
 
 def _student_parts(recipe: Recipe, trained: Body, seen: Lengths, gradients: int) -> dict[str, int]:
     """The student's phase: a forward pass, the loss in chunks, a backward pass; one after another."""
-    wanted = objective(recipe)
+    wanted = resolved(recipe)
     passes = micro_batch(recipe, seen, wanted.student_views)
     pulled = micro_batch(recipe, seen, {TERMS[part.term].pulls for part in wanted.parts})
     tokens = _count(recipe, seen) * recipe.rollout.max_completion_length
@@ -272,7 +289,7 @@ def _tokens(recipe: Recipe, seen: Lengths) -> dict[str, int]:
     """At most: tokens drawn in a step, and positions that a pass of the student over its views computes."""
     settings = recipe.rollout
     drawn = settings.prompts_per_step * settings.completions_per_prompt * settings.max_completion_length
-    one = sum(each.tokens for each in micro_batch(recipe, seen, objective(recipe).student_views))
+    one = sum(each.tokens for each in micro_batch(recipe, seen, resolved(recipe).student_views))
     return {"sampled": drawn, "computed": one * _batches(recipe, seen)}
 
 

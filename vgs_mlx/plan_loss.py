@@ -1,8 +1,8 @@
 """What the loss phase of a run holds, in arrays of chunk x vocabulary, and how many trees and pulls it makes."""
 
-from vgs_mlx.objective.objectives import Objective, resolve
 from vgs_mlx.objective.terms import TERMS
 from vgs_mlx.recipe import Recipe
+from vgs_mlx.recipe_objective import resolved
 
 LOSS_ARRAYS = {
     frozenset({"cross_entropy"}): 5,
@@ -29,7 +29,7 @@ def loss_arrays(recipe: Recipe) -> int:
     Measured: a policy term beside others adds none; a view of the teacher that only its scores of tokens need adds
     three, being there; separate trees that pull one view twice add one.
     """
-    wanted = objective(recipe)
+    wanted = resolved(recipe)
     terms = frozenset(part.term for part in wanted.parts)
     known = LOSS_ARRAYS[terms if terms == {"policy"} else terms - {"policy"}]
     read = {view for term in terms for view in TERMS[term].teacher}
@@ -39,21 +39,13 @@ def loss_arrays(recipe: Recipe) -> int:
 
 def pulls(recipe: Recipe) -> int:
     """Cotangents of hidden states: one for each view that a tree pulls."""
-    parts = objective(recipe).parts
+    parts = resolved(recipe).parts
     apart = trees(recipe) > 1
     return len({(part.role if apart else "", TERMS[part.term].pulls) for part in parts})
 
 
-def objective(recipe: Recipe) -> Objective:
-    """What is minimised, without what the recipe switches off."""
-    settings = recipe.objective
-    return resolve(
-        settings.name, settings.steering_coef, settings.preservation_coef, settings.mix, settings.mix_with
-    )
-
-
 def trees(recipe: Recipe) -> int:
     """Gradient trees: one for each role where η is measured."""
-    found = objective(recipe)
+    found = resolved(recipe)
     measured = found.steers and isinstance(recipe.objective.norm_scale, str)
     return len({part.role for part in found.parts}) if measured else 1

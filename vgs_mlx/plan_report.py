@@ -16,6 +16,7 @@ from vgs_mlx.errors import Refusal
 from vgs_mlx.models.sizes import ModelSize, read_size
 from vgs_mlx.plan import Lengths, Plan
 from vgs_mlx.recipe import Recipe
+from vgs_mlx.recipe_objective import resolved
 
 UNITS = {"KB": 2**10, "MB": 2**20, "GB": 2**30, "TB": 2**40}
 """A machine that is sold with 16 GB has 16 x 2^30 bytes."""
@@ -36,6 +37,7 @@ class Remedy:
     changes: tuple[tuple[str, Any], ...]  # (dotted key, value), in the order of least harm
     plan: Plan  # with all of them
     fits: bool
+    trains_all: bool  # weights and no adapters
 
 
 def memory_of(given: str | None, device: str) -> Memory:
@@ -52,7 +54,7 @@ def memory_of(given: str | None, device: str) -> Memory:
     except ValueError:
         size = 0
     if size <= 0:
-        raise Refusal(f"--memory {given}: write it like 16GB")
+        raise Refusal(f"--memory {given}: write it like 16GB, and above 0")
     if device != "metal":
         return Memory(int(size), f"{given} of memory")
     share = 2 / 3 if size <= 32 * 2**30 else 3 / 4
@@ -103,7 +105,7 @@ def remedy(
             if planned(fewer).peak <= limit:
                 chosen = fewer
     best = planned(chosen)
-    return Remedy(tuple(chosen.items()), best, best.peak <= limit)
+    return Remedy(tuple(chosen.items()), best, best.peak <= limit, recipe.student.train == "full")
 
 
 def _gentle_first(
@@ -119,7 +121,7 @@ def _gentle_first(
         return ((key, each) for each in _halves(chosen.get(key, value), least))
 
     if recipe.train.picture_cache_gb and "train.picture_cache_gb" not in chosen:
-        yield "train.picture_cache_gb", 0.0
+        yield "train.picture_cache_gb", 0
     yield from smaller("train.microbatch_size", recipe.train.microbatch_size, 1)
     yield from smaller("objective.chunk_size", recipe.objective.chunk_size, 8)
     yield from smaller("rollout.batch_size", recipe.rollout.batch_size, recipe.rollout.completions_per_prompt)
@@ -154,7 +156,7 @@ def run(
             f"--tokens {tokens[0]} {tokens[1]}: a prompt has 1 text token or more, and 0 image tokens or more"
         )
     student = read_size(recipe.student.path, "--student")
-    teacher = read_size(recipe.teacher.path, "--teacher") if plan.objective(recipe).teacher_views else None
+    teacher = read_size(recipe.teacher.path, "--teacher") if resolved(recipe).teacher_views else None
     seen = Lengths(*tokens) if tokens else plan.lengths(recipe, student)
     allowed = memory_of(memory, kind)
     made = plan.make(recipe, student, teacher, seen, kind)
@@ -168,7 +170,7 @@ def run(
         for line in advice(remedy(recipe, student, teacher, seen, kind, allowed.limit), allowed):
             say(line)
     if json_file:
-        text = json.dumps({**asdict(made), "limit": allowed.limit}, indent=2) + "\n"
+        text = json.dumps({**asdict(made), "peaks": made.peaks, "limit": allowed.limit}, indent=2) + "\n"
         try:
             json_file.write_text(text, encoding="utf-8")
         except OSError as error:
@@ -179,22 +181,18 @@ def run(
 
 
 def table(made: Plan) -> Table:
-    """Bytes by kind and peaks by phase."""
+    """What is there always, and beside it in each phase's fullest moment; the rows of a phase add up to its peak."""
     drawn = Table(box=None, pad_edge=False)
     drawn.add_column("in memory")
     drawn.add_column("GB", justify="right")
     drawn.add_column("while")
-    when = {
-        "KV cache": "rollouts", "drawing": "rollouts", "prefill": "rollouts", "student's vision": "rollouts",
-        "teacher's vision": "teacher", "teacher's activations": "teacher", "dependency buffers": "teacher",
-        "chunk buffers": "student", "student's activations": "student", "backward": "student",
-    }  # fmt: skip
     for name, value in made.resting.items():
         drawn.add_row(name, gigabytes(value), "always")
-    for name, value in made.parts.items():
-        drawn.add_row(name, gigabytes(value), when.get(name, "kept for the step"))
-    for name, value in made.peaks.items():
-        drawn.add_row(f"PEAK of {name}", gigabytes(value), "all of the above that lives then")
+    for phase, there in made.fullest.items():
+        for name in there:
+            if made.parts[name]:
+                drawn.add_row(name, gigabytes(made.parts[name]), phase)
+        drawn.add_row(f"PEAK of {phase}", gigabytes(made.peaks[phase]), "these and what is there always")
     return drawn
 
 
@@ -214,8 +212,11 @@ def lines(made: Plan, recipe: Recipe, seen: Lengths, allowed: Memory, device: st
 
 def advice(found: Remedy, allowed: Memory) -> list[str]:
     """What to change, in words. Settings that change what models see are named as that."""
+    adapters = "adapters (student.train=lora), " if found.trains_all else ""
     if not found.changes:
-        return ["no setting makes it smaller: a smaller student or teacher is needed"]
+        return [
+            f"none of the gentle settings makes it smaller: {adapters}a smaller student or teacher is needed"
+        ]
     sets = " ".join(f"--set {key}={json.dumps(value)}" for key, value in found.changes)
     opening = "with" if found.fits else "even with"
     told = [f"{opening} {sets}: peak {gigabytes(found.plan.peak)} GB ({found.plan.phase})"]
@@ -228,7 +229,7 @@ def advice(found: Remedy, allowed: Memory) -> list[str]:
         )
     if not found.fits:
         told.append(
-            f"that is still above {gigabytes(allowed.limit)} GB: shorter completions "
+            f"that is still above {gigabytes(allowed.limit)} GB: {adapters}shorter completions "
             "(rollout.max_completion_length), fewer prompts a step or smaller models are needed"
         )
     return told

@@ -34,6 +34,7 @@ class _Loader(yaml.SafeLoader):
     """Safe YAML 1.1 that also reads 1e-5 as a number and refuses a key given twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        """As PyYAML's own, once no key is found twice. Raises `yaml.constructor.ConstructorError`."""
         seen: set = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
@@ -160,11 +161,14 @@ def _refuse_unknown(values: Any, option: type, prefix: str, where: str) -> None:
 
 
 def _nearest(key: str) -> str:
+    """The key that a wrong one is most like: its namesake, one of its own section, or a section."""
     known = flat(Recipe())
-    last = key.rpartition(".")[2]
+    section, _, last = key.rpartition(".")
     same_name = [each for each in known if each.rpartition(".")[2] == last]
-    sections = [each.partition(".")[0] for each in known]
-    matches = same_name or difflib.get_close_matches(key, [*known, *sections], n=1, cutoff=0.5)
+    beside = {each.rpartition(".")[2]: each for each in known if each.startswith(f"{section}.")}
+    sections = {each.partition(".")[0]: each.partition(".")[0] for each in known}
+    near = beside or sections
+    matches = same_name or [near[each] for each in difflib.get_close_matches(last, near, n=1)]
     return f": did you mean {matches[0]}?" if matches else ": `vgs-mlx distill --dry-run` prints all keys"
 
 

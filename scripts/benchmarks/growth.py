@@ -9,7 +9,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 from benchmarks import made
-from benchmarks.timing import Medians, alternate, one_update
+from benchmarks.timing import Medians, alternate, console, one_update
 
 # prompts, image tokens, completions, length
 CASES = {
@@ -27,6 +27,7 @@ def run(repetitions: int) -> Medians:
     found = {}
     for axis, points in CASES.items():
         for point, (count, image, completions, length) in points.items():
+            console.print(f"{axis}: {point:,}")
             asked = made.prompts(count, image)
             rollouts = made.answers(asked, completions, length)
             settings = made.recipe("vgs", "interval", micro=completions)

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import mlx.core as mx
-import mlx.nn as nn
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent / "tests"))
@@ -18,6 +17,7 @@ from vgs_mlx.data.prompts import render
 from vgs_mlx.models import adapters
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.loading import load_model
+from vgs_mlx.models.precision import in_float32, on_cpu, quantise_language
 from vgs_mlx.types import Example, Prompt, PromptView, Rollout
 
 VOCABULARY = 8192
@@ -102,7 +102,8 @@ def answers(asked: list[Prompt], completions: int, length: int) -> list[Rollout]
 def paper_models(layers: int | None = None) -> tuple[LoadedModel, LoadedModel]:
     """The 2B student in bfloat16 with adapters and the 8B teacher in 4 bits, with random weights.
 
-    Sizes are those of recipes/configs. `layers`: fewer decoder layers, for a look at whether it runs.
+    Sizes are those of recipes/configs. On a CPU both are float32, as every model is there. `layers`: fewer decoder
+    layers, for a look at whether it runs.
     """
     configs = Path(__file__).parent.parent.parent / "recipes" / "configs"
     found = []
@@ -117,8 +118,10 @@ def paper_models(layers: int | None = None) -> tuple[LoadedModel, LoadedModel]:
         )
         found.append(replace(model, vocabulary=text["vocab_size"], end_ids=frozenset()))
     student, teacher = found
-    nn.quantize(teacher.module.language_model, bits=4, group_size=64)
-    mx.eval(teacher.module.parameters())
+    quantise_language(teacher.module, bits=4)
+    for model in found if on_cpu() else ():  # as when models are loaded
+        in_float32(model.module)
+    mx.eval(student.module.parameters(), teacher.module.parameters())
     adapters.prepare(student, recipes.Student(rank=16), seed=0)
     return student, teacher
 

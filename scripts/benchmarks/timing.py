@@ -16,8 +16,9 @@ from vgs_mlx import recipe as recipes
 from vgs_mlx.models import adapters
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.objective.steering import scaled
+from vgs_mlx.recipe_objective import resolved
 from vgs_mlx.train import optimizer as adamw
-from vgs_mlx.train.step import Collected, Progress, compute_gradients, encode_views, resolved, run_step
+from vgs_mlx.train.step import Collected, Progress, compute_gradients, encode_views, run_step
 from vgs_mlx.types import Prompt, Rollout
 
 Medians = dict[str, dict[str, float]]
@@ -89,6 +90,22 @@ def show(title: str, found: Medians, file: Path | None) -> None:
     console.print(table)
 
 
-def ratio(text: str, left: float, right: float, bound: str = "") -> None:
-    """Print a ratio beside what it must be."""
-    console.print(f"{text}: {left / right:.2f}" + (f"   (must {bound})" if bound else ""), markup=False)
+def ratio(
+    text: str,
+    left: float,
+    right: float,
+    *,
+    most: float | None = None,
+    least: float | None = None,
+    aim: float | None = None,
+) -> None:
+    """Print a ratio, whether it is within its bound, and what it should become."""
+    found = left / right
+    told = f"{text}: {found:.2f}"
+    if most is not None or least is not None:
+        met = found <= most if most is not None else found >= least
+        bound = f"<= {most}" if most is not None else f">= {least}"
+        told += f"   {'met' if met else 'MISSED'}: must be {bound}" + (
+            f", aim {aim}" if aim is not None else ""
+        )
+    console.print(told, markup=False)

@@ -128,6 +128,7 @@ def _broken(name: str) -> str:
 
 
 def save(figure: Figure, file: Path) -> None:
+    """Write `file`.svg and `file`.png, the same bytes for the same figure."""
     formats: Iterable[tuple[str, dict]] = ((".svg", {"metadata": {"Date": None}}), (".png", {"dpi": 150}))
     for suffix, options in formats:
         figure.savefig(file.with_name(file.name + suffix), **options)

@@ -15,6 +15,7 @@ MEMORY = 4 << 30  # bytes of address space; macOS knows no such limit
 
 
 def main() -> None:
+    """Answer line by line until the input ends."""
     try:
         from latex2sympy2_extended import NormalizationConfig
         from math_verify import LatexExtractionConfig, parse, verify

@@ -72,10 +72,7 @@ class LoadedModel:
     processor: Any  # the transformers processor: tokenizer, chat template, image processor
     vocabulary: int  # ids below this exist in the tokenizer; the head may have more rows
     end_ids: frozenset[int]  # end-of-sequence ids
-    packs: bool = (
-        False  # completions of one prompt share a row (packing.py); set once the packing probe has passed
-    )
-
+    packs: bool = False  # completions of one prompt share a row (packing.py): the packing probe has passed
     pictures: PictureCache | None = None  # where its vision tower is frozen and features are kept
 
     def support(self) -> mx.array:

@@ -12,11 +12,12 @@ import mlx.core as mx
 
 @dataclass(frozen=True)
 class Blocks:
-    """Given to a decoder in place of a mask: how each row of a batch is divided."""
+    """Given to a decoder in place of a mask: how each row of a batch is divided.
 
-    lengths: tuple[
-        tuple[int, ...], ...
-    ]  # of a row's prompt and of its completions, in order; padding follows
+    `lengths` are, for each row, those of its prompt and of its completions, in order; padding follows.
+    """
+
+    lengths: tuple[tuple[int, ...], ...]
 
 
 def attend(queries: mx.array, keys: mx.array, values: mx.array, scale: float, blocks: Blocks) -> mx.array:

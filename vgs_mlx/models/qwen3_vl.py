@@ -9,9 +9,8 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-import mlx_vlm.models.qwen3_vl  # noqa: F401 - teaches transformers its torch-free processor
 import numpy as np
-from mlx_vlm.models.qwen3_vl import language
+from mlx_vlm.models.qwen3_vl import language  # the package teaches transformers its torch-free processor
 
 from vgs_mlx.models import block_attention
 from vgs_mlx.models.base import Rows

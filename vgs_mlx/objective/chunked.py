@@ -43,10 +43,7 @@ class Scored:
 def teacher_scores(
     hidden: Views, head: Head, support: mx.array, ids: mx.array, chunk_size: int
 ) -> dict[str, mx.array]:
-    """How much each of N tokens depends on the picture, (N,) nats, in each way that the teacher's views allow.
-
-    VDS (Eq. 12) from the text view, the visual advantage of the token taken from the degraded view.
-    """
+    """`depend` of N tokens, (N,) each, from the teacher's hidden states (N, D)."""
     found = []
     for window in _windows(ids.size, chunk_size):
         states, here = window.of(hidden), window.of(ids)

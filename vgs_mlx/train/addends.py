@@ -27,12 +27,13 @@ Factors = dict[str, np.ndarray | None]
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is differentiated, and what it is for."""
+    """What is differentiated, and what it is for.
+
+    `trees` tells, of the batch with its scores, which addends each tree is the sum of.
+    """
 
     addends: dict[str, Coefficients]
-    trees: Callable[
-        [Batch], dict[str, Factors]
-    ]  # from the batch with its scores: tree -> what it is the sum of
+    trees: Callable[[Batch], dict[str, Factors]]
 
 
 def of_objective(

@@ -6,6 +6,7 @@ chunks and outside any trace; then `mx.vjp` carries it through the student's bod
 forward pass of the student without gradients.
 """
 
+import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -117,21 +118,15 @@ def compute_parts(
             found.batch.scores.update(_scores(teacher, hidden, batches, student.support(), weighing))
     wanted = want(found.batch)
     with _timed(found, "student"):
-        scored = _scored(
-            student,
-            teacher,
-            batches,
-            hidden,
-            _taken(rollouts, advantages),
-            wanted,
-            weighing,
-            student_encodings,
-        )
+        taken = _taken(rollouts, advantages)
+        scored, heads = _scored(student, teacher, batches, hidden, taken, wanted, weighing, student_encodings)
         found.terms = {
             name: np.concatenate([np.array(each.terms[name]) for each in scored]) for name in scored[0].terms
         }
         found.batch.scores.update({name: found.terms[name] for name in objective.scores})
-        _add_trees(found, student, batches, scored, wanted.trees(found.batch), weighing, student_encodings)
+        _add_trees(
+            found, student, batches, scored, heads, wanted.trees(found.batch), weighing, student_encodings
+        )
     if objective.has("preservation"):
         found.gate = dependency_gate(found.terms["visual_dependency_score"])
     return found
@@ -180,11 +175,11 @@ def _scored(
     wanted: Wanted,
     weighing: Weighing,
     encodings: Encodings | None,
-) -> list[Scored]:
-    """The loss phase of every micro-batch. The teacher's hidden states are dropped on the way.
+) -> tuple[list[Scored], Mapping[str, Tree]]:
+    """The loss phase of every micro-batch, and the head's gradients by addend. Drops the teacher's hidden states.
 
     Weights are taken times N, so that cotangents stay near 1 in half precision. A head that trains has gradients as
-    large as itself: they are summed at once, and stand in the last micro-batch's.
+    large as itself: they are summed at once.
     """
     found, heads, count = [], {name: {} for name in wanted.addends}, taken.ids.size
     for batch, window in zip(batches, windows(batches), strict=True):
@@ -200,7 +195,7 @@ def _scored(
         heads = {name: added(tree, scored.head_gradients[name]) for name, tree in heads.items()}
         mx.eval(heads)
         found.append(replace(scored, head_gradients={name: {} for name in heads}))
-    return [*found[:-1], replace(found[-1], head_gradients=heads)]
+    return found, heads
 
 
 def _add_trees(
@@ -208,6 +203,7 @@ def _add_trees(
     student: LoadedModel,
     batches: Sequence[Sequence[Rollout]],
     scored: list[Scored],
+    heads: Mapping[str, Tree],
     trees: Mapping[str, Factors],
     weighing: Weighing,
     encodings: Encodings | None,
@@ -220,12 +216,11 @@ def _add_trees(
             layers = student.family.layers(student.module)
             with recomputing(layers) if weighing.grad_checkpoint else nullcontext():
                 tree = backward(student, batch, cotangents, encodings)
-            for addend in factors:
-                tree = added(tree, here.head_gradients[addend])
             found.trees[name] = added(found.trees.get(name, {}), tree)
             mx.eval(found.trees[name])
-    for name in list(found.trees):  # one after the other: a tree is there twice for a moment
-        found.trees[name] = scaled(found.trees.pop(name), 1.0 / len(found.batch.weights))
+    for name, factors in trees.items():  # one after the other: a tree is there twice for a moment
+        whole = functools.reduce(added, (heads[addend] for addend in factors), found.trees.pop(name))
+        found.trees[name] = scaled(whole, 1.0 / len(found.batch.weights))
         mx.eval(found.trees[name])
 
 

@@ -12,10 +12,11 @@ import numpy as np
 
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.rows import Encodings, encode, evaluate
-from vgs_mlx.objective.objectives import Objective, Part, resolve
+from vgs_mlx.objective.objectives import Objective, Part
 from vgs_mlx.objective.steering import Tree, norm, scaled, steer
 from vgs_mlx.objective.terms import Options
 from vgs_mlx.recipe import Recipe
+from vgs_mlx.recipe_objective import resolved
 from vgs_mlx.rollout.collect import collect, given_answers
 from vgs_mlx.train import gradients, rewards
 from vgs_mlx.train import optimizer as adamw
@@ -96,14 +97,6 @@ def run_step(
     seconds = _seconds(updates, sampled - start, time.perf_counter() - start)
     earned = None if collected.rewarded is None else collected.rewarded.rewards
     return StepResult(collected.rollouts, updates, earned, seconds)
-
-
-def resolved(recipe: Recipe) -> Objective:
-    """The recipe's objective, without the parts that it switches off."""
-    settings = recipe.objective
-    return resolve(
-        settings.name, settings.steering_coef, settings.preservation_coef, settings.mix, settings.mix_with
-    )
 
 
 def asked(recipe: Recipe, step: int) -> Objective:
