@@ -17,7 +17,7 @@ from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.loading import load_model, read_config
 from vgs_mlx.models.rows import Continued
 from vgs_mlx.proof import Difference, Proof
-from vgs_mlx.train.run_folder import CHECKPOINTS, FINAL
+from vgs_mlx.train.run_folder import CHECKPOINTS, FINAL, RECIPE
 from vgs_mlx.types import Prompt
 
 DTYPES = {"bfloat16": mx.bfloat16, "float16": mx.float16, "float32": mx.float32}  # as `auto` tries them
@@ -59,6 +59,7 @@ def export(
         proven = _first_kept(student, untrained, sequences, dtype, bits, folder, say)
         model_card.write(folder, run, found, proven)
     say(f"wrote {output}: python -m mlx_vlm.generate --model {output} --image PICTURE --prompt QUESTION")
+    say(f"asked as it was trained: vgs-mlx evaluate {output} --recipe {run / RECIPE}")
     return proven
 
 
