@@ -120,6 +120,11 @@ def test_a_set_that_does_not_fit_is_refused_and_named_alone(tmp_path, sets, said
         assert "--vary" not in message and "cells" not in message and message.count("--set") <= 2
 
 
+def test_a_key_is_either_set_or_varied(tmp_path):
+    message = refusal(tmp_path, RECIPE, ["train.steps=1,2"], ["train.steps=3"])
+    assert message == "--set train.steps=3: train.steps is varied: leave it to --vary"
+
+
 def test_a_fault_of_the_recipe_is_the_file_s(tmp_path):
     file = tmp_path / "grid.yaml"
     message = refusal(tmp_path, "train: {stepz: 4}", ["train.warmup_steps=1"], ["train.steps=1"])

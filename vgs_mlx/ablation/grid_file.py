@@ -48,12 +48,15 @@ def read(
         return _of_cells(file, values, sets, seeds, baseline), []
     if not vary:
         raise Refusal(f"{file}: a recipe alone is one cell: say what differs with --vary key=value,value")
-    resolve = _resolver(values, file.parent, recipe_file.settings(sets), str(file))
+    varied, common = _varied(vary), recipe_file.settings(sets)
+    if twice := next((each for each in common if each.key in varied), None):
+        raise Refusal(f"{twice.where}: {twice.key} is varied: leave it to --vary")
+    resolve = _resolver(values, file.parent, common, str(file))
 
     def of_combination(settings: Settings) -> Recipe:
         return resolve(_settings(settings, "--vary ", Path()))
 
-    cells, notes = grid.product(_varied(vary), of_combination, seeds or SEEDS)
+    cells, notes = grid.product(varied, of_combination, seeds or SEEDS)
     return Grid(cells, grid.baseline_of(cells, baseline)), notes
 
 
