@@ -57,6 +57,20 @@ def test_tables_show_first_and_last_and_leave_out_cells_that_recorded_nothing(tm
     assert watched.term_rows(watched.over_seeds([run(tmp_path / "1", 1, looks=(), measured=())])) == []
 
 
+def test_cells_are_compared_on_the_seeds_that_both_have():
+    def ended(cell, seed, value):
+        return Traces(cell, seed, {"high visual": {0: 9.0, 10 + seed: value}})
+
+    runs = [ended("standard", 0, 1.0), ended("standard", 1, 2.0), ended("vgs", 1, 1.5), ended("vgs", 2, 7.0)]
+    assert watched.difference_rows(runs, "standard") == [
+        {"cell": "vgs", "seeds": "1", "high visual": "-0.500"}
+    ]
+    more = [*runs, ended("vgs", 0, 1.0)]
+    assert watched.difference_rows(more, "standard")[0]["high visual"] == "-0.250 ± 0.354"
+    assert [(run.cell, run.seed) for run in watched.shared(runs)] == [("standard", 1), ("vgs", 1)]
+    assert len(watched.shared([ended("standard", 0, 1.0), ended("vgs", 1, 1.0)])) == 2  # none is shared
+
+
 def test_a_bin_without_tokens_has_no_value(tmp_path):
     found = run(tmp_path / "0", 0)
     row = {"step": 20, "low": None, "middle": GROUP, "high": GROUP}

@@ -112,9 +112,10 @@ def _tell(folder: Path, made: Grid, reach: float | None, board: Board) -> Summar
     out.mkdir(exist_ok=True)
     tables.write(out, summary)
     figures.write(out, summary)
-    inside = watched.over_seeds([watched.read(job.folder, job.cell, job.recipe.seed) for job in done])
+    runs = [watched.read(job.folder, job.cell, job.recipe.seed) for job in done]
+    inside = watched.over_seeds(watched.shared(runs))
     if inside:
-        watched.write(out, inside)
+        watched.write(out, runs, made.baseline)
         watched_figures.write(out, inside)
     board.say("")
     board.console.print(tables.on_screen(tables.cell_rows(summary), tables.CELLS_SHOWN))

@@ -21,8 +21,12 @@ from vgs_mlx.train.run_folder import write_text
 TERMS_TITLE = """Loss terms on fixed held-out answers, nats a token, before training -> at the end
 
 The answers are the untrained student's own; low, middle and high are bins 0-2, 3-6 and 7-9 of ten by visual dependency.
-`±` is the standard deviation over seeds."""
+Each seed has its own. `±` is the standard deviation over seeds."""
+DIFFERENCES_TITLE = (
+    """The same at the end, minus the baseline's, in nats: mean ± sd over the seeds that both have"""
+)
 NORM_SCALE_TITLE = """η, as measured"""
+QUANTITIES = [f"{group} {term}" for term in DIAGNOSTICS for group in GROUPS]
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,16 @@ def _terms(row: Mapping[str, Any]) -> list[tuple[str, float]]:
     return [(f"{group} {term}", row[group][term]) for group in GROUPS if row[group] for term in DIAGNOSTICS]
 
 
+def shared(runs: Sequence[Traces]) -> list[Traces]:
+    """The runs of those seeds that all cells have: only they can be drawn beside each other. All, if there is none."""
+    by_cell: dict[str, set[int]] = defaultdict(set)
+    for run in runs:
+        if run.values:
+            by_cell[run.cell].add(run.seed)
+    seeds = set.intersection(*by_cell.values()) if by_cell else set()
+    return [run for run in runs if run.seed in seeds] or list(runs)
+
+
 def over_seeds(runs: Sequence[Traces]) -> list[Trace]:
     """Every quantity of every cell that has it in all its runs."""
     by_cell: dict[str, list[Traces]] = defaultdict(list)
@@ -78,11 +92,14 @@ def over_seeds(runs: Sequence[Traces]) -> list[Trace]:
 
 def term_rows(traces: Sequence[Trace]) -> list[dict[str, str]]:
     """A line for each cell that was watched: each term at the first and at the last look, nats, as text."""
-    columns = [f"{group} {term}" for term in DIAGNOSTICS for group in GROUPS]
     return [
-        {"cell": cell, **{name: _first_and_last(found[name]) if name in found else "-" for name in columns}}
+        {
+            "cell": cell,
+            "seeds": _seeds(found),
+            **{name: _first_and_last(found[name]) if name in found else "-" for name in QUANTITIES},
+        }
         for cell, found in _by_cell(traces).items()
-        if any(name in found for name in columns)
+        if any(name in found for name in QUANTITIES)
     ]
 
 
@@ -91,6 +108,7 @@ def norm_scale_rows(traces: Sequence[Trace]) -> list[dict[str, str]]:
     return [
         {
             "cell": cell,
+            "seeds": str(found["η"].spreads[0].count),
             "measured at steps": f"{found['η'].steps[0]} to {found['η'].steps[-1]}",
             "η, first": _value(found["η"].spreads[0]),
             "η, last": _value(found["η"].spreads[-1]),
@@ -101,13 +119,31 @@ def norm_scale_rows(traces: Sequence[Trace]) -> list[dict[str, str]]:
     ]
 
 
-def write(folder: Path, traces: Sequence[Trace]) -> None:
-    """watched.md: both tables, as far as anything was recorded."""
-    parts = [
-        f"## {title}\n\n{markdown_table(rows)}"
-        for title, rows in ((TERMS_TITLE, term_rows(traces)), (NORM_SCALE_TITLE, norm_scale_rows(traces)))
-        if rows
-    ]
+def difference_rows(runs: Sequence[Traces], baseline: str) -> list[dict[str, str]]:
+    """A line for each cell but the baseline: its terms at its last look minus the baseline's at that one's, as text."""
+    theirs = {run.seed: run.values for run in runs if run.cell == baseline}
+    found = []
+    for cell in dict.fromkeys(run.cell for run in runs if run.cell != baseline):
+        pairs = [(run.values, theirs[run.seed]) for run in runs if run.cell == cell and run.seed in theirs]
+        row = {
+            name: _value(spread([_last(ours[name]) - _last(base[name]) for ours, base in pairs]), "+")
+            for name in QUANTITIES
+            if pairs and all(name in values for pair in pairs for values in pair)
+        }
+        if row:
+            found.append({"cell": cell, "seeds": str(len(pairs)), **row})
+    return found
+
+
+def write(folder: Path, runs: Sequence[Traces], baseline: str) -> None:
+    """watched.md: the tables, as far as anything was recorded."""
+    traces = over_seeds(runs)
+    tables = {
+        TERMS_TITLE: term_rows(traces),
+        DIFFERENCES_TITLE: difference_rows(runs, baseline),
+        NORM_SCALE_TITLE: norm_scale_rows(traces),
+    }
+    parts = [f"## {title}\n\n{markdown_table(rows)}" for title, rows in tables.items() if rows]
     write_text(folder / "watched.md", "\n\n".join(parts) + "\n")
 
 
@@ -122,5 +158,14 @@ def _first_and_last(trace: Trace) -> str:
     return f"{trace.spreads[0].mean:.3f} -> {_value(trace.spreads[-1])}"
 
 
-def _value(found: Spread) -> str:
-    return f"{found.mean:.3f}" if found.sd is None else f"{found.mean:.3f} ± {found.sd:.3f}"
+def _last(course: Mapping[int, float]) -> float:
+    return course[max(course)]
+
+
+def _seeds(found: Mapping[str, Trace]) -> str:
+    return str(max(each.spreads[0].count for each in found.values()))
+
+
+def _value(found: Spread, sign: str = "") -> str:
+    mean = f"{found.mean:{sign}.3f}"
+    return mean if found.sd is None else f"{mean} ± {found.sd:.3f}"

@@ -63,6 +63,7 @@ def _panel(axes: Axes, traces: Sequence[Trace], lines: dict) -> None:
 
 def _legend(figure: Figure, axes: Axes) -> None:
     figure.legend(
-        *axes.get_legend_handles_labels(), title="mean over seeds", title_fontsize=8, alignment="left",
+        *axes.get_legend_handles_labels(), title="means over the seeds that all cells have",
+        title_fontsize=8, alignment="left",
         loc="outside lower left", fontsize=8, frameon=False, ncols=3,
     )  # fmt: skip
