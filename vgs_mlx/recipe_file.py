@@ -161,13 +161,15 @@ def _refuse_unknown(values: Any, option: type, prefix: str, where: str) -> None:
 
 
 def _nearest(key: str) -> str:
-    """The key that a wrong one is most like: its namesake, one of its own section, or a section."""
+    """The key that a wrong one is most like: its namesake, one of its own section by name or by word, or a section."""
     known = flat(Recipe())
     section, _, last = key.rpartition(".")
     same_name = [each for each in known if each.rpartition(".")[2] == last]
-    beside = {each.rpartition(".")[2]: each for each in known if each.startswith(f"{section}.")}
+    beside = [each for each in known if each.startswith(f"{section}.")]
+    words = {word: each for each in reversed(beside) for word in each.rpartition(".")[2].split("_")}
+    names = {each.rpartition(".")[2]: each for each in beside}
     sections = {each.partition(".")[0]: each.partition(".")[0] for each in known}
-    near = beside or sections
+    near = {**words, **names} if beside else sections
     matches = same_name or [near[each] for each in difflib.get_close_matches(last, near, n=1)]
     return f": did you mean {matches[0]}?" if matches else ": `vgs-mlx distill --dry-run` prints all keys"
 
