@@ -194,7 +194,7 @@ def _scored(
         )  # fmt: skip
         heads = {name: added(tree, scored.head_gradients[name]) for name, tree in heads.items()}
         mx.eval(heads)
-        found.append(replace(scored, head_gradients={name: {} for name in heads}))
+        found.append(replace(scored, head_gradients={}))
     return found, heads
 
 
