@@ -22,7 +22,7 @@ def rows(path: Path, *, columns: Mapping[str, str], allow_outside: bool) -> list
     try:
         lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
     except OSError as error:
-        raise Refusal(f"data file {path}: {error.strerror}") from error
+        raise Refusal(f"data file {path}: {error.strerror}: give a .jsonl file that is there") from error
     return [
         _row(path, number, line, columns, allow_outside)
         for number, line in enumerate(lines, start=1)

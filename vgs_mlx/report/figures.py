@@ -1,5 +1,6 @@
 """The page's figures: small multiples of one size, each a plain function from numbers to an <svg>."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from vgs_mlx.report.wording import percent, short
 WIDTH, HEIGHT = 288, 176  # of a small multiple, CSS pixels
 WIDE = (400, 220)  # of one of two in a row
 DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)), (0, (3, 1)), (0, (8, 3)))
+WIDEST = 2  # an interval is drawn to this many times the median one's reach
 SMOOTHED_PART = 10  # the running mean is over a tenth of the steps
 
 
@@ -93,7 +95,9 @@ def lines(
 
 
 def forest(name: str, title: str, rows: Sequence[tuple[str, float, float, float]], unit: str) -> Markup:
-    """Differences with their intervals, one a row (label, value, low, high), around a line at 0."""
+    """Differences with their intervals, one a row (label, value, low, high), around a line at 0. An interval much wider
+    than the others ends in an arrow at the edge, so that the others can be read."""
+    edge = forest_edge(rows)
     with matplotlib.rc_context(STYLE):
         figure = drawing(WIDE[0], 46 + 22 * len(rows))
         axes = _axes(figure, unit)
@@ -101,15 +105,33 @@ def forest(name: str, title: str, rows: Sequence[tuple[str, float, float, float]
         for place, (_, value, low, high) in enumerate(rows):
             axes.plot([low, high], [place, place], color=COLOURS["first"], linewidth=1.6)
             axes.plot([value], [place], marker="o", markersize=5, color=COLOURS["first"])
-        if not any(end for _, *ends in rows for end in ends):  # nothing differs: an axis that looks like it
-            axes.set_xlim(-1, 1)
+            for end, arrow in ((low, "<"), (high, ">")):
+                if abs(end) > edge:
+                    axes.plot(
+                        [math.copysign(edge, end)], [place], arrow, markersize=5, color=COLOURS["first"], clip_on=False
+                    )  # fmt: skip
+        if math.isfinite(edge):
+            axes.set_xlim(-edge, edge)
         axes.set_yticks(range(len(rows)), [label for label, *_ in rows])
+        axes.tick_params(axis="y", pad=8)  # room for arrows
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.spines["left"].set_visible(False)
         text = "; ".join(
             f"{label}: {short(value)} ({short(low)} to {short(high)})" for label, value, low, high in rows
         )
         return embedded(figure, name, title, text)
+
+
+def forest_edge(rows: Sequence[tuple[str, float, float, float]]) -> float:
+    """Where a forest's axis ends on both sides: infinite where it needn't, so that matplotlib chooses.
+
+    Two seeds have an interval of Student's t that is some ten times as wide as three have.
+    """
+    reaches = [max(abs(end) for end in ends) for _, *ends in rows]
+    if not any(reaches):  # nothing differs: an axis that looks like it
+        return 1.0
+    widest = max(WIDEST * float(np.median(reaches)), 1.2 * max(abs(value) for _, value, *_ in rows))
+    return widest if max(reaches) > widest else math.inf
 
 
 def smoothing(count: int) -> int:
