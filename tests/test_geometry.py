@@ -2,10 +2,12 @@
 
 import io
 import json
+import shutil
 
 import mlx.core as mx
 import numpy as np
 import pytest
+import yaml
 from click.testing import CliRunner
 from rich.console import Console
 
@@ -102,6 +104,18 @@ def test_analyze_writes_numbers_and_figures_for_a_run(tmp_path):
     assert {"geometry-angles.png", "geometry-angles.svg", "geometry-sizes.png", "geometry-sizes.svg"} < made
 
 
+def test_a_run_without_a_teacher_is_compared_with_one_that_is_named(tmp_path):
+    run = shutil.copytree(toy_runs.finished(), tmp_path / "run")
+    text = (run / "recipe.yaml").read_text()
+    teacher = yaml.safe_load(text)["teacher"]["path"]
+    (run / "recipe.yaml").write_text(text.replace(f"path: {teacher}", "path: ''"))
+    without = CliRunner().invoke(main, ["analyze", str(run)])
+    assert without.exit_code == 2 and "say which one to compare with: --teacher" in without.output
+    sizes = ["--prompts", "2", "--batches", "1", "--bins", "2"]
+    found = CliRunner().invoke(main, ["analyze", str(run), "--teacher", teacher, *sizes])
+    assert found.exit_code == 0, found.output
+
+
 def test_a_score_that_rounds_to_nothing_has_no_sign():
     angle = {"mean": 90.0, "sd": None}
     row = {
@@ -135,6 +149,7 @@ def test_a_bin_that_was_not_measured_is_a_gap_and_angles_share_a_scale():
 @pytest.mark.parametrize(("arguments", "said"), [
     (["embedded:student", "--teacher", "embedded:teacher"], "say where the result goes: --output DIR"),
     (["RUN", "--set", "seed=1"], "a run brings its own recipe"),
+    (["RUN", "--teacher", "embedded:teacher"], "a run brings its own recipe"),
 ])  # fmt: skip
 def test_what_does_not_fit_is_refused(arguments, said):
     arguments = [str(toy_runs.finished()) if each == "RUN" else each for each in arguments]

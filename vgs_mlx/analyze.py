@@ -11,7 +11,7 @@ from rich.table import Table
 
 from vgs_mlx import distillation, geometry, geometry_figures, trained
 from vgs_mlx.errors import Refusal
-from vgs_mlx.recipe import Recipe
+from vgs_mlx.recipe import Recipe, resolve_path
 from vgs_mlx.train import run_folder
 from vgs_mlx.train.screen import Screen
 from vgs_mlx.train.setup import Ready, load, with_packing
@@ -67,13 +67,19 @@ def _folder(model: str, is_run: bool, output: Path | None) -> Path:
 
 def _run(run: Path, recipe: Path | None, teacher: str | None, sets: Sequence[str], screen: Screen) -> Ready:
     """The run's student as it was trained, its own teacher and held-out rows."""
-    if recipe or teacher or sets:
+    found = trained.find(run)
+    own = found.recipe.teacher.path
+    if recipe or sets or (teacher and own):
         raise Refusal(
             f"{run}: a run brings its own recipe and teacher: leave --recipe, --teacher and --set away"
         )
-    found = trained.find(run)
+    if not (teacher or own):
+        raise Refusal(f"{run}: this run had no teacher: say which one to compare with: --teacher")
     screen.say(f"model    {found.origin}")
-    ready = load(_comparable(found.recipe), screen)
+    asked = replace(
+        found.recipe, teacher=replace(found.recipe.teacher, path=own or resolve_path(teacher, Path()))
+    )
+    ready = load(_comparable(asked), screen)
     return with_packing(replace(ready, student=trained.load(run, found, screen.say)), screen)
 
 

@@ -190,7 +190,7 @@ def evaluate(model, data, suite, output, against, no_image, recipe, **options) -
 
 @main.command(short_help="The angles between the loss components' gradients.")
 @click.argument("model")
-@click.option("--teacher", help="The teacher of a MODEL that is no run.")
+@click.option("--teacher", help="The teacher, of a MODEL that is no run or had none.")
 @click.option("--recipe", type=PATH, help="The recipe of a MODEL that is no run.")
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any key of that recipe.")
 @click.option(

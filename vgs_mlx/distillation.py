@@ -14,7 +14,7 @@ from vgs_mlx.recipe_file import Setting
 from vgs_mlx.resources import recipes_folder
 from vgs_mlx.train import checkpoint, identity, loop, run_folder, setup
 from vgs_mlx.train.screen import Screen, accuracy_line
-from vgs_mlx.train.step import collect_answers, compute_gradients
+from vgs_mlx.train.step import between_measurements, collect_answers, compute_gradients
 from vgs_mlx.types import Prompt
 
 DEFAULT_RECIPE = "quickstart"
@@ -80,9 +80,11 @@ def dry_run(recipe: Recipe, output: Path | None, *, force: bool = False) -> None
     prompts = [ready.prompt(row) for row in range(count)]
     for _ in range(2):  # the first warms up
         begin = time.perf_counter()
-        collected = collect_answers(ready.student, ready.teacher, prompts, recipe, step=1)
+        collected = collect_answers(ready.student, ready.teacher, prompts, recipe, between_measurements())
         sampled = time.perf_counter() - begin
-        found = compute_gradients(ready.student, ready.teacher, collected, slice(None), recipe, step=1)
+        found = compute_gradients(
+            ready.student, ready.teacher, collected, slice(None), recipe, between_measurements()
+        )
         seconds = time.perf_counter() - begin
     rollouts = collected.rollouts
     share = per_step / len(rollouts)

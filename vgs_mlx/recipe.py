@@ -160,6 +160,12 @@ SHAPES = re.compile(r"shapes(?::(\d+))?")
 """The data that come with the package, with or without a number of rows. A folder of that name is ./shapes."""
 
 
+def reward_file(reward: str) -> Path | None:
+    """The file of `path/to/file.py:function`; None for a reward of ours."""
+    file, separator, _ = reward.rpartition(":")
+    return Path(file) if separator else None
+
+
 def resolve_path(text: str, folder: Path) -> str:
     """`text` as an absolute path if it names something in `folder`; else unchanged (built in, a Hub id, a split)."""
     if SHAPES.fullmatch(text):

@@ -147,6 +147,10 @@ def _absolute_paths(values: dict, folder: Path) -> None:
         inner = values.get(section)
         if isinstance(inner, dict) and isinstance(inner.get(key), str):
             inner[key] = resolve_path(inner[key], folder)
+    grpo = values.get("grpo")
+    if isinstance(grpo, dict) and isinstance(grpo.get("reward"), str):
+        file, separator, function = grpo["reward"].rpartition(":")
+        grpo["reward"] = resolve_path(file, folder) + separator + function
 
 
 def _refuse_unknown(values: Any, option: type, prefix: str, where: str) -> None:

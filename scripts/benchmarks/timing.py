@@ -18,7 +18,14 @@ from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.objective.steering import scaled
 from vgs_mlx.recipe_objective import resolved
 from vgs_mlx.train import optimizer as adamw
-from vgs_mlx.train.step import Collected, Progress, compute_gradients, encode_views, run_step
+from vgs_mlx.train.step import (
+    Collected,
+    Progress,
+    between_measurements,
+    compute_gradients,
+    encode_views,
+    run_step,
+)
 from vgs_mlx.types import Prompt, Rollout
 
 Medians = dict[str, dict[str, float]]
@@ -53,7 +60,7 @@ def one_update(student: LoadedModel, teacher: LoadedModel, rollouts: list[Rollou
     begin = time.perf_counter()
     encodings = encode_views(student, [each.prompt for each in rollouts], resolved(settings))
     collected = Collected(rollouts, encodings, None)
-    found = compute_gradients(student, teacher, collected, slice(None), settings, step=1)
+    found = compute_gradients(student, teacher, collected, slice(None), settings, between_measurements())
     adamw.update(optimizer, student, scaled(found.trees["total"], NORM_SCALE))
     seconds = time.perf_counter() - begin
     adapters.set_weights(student.module, kept)

@@ -53,7 +53,7 @@ def reason_of(folder, bad):
 def test_rows_become_examples(folder):
     rows = [
         row(3, kind="width", solution="It is 4 wide."),
-        row(0, image=None, images=["1.png", uri(7)], question=" <image>\nWhich? ", answer=" B "),
+        row(0, image=None, images=["1.png", uri(7)], question=" <image>\nWhich? ", answer=" \\boxed{B} "),
         row(2, answer=2.5),
     ]
     first, second, third = load_held_out(write(folder, rows)).held_out

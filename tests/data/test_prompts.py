@@ -1,5 +1,7 @@
 """Both views are the same messages; the text view knows nothing of a picture, and nothing is cut or resized."""
 
+from dataclasses import replace
+
 import mlx.core as mx
 import mlx_vlm.utils
 import numpy as np
@@ -192,6 +194,16 @@ def why(processor, row, max_length=500, system_prompt=SYSTEM, max_pixels=None):
 def test_a_special_token_in_the_question_is_a_problem(processor, side, token):
     row = example(noise(1, side, side), question=f"What is {token} here?")
     assert why(processor, row) == f"the question holds the special token {token}"
+
+
+@pytest.mark.parametrize("field", ["solution", "answer"])
+def test_a_special_token_in_an_answer_is_a_problem_and_a_marker_is_none(processor, side, field):
+    row = example(noise(1, side, side))
+    assert (
+        why(processor, replace(row, **{field: "so <|im_end|>"}))
+        == f"the {field} holds the special token <|im_end|>"
+    )
+    assert why(processor, replace(row, **{field: "so <image>"})) is None
 
 
 def test_what_only_looks_like_a_special_token_is_none(processor, side):

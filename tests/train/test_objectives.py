@@ -15,10 +15,10 @@ from vgs_mlx.models.rows import encode, evaluate
 from vgs_mlx.objective.objectives import resolve
 from vgs_mlx.recipe import Grpo, Student
 from vgs_mlx.rollout.collect import given_answers
-from vgs_mlx.train import rewards
+from vgs_mlx.train import rewards, setup
 from vgs_mlx.train.gradients import Weighing, compute
 from vgs_mlx.train.reasoning_steps import cut
-from vgs_mlx.train.step import asked, measures, needs_teacher
+from vgs_mlx.train.step import Progress, asked, measures, needs_teacher
 from vgs_mlx.types import Example, Prompt, Rollout
 
 GAMMA, LAMBDA = 2.0, 0.5
@@ -111,8 +111,23 @@ def test_eta_can_be_watched_under_the_standard_loss():
     watched = recipe_file.load_recipe(
         None, ["objective.name=standard", "objective.watch_norm_scale=true", "objective.norm_scale_every=3"]
     )
-    assert [measures(watched, step) for step in range(4)] == [True, False, False, True]
-    assert asked(watched, 0).has("steering") and not asked(watched, 1).has("steering")
+    assert [measures(watched, Progress(step)) for step in range(4)] == [True, False, False, True]
+    assert asked(watched, Progress(0)).has("steering") and not asked(watched, Progress(1)).has("steering")
+
+
+@pytest.mark.parametrize("own", [
+    ["objective.name=grpo", "objective.mix=0.3", "objective.mix_with=vgs"],
+    ["objective.name=vgs", "objective.steering_coef=0", "objective.preservation_coef=1"],
+])  # fmt: skip
+def test_eta_is_not_watched_where_that_would_drop_a_part_of_the_objective(own):
+    with pytest.raises(Refusal, match=r"objective\.watch_norm_scale=true"):
+        setup._refuse_contradictions(recipe_file.load_recipe(None, [*own, "objective.watch_norm_scale=true"]))
+    setup._refuse_contradictions(recipe_file.load_recipe(None, own))
+
+
+def test_without_a_measurement_of_eta_the_next_step_makes_one():
+    steering = recipe_file.load_recipe(None, ["objective.name=vgs"])
+    assert measures(steering, Progress(1)) and not measures(steering, Progress(1, [0.4]))
 
 
 class Letters:
@@ -125,7 +140,7 @@ class Letters:
         return {"input_ids": [ord(character) for character in text]}
 
     def decode(self, ids, skip_special_tokens=False):
-        return "".join(chr(each) for each in ids if each != self.eos_token_id)
+        return "".join("<eos>" if each == self.eos_token_id else chr(each) for each in ids)
 
 
 def letters(text):
@@ -133,7 +148,7 @@ def letters(text):
 
 
 def pieces(text):
-    steps = cut(Letters(), letters(text))
+    steps = cut(Letters(), letters(text), ended=False)
     return [text[start:stop] for start, stop in steps.spans], steps.closing
 
 
@@ -144,6 +159,12 @@ def test_steps_end_at_sentences_and_lines_inside_the_reasoning():
     assert pieces("I see a cat. So it is \\boxed{cat}") == (["I see a cat.", " So it is "], " \\boxed{")
     assert pieces("No box here")[0] == ["No box here"]
     assert pieces("\\boxed{1}")[0] == []
+
+
+def test_the_end_of_the_sequence_belongs_to_no_step():
+    ended = np.array([*letters("So. It"), Letters.eos_token_id], dtype=np.int32)
+    steps = cut(Letters(), ended, ended=True)
+    assert steps.spans == ((0, 3), (3, 6)) and steps.length == 7
 
 
 def example(answer="2", solution=""):
@@ -157,7 +178,7 @@ def test_given_answers_are_the_solution_or_the_boxed_answer_with_an_end():
         model, [Prompt(example(solution="One. \\boxed{2}"), view, view), Prompt(example(), view, view)]
     )
     texts = [Letters().decode(each.completion.tolist()) for each in made]
-    assert texts == ["One. \\boxed{2}", "\\boxed{2}"]
+    assert texts == ["One. \\boxed{2}<eos>", "\\boxed{2}<eos>"]
     assert all(each.completion[-1] == Letters.eos_token_id and each.ended for each in made)
 
 
@@ -166,6 +187,29 @@ def test_a_reward_of_one_s_own_is_called_with_the_example_and_the_text(tmp_path)
     file.write_text("def short(example, text):\n    return len(example.answer) / len(text)\n")
     reward = rewards.reward_function(Grpo(reward=f"{file}:short"))
     assert reward(example("ab"), "abcd") == 0.5
+
+
+def test_a_run_keeps_the_reward_it_began_with_and_is_not_resumed_with_another(tmp_path):
+    file = tmp_path / "mine.py"
+    settings = Grpo(reward=f"{file}:seen")
+    file.write_text(
+        "from __future__ import annotations\nfrom dataclasses import dataclass\n\n@dataclass\nclass Count:\n"
+        "    calls: int = 0\n\ncount = Count()\n\ndef seen(example, text):\n    count.calls += 1\n"
+        "    return count.calls\n"
+    )
+    first = rewards.fingerprint(settings)
+    assert rewards.reward_function(settings)(example(), "") == 1
+    file.write_text("def seen(example, text):\n    return 7\n")
+    assert rewards.reward_function(settings)(example(), "") == 2
+    assert rewards.fingerprint(settings) != first and rewards.fingerprint(Grpo()) is None
+
+
+def test_the_file_of_a_reward_is_relative_to_the_recipe(tmp_path):
+    (tmp_path / "mine.py").write_text("def short(example, text):\n    return 1\n")
+    (tmp_path / "recipe.yaml").write_text("grpo: {reward: 'mine.py:short'}\n")
+    found = recipe_file.load_recipe(tmp_path / "recipe.yaml").grpo.reward
+    assert found == f"{(tmp_path / 'mine.py').resolve()}:short"
+    assert recipe_file.load_recipe(None).grpo.reward == "answer"
 
 
 @pytest.mark.parametrize(("content", "name", "reason"), [

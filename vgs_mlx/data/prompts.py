@@ -65,11 +65,16 @@ def problem(
 ) -> str | None:
     """Why the example can't become a prompt, or None.
 
-    A special token in the question, a picture that the processor refuses, or too many tokens.
+    A special token in its texts, a picture that the processor refuses, or too many tokens.
     """
-    special = [each for each in (*processor.tokenizer.all_special_tokens, MARKER) if each in example.question]
-    if special:
-        return f"the question holds the special token {special[0]}"
+    special = processor.tokenizer.all_special_tokens
+    for name, text, tokens in (
+        ("question", example.question, (*special, MARKER)),
+        ("solution", example.solution, special),
+        ("answer", example.answer, special),
+    ):
+        if held := [each for each in tokens if each in text]:
+            return f"the {name} holds the special token {held[0]}"
     try:
         length = prompt_length(processor, example, system_prompt, max_pixels)
     except ValueError as error:  # far too long and narrow

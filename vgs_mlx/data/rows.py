@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from vgs_mlx.data.answers import extract_answer
 from vgs_mlx.errors import Refusal
 from vgs_mlx.types import Example, Picture
 
@@ -79,7 +80,7 @@ def _answer(row: Mapping[str, Any], columns: Mapping[str, str]) -> str:
         raise Refusal(f"answer must be text or a number, not {_kind(value)}")
     if not (value or "").strip():
         raise Refusal(f"missing answer{_seen(row, 'answer', columns)}")
-    return value.strip()
+    return extract_answer(value) or value.strip()  # some data sets box it already
 
 
 def _cells(row: Mapping[str, Any], columns: Mapping[str, str]) -> list[Any]:

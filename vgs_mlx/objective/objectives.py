@@ -53,6 +53,11 @@ class Objective:
         return self.has("steering") and not self.mixed
 
     @property
+    def watchable(self) -> bool:
+        """Whether η can be measured beside it without changing what it trains on: nothing but a standard part."""
+        return all(part.role == "standard" for part in self.parts)
+
+    @property
     def scores(self) -> set[str]:
         """The scores of tokens that it needs of the teacher."""
         return {part.score for part in self.parts if part.score}

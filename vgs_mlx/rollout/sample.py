@@ -151,12 +151,18 @@ def _distribution(logits: mx.array, support: mx.array, sampling: Sampling) -> mx
 
 
 def _choose(logprobs: mx.array, uniforms: mx.array, sampling: Sampling) -> mx.array:
-    """The first token at which the cumulative probability exceeds the row's uniform number, int32 (B,)."""
+    """The first token at which the cumulative probability exceeds the row's uniform number, int32 (B,).
+
+    It must have a probability: sums of a parallel scan may rise by a rounding where nothing is added. Where rounding
+    leaves no token at all, the likeliest is taken.
+    """
+    likeliest = mx.argmax(logprobs, axis=-1)
     if sampling.temperature == 0:
-        return mx.argmax(logprobs, axis=-1).astype(mx.int32)
-    cumulative = mx.cumsum(mx.exp(logprobs), axis=-1)
-    below = cumulative <= uniforms[:, None] * cumulative[:, -1:]
-    return below.sum(axis=-1).astype(mx.int32)
+        return likeliest.astype(mx.int32)
+    probabilities = mx.exp(logprobs)
+    cumulative = mx.cumsum(probabilities, axis=-1)
+    reached = (cumulative > uniforms[:, None] * cumulative[:, -1:]) & (probabilities > 0)
+    return mx.where(reached.any(axis=-1), mx.argmax(reached, axis=-1), likeliest).astype(mx.int32)
 
 
 def _note_ends(

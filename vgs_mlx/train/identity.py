@@ -8,6 +8,7 @@ from vgs_mlx.data.datasets import DataSet
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.recipe import Recipe
+from vgs_mlx.train import rewards
 from vgs_mlx.train.checkpoint import Identity, fingerprint
 
 FREE_ON_RESUME = ("train.steps", "train.checkpoint_every", "train.keep_checkpoints", "train.picture_cache_gb")
@@ -27,8 +28,14 @@ def identify(recipe: Recipe, student: LoadedModel, teacher: LoadedModel | None, 
         "student": fingerprint(student.folder),
         "teacher": "none" if teacher is None else fingerprint(teacher.folder),
         "data": _data_fingerprint(data),
+        **_own_reward(recipe),
         **{f"recipe {key}": value for key, value in _fixed(recipe).items()},
     }
+
+
+def _own_reward(recipe: Recipe) -> dict[str, str]:
+    found = rewards.fingerprint(recipe.grpo)
+    return {} if found is None else {"reward": found}
 
 
 def _data_fingerprint(data: DataSet) -> str:

@@ -22,12 +22,14 @@ class Steps:
     closing: str  # what ends the reasoning and opens the answer's box
 
 
-def cut(tokenizer: Any, completion: np.ndarray) -> Steps:
+def cut(tokenizer: Any, completion: np.ndarray, ended: bool) -> Steps:
     """Steps end at a newline or a sentence's end inside the reasoning; what is left of it is the last step.
 
-    The reasoning ends at `</reason>`, or where the answer's box begins.
+    The reasoning ends at `</reason>`, or where the answer's box begins. `ended`: the last token is the end of the
+    sequence, which belongs to no step.
     """
-    pieces = [tokenizer.decode([token]) for token in completion.tolist()]
+    said = completion[:-1] if ended else completion
+    pieces = [tokenizer.decode([token]) for token in said.tolist()]
     edges = np.cumsum([len(piece) for piece in pieces])
     text = "".join(pieces)
     end = text.find(REASONING_END)

@@ -1,9 +1,11 @@
 """Rewards of sampled answers and the advantage of every token (GRPO, PACR, PDCR)."""
 
+import functools
+import hashlib
 import importlib.util
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -13,7 +15,7 @@ from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.rows import Encodings
 from vgs_mlx.objective.dense_rewards import step_advantages
 from vgs_mlx.objective.policy import group_advantages
-from vgs_mlx.recipe import Grpo, Recipe
+from vgs_mlx.recipe import Grpo, Recipe, reward_file
 from vgs_mlx.train.confidence import confidence_gains, visual_dependence
 from vgs_mlx.train.reasoning_steps import Steps, cut
 from vgs_mlx.types import Example, Rollout
@@ -50,20 +52,31 @@ def reward_function(settings: Grpo) -> Reward:
     """1 for the right final answer, or the function that the recipe names. Raises `Refusal`."""
     if settings.reward in ("answer", *DENSE):
         return lambda example, text: float(is_correct(text, example.answer))
-    path, separator, name = settings.reward.rpartition(":")
-    where = f"grpo.reward={settings.reward}"
-    if not separator or not Path(path).is_file():
+    function = _own(settings.reward)
+    return lambda example, text: float(function(example, text))
+
+
+def fingerprint(settings: Grpo) -> str | None:
+    """Of the file with the recipe's own reward function; None where the reward is one of ours."""
+    file = reward_file(settings.reward)
+    return None if file is None else hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+
+
+@functools.cache  # a run has one function, whatever happens to its file meanwhile
+def _own(reward: str) -> Callable[[Example, str], float]:
+    where, file, name = f"grpo.reward={reward}", reward_file(reward), reward.rpartition(":")[2]
+    if file is None or not file.is_file():
         raise Refusal(f"{where}: give answer, pacr, pdcr, or path/to/file.py:function")
-    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    spec = importlib.util.spec_from_file_location(f"vgs_mlx_reward_{file.stem}", file)
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up there
     try:
         spec.loader.exec_module(module)
-        function = vars(module)[name]
+        return vars(module)[name]
     except KeyError as error:
-        raise Refusal(f"{where}: {path} has no function {name}") from error
+        raise Refusal(f"{where}: {file} has no function {name}") from error
     except Exception as error:
-        raise Refusal(f"{where}: {path} can't be loaded: {error.__class__.__name__}: {error}") from error
-    return lambda example, text: float(function(example, text))
+        raise Refusal(f"{where}: {file} can't be loaded: {error.__class__.__name__}: {error}") from error
 
 
 def _dense(
@@ -74,7 +87,7 @@ def _dense(
     encodings: Encodings,
 ) -> list[np.ndarray]:
     settings, size = recipe.grpo, recipe.train.microbatch_size
-    steps = [cut(student.processor.tokenizer, rollout.completion) for rollout in rollouts]
+    steps = [cut(student.processor.tokenizer, each.completion, each.ended) for each in rollouts]
     gains = confidence_gains(student, rollouts, steps, settings.discount, encodings, size)
     visual = (
         visual_dependence(student, rollouts, steps, encodings, size) if settings.reward == "pdcr" else None

@@ -84,6 +84,11 @@ def load(
 def _refuse_contradictions(recipe: Recipe) -> None:
     """What no single key is wrong about. Raises `Refusal`."""
     objective, rollout = resolved(recipe), recipe.rollout
+    if recipe.objective.watch_norm_scale and not (objective.steers or objective.watchable):
+        raise Refusal(
+            "objective.watch_norm_scale=true: goes with an objective that has no steering or preservation part of its "
+            "own: set it to false"
+        )
     if objective.on_policy:
         probes.sampling_is_on_policy(rollout, may_truncate=objective.rewarded and not objective.mixed)
     if objective.rewarded:

@@ -37,6 +37,11 @@ class Progress:
     best_step: int | None = None
 
 
+def between_measurements() -> Progress:
+    """Where the next step measures η only if every step does."""
+    return Progress(step=1, norm_scales=[1.0])
+
+
 @dataclass(frozen=True)
 class Collected:
     """What a step learns from."""
@@ -79,12 +84,12 @@ def run_step(
 ) -> StepResult:
     """Collect answers to the prompts, compute steered gradients, update the student, advance `progress`."""
     start = time.perf_counter()
-    collected = collect_answers(student, teacher, prompts, recipe, progress.step)
+    collected = collect_answers(student, teacher, prompts, recipe, progress)
     sampled = time.perf_counter()
     updates = [
         _update(
             student,
-            compute_gradients(student, teacher, collected, window, recipe, progress.step),
+            compute_gradients(student, teacher, collected, window, recipe, progress),
             recipe,
             optimizer,
             progress,
@@ -99,10 +104,10 @@ def run_step(
     return StepResult(collected.rollouts, updates, earned, seconds)
 
 
-def asked(recipe: Recipe, step: int) -> Objective:
-    """The objective of a step (counted from 0), with the steering term where η is only watched."""
+def asked(recipe: Recipe, progress: Progress) -> Objective:
+    """The objective of the next step, with the steering term where η is only watched."""
     objective = resolved(recipe)
-    if measures(recipe, step) and not objective.steers:
+    if measures(recipe, progress) and not objective.steers:
         return replace(objective, parts=(*objective.parts, WATCHED))
     return objective
 
@@ -126,18 +131,18 @@ def collect_answers(
     teacher: LoadedModel | None,
     prompts: Sequence[Prompt],
     recipe: Recipe,
-    step: int,
+    progress: Progress,
 ) -> Collected:
     """What the step learns from: the student's own samples with their rewards, or answers that are given (sft)."""
-    objective = asked(recipe, step)
+    objective = asked(recipe, progress)
     encodings = encode_views(student, prompts, objective)
     if objective.on_policy:
-        rollouts = collect(student, prompts, recipe.rollout, encodings, recipe.seed, step)
+        rollouts = collect(student, prompts, recipe.rollout, encodings, recipe.seed, progress.step)
     elif recipe.objective.answers == "data":
         rollouts = given_answers(student, prompts)
     else:
         theirs = evaluate(encode(teacher, [prompt.with_image for prompt in prompts]))
-        rollouts = collect(teacher, prompts, recipe.rollout, theirs, recipe.seed, step)
+        rollouts = collect(teacher, prompts, recipe.rollout, theirs, recipe.seed, progress.step)
     rewarded = rewards.advantages(student, rollouts, recipe, encodings) if objective.rewarded else None
     return Collected(rollouts, encodings, rewarded)
 
@@ -148,12 +153,12 @@ def compute_gradients(
     collected: Collected,
     window: slice,
     recipe: Recipe,
-    step: int,
+    progress: Progress,
 ) -> gradients.Gradients:
     """The gradient trees of these of the step's rollouts: one for each role where η is measured, else one."""
     settings, rewarded = recipe.objective, collected.rewarded
     weighing = gradients.Weighing(
-        objective=asked(recipe, step),
+        objective=asked(recipe, progress),
         steering_coef=settings.steering_coef,
         preservation_coef=settings.preservation_coef,
         reduction=settings.reduction,
@@ -161,7 +166,7 @@ def compute_gradients(
         microbatch_size=recipe.train.microbatch_size,
         max_tokens=recipe.train.max_tokens_per_microbatch,
         grad_checkpoint=recipe.train.grad_checkpoint,
-        separate=measures(recipe, step),
+        separate=measures(recipe, progress),
         options=Options(settings.jsd_weight, recipe.grpo.clip),
     )
     return gradients.compute(
@@ -179,14 +184,15 @@ def updates_per_step(recipe: Recipe) -> int:
     return recipe.grpo.updates_per_rollout if resolved(recipe).rewarded else 1
 
 
-def measures(recipe: Recipe, step: int) -> bool:
-    """Whether η is measured at this step (counted from 0)."""
+def measures(recipe: Recipe, progress: Progress) -> bool:
+    """Whether η is measured at the next step. Without any measurement it is: one that failed left none to use."""
     settings = recipe.objective
+    due = progress.step % settings.norm_scale_every == 0
     if not resolved(recipe).steers:
-        return settings.watch_norm_scale and step % settings.norm_scale_every == 0
+        return settings.watch_norm_scale and due
     if not isinstance(settings.norm_scale, str):
         return False
-    return settings.norm_scale == "exact" or step % settings.norm_scale_every == 0
+    return settings.norm_scale == "exact" or due or not progress.norm_scales
 
 
 def _updates(collected: Collected, recipe: Recipe) -> list[slice]:
