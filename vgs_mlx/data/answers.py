@@ -18,7 +18,8 @@ OPTION = re.compile(r"(?:(?:option|choice|answer)\s*:?\s*)?[(\[]?([a-j])[)\]]?[.
 STYLE = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox)\s*\{([^{}]*)\}")
 # LaTeX that changes the looks alone, and what stands for it
 LOOKS = [
-    (re.compile(r"(?<=\d)(?:\\[,!]|\{,\})(?=\d{3})"), ","),
+    (re.compile(r"(?<=\d)(?:,?\s*\\!\s*|\\,|\{,\})(?=\d{3}(?!\d))"), ","),  # 10,\!080: ten thousand and eighty
+    (re.compile(r"\\!(?![a-zA-Z])"), ""),  # no width at all; before a letter it ends a command's name
     (re.compile(r"\\[,;:! ]|\\q?quad(?![a-zA-Z])|~|\s+"), " "),
     (re.compile(r"\\(?:left|right)(?![a-zA-Z])"), ""),
     (re.compile(r"\\[dt]frac(?![a-zA-Z])"), r"\\frac"),
