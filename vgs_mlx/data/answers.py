@@ -9,16 +9,19 @@ import math
 import re
 
 from vgs_mlx.data.expressions import same_expression
-from vgs_mlx.data.quantities import read_quantity, same_quantity
+from vgs_mlx.data.quantities import cut_unit, read_quantity, same_quantity
 
 LONGEST = 1_000  # characters; a longer answer is right only where it is the very same text
 
 BOX = re.compile(r"\\boxed\s*\{")
 OPTION = re.compile(r"(?:(?:option|choice|answer)\s*:?\s*)?[(\[]?([a-j])[)\]]?[.:]?", re.IGNORECASE)
 STYLE = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox)\s*\{([^{}]*)\}")
+# A styled piece at the end, perhaps to a power
+UPRIGHT_END = re.compile(STYLE.pattern + r"[\s\d^{}²³.$\\)\]]*$")
 # LaTeX that changes the looks alone, and what stands for it
 LOOKS = [
-    (re.compile(r"(?<=\d)(?:,?\s*\\!\s*|\\,|\{,\})(?=\d{3}(?!\d))"), ","),  # 10,\!080: ten thousand and eighty
+    # 10,\!080 and 10\,080 are ten thousand and eighty
+    (re.compile(r"(?<=\d)(?:,?\s*\\!\s*|\\,|\{,\})(?=\d{3}(?!\d))"), ","),
     (re.compile(r"\\!(?![a-zA-Z])"), ""),  # no width at all; before a letter it ends a command's name
     (re.compile(r"\\[,;:! ]|\\q?quad(?![a-zA-Z])|~|\s+"), " "),
     (re.compile(r"\\(?:left|right)(?![a-zA-Z])"), ""),
@@ -58,13 +61,15 @@ def is_correct(completion: str, answer: str) -> bool:
 
 
 def same_answer(given: str, right: str) -> bool:
-    """Whether two final answers say the same.
+    r"""Whether two final answers say the same.
 
     Letters: A, (A), A., Option A. Quantities by value, exactly: 1/2 = 0.5 = 50%, and 3 cm = 3, but not 3 m.
-    Words but for case, spaces and punctuation: red. = Red. Expressions through math-verify.
+    Words but for case, spaces and punctuation: red. = Red. Expressions through math-verify, with units as
+    quantities have them; a letter is a unit there where it is set upright: 2\pi \text{ m} = 2\pi, but not 2\pi m.
     """
     if max(len(given), len(right)) > LONGEST:
         return given == right
+    upright = [UPRIGHT_END.search(text) is not None for text in (given, right)]
     given, right = _plain(given), _plain(right)
     if not given or not right or given == right:
         return bool(given) and given == right
@@ -74,6 +79,8 @@ def same_answer(given: str, right: str) -> bool:
     quantities = [read_quantity(text) for text in (given, right)]
     if quantities[0] and quantities[1]:
         return same_quantity(quantities[0], quantities[1])
+    if _same_but_for_unit(given, right, upright):
+        return True
     if _is_prose(given) or _is_prose(right) or (_is_words(given) and _is_words(right)):
         return _words(given) == _words(right)  # math-verify would take letters for factors: red = r e d = erd
     return same_expression(given, right)
@@ -104,6 +111,16 @@ def _plain(text: str) -> str:
     for looks, meaning in LOOKS:
         text = looks.sub(meaning, text)
     return text.strip().removesuffix(".").strip()
+
+
+def _same_but_for_unit(given: str, right: str, upright: list[bool]) -> bool:
+    """Whether they are equal expressions once a unit is cut off one of them, or the same unit off both."""
+    numbers, units = zip(*map(cut_unit, (given, right), upright), strict=True)
+    if not any(units) or (all(units) and units[0] != units[1]):
+        return False
+    if any(_is_prose(text) or _is_words(text) for text in numbers):  # "right foot" is not "right"
+        return False
+    return same_expression(*numbers)
 
 
 def _is_prose(text: str) -> bool:
