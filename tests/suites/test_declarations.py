@@ -53,7 +53,7 @@ EXPECTED = {
                  subject="Music", image_1=png(41), image_2=png(42), image_3=png(43)),
             dict(question="?", options="no list", answer="A", subject="Music", image_1=png(41)),
         ],
-        {0: (f"See [picture 1] and [picture 2]. Which?\nA. 30 kg\nB. [picture 3]\n{LETTER}", "B", "Music",
+        {0: (f"See [picture 1] and [picture 2]. Which?\nA. 30 kg\nB. [picture 3]\n{LETTER}", "B. [picture 3]", "Music",
              [41, 42, 43])},
     ),
     "logicvista": (
@@ -69,7 +69,7 @@ EXPECTED = {
     "mathverse-vd": (
         MATHVERSE,
         VERSES,
-        {1: (f"AC is?\nChoices:\nA:5\nB:6\n{LETTER}", "B", "", [41])},
+        {1: (f"AC is?\nChoices:\nA:5\nB:6\n{LETTER}", "B. 6", "", [41])},
     ),
     "mathverse-vo": (
         MATHVERSE,
@@ -83,7 +83,7 @@ EXPECTED = {
             dict(category="Deductive", image=png(46), question="Who?", options=["Jo", "Al", "Li", "Bo"], answer="C"),
         ],
         {0: (f"Which cube?\nThe options A, B, C and D are in the picture.\n{LETTER}", "A", "Spatial", [45]),
-         1: (f"Who?\nA. Jo\nB. Al\nC. Li\nD. Bo\n{LETTER}", "C", "Deductive", [46])},
+         1: (f"Who?\nA. Jo\nB. Al\nC. Li\nD. Bo\n{LETTER}", "C. Li", "Deductive", [46])},
     ),
     "mathvision": (
         {**dict.fromkeys(("id", "question", "image", "answer", "solution", "subject"), TEXT),
@@ -94,7 +94,7 @@ EXPECTED = {
             dict(question="Which?\n<image1>", options=["4", "5"], image="images/2.jpg", decoded_image=png(48),
                  answer="B", level=2, subject="algebra"),
         ],
-        {0: ("How many?", "7", "counting", [47]), 1: (f"Which?\nA. 4\nB. 5\n{LETTER}", "B", "algebra", [48])},
+        {0: ("How many?", "7", "counting", [47]), 1: (f"Which?\nA. 4\nB. 5\n{LETTER}", "B. 5", "algebra", [48])},
     ),
     "vlmsareblind": (
         {"task": TEXT, "image": PICTURE, "prompt": TEXT, "groundtruth": TEXT, "metadata": TEXT},
@@ -116,7 +116,7 @@ EXPECTED = {
          "image_path": PICTURE, "key": TEXT},
         [dict(ID="1", question="How wide?", option="A. 45; B. 60; C. 72; D. No correct answer", answer="B",
               image_path=png(51), key="2steps_multi")],
-        {0: (f"How wide?\nA. 45\nB. 60\nC. 72\nD. No correct answer\n{LETTER}", "B", "2steps_multi", [51])},
+        {0: (f"How wide?\nA. 45\nB. 60\nC. 72\nD. No correct answer\n{LETTER}", "B. 60", "2steps_multi", [51])},
     ),
     "math500": (
         {**dict.fromkeys(("problem", "solution", "answer", "subject", "unique_id"), TEXT),

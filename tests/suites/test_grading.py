@@ -2,7 +2,14 @@
 
 import pytest
 
-from vgs_mlx.suites.benchmark import TEXT_SYSTEM_PROMPT, lettered, same_letters, same_numbers, same_option
+from vgs_mlx.suites.benchmark import (
+    TEXT_SYSTEM_PROMPT,
+    choice,
+    lettered,
+    same_letters,
+    same_numbers,
+    same_option,
+)
 
 
 @pytest.mark.parametrize(
@@ -20,6 +27,37 @@ from vgs_mlx.suites.benchmark import TEXT_SYSTEM_PROMPT, lettered, same_letters,
         ("Bears", "B", False),
         ("2\\sqrt{2}", "\\sqrt{8}", True),  # a free answer
         ("A. 3", "3", False),
+        ("Option B. 45", "B", True),
+        ("b. 45", "B", True),
+        ("(\\text{B})", "B", True),
+        ("\\text{(B)}", "B", True),
+        ("B) 45", "B", True),
+        ("B\\quad", "B", True),
+        ("B. a circle", "B", True),
+        ("B. A circle and a square", "B", True),
+        ("B. AC", "B", True),
+        ("B. f(a)", "B", True),
+        ("B. I and II", "B", True),
+        ("B. (i) and (ii)", "B", True),
+        ("B. 45^\\circ\\text{ C}", "B", True),
+        ("B. since B is larger", "B", True),
+        ("A. 5 or 6", "A", True),
+        ("(A)(B)(C)(D)", "A", False),
+        ("(a)(b)(c)(d)", "A", False),
+        ("(B), (C)", "B", False),
+        ("A. or B.", "A", False),
+        ("a. or b.", "A", False),
+        ("A) or B)", "A", False),
+        ("b), c)", "B", False),
+        ("C: not sure, maybe A", "C", False),
+        ("A. 5 B. 6", "A", False),
+        ("B. A and C", "B", False),
+        ("B. A and C", "B. A and C", True),  # so says the option itself
+        ("(B) A and C", "B. A and D", False),
+        ("B", "B. A and C", True),
+        ("B. 45 degrees", "B. 45°", True),
+        ("C. 45°", "B. 45°", False),
+        ("45°", "B. 45°", False),
     ],
 )
 def test_an_option_is_its_letter_with_or_without_its_text(given, right, same):
@@ -40,6 +78,9 @@ def test_an_option_is_its_letter_with_or_without_its_text(given, right, same):
         ("Act", "A, C", False),
         ("B. the second", "B", True),
         ("B, C", "B", False),
+        ("(B), (C)", "B", False),
+        ("(B)(C)", "B", False),
+        ("b. 45", "B", True),
         ("3", "3", True),  # a row whose answer is a digit
     ],
 )
@@ -74,6 +115,15 @@ def test_numbers_count_in_their_order_and_words_as_words(given, right, same):
 def test_options_are_listed_with_their_letters():
     lines = lettered(" Which? ", ["one", "two"]).split("\n")
     assert lines[:3] == ["Which?", "A. one", "B. two"] and "letter" in lines[3]
+
+
+def test_a_right_letter_has_its_text_where_the_question_lists_it():
+    assert choice(lettered("Which?", ["one", "A and B"]), "B").answer == "B. A and B"
+    assert choice("Which?\nA:5\nB:6", "A").answer == "A. 5"
+    assert choice("Which?\nB.\nC. 5", "B").answer == "B"
+    assert choice("Given:\nA. x > 0\nWhich?\nA. 1\nB. 2", "A").answer == "A. 1"
+    assert choice("Which?\nA. 1\nB. 2", "2").answer == "2"
+    assert choice("Which of A. and B.?", "A").answer == "A"
 
 
 def test_no_picture_is_spoken_of_where_there_is_none():

@@ -17,7 +17,16 @@ from vgs_mlx.recipe import SYSTEM_PROMPT
 TEXT_SYSTEM_PROMPT = SYSTEM_PROMPT.replace("Look at the picture and reason", "Reason")
 
 LETTER = "Answer with the letter of the right option."
-LED_BY_LETTER = re.compile(r"\(?([A-J])[).:]+\s*\S.*", re.DOTALL)  # "B. 45°", "(B) 45°"
+# "B", "(B) 45°", "Option B. 45°"; "B 45" is none, for "A or B" begins like that
+LED_BY_LETTER = re.compile(
+    r"(?:(?:option|choice|answer)\s*:?\s*)?[(\[]?\s*([A-J])\s*(?:[)\].:]+\s*(.*))?", re.IGNORECASE | re.DOTALL
+)
+# A letter that stands for an option: "B", "(b)", "or b", but not "a circle", "AB", "f(a)", "I and II", "45° C"
+OPTION_NAMED = re.compile(
+    r"(?![Aa]\s+(?!or\b|and\b)[a-z])(?:(?<![A-Za-z\d°])(?<!circ )[A-HJ](?![A-Za-z\d])"
+    r"|(?<=\()(?<![A-Za-z\d]\()[a-hj](?=\))|(?<=\bor )[a-hj]\b|(?<=\band )[a-hj]\b|(?<=, )[a-hj](?=[).:]))"
+)
+KEY = re.compile(r"([A-J])(?:\. (.*))?", re.DOTALL)  # "B", "B. 45°"
 STYLED = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox)\b|[{}$\\]")
 FILLER = {"and", "or", "option", "options", "answer", "answers", "choice", "choices"}
 
@@ -60,10 +69,32 @@ def lettered(question: str, options: Sequence[str] = ()) -> str:
     return "\n".join([question.strip(), *lines, LETTER])
 
 
+def choice(question: str, letter: str) -> Asked:
+    """A question of choice and its right letter, with its text where the question lists it: "B. 45°"."""
+    listed = re.findall(rf"^{letter}[).:] *(\S.*)$", question, re.MULTILINE) if KEY.fullmatch(letter) else ()
+    return Asked(question, f"{letter}. {listed[-1]}" if listed else letter)
+
+
 def same_option(given: str, right: str) -> bool:
-    """As `same_answer`; an option's letter may be followed by its text: "B. 45°" is B."""
-    led = LED_BY_LETTER.fullmatch(STYLED.sub("", given).strip())
-    return same_answer(led[1] if led and re.fullmatch("[A-J]", right) else given, right)
+    """Whether the right letter is given; where `right` is none, as `same_answer`.
+
+    The option's text may follow, "B. 45°", or other words that name no further option: "B. A and C" is right
+    only where it is what option B says, `right` being "B. A and C" then.
+    """
+    key = KEY.fullmatch(right)
+    if not key:
+        return same_answer(given, right)
+    letter, text = key.groups("")
+    led = LED_BY_LETTER.fullmatch(_unstyled(given))
+    if not led:
+        return same_answer(given, letter)
+    remainder = led[2] or ""
+    named = {found[0].upper() for found in OPTION_NAMED.finditer(remainder)}
+    return led[1].upper() == letter and (named <= {letter} or same_answer(remainder, _unstyled(text)))
+
+
+def _unstyled(text: str) -> str:
+    return STYLED.sub("", text).strip()
 
 
 def same_letters(given: str, right: str) -> bool:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from vgs_mlx.suites.benchmark import Asked, Benchmark, lettered, same_option
+from vgs_mlx.suites.benchmark import Asked, Benchmark, choice, lettered, same_option
 
 
 def _geometry3k(row: Mapping[str, Any]) -> Asked:
@@ -14,7 +14,7 @@ def _geometry3k(row: Mapping[str, Any]) -> Asked:
 def _we_math(row: Mapping[str, Any]) -> Asked:
     """`option` is one text, "A. 45; B. 60; C. 72": the letters stand in it."""
     options = re.sub(r"\s*;\s*(?=[A-Z][.)])", "\n", row["option"].strip())
-    return Asked(lettered(f"{row['question']}\n{options}"), row["answer"])
+    return choice(lettered(f"{row['question']}\n{options}"), row["answer"])
 
 
 BENCHMARKS = (

@@ -13,6 +13,7 @@ from vgs_mlx.errors import Refusal
 from vgs_mlx.suites.benchmark import (
     Asked,
     Benchmark,
+    choice,
     lettered,
     same_letters,
     same_numbers,
@@ -31,7 +32,7 @@ def _mmmu_pro(row: Mapping[str, Any]) -> Asked:
     if not isinstance(options, list):
         raise Refusal("options is no list that can be read")
     named = PLACE.sub(r"[picture \1]", lettered(row["question"], [str(each) for each in options]))
-    return Asked(named, row["answer"])
+    return choice(named, row["answer"])
 
 
 def _logic_vista(row: Mapping[str, Any]) -> Asked:
@@ -46,7 +47,7 @@ def _mathverse(version: str) -> Callable[[Mapping[str, Any]], Asked | None]:
         if row["problem_version"] != version or row["question_type"] != "multi-choice":
             return None
         in_picture = version == "Vision Only"
-        return Asked(
+        return choice(
             lettered("Answer the question in the picture." if in_picture else row["question"]), row["answer"]
         )
 
@@ -55,14 +56,16 @@ def _mathverse(version: str) -> Callable[[Mapping[str, Any]], Asked | None]:
 
 def _visual_puzzles(row: Mapping[str, Any]) -> Asked:
     if row["options"]:
-        return Asked(lettered(row["question"], row["options"]), row["answer"])
+        return choice(lettered(row["question"], row["options"]), row["answer"])
     in_picture = f"{row['question']}\nThe options A, B, C and D are in the picture."
     return Asked(lettered(in_picture), row["answer"])
 
 
 def _math_vision(row: Mapping[str, Any]) -> Asked:
     question = PLACE.sub("", row["question"])
-    return Asked(lettered(question, row["options"]) if row["options"] else question, row["answer"])
+    if not row["options"]:
+        return Asked(question, row["answer"])
+    return choice(lettered(question, row["options"]), row["answer"])
 
 
 def _blind(row: Mapping[str, Any]) -> Asked:
