@@ -41,20 +41,26 @@ def store_aime(count=ROWS):
     hf.DatasetDict(test=table).save_to_disk("math-ai/aime25")
 
 
-@pytest.fixture(autouse=True)
-def place(tmp_path, monkeypatch):
-    """A working folder with AIME25, nine rows of it, and VlmsAreBlind, three, the last of them empty."""
-    hf.disable_progress_bars()
-    monkeypatch.chdir(tmp_path)
-    store_aime()
+def store_blind(*colours, where="XAI/vlmsareblind"):
+    """VlmsAreBlind in the working folder, three made-up rows of it, the last of them empty."""
     seen = {
-        "task": ["Touching Circles"] * 3, "image": [Image.new("RGB", (64, 64), "red")] * 3,
+        "task": ["Touching Circles"] * 3,
+        "image": [Image.new("RGB", (64, 64), colour) for colour in colours or ["red"] * 3],
         "prompt": ["Do they touch?", "And these?", ""], "groundtruth": ["Yes", "No", "No"],
     }  # fmt: skip
     features = hf.Features(
         task=hf.Value("string"), image=hf.Image(), prompt=hf.Value("string"), groundtruth=hf.Value("string")
     )
-    hf.DatasetDict(valid=hf.Dataset.from_dict(seen, features=features)).save_to_disk("XAI/vlmsareblind")
+    hf.DatasetDict(valid=hf.Dataset.from_dict(seen, features=features)).save_to_disk(where)
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    """A working folder with AIME25 and VlmsAreBlind."""
+    hf.disable_progress_bars()
+    monkeypatch.chdir(tmp_path)
+    store_aime()
+    store_blind()
     return tmp_path
 
 
@@ -89,7 +95,8 @@ def completions(lines):
 def line(row, rights, kind="", asked="q"):
     """A stored row with answers of 1 and 0: right and wrong."""
     example = Example(f"d:test:{row}", "?", "1", (), kind=kind)
-    return answers.to_line(row, asked, [Answer(example, "", each == "1", True, 3, None) for each in rights])
+    row_of = [Answer(example, rf"\boxed{{{each}}}", each == "1", True, 3, None) for each in rights]
+    return answers.to_line(row, asked, row_of)
 
 
 # --- asking
@@ -124,7 +131,32 @@ def test_a_question_that_has_changed_is_asked_again(student, asked, place):
     os.rename("other/aime25", "math-ai/aime25")
     changed, _ = running.ask(student, AIME, place / "a.jsonl", how(), limit=3)
     assert sum(map(len, asked)) == 3 and all(each["answer"].endswith("0") for each in changed)
-    assert len(answers.read(place / "a.jsonl")) == 3, "the latest answer counts"
+    assert len(answers.read(place / "a.jsonl", AIME.correct)) == 3, "the latest answer counts"
+
+
+def test_a_question_whose_picture_has_changed_is_asked_again(student, asked, place):
+    [blind] = chosen("vlmsareblind")
+    first, _ = running.ask(student, blind, place / "b.jsonl", how())
+    asked.clear()
+    assert running.ask(student, blind, place / "b.jsonl", how())[0] == first and asked == []
+    store_blind("red", "blue", "red", where="other")
+    os.rename("XAI/vlmsareblind", "old")
+    os.rename("other", "XAI/vlmsareblind")
+    running.ask(student, blind, place / "b.jsonl", how())
+    assert asked == [[1]]
+
+
+def test_stored_answers_are_graded_as_the_program_grades_today(student, asked, place, monkeypatch):
+    """A verdict that is stored is of the version that stored it; the tables must compare models."""
+    stored, _ = running.ask(student, AIME, place / "here.jsonl", how())
+    wrong = [{**each, "right": [True]} for each in stored]
+    answers.append(place / "here.jsonl", wrong)
+    asked.clear()
+    lines, _ = running.ask(student, AIME, place / "here.jsonl", how())
+    assert asked == [] and lines == stored and not any(each["right"][0] for each in lines)
+    answers.append(place / "aime25.jsonl", wrong)
+    found = tables.results({"aime25": lines}, {"aime25": []}, place)["benchmarks"]["aime25"]
+    assert found["accuracy"] == found["against"]["there"] == 0
 
 
 def test_bad_rows_are_left_out_and_told(student, place):
@@ -169,15 +201,16 @@ def test_what_a_kill_cut_in_half_is_no_answer(place):
     answers.append(file, [line(0, "1"), line(1, "0")])
     whole = file.read_bytes()
     file.write_bytes(whole[:-20])
-    assert list(answers.read(file)) == [0]
+    assert list(answers.read(file, AIME.correct)) == [0]
     answers.append(file, [line(1, "0")])
     assert file.read_bytes() == whole
 
 
 def test_a_damaged_line_is_refused_with_its_place(place):
-    (place / "a.jsonl").write_text('{"row": 1}\n{"row"\n{"row": 2}\n')
+    whole = json.dumps(line(1, "1"))
+    (place / "a.jsonl").write_text(f"{whole}\n{whole[:20]}\n{whole}\n")
     with pytest.raises(running.Refusal, match=r"a\.jsonl:2: no answer can be read there"):
-        answers.read(place / "a.jsonl")
+        answers.read(place / "a.jsonl", AIME.correct)
 
 
 def test_a_row_is_stored_as_it_was():

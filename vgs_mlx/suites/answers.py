@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vgs_mlx.errors import Refusal
-from vgs_mlx.evaluate import Answer
+from vgs_mlx.evaluate import Answer, Correct
 from vgs_mlx.train import run_folder
 from vgs_mlx.types import Example
 
@@ -63,18 +63,21 @@ def settings_of(folder: Path) -> dict[str, Any]:
         raise Refusal(f"{file}: not readable ({error}): delete the folder, or put the file back") from error
 
 
-def read(file: Path) -> dict[int, Line]:
+def read(file: Path, correct: Correct) -> dict[int, Line]:
     """The stored answers by their row's number, the latest of each; none where there is no file.
 
-    A last line that a kill cut in half is no answer. Raises `Refusal` for a file that is damaged elsewhere.
+    They are graded anew: an earlier version of the program may have stored them. A last line that a kill cut in
+    half is no answer. Raises `Refusal` for a file that is damaged elsewhere.
     """
     found = {}
     for place, text in enumerate(_whole_lines(file), start=1):
         try:
             line = json.loads(text)
+            answer, completions = line["answer"], line["completions"]
             found[line["row"]] = line
         except (ValueError, KeyError, TypeError) as error:
             raise Refusal(f"{file}:{place}: no answer can be read there: delete that line") from error
+        line["right"] = [correct(each, answer) for each in completions]
     return found
 
 

@@ -2,8 +2,9 @@
 
 import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,13 @@ class Item:
     number: int  # its place in the data set's split: what its random numbers and stored answers go by
     id: str
     example: Callable[[], Example | None]  # None: not a row of this benchmark. Raises a Refusal: a bad row
+    cells: Callable[[], list[Any]]  # of its pictures, as they are stored
+
+    def asked(self, example: Example) -> str:
+        """Identifies the question, its pictures and what is right: an answer to another question is no answer."""
+        pictures = [hashlib.sha256(each).hexdigest() for cell in self.cells() for each in _bytes(cell)]
+        text = "\0".join([example.question, example.answer, str(len(example.pictures)), *pictures])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def items(benchmark: Benchmark) -> list[Item]:
@@ -40,18 +48,30 @@ def items(benchmark: Benchmark) -> list[Item]:
     kept = {*benchmark.columns, *({benchmark.kind} & set(data.column_names))}
     texts = data.select_columns([each for each in data.column_names if each in kept])
     readers = [hub.picture_reader(name, data, column) for column in benchmark.pictures]
+    stored = data.with_format("arrow")  # this format hands out pictures undecoded
+
+    def cells(number: int) -> list[Any]:
+        return [stored[number].column(each)[0].as_py() for each in benchmark.pictures]
 
     def item(number: int) -> Item:
         id = f"{benchmark.source}:{split}:{number}"
-        return Item(number, id, functools.partial(_example, benchmark, texts, readers, number, id))
+        example = functools.partial(_example, benchmark, texts, readers, number, id)
+        return Item(number, id, example, functools.partial(cells, number))
 
     return [item(int(number)) for number in np.random.default_rng(0).permutation(len(data))]
 
 
-def question_hash(example: Example) -> str:
-    """Identifies what is asked in words, and what is right: an answer to another question is no answer."""
-    text = "\0".join([example.question, example.answer, str(len(example.pictures))])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def _bytes(cell: Any) -> Iterator[bytes]:
+    """A cell's pictures, encoded as they are; of one that lies in a file the name alone: folders change."""
+    if isinstance(cell, list):
+        for each in cell:
+            yield from _bytes(each)
+    elif isinstance(cell, dict):
+        yield from _bytes(cell.get("bytes") or cell.get("path"))
+    elif isinstance(cell, str):
+        yield (cell if cell.startswith("data:") else Path(cell).name).encode()
+    elif cell is not None:
+        yield cell
 
 
 def _example(

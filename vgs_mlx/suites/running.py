@@ -14,7 +14,7 @@ from vgs_mlx.recipe import SYSTEM_PROMPT, Data, Recipe
 from vgs_mlx.rollout.sample import Sampling
 from vgs_mlx.suites import answers, chosen, tables
 from vgs_mlx.suites.benchmark import TEXT_SYSTEM_PROMPT, Benchmark
-from vgs_mlx.suites.rows import Item, items, question_hash
+from vgs_mlx.suites.rows import Item, items
 from vgs_mlx.train import run_folder
 from vgs_mlx.train.screen import Screen
 from vgs_mlx.train.setup import row_check
@@ -127,8 +127,8 @@ def ask(
     """
     if not benchmark.pictures:
         how = replace(how, data=replace(how.data, system_prompt=_text_prompt(how.data)))
-    stored, found, bad = answers.read(file), {}, []
-    waiting: list[tuple[int, Example]] = []
+    stored, found, bad = answers.read(file, benchmark.correct), {}, []
+    waiting: list[tuple[Item, Example]] = []
     check, at_once = row_check(model.processor, how.data), max(1, how.batch // how.samples)
     rows = items(benchmark)
     for place, item in enumerate(rows, start=1):
@@ -138,7 +138,7 @@ def ask(
             bad.append(BadRow(item.id, str(refusal)))
             seen = None
         if isinstance(seen, Example):
-            waiting.append((item.number, seen))
+            waiting.append((item, seen))
         elif seen:
             found[item.number] = seen
         enough = place == len(rows) or len(found) + len(waiting) == limit
@@ -165,7 +165,7 @@ def _look(
     example = item.example()
     if example is None:
         return None
-    if known and known["asked"] == question_hash(example):
+    if known and known["asked"] == item.asked(example):
         return known
     if reason := check(example):
         raise Refusal(reason)
@@ -173,14 +173,14 @@ def _look(
 
 
 def _answer(
-    model: LoadedModel, benchmark: Benchmark, waiting: Sequence[tuple[int, Example]], how: How
+    model: LoadedModel, benchmark: Benchmark, waiting: Sequence[tuple[Item, Example]], how: How
 ) -> list[answers.Line]:
-    numbers = [number for number, _ in waiting]
+    numbers = [item.number for item, _ in waiting]
     rows = evaluate.answer(
         model, [example for _, example in waiting], how.data, how.sampling, samples=how.samples,
         with_image=how.with_image, seed=how.seed, numbers=numbers, correct=benchmark.correct, batch=how.batch,
     )  # fmt: skip
     return [
-        answers.to_line(number, question_hash(row[0].example), row)
-        for number, row in zip(numbers, rows, strict=True)
+        answers.to_line(item.number, item.asked(example), row)
+        for (item, example), row in zip(waiting, rows, strict=True)
     ]

@@ -11,7 +11,7 @@ from rich.table import Table
 from vgs_mlx import evaluate
 from vgs_mlx.data.rows import BadRow
 from vgs_mlx.statistics import average_paired_bootstrap, mcnemar, paired_bootstrap
-from vgs_mlx.suites import SUITES, answers
+from vgs_mlx.suites import SUITES, answers, chosen
 
 Lines = Sequence[answers.Line]
 Pair = tuple[np.ndarray, np.ndarray]  # the scores of the same rows, this model's and the other's
@@ -27,7 +27,8 @@ def results(
         about = evaluate.summary([answers.from_line(line) for line in rows])
         about["left_out"] = [str(each) for each in left_out[name]]
         if against:
-            pair = _pair(rows, answers.read(against / f"{name}.jsonl"))
+            [benchmark] = chosen(name)
+            pair = _pair(rows, answers.read(against / f"{name}.jsonl", benchmark.correct))
             about["against"] = _difference([pair]) if pair else None
             pairs.update({name: pair} if pair else {})
         found["benchmarks"][name] = about
