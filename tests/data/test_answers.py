@@ -60,7 +60,7 @@ RIGHT = [
     ("5.4", r"5.4 \text{ cents}"), ("20", r"20^\circ\text{C}"), ("20 °C", r"20^{\circ}C"),
     ("20 degrees Celsius", "20°C"),
     ("68 degrees F", r"68^\circ \mathrm{F}"), ("60 mph", "60"), (r"\frac{100}{3}\text{ miles per hour}", "100/3 mph"),
-    (r"3 \text{ m/s}", "3"), (r"3\text{ m}/\text{s}", "3 m/s"), (r"(2x)^\circ", "2x"),
+    (r"3 \text{ m/s}", "3"), (r"3\text{ m}/\text{s}", "3 m/s"), (r"(2x)^\circ", "2x"), (r"\pi\text{ radians}", r"\pi"),
     ("red", "Red"), ("Red.", "red"), (r"\text{red}", "red"), ("Top-left", "top left"),
     ("“Yes!”", "yes"), ("no", "No."), ("red, blue", "red blue"), ("Straße", "STRASSE"), ("红色", "红色。"),
     ("Figure 2", "figure 2."), ("the  cat", "The cat"),

@@ -31,7 +31,7 @@ SPELLINGS = {
     "mph": "mph, mile per hour, miles per hour", "km/h": "km / h, kilometers per hour, kilometres per hour",
     "m/s": "m / s, meters per second, metres per second",
     "$": "$, \\$, dollar, dollars", "cent": "¢, cent, cents", "€": "€, euro, euros", "£": "£, pound, pounds",
-    "unit": "unit, units",
+    "rad": "rad, radian, radians", "unit": "unit, units",
 }  # fmt: skip
 UNITS = {
     "".join(spelling.split()): unit
