@@ -84,8 +84,8 @@ class Spread(NamedTuple):
     """The mean of a few measurements, their sample standard deviation, and the mean's 95 % interval."""
 
     mean: float
-    sd: float | None  # None for one measurement, as are low and high
-    low: float | None
+    sd: float | None  # None for one measurement
+    low: float | None  # None, as is high, where the measurements don't differ: one, or all alike
     high: float | None
     count: int
 
@@ -101,11 +101,11 @@ for the normal's 1.960, which it tends to)."""
 def spread(values: Sequence[float]) -> Spread:
     """Mean ± t·sd/√n (Student's t) of a few runs that differ in their seed: what another seed might give.
 
-    1, 2, 3 give 2 ± 2.48.
+    1, 2, 3 give 2 ± 2.48. Runs that are all alike give no interval: they don't say how far another may lie.
     """
     mean, count = float(np.mean(values)), len(values)
-    if count == 1:
-        return Spread(mean, None, None, None, 1)
+    if np.allclose(values, values[0], rtol=1e-9, atol=1e-12):  # but for rounding
+        return Spread(mean, 0.0 if count > 1 else None, None, None, count)
     sd = float(np.std(values, ddof=1))
     half = T_QUANTILES[min(count - 1, len(T_QUANTILES)) - 1] * sd / count**0.5
     return Spread(mean, sd, mean - half, mean + half, count)

@@ -128,7 +128,12 @@ def test_one_measurement_has_no_spread():
     assert spread([0.5]) == (0.5, None, None, None, 1)
     mean, sd, low, high, count = spread([1, 2, 3])
     assert (mean, sd, count) == (2, 1, 3) and high - 2 == 2 - low == pytest.approx(2.484, abs=1e-3)
-    assert spread([1.0] * 50).low == 1.0
+
+
+def test_measurements_that_are_all_alike_have_no_interval():
+    assert spread([0.5, 0.5]) == (0.5, 0.0, None, None, 2)
+    tenths = spread([0.3 - 0.2, 0.2 - 0.1, 0.1])  # alike but for rounding
+    assert (tenths.sd, tenths.low, tenths.high) == (0.0, None, None)
 
 
 # --- tables and figures
@@ -157,6 +162,17 @@ def test_the_files_hold_the_numbers(found, tmp_path):
     )
     assert "| steered | 2 | +0.375 |" in text and "left out: steered, seed 2" in text
     assert json.dumps(kept, allow_nan=False)
+
+
+def test_seeds_that_differ_by_the_same_are_dashes_in_every_file(found, tmp_path):
+    alike = [replace(each, evaluations=found[each.cell == "steered"].evaluations) for each in found]
+    summary = summarise(alike, "plain")
+    tables.write(tmp_path, summary)
+    figures.write(tmp_path, summary)
+    (row,) = csv.DictReader((tmp_path / "differences.csv").open())
+    assert (row["sd_over_seeds"], row["low_over_seeds"], row["high_over_seeds"]) == ("0.0", "", "")
+    assert read_json(tmp_path / "summary.json")["differences"][0]["over_seeds"]["low"] is None
+    assert "| steered | 2 | -0.250 | - |" in (tmp_path / "summary.md").read_text()
 
 
 def test_nothing_to_compare_still_gives_tables_and_figures(found, tmp_path):

@@ -106,6 +106,15 @@ def test_one_seed_promises_nothing_about_another():
     assert "nothing can be said about what another seed would give" in found.verdict
 
 
+def test_seeds_that_differ_by_the_same_show_nothing_and_are_not_counted():
+    alike = {**difference("a", 0.03, 0.01), "over_seeds": {**spread(0.03, None), "sd": 0.0}}
+    found = headline(summary(alike))
+    assert "+1.0 to +5.0 (over prompts, 3 seeds alike)" in found.sentence
+    assert "nothing can be said about what another seed would give" in found.verdict
+    found = headline(summary(alike, difference("b", 0.02, 0.01)))
+    assert found.verdict.startswith("Of 1 interval over seeds, 1 lies above 0 and 0 below.")  # b's
+
+
 def test_cells_that_are_all_alike_have_no_largest_difference():
     found = headline(summary(difference("a", 0.0, 0.01), difference("b", 0.0, 0.01)))
     assert found.sentence == "No cell differs in accuracy from the baseline, standard."

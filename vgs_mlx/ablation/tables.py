@@ -29,8 +29,8 @@ DIFFERENCES_SHOWN = ("seeds", "difference", "95 %, seeds", "95 %, prompts", "McN
 HOW_TO_READ = """\
 Final is the accuracy after the last step, best the highest of all evaluations (chosen on the rows that it is measured
 on, so it flatters), blind the final accuracy without the picture. `±` is the standard deviation over seeds. The 95 %
-intervals are Student's t over seeds (what another seed might give on these prompts) and, where they say so, a paired
-bootstrap over prompts (what other prompts might give for these seeds; a prompt's score is its mean over the seeds).
+intervals are Student's t over seeds (what another seed might give on these prompts; none where all seeds give the
+same, which doesn't say) and, where they say so, a paired bootstrap over prompts (what other prompts might give for these seeds; a prompt's score is its mean over the seeds).
 McNemar's exact p pools the seeds and takes a prompt in two seeds for two independent ones. Nothing is corrected for the
 number of cells. "To reach" counts up to the first evaluation that is no lower, over the seeds that got there; seconds
 are those of training steps, and only as comparable as the machine was quiet."""

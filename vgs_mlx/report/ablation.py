@@ -14,7 +14,7 @@ from vgs_mlx.report.cells import Cell, Difference, Numbers, cell, difference, en
 from vgs_mlx.report.figures import Series
 from vgs_mlx.report.headline import Headline
 from vgs_mlx.report.record import read_object
-from vgs_mlx.report.wording import THIN, percent, points
+from vgs_mlx.report.wording import THIN, percent, plural, points
 from vgs_mlx.train.run_folder import RECIPE
 
 SUMMARY = Path(grid.SUMMARY) / "summary.json"
@@ -91,16 +91,16 @@ def headline(found: Numbers) -> Headline:
     if not any(each["over_seeds"]["mean"] or any(each["by_seed"]) for each in differences):
         return Headline(f"No cell differs in accuracy from the baseline, {baseline}.", _verdict(differences))
     top = max(differences, key=lambda each: abs(each["over_seeds"]["mean"]))
-    seeds = len(top["seeds"])
     name, value = short_name(top["name"]), points(top["over_seeds"]["mean"])
-    interval = ends(top["over_seeds"]) if seeds > 1 else ends(top["over_prompts"])
-    basis = f"over {seeds} seeds" if seeds > 1 else "over prompts, one seed"
+    over, seeds = _shown_interval(top), len(top["seeds"])
+    alike = "one seed" if seeds == 1 else f"{seeds} seeds alike"
+    basis = f"over {seeds} seeds" if over is top["over_seeds"] else f"over prompts, {alike}"
     if len(differences) > 1:
         lead = f"Of {len(differences)} cells, {name} is furthest from the baseline, {baseline}"
     else:
         lead = f"{name} against the baseline, {baseline}"
     return Headline(
-        f"{lead}: {value} points of final accuracy, 95{THIN}% interval {interval} ({basis}).",
+        f"{lead}: {value} points of final accuracy, 95{THIN}% interval {ends(over)} ({basis}).",
         _verdict(differences),
     )
 
@@ -109,15 +109,17 @@ def _verdict(differences: Sequence[Numbers]) -> str:
     """How many intervals over seeds lie clear of 0: the largest of many differences is large by chance too."""
     known = [each["over_seeds"] for each in differences if each["over_seeds"]["low"] is not None]
     if not known:
-        return "With one seed a cell, nothing can be said about what another seed would give."
+        one = all(len(each["seeds"]) == 1 for each in differences)
+        which = "one seed a cell" if one else "no two seeds that differ"
+        return f"With {which}, nothing can be said about what another seed would give."
     above, below = sum(each["low"] > 0 for each in known), sum(each["high"] < 0 for each in known)
-    if len(known) == 1:
+    if len(differences) == 1:
         place = "above 0" if above else "below 0" if below else ""
         return f"The interval lies {place}." if place else "The interval holds 0: no difference is shown."
     return (
-        f"Of {len(known)} intervals over seeds, {above} {'lies' if above == 1 else 'lie'} above 0 and {below} below. "
-        "Nothing is corrected for the number of cells: of twenty cells that do nothing, one shows a difference by "
-        "chance."
+        f"Of {plural(len(known), 'interval')} over seeds, {above} {'lies' if above == 1 else 'lie'} above 0 and "
+        f"{below} below. Nothing is corrected for the number of cells: of twenty cells that do nothing, one "
+        "shows a difference by chance."
     )
 
 
@@ -148,10 +150,15 @@ def _series(cell: Numbers) -> Series:
     return Series(short_name(cell["name"]), [each["step"] for each in points_], means, low, high)
 
 
+def _shown_interval(each: Numbers) -> Numbers:
+    """A difference's interval over seeds; over prompts where there is one seed, or all give the same."""
+    return each["over_seeds"] if each["over_seeds"]["low"] is not None else each["over_prompts"]
+
+
 def _forest(found: Numbers) -> Markup:
     rows = []
     for each in found["differences"]:
-        over = each["over_seeds"] if each["over_seeds"]["low"] is not None else each["over_prompts"]
+        over = _shown_interval(each)
         numbers = (each["over_seeds"]["mean"], over["low"], over["high"])
         rows.append((short_name(each["name"]), *(100 * value for value in numbers)))
     return figures.forest("differences", "Differences to the baseline", rows, "points of accuracy")
