@@ -164,6 +164,22 @@ def test_the_files_hold_the_numbers(found, tmp_path):
     assert json.dumps(kept, allow_nan=False)
 
 
+def test_what_a_cell_sets_stands_in_every_file_unless_its_name_spells_it_out(found, tmp_path):
+    settings = {"plain": {"objective.name": "standard"}, "steered": {"data.system_prompt": "a | b\nc"}}
+    tables.write(tmp_path, summarise(found, "plain", settings=settings))
+    text = (tmp_path / "summary.md").read_text()
+    assert "| plain | objective.name=standard | 2 |" in text
+    assert "| steered | data.system_prompt=a \\| b c | 2 |" in text
+    first = next(csv.DictReader((tmp_path / "cells.csv").open()))
+    assert first["sets"] == "objective.name=standard"
+    assert [each["settings"] for each in read_json(tmp_path / "summary.json")["cells"]] == list(
+        settings.values()
+    )
+    spelled = [replace(each, cell=f"train.steps={len(each.cell)}") for each in found]
+    sets = {name: {"train.steps": int(name[-1])} for name in ("train.steps=5", "train.steps=7")}
+    assert "sets" not in tables.cell_rows(summarise(spelled, "train.steps=5", settings=sets))[0]
+
+
 def test_seeds_that_differ_by_the_same_are_dashes_in_every_file(found, tmp_path):
     alike = [replace(each, evaluations=found[each.cell == "steered"].evaluations) for each in found]
     summary = summarise(alike, "plain")

@@ -134,7 +134,27 @@ def test_the_page_holds_cells_differences_and_what_is_missing(tmp_path):
     assert "68.0\u202f% ± 0.5" in found and "67.0–69.0" in found and "0.012" in found
     unbroken = re.sub('<span class="whole">(.*?)</span>', r"\1", found)
     assert f'<th scope="row">{short_name(OTHER)}</th><td class="n">3</td><td class="n"><b>+3.0' in unbroken
-    assert "The baseline, standard; the other cells" in found and "embedded:student" in found
+    assert "The baseline, standard. Cells of one seed" in found and "embedded:student" in found
+
+
+def test_what_cells_set_is_said_by_their_names_or_else_by_a_list(tmp_path):
+    found = summary(difference(OTHER, 0.03, 0.01))
+    for each, settings in zip(
+        found["cells"],
+        ({"objective.name": "standard"}, {"objective.name": "vgs", "objective.steering_coef": 2}),
+        strict=True,
+    ):
+        each["settings"] = settings
+    made = folder(tmp_path / "ab", found)
+    copied(finished(), made / BASE / "seed-0")
+    shown = page.write(made, None, examples=0, screen=QUIET).read_text(encoding="utf-8")
+    assert "standard; the other cells differ from it in what their names say." in shown
+    assert "What each cell sets" not in shown
+    found["cells"][1]["name"] = "mine"
+    (made / ablation.SUMMARY).write_text(json.dumps(found))
+    shown = page.write(made, None, examples=0, screen=QUIET).read_text(encoding="utf-8")
+    assert "what their names say" not in shown and "What each cell sets" in shown
+    assert "<dt>mine</dt><dd>vgs, γ\u00a0=\u00a02</dd>" in shown
 
 
 def test_examples_are_of_each_cell_s_first_seed_the_baseline_first(tmp_path):

@@ -104,10 +104,11 @@ def _tell(folder: Path, made: Grid, reach: float | None, board: Board) -> Summar
         raise Refusal(
             f"{folder}: no run has finished yet: vgs-mlx ablate --resume {shlex.quote(str(folder))}"
         )
-    order = [cell.name for cell in made.cells]
+    settings = {cell.name: cell.settings for cell in made.cells}
+    order = list(settings)
     done.sort(key=lambda job: (order.index(job.cell), job.recipe.seed))
     found = [results.read(job.folder, job.cell, job.recipe.seed) for job in done]
-    summary = summarise(found, made.baseline, reach, [job.name for job in unfinished])
+    summary = summarise(found, made.baseline, reach, [job.name for job in unfinished], settings)
     out = folder / grid.SUMMARY
     out.mkdir(exist_ok=True)
     tables.write(out, summary)

@@ -148,6 +148,12 @@ def spelled(settings: Settings) -> str:
     return ",".join(f"{key}={value_text(value)}" for key, value in settings.items())
 
 
+def unnamed_settings(name: str, settings: Settings) -> str:
+    """What a cell sets, in one line; "" where its name spells that out."""
+    said = " ".join(spelled(settings).split())
+    return "" if said == name else said
+
+
 def value_text(value: Any) -> str:
     """A plain value in one line."""
     return value if isinstance(value, str) else json.dumps(value, default=str)

@@ -5,11 +5,12 @@ Over prompts (bootstrap): what might other prompts give, for these seeds? Neithe
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from vgs_mlx.ablation.grid import Settings
 from vgs_mlx.ablation.results import Result
 from vgs_mlx.statistics import Interval, Spread, mcnemar, paired_bootstrap, spread
 
@@ -29,6 +30,7 @@ class CellSummary:
     """A cell over its seeds."""
 
     name: str
+    settings: Settings  # what it sets on the base recipe
     seeds: tuple[int, ...]
     before: Spread
     final: Spread
@@ -70,9 +72,14 @@ class Summary:
 
 
 def summarise(
-    results: Sequence[Result], baseline: str, reach: float | None = None, unfinished: Sequence[str] = ()
+    results: Sequence[Result],
+    baseline: str,
+    reach: float | None = None,
+    unfinished: Sequence[str] = (),
+    settings: Mapping[str, Settings] | None = None,
 ) -> Summary:
-    """All numbers. `reach`: an accuracy; by default the baseline's mean final one."""
+    """All numbers. `reach`: an accuracy; by default the baseline's mean final one. `settings`: what each cell sets."""
+    settings = settings or {}
     by_cell: dict[str, dict[int, Result]] = defaultdict(dict)
     for result in results:
         by_cell[result.cell][result.seed] = result
@@ -80,7 +87,8 @@ def summarise(
     if reach is None and base:
         reach = float(np.mean([each.final for each in base.values()]))
     cells = tuple(
-        _cell(name, [found[seed] for seed in sorted(found)], reach) for name, found in by_cell.items()
+        _cell(name, settings.get(name, {}), [found[seed] for seed in sorted(found)], reach)
+        for name, found in by_cell.items()
     )
     pairs = (
         (name, sorted(found.keys() & base.keys())) for name, found in by_cell.items() if name != baseline
@@ -115,7 +123,7 @@ def difference(name: str, pairs: Sequence[tuple[Result, Result]]) -> Difference:
     )
 
 
-def _cell(name: str, runs: Sequence[Result], reach: float | None) -> CellSummary:
+def _cell(name: str, settings: Settings, runs: Sequence[Result], reach: float | None) -> CellSummary:
     blind = [run.blind for run in runs if run.blind is not None]
     reached = [
         next((each for each in run.evaluations if reach is not None and each.accuracy >= reach), None)
@@ -124,6 +132,7 @@ def _cell(name: str, runs: Sequence[Result], reach: float | None) -> CellSummary
     reached = [each for each in reached if each]
     return CellSummary(
         name=name,
+        settings=settings,
         seeds=tuple(run.seed for run in runs),
         before=_accuracy([run.evaluations[0].accuracy for run in runs]),
         final=_accuracy([run.final for run in runs]),

@@ -11,6 +11,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from vgs_mlx.ablation import grid
 from vgs_mlx.ablation.summary import CellSummary, Difference, Summary
 from vgs_mlx.statistics import Interval, Spread
 from vgs_mlx.train.run_folder import write_text
@@ -30,10 +31,10 @@ HOW_TO_READ = """\
 Final is the accuracy after the last step, best the highest of all evaluations (chosen on the rows that it is measured
 on, so it flatters), blind the final accuracy without the picture. `±` is the standard deviation over seeds. The 95 %
 intervals are Student's t over seeds (what another seed might give on these prompts; none where all seeds give the
-same, which doesn't say) and, where they say so, a paired bootstrap over prompts (what other prompts might give for these seeds; a prompt's score is its mean over the seeds).
-McNemar's exact p pools the seeds and takes a prompt in two seeds for two independent ones. Nothing is corrected for the
-number of cells. "To reach" counts up to the first evaluation that is no lower, over the seeds that got there; seconds
-are those of training steps, and only as comparable as the machine was quiet."""
+same) and, where they say so, a paired bootstrap over prompts (what other prompts might give for these seeds; a prompt's
+score is its mean over the seeds). McNemar's exact p pools the seeds and takes a prompt in two seeds for two independent
+ones. Nothing is corrected for the number of cells. "To reach" counts up to the first evaluation that is no lower, over
+the seeds that got there; seconds are those of training steps, and only as comparable as the machine was quiet."""
 
 
 def write(folder: Path, summary: Summary) -> None:
@@ -63,9 +64,11 @@ def markdown(summary: Summary) -> str:
 def cell_rows(summary: Summary) -> list[Row]:
     """A line for each cell, as text."""
     reach = NONE if summary.reach is None else f"{summary.reach:.3f}"
+    sets = {each.name: grid.unnamed_settings(each.name, each.settings) for each in summary.cells}
     return [
         {
             "cell": each.name,
+            **({"sets": sets[each.name] or NONE} if any(sets.values()) else {}),
             "seeds": len(each.seeds),
             "before": _mean(each.before),
             "final": _with_sd(each.final),
@@ -119,7 +122,8 @@ def on_screen(rows: Sequence[Row], columns: Sequence[str]) -> Table:
 
 def _cell_numbers(cell: CellSummary) -> Row:
     spreads = ("before", "final", "best", "blind", "tokens_to_reach", "seconds_to_reach", "step_seconds")
-    row: Row = {"cell": cell.name, "seeds": len(cell.seeds), "reached": cell.reached}
+    row: Row = {"cell": cell.name, "sets": grid.spelled(cell.settings), "seeds": len(cell.seeds)}
+    row["reached"] = cell.reached
     for name in spreads:
         found: Spread | None = getattr(cell, name)
         values = found._asdict() if found else {}
@@ -170,7 +174,8 @@ def _csv(rows: Sequence[Row]) -> str:
 
 def markdown_table(rows: Sequence[Row]) -> str:
     """Rows with the same columns."""
-    lines = [list(rows[0]), ["---"] * len(rows[0]), *[list(map(str, row.values())) for row in rows]]
+    cells = [[str(value).replace("|", "\\|") for value in row.values()] for row in rows]
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *cells]
     return "\n".join(f"| {' | '.join(each)} |" for each in lines)
 
 

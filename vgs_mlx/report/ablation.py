@@ -27,6 +27,8 @@ class Ablation:
 
     headline: Headline
     baseline: str
+    named: bool  # whether the cells' names alone say what they set
+    sets: tuple[tuple[str, str], ...]  # a cell's name and what it sets, where the names don't say it
     reach: str
     cells: tuple[Cell, ...]
     differences: tuple[Difference, ...]
@@ -67,16 +69,26 @@ def runs(folder: Path) -> list[tuple[str, Path]]:
 
 
 def _ablation(found: Numbers) -> Ablation:
-    differences = found["differences"]
+    differences, sets = found["differences"], _sets(found["cells"])
     return Ablation(
         headline=headline(found),
         baseline=short_name(found["baseline"]),
+        named=not sets and all("settings" in each for each in found["cells"]),
+        sets=sets,
         reach=percent(found["reach"]),
         cells=tuple(cell(each, found["baseline"]) for each in found["cells"]),
         differences=tuple(map(difference, differences)),
         curves=tuple(_curves(found)),
         forest=_forest(found) if differences else None,
         unfinished=tuple(found["unfinished"]),
+    )
+
+
+def _sets(cells: Sequence[Numbers]) -> tuple[tuple[str, str], ...]:
+    """What each cell sets on the recipe; nothing where all names spell it out, or where an older summary is silent."""
+    said = [(each["name"], grid.unnamed_settings(each["name"], each.get("settings", {}))) for each in cells]
+    return (
+        tuple((short_name(name), short_name(sets)) for name, sets in said) if any(dict(said).values()) else ()
     )
 
 
