@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from toy_runs import QUIET, copied, finished
 from vgs_mlx.ablation import tables
@@ -16,6 +17,7 @@ from vgs_mlx.errors import Refusal
 from vgs_mlx.report import ablation, page
 from vgs_mlx.report.ablation import headline
 from vgs_mlx.report.cells import short_name
+from vgs_mlx.report.examples import Examples, Shown
 
 BASE, OTHER = "objective.name=standard", "objective.name=vgs,objective.steering_coef=2"
 
@@ -164,9 +166,42 @@ def test_examples_are_of_each_cell_s_first_seed_the_baseline_first(tmp_path):
     for name in ("a", "z", BASE):
         (made / name / "seed-0").mkdir(parents=True)
         (made / name / "seed-0" / "recipe.yaml").touch()
-    assert [(name, run.parent.name) for name, run in ablation.runs(made)] == [
+    runs, others = ablation.runs(made)
+    assert [(name, run.parent.name) for name, run in runs] == [
         ("standard", BASE), ("z", "z"), ("a", "a"),
     ]  # fmt: skip
+    assert others == []
+
+
+def test_examples_are_of_the_cells_that_can_be_asked_alike_and_the_page_names_the_others(
+    tmp_path, monkeypatch
+):
+    changes = {
+        BASE: "",
+        "full": "{student: {train: full}, objective: {name: vgs}, seed: 1}",
+        "student": "student: {path: other}",
+        "teacher": "teacher: {path: other}",
+        "data": "data: {system_prompt: other}",
+        "length": "rollout: {max_completion_length: 3}",
+    }
+    found = summary(*[difference(name, 0.01, 0.01) for name in list(changes)[1:]])
+    found["cells"][0]["seeds"] = [1, 2]
+    made = folder(tmp_path / "ab", found)
+    for name, text in changes.items():
+        for seed in (0, 1):
+            (made / name / f"seed-{seed}").mkdir(parents=True)
+            recipe = {**yaml.safe_load(text or "{}"), "seed": seed}
+            (made / name / f"seed-{seed}" / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    runs, others = ablation.runs(made)
+    assert [(name, run.name) for name, run in runs] == [("standard", "seed-1"), ("full", "seed-1")]
+    assert others == ["student", "teacher", "data", "length"]
+    shown = Examples((Shown("q", "a", "", (), ()),), ("note of a model",))
+    monkeypatch.setattr(page, "collect", lambda *_: shown)
+    text = page.write(made, None, examples=1, screen=QUIET).read_text(encoding="utf-8")
+    assert (
+        "longest answer aren&#39;t the baseline&#39;s: student; teacher; data; length." in text
+        and "note of a model" in text
+    )
 
 
 def test_an_ablation_without_its_runs_still_has_a_page(tmp_path):

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup
 
+from vgs_mlx import recipe_file
 from vgs_mlx.ablation import grid
 from vgs_mlx.ablation.grid_file import GRID
 from vgs_mlx.errors import Refusal
@@ -15,10 +17,13 @@ from vgs_mlx.report.figures import Series
 from vgs_mlx.report.headline import Headline
 from vgs_mlx.report.record import read_object
 from vgs_mlx.report.wording import THIN, percent, plural, points
+from vgs_mlx.train import run_folder
 from vgs_mlx.train.run_folder import RECIPE
 
 SUMMARY = Path(grid.SUMMARY) / "summary.json"
 CELLS_SHOWN = 4  # whose students answer the examples
+ASKED_ALIKE = ("seed", "student.path", "teacher.", "data.", "rollout.max_completion_length")
+"""Keys, and sections of keys, that runs must share for one recipe to ask them all."""
 
 
 @dataclass(frozen=True)
@@ -58,14 +63,25 @@ def read(folder: Path) -> Ablation:
         raise Refusal(f"{folder / SUMMARY}: damaged ({error}): {mend}") from error
 
 
-def runs(folder: Path) -> list[tuple[str, Path]]:
-    """A run of each of the first cells, the baseline's first: the cell's name and its lowest seed's folder."""
+def runs(folder: Path) -> tuple[list[tuple[str, Path]], list[str]]:
+    """A run of each of the first cells (name and folder), the baseline's first, of its lowest seed if they have it. And
+    the names of the cells that can't be asked what the first is asked."""
     found = read_object(folder / SUMMARY, [])
     order = sorted(found.get("cells", ()), key=lambda cell: cell["name"] != found["baseline"])
-    folders = [
-        (short_name(cell["name"]), folder / cell["name"] / f"seed-{cell['seeds'][0]}") for cell in order
-    ]
-    return [(name, run) for name, run in folders if (run / RECIPE).is_file()][:CELLS_SHOWN]
+    there = []
+    for each in order:
+        seed = min(each["seeds"], key=lambda seed: seed != order[0]["seeds"][0])
+        run = folder / each["name"] / f"seed-{seed}"
+        if (run / RECIPE).is_file():
+            there.append((short_name(each["name"]), run))
+    alike = [each for each in there if _asked(each[1]) == _asked(there[0][1])]
+    return alike[:CELLS_SHOWN], [each[0] for each in there if each not in alike]
+
+
+def _asked(run: Path) -> dict[str, Any]:
+    """What decides about the questions that a run is asked. Raises `Refusal`."""
+    flat = recipe_file.flat(run_folder.opened(run))
+    return {key: value for key, value in flat.items() if key.startswith(ASKED_ALIKE)}
 
 
 def _ablation(found: Numbers) -> Ablation:

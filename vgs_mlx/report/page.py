@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -86,14 +87,19 @@ def _run_page(folder: Path, count: int, screen: Screen) -> str:
 
 
 def _ablation_page(folder: Path, count: int, screen: Screen) -> str:
-    found, runs = ablation.read(folder), ablation.runs(folder)
-    named = [(f"Student after {name} ({run.name.replace('-', ' ')})", run) for name, run in runs]
+    found, record, note = ablation.read(folder), None, "the folders of the runs are not there."
+    runs, others = [], []
     try:
+        runs, others = ablation.runs(folder)
         record = read(runs[0][1]) if runs else None  # of the baseline, where its folder is still there
-        note = "The answers are left out: the folders of the runs are not there."
     except Refusal as problem:  # of another version, say: the summary stands without it
-        record, note = None, f"The answers are left out: {problem}"
-    answered = _answered(named, record, count, screen) if record else Examples((), (note,))
+        note = str(problem)
+    named = [(f"Student after {name} ({run.name.replace('-', ' ')})", run) for name, run in runs]
+    left_out = Examples((), (f"The answers are left out: {note}",))
+    answered = _answered(named, record, count, screen) if record else left_out
+    if answered.shown and others:
+        why = "Not asked, since their models, data, seed or longest answer aren't the baseline's"
+        answered = replace(answered, notes=(*answered.notes, f"{why}: {'; '.join(others)}."))
     return render_ablation(folder.resolve().name, found, record, answered)
 
 
