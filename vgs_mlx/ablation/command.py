@@ -7,6 +7,7 @@ from pathlib import Path
 from vgs_mlx.ablation import figures, grid, grid_file, results, runner, tables, watched, watched_figures
 from vgs_mlx.ablation.board import Board
 from vgs_mlx.ablation.grid import Grid
+from vgs_mlx.ablation.inputs import refuse_changed
 from vgs_mlx.ablation.jobs import jobs_of
 from vgs_mlx.ablation.summary import Summary, summarise
 from vgs_mlx.errors import Refusal
@@ -71,7 +72,9 @@ def _make(folder: Path) -> None:
 def _run(folder: Path, made: Grid, jobs: int, reach: float | None, board: Board) -> int:
     """Every run that has not finished, then what came out. The folder is held."""
     board.say(f"ablation {folder}: {len(made.cells)} cells, baseline {made.baseline}")
-    states = runner.run(jobs_of(folder, made), jobs, board)
+    all_ = jobs_of(folder, made)
+    refuse_changed(results.split(all_)[0])
+    states = runner.run(all_, jobs, board)
     ended = list(states.values())
     if "stopped" in ended or "waiting" in ended:
         again = f"vgs-mlx ablate --resume {shlex.quote(str(folder))}" + (
@@ -104,6 +107,7 @@ def _tell(folder: Path, made: Grid, reach: float | None, board: Board) -> Summar
         raise Refusal(
             f"{folder}: no run has finished yet: vgs-mlx ablate --resume {shlex.quote(str(folder))}"
         )
+    refuse_changed(done)
     settings = {cell.name: cell.settings for cell in made.cells}
     order = list(settings)
     done.sort(key=lambda job: (order.index(job.cell), job.recipe.seed))

@@ -1,0 +1,75 @@
+"""Runs whose data or models changed behind the same path are never paired."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from toy_runs import command, copied, finished, read_json
+from vgs_mlx import recipe_file
+from vgs_mlx.ablation import grid_file, inputs
+from vgs_mlx.ablation.grid import Cell, Grid
+from vgs_mlx.ablation.jobs import Job, jobs_of
+from vgs_mlx.errors import Refusal
+from vgs_mlx.train import run_folder
+
+HAD = {"student": "s", "teacher": "t", "data": "d"}
+
+
+def job(folder: Path, cell: str, had: dict | None, **sections) -> Job:
+    """A finished run and what it had."""
+    found = Job(cell, recipe_file.build(sections, "test"), folder / cell / f"seed-{sections.get('seed', 0)}")
+    found.folder.mkdir(parents=True)
+    (found.folder / run_folder.RESULT).write_text(json.dumps({"identity": had} if had else {}))
+    return found
+
+
+@pytest.mark.parametrize("what", HAD)
+def test_a_run_that_had_other_data_or_models_behind_the_same_path_is_refused_by_name(tmp_path, what):
+    jobs = [job(tmp_path, "a", HAD), job(tmp_path, "old", None), job(tmp_path, "b", HAD)]
+    inputs.refuse_changed(jobs)
+    jobs.append(job(tmp_path, "c", HAD | {what: "other"}))
+    with pytest.raises(Refusal, match=rf"c/seed-0: its {what} isn't what a, seed 0 had.*--resume"):
+        inputs.refuse_changed(jobs)
+
+
+def test_what_recipes_name_otherwise_may_differ(tmp_path):
+    other = {"student": "s2", "teacher": "t2", "data": "d2"}
+    fraction = {"source": "rows.jsonl", "held_out": 0.1}
+    inputs.refuse_changed(
+        [
+            job(tmp_path, "a", HAD),
+            job(tmp_path, "paths", other, student={"path": "x"}, teacher={"path": "y"}, data={"source": "z"}),
+            job(tmp_path, "pixels", HAD | {"data": "fewer rows"}, data={"max_pixels": 9}),
+            job(tmp_path, "no teacher", HAD | {"teacher": "none"}),
+            job(tmp_path, "cut", HAD | {"data": "of seed 0"}, data=fraction),
+            job(tmp_path, "cut", HAD | {"data": "of seed 1"}, data=fraction, seed=1),
+        ]
+    )
+
+
+def test_seeds_share_rows_that_are_not_cut_by_seed(tmp_path):
+    apart = {"source": "rows.jsonl", "held_out": "others.jsonl"}
+    jobs = [
+        job(tmp_path, "a", HAD, data=apart),
+        job(tmp_path, "a", HAD | {"data": "changed"}, data=apart, seed=1),
+    ]
+    with pytest.raises(Refusal, match="name rows.jsonl"):
+        inputs.refuse_changed(jobs)
+
+
+def test_a_grid_whose_model_changed_between_two_runs_is_refused_by_summary_and_by_resume(tmp_path):
+    """Whether a run says what it had in its result or, as older ones, in its checkpoint alone."""
+    run = finished()
+    recipe = recipe_file.load_recipe(run / run_folder.RECIPE)
+    made = Grid((Cell("a", {}, recipe, 1), Cell("b", {}, recipe, 1)), "a")
+    grid_file.save(tmp_path, made)
+    a, b = (copied(run, each.folder) for each in jobs_of(tmp_path, made))
+    had = read_json(a / run_folder.RESULT)
+    assert command("ablate", "--summary", tmp_path).exit_code == 0
+    (b / run_folder.RESULT).write_text(json.dumps(had | {"identity": had["identity"] | {"student": "other"}}))
+    (a / run_folder.RESULT).write_text(json.dumps({key: had[key] for key in had if key != "identity"}))
+    for line in ("--summary", "--resume"):
+        refused = command("ablate", line, tmp_path)
+        assert refused.exit_code == 2, refused.output
+        assert "b/seed-0: its student isn't what a, seed 0 had" in " ".join(refused.output.split())
