@@ -130,3 +130,25 @@ def test_what_a_plan_can_t_take_is_refused(options, said):
     ]
     shown = command("plan", *models, "--memory", "128GB", "--device", "metal", *options)
     assert shown.exit_code == 2 and said in shown.output
+
+
+def checked(limit, monkeypatch):
+    """What `check` says of a run of 2B and 8B on a machine with so many bytes."""
+    monkeypatch.setattr(plan_report, "memory_of", lambda *_: Memory(limit, "this machine's memory"))
+    folders = {"student": CONFIGS / "qwen3-vl-2b.json", "teacher": CONFIGS / "qwen3-vl-8b.json"}
+    said = []
+    plan_report.check(Recipe(), folders, SEEN, False, said.append)
+    return "\n".join(said)
+
+
+def test_runs_side_by_side_share_the_memory_and_are_refused_with_the_jobs_that_fit(monkeypatch):
+    monkeypatch.setattr(plan_report.doctor, "backend", lambda: "cpu")
+    peak = plan.make(Recipe(), *sizes(), SEEN, "cpu").peak
+    monkeypatch.setenv(plan_report.RUNS_AT_ONCE, "3")
+    assert "fits in" in checked(3 * peak, monkeypatch)
+    with pytest.raises(Refusal, match=r"fits in memory, but not 3 side by side: .*: give --jobs 2"):
+        checked(3 * peak - 3, monkeypatch)
+    with pytest.raises(Refusal, match="doesn't fit in memory: "):
+        checked(peak - 1, monkeypatch)
+    monkeypatch.delenv(plan_report.RUNS_AT_ONCE)
+    assert "fits in" in checked(peak, monkeypatch)

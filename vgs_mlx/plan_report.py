@@ -20,6 +20,8 @@ from vgs_mlx.recipe_objective import resolved
 
 UNITS = {"KB": 2**10, "MB": 2**20, "GB": 2**30, "TB": 2**40}
 """A machine that is sold with 16 GB has 16 x 2^30 bytes."""
+RUNS_AT_ONCE = "VGS_MLX_RUNS_AT_ONCE"
+"""The environment's word for how many runs share this machine's memory, as under `vgs-mlx ablate --jobs`."""
 
 
 @dataclass(frozen=True)
@@ -247,9 +249,16 @@ def check(
     kind = doctor.backend()
     sizes = {role: read_size(str(folder), f"--{role}") for role, folder in folders.items()}
     student, teacher = sizes["student"], sizes.get("teacher")
-    made, allowed = plan.make(recipe, student, teacher, seen, kind), memory_of(None, kind)
+    made, whole = plan.make(recipe, student, teacher, seen, kind), memory_of(None, kind)
+    runs = int(os.environ.get(RUNS_AT_ONCE, "1"))
+    allowed = Memory(whole.limit // runs, f"a share of 1/{runs} of {whole.about}") if runs > 1 else whole
     for line in lines(made, recipe, seen, allowed, kind):
         say(line)
+    if allowed.limit < made.peak <= whole.limit and not force:
+        raise Refusal(
+            f"the run fits in memory, but not {runs} side by side: it needs up to {gigabytes(made.peak)} GB and has "
+            f"{gigabytes(allowed.limit)} GB, {allowed.about}: give --jobs {whole.limit // made.peak}"
+        )
     if made.peak > allowed.limit and not force:
         told = "; ".join(advice(remedy(recipe, student, teacher, seen, kind, allowed.limit), allowed))
         raise Refusal(f"the run doesn't fit in memory: {told}; or --force to try all the same")

@@ -54,7 +54,7 @@ def test_seeds_share_rows_that_are_not_cut_by_seed(tmp_path):
         job(tmp_path, "a", HAD, data=apart),
         job(tmp_path, "a", HAD | {"data": "changed"}, data=apart, seed=1),
     ]
-    with pytest.raises(Refusal, match="name rows.jsonl"):
+    with pytest.raises(Refusal, match=r"name rows\.jsonl"):
         inputs.refuse_changed(jobs)
 
 

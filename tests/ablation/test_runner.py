@@ -25,7 +25,8 @@ FAKE = """
 import fcntl, json, os, shutil, sys, time, pathlib
 recipe, folder = map(pathlib.Path, sys.argv[1:])
 with (folder.parent.parent / "times").open("a") as times:
-    print("start", folder.parent.name, folder.name, os.environ.get("OPENBLAS_NUM_THREADS"), file=times, flush=True)
+    print("start", folder.parent.name, folder.name, os.environ.get("OPENBLAS_NUM_THREADS"),
+          os.environ["VGS_MLX_RUNS_AT_ONCE"], file=times, flush=True)
     print("line of", folder.parent.name, flush=True)
     time.sleep(0.1)
     if folder.parent.name == "fails":
@@ -94,6 +95,12 @@ def test_no_more_run_side_by_side_than_said_and_those_with_one_blas_thread_each(
         most = max(most, going)
     assert most == 2
     assert {each[3] for each in times(tmp_path) if each[0] == "start"} == {"1"}
+
+
+def test_each_run_has_its_share_of_the_memory_by_how_many_can_go_on_at_once(fake, tmp_path):
+    run(tmp_path, grid("a", "b", "c"), at_once=2)
+    run(tmp_path, grid("a", "b", "c", "d"), at_once=3)
+    assert [each[4] for each in times(tmp_path) if each[0] == "start"] == ["2", "2", "2", "1"]
 
 
 def test_a_run_that_fails_is_told_with_its_last_lines_and_stops_no_other(fake, tmp_path):

@@ -15,6 +15,7 @@ from vgs_mlx.ablation import worker
 from vgs_mlx.ablation.board import Board
 from vgs_mlx.ablation.jobs import Job, State, finished
 from vgs_mlx.errors import Refusal
+from vgs_mlx.plan_report import RUNS_AT_ONCE
 from vgs_mlx.train import run_folder
 
 POLL = 0.5  # seconds between two looks at the processes
@@ -36,11 +37,12 @@ def run(jobs: Sequence[Job], at_once: int, board: Board) -> dict[Job, State]:
     """Run what isn't finished, `at_once` at the same time. How each ended; after Ctrl-C, the rest is `waiting`."""
     states: dict[Job, State] = {job: "done" if finished(job) else "waiting" for job in jobs}
     running: dict[Job, Process] = {}
+    together = min(at_once, list(states.values()).count("waiting"))
     try:
         with board.showing(jobs, states):
             while "waiting" in states.values() or running:
                 if len(running) < at_once and (job := _next(states)):
-                    running[job] = _start(job, at_once)
+                    running[job] = _start(job, at_once, together)
                     states[job] = "running"
                     board.say(f"start    {job.name}")
                     continue
@@ -72,7 +74,8 @@ def _free(folder: Path) -> bool:
         return False
 
 
-def _start(job: Job, at_once: int) -> Process:
+def _start(job: Job, at_once: int, together: int) -> Process:
+    """Start a run, one of up to `together`, each of which gets its share of the memory."""
     job.folder.parent.mkdir(parents=True, exist_ok=True)
     run_folder.write_text(job.recipe_file, recipe_file.dump(job.recipe))
     # side by side, processes of one BLAS thread each do far more than processes that share all threads
@@ -82,7 +85,7 @@ def _start(job: Job, at_once: int) -> Process:
     # its own session: the terminal's Ctrl-C reaches it once, through _stop
     popen = subprocess.Popen(
         worker.command(job.recipe_file, job.folder), stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT,
-        start_new_session=True, env={**few, **os.environ},
+        start_new_session=True, env={**few, **os.environ, RUNS_AT_ONCE: str(together)},
     )  # fmt: skip
     return Process(popen, log, began, time.monotonic())
 
