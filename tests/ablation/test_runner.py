@@ -13,7 +13,7 @@ import toy_runs
 from toy_runs import command, copied, recorded_steps, same_run, spawned, train, wait_for
 from vgs_mlx import recipe_file
 from vgs_mlx.ablation import command as ablate
-from vgs_mlx.ablation import grid_file, runner, worker
+from vgs_mlx.ablation import grid_file, jobs, runner, worker
 from vgs_mlx.ablation.board import Board
 from vgs_mlx.ablation.grid import Cell, Grid
 from vgs_mlx.ablation.jobs import jobs_of
@@ -188,6 +188,32 @@ def test_ctrl_c_stops_all_and_the_rest_waits(fake, tmp_path, monkeypatch):
     states, said = run(tmp_path, grid("waits", "later"))
     assert states == {"waits/seed-0": "stopped", "later/seed-0": "waiting"}
     assert "every run finishes its step and saves" in said and "stopped  waits, seed 0" in said
+
+
+def test_ctrl_c_while_the_last_run_is_collected_is_told_and_the_command_goes_on(fake, tmp_path, monkeypatch):
+    monkeypatch.setattr(ablate, "_tell", lambda *_: None)
+    looks = []
+
+    def press(job):
+        looks.append(job)
+        if len(looks) == 2:  # the first is before the run
+            raise KeyboardInterrupt
+        return jobs.finished(job)
+
+    monkeypatch.setattr(runner, "finished", press)
+    stopped = started(tmp_path / "out", "train.warmup_steps=1", seeds=1)
+    assert stopped.exit_code == 130 and "0 of 1 runs are done; go on with" in stopped.output
+    again = started(tmp_path / "out", "train.warmup_steps=1", seeds=1)
+    assert again.exit_code == 0 and "1 of them finished already" in again.output
+
+
+def test_a_kill_before_the_grid_was_ever_written_does_not_stand_in_the_way(fake, tmp_path, monkeypatch):
+    monkeypatch.setattr(ablate, "_tell", lambda *_: None)
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / ".grid.json.writing").write_text("{")
+    assert started(output, "train.warmup_steps=1", seeds=1).exit_code == 0
+    assert not (output / ".grid.json.writing").exists()
 
 
 def test_a_live_table_shows_every_cell_and_seed(fake, tmp_path):

@@ -76,7 +76,7 @@ def _run(folder: Path, made: Grid, jobs: int, reach: float | None, board: Board)
     refuse_changed(results.split(all_)[0])
     states = runner.run(all_, jobs, board)
     ended = list(states.values())
-    if "stopped" in ended or "waiting" in ended:
+    if not {*ended} <= {"done", "failed"}:  # some stopped, some waiting, or one whose end nobody came to see
         again = f"vgs-mlx ablate --resume {shlex.quote(str(folder))}" + (
             f" --jobs {jobs}" if jobs > 1 else ""
         )

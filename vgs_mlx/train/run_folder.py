@@ -84,12 +84,13 @@ def gone_on_failure(folder: Path, made: list[Path]) -> Iterator[None]:
 
 
 def refuse_used(folder: Path) -> None:
-    """A run never goes into a folder that holds something."""
+    """A run never goes into a folder that holds something, but for what a kill left half-written."""
     mend = "give another folder"
     try:
         if folder.exists() and not folder.is_dir():
             raise Refusal(f"--output {folder}: a file: {mend}")
         inside = sorted(os.listdir(folder)) if folder.exists() else []
+        inside = [name for name in inside if not (name.startswith(".") and name.endswith(".writing"))]
     except OSError as error:
         raise Refusal(f"--output {folder}: can't be read ({error.strerror}): {mend}") from error
     if RECIPE in inside:
