@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from report_parts import WATCHED
 from toy_runs import QUIET, copied, finished
 from vgs_mlx.ablation import tables
 from vgs_mlx.ablation.grid import SUMMARY
@@ -139,6 +140,28 @@ def test_the_page_holds_cells_differences_and_what_is_missing(tmp_path):
     assert "The baseline, standard. Cells of one seed" in found and "embedded:student" in found
 
 
+def test_the_page_says_what_it_took_to_reach_the_accuracy_and_what_happened_inside(tmp_path):
+    found = summary(difference(OTHER, 0.03, 0.01))
+    found["cells"][1] |= {"tokens_to_reach": spread(67484.2), "seconds_to_reach": spread(96.6)}
+    made = folder(tmp_path / "ab", found)
+    shown = page.write(made, None, examples=0, screen=QUIET).read_text(encoding="utf-8")
+    assert "What it took to reach 65.0\u202f%</h2>" in shown
+    assert '<td class="n">2 of 3</td><td class="n">67,484</td><td class="n">97</td>' in shown
+    assert '<td class="n">2 of 3</td><td class="n">–</td><td class="n">–</td>' in shown
+    assert "The terms by visual dependency" not in shown
+    for name in (BASE, OTHER):
+        run = made / name / "seed-0"
+        run.mkdir(parents=True)
+        (run / "terms.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in WATCHED))
+    (made / BASE / "seed-1").mkdir()
+    (made / BASE / "seed-1" / "terms.jsonl").write_text("{")
+    (made / ablation.SUMMARY).write_text(json.dumps(found | {"reach": None}))
+    shown = page.write(made, None, examples=0, screen=QUIET).read_text(encoding="utf-8")
+    assert "The terms by visual dependency</h2>" in shown and "What it took" not in shown
+    assert shown.count('<ul class="keys">') == 1 and 'id="terms-visual-high-title"' in shown
+    assert f"be read, and left out: {BASE}/seed-1/terms.jsonl." in shown
+
+
 def test_what_cells_set_is_said_by_their_names_or_else_by_a_list(tmp_path):
     found = summary(difference(OTHER, 0.03, 0.01))
     for each, settings in zip(
@@ -151,11 +174,11 @@ def test_what_cells_set_is_said_by_their_names_or_else_by_a_list(tmp_path):
     copied(finished(), made / BASE / "seed-0")
     shown = page.write(made, None, examples=0, screen=QUIET).read_text(encoding="utf-8")
     assert "standard; the other cells differ from it in what their names say." in shown
-    assert "What each cell sets" not in shown
+    assert "What a cell sets" not in shown
     found["cells"][1]["name"] = "mine"
     (made / ablation.SUMMARY).write_text(json.dumps(found))
     shown = page.write(made, None, examples=0, screen=QUIET).read_text(encoding="utf-8")
-    assert "what their names say" not in shown and "What each cell sets" in shown
+    assert "what their names say" not in shown and "What a cell sets" in shown
     assert "<dt>mine</dt><dd>vgs, γ\u00a0=\u00a02</dd>" in shown
 
 

@@ -167,5 +167,5 @@ def _seeds(found: Mapping[str, Trace]) -> str:
 
 
 def _value(found: Spread, sign: str = "") -> str:
-    mean = f"{found.mean:{sign}.3f}"
+    mean = f"{found.mean:{sign}z.3f}"
     return mean if found.sd is None else f"{mean} ± {found.sd:.3f}"

@@ -11,11 +11,12 @@ from vgs_mlx import recipe_file
 from vgs_mlx.ablation import grid
 from vgs_mlx.ablation.grid_file import GRID
 from vgs_mlx.errors import Refusal
-from vgs_mlx.report import figures
+from vgs_mlx.report import figures, terms
 from vgs_mlx.report.cells import Cell, Difference, Numbers, cell, difference, ends, short_name
 from vgs_mlx.report.figures import Series
 from vgs_mlx.report.headline import Headline
 from vgs_mlx.report.record import read_object
+from vgs_mlx.report.terms import Terms
 from vgs_mlx.report.wording import THIN, percent, plural, points
 from vgs_mlx.train import run_folder
 from vgs_mlx.train.run_folder import RECIPE
@@ -34,12 +35,14 @@ class Ablation:
     baseline: str
     named: bool  # whether the cells' names alone say what they set
     sets: tuple[tuple[str, str], ...]  # a cell's name and what it sets, where the names don't say it
-    reach: str
+    reach: str  # the accuracy that cells may have got to; "" for none
     cells: tuple[Cell, ...]
     differences: tuple[Difference, ...]
     curves: tuple[tuple[str, Markup], ...]
     forest: Markup | None
+    terms: Terms | None
     unfinished: tuple[str, ...]
+    damaged: tuple[str, ...]
 
 
 def is_ablation(folder: Path) -> bool:
@@ -57,7 +60,8 @@ def read(folder: Path) -> Ablation:
             f"`vgs-mlx ablate --summary {folder}`"
         )
     try:
-        return _ablation(found)
+        inside = terms.read(folder, found["cells"], found["baseline"], damaged)
+        return _ablation(found, inside, damaged)
     except (KeyError, TypeError) as error:
         mend = "write it anew, with `vgs-mlx ablate --summary`"
         raise Refusal(f"{folder / SUMMARY}: damaged ({error}): {mend}") from error
@@ -84,28 +88,29 @@ def _asked(run: Path) -> dict[str, Any]:
     return {key: value for key, value in flat.items() if key.startswith(ASKED_ALIKE)}
 
 
-def _ablation(found: Numbers) -> Ablation:
+def _ablation(found: Numbers, inside: Terms | None, damaged: Sequence[str]) -> Ablation:
     differences, sets = found["differences"], _sets(found["cells"])
     return Ablation(
         headline=headline(found),
         baseline=short_name(found["baseline"]),
         named=not sets and all("settings" in each for each in found["cells"]),
         sets=sets,
-        reach=percent(found["reach"]),
+        reach="" if found["reach"] is None else percent(found["reach"]),
         cells=tuple(cell(each, found["baseline"]) for each in found["cells"]),
         differences=tuple(map(difference, differences)),
         curves=tuple(_curves(found)),
         forest=_forest(found) if differences else None,
+        terms=inside,
         unfinished=tuple(found["unfinished"]),
+        damaged=tuple(damaged),
     )
 
 
 def _sets(cells: Sequence[Numbers]) -> tuple[tuple[str, str], ...]:
-    """What each cell sets on the recipe; nothing where all names spell it out, or where an older summary is silent."""
+    """What cells set on the recipe, where their names don't say it and an older summary isn't silent."""
     said = [(each["name"], grid.unnamed_settings(each["name"], each.get("settings", {}))) for each in cells]
-    return (
-        tuple((short_name(name), short_name(sets)) for name, sets in said) if any(dict(said).values()) else ()
-    )
+    shown = [(short_name(name), short_name(sets)) for name, sets in said if sets]
+    return tuple((name, sets) for name, sets in shown if name != sets)
 
 
 def headline(found: Numbers) -> Headline:

@@ -1,7 +1,7 @@
 """An ablation's tables as text: a line for each cell, and one for each difference to the baseline."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,9 @@ class Cell:
     interval: str
     best: str
     blind: str
-    reached: str
+    reached: str  # how many seeds got to an accuracy
+    tokens_to_reach: str  # of the seeds that got there
+    seconds_to_reach: str
     step: str
 
 
@@ -65,6 +67,8 @@ def cell(each: Numbers, baseline: str) -> Cell:
         best=_with_sd(each["best"]),
         blind=_with_sd(each["blind"]),
         reached=f"{each['reached']} of {len(each['seeds'])}",
+        tokens_to_reach=_mean(each["tokens_to_reach"], _whole),
+        seconds_to_reach=_mean(each["seconds_to_reach"], _whole),
         step=seconds(each["step_seconds"]["mean"]),
     )
 
@@ -81,6 +85,14 @@ def difference(each: Numbers) -> Difference:
         only=f"{each['only_cell']:,} / {each['only_baseline']:,}",
         mcnemar=f"{each['mcnemar']:.2g}",
     )
+
+
+def _whole(value: float) -> str:
+    return number(value, 0)
+
+
+def _mean(found: Numbers | None, say: Callable[[float], str]) -> str:
+    return "–" if found is None else say(found["mean"])
 
 
 def _with_sd(found: Numbers | None) -> str:

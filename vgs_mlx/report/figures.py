@@ -17,6 +17,7 @@ WIDTH, HEIGHT = 288, 176  # of a small multiple, CSS pixels
 WIDE = (400, 220)  # of one of two in a row
 DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)), (0, (3, 1)), (0, (8, 3)))
 WIDEST = 2  # an interval is drawn to this many times the median one's reach
+LINE = STYLE["lines.linewidth"]
 SMOOTHED_PART = 10  # the running mean is over a tenth of the steps
 
 
@@ -120,6 +121,16 @@ def forest(name: str, title: str, rows: Sequence[tuple[str, float, float, float]
             f"{label}: {short(value)} ({short(low)} to {short(high)})" for label, value, low, high in rows
         )
         return embedded(figure, name, title, text)
+
+
+def key(place: int) -> Markup:
+    """How the line at a place of `lines` looks, for a legend in the page."""
+    colour, dash = list(COLOURS)[list(COLOURS.values()).index(SERIES[place])], DASHES[place]
+    pattern = "none" if dash == "-" else " ".join(f"{LINE * each:g}" for each in dash[1])
+    return Markup(
+        '<svg viewBox="0 0 32 8" width="32" height="8" aria-hidden="true"><line x2="32" y1="4" y2="4" '
+        f'stroke="var(--{colour})" stroke-width="{LINE}" stroke-dasharray="{pattern}"/></svg>'
+    )
 
 
 def forest_edge(rows: Sequence[tuple[str, float, float, float]]) -> float:

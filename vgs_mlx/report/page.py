@@ -114,12 +114,12 @@ def _answered(runs: list[tuple[str, Path]], record: Record, count: int, screen: 
 
 def render_ablation(name: str, found: Ablation, record: Record | None, examples: Examples) -> str:
     """The page about an ablation; `record` is of a run of its baseline."""
-    left_out = f"Not finished, and left out: {'; '.join(found.unfinished)}."
+    missing = {"Not finished, and left out": found.unfinished, "Can't be read, and left out": found.damaged}
     return rendered(
         "ablation.html",
         title=name,
         ablation=found,
-        remarks=[left_out] if found.unfinished else [],
+        remarks=[f"{what}: {'; '.join(names)}." for what, names in missing.items() if names],
         essentials=setting.essentials(record.recipe, seed=False) if record else [],
         examples=examples,
         legend=tokens.legend(),

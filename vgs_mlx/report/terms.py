@@ -1,0 +1,91 @@
+"""What happened inside an ablation's runs: the loss terms by visual dependency, over steps and at the end."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from markupsafe import Markup
+
+from vgs_mlx.ablation import watched
+from vgs_mlx.ablation.watched import QUANTITIES, Trace, Traces
+from vgs_mlx.ablation.watched_figures import SHOWN
+from vgs_mlx.objective.binning import GROUPS
+from vgs_mlx.report import figures
+from vgs_mlx.report.cells import Numbers, short_name
+from vgs_mlx.report.curves import TERMS
+from vgs_mlx.report.figures import Series
+from vgs_mlx.report.svg import SERIES
+from vgs_mlx.report.wording import MINUS
+from vgs_mlx.train import run_folder
+
+
+@dataclass(frozen=True)
+class Row:
+    """A cell's terms at the end minus the baseline's, as text: each its mean and, below, its spread."""
+
+    name: str
+    seeds: str
+    values: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The panels with the cells that they draw, and the table of all."""
+
+    panels: tuple[tuple[str, Markup], ...]
+    keys: tuple[tuple[Markup, str], ...]  # how a cell's line looks, and its name
+    seeds: int  # that all cells drawn have
+    others: int  # cells that are watched and not drawn
+    rows: tuple[Row, ...]
+    groups: tuple[str, ...] = tuple(GROUPS)
+    titles: tuple[str, ...] = tuple(TERMS.values())
+
+
+def read(folder: Path, cells: Sequence[Numbers], baseline: str, damaged: list[str]) -> Terms | None:
+    """From the folders of the runs in the summary; None where none was watched. Adds what can't be read to `damaged`.
+
+    The panels draw the baseline and the first cells after it, as many as lines can be told apart.
+    """
+    runs = []
+    for cell in sorted(cells, key=lambda each: each["name"] != baseline):
+        for seed in cell["seeds"]:
+            run = folder / cell["name"] / f"seed-{seed}"
+            try:
+                runs += [watched.read(run, cell["name"], seed)] if (run / run_folder.TERMS).is_file() else []
+            except (ValueError, KeyError, TypeError):
+                damaged.append(f"{cell['name']}/{run.name}/{run_folder.TERMS}")
+    names = list(dict.fromkeys(run.cell for run in runs))
+    drawn = watched.over_seeds(watched.shared([run for run in runs if run.cell in names[: len(SERIES)]]))
+    if not any(each.quantity in QUANTITIES for each in drawn):
+        return None
+    return Terms(
+        panels=tuple(_panel(drawn, term, group) for term in SHOWN for group in GROUPS),
+        keys=tuple((figures.key(place), short_name(name)) for place, name in enumerate(names[: len(SERIES)])),
+        seeds=drawn[0].spreads[0].count,
+        others=len(names[len(SERIES) :]),
+        rows=tuple(_rows(runs, baseline)),
+    )
+
+
+def _panel(traces: Sequence[Trace], term: str, group: str) -> tuple[str, Markup]:
+    """A term in one group of bins, a line for each cell."""
+    title = f"{TERMS[term]}, {group}"
+    series = [
+        Series(short_name(each.cell), each.steps, [spread.mean for spread in each.spreads])
+        for each in traces
+        if each.quantity == f"{group} {term}"
+    ]
+    highest = max((value for each in series for value in each.y), default=0.0) or 1.0
+    svg = figures.lines(
+        f"terms-{term}-{group}", f"{title}, over steps", series, "step", limits=(0.0, 1.06 * highest), legend=False
+    )  # fmt: skip
+    return title, svg
+
+
+def _rows(runs: Sequence[Traces], baseline: str) -> list[Row]:
+    found = []
+    for row in watched.difference_rows(runs, baseline):
+        texts = [row.get(name, "–").replace("-", MINUS).partition(" ± ") for name in QUANTITIES]
+        values = tuple((mean, f"±\u00a0{spread}" if spread else "") for mean, _, spread in texts)
+        found.append(Row(short_name(row["cell"]), row["seeds"], values))
+    return found
