@@ -107,6 +107,37 @@ def test_differences_are_paired_by_seed_and_by_prompt(found):
     assert difference.mcnemar == 2 * (1 + 5) / 2**5
 
 
+def test_rows_of_their_own_are_resampled_within_each_seed_and_mean_what_the_seeds_mean(found):
+    """Seed 1 is measured on rows of its own: four in the fixture, eight here, which count no more than four."""
+    own = {row + " of seed 1": 1 for row in ("a", "b", "c", "d")}
+    apart = [
+        replace(each, right={f"{row} of seed 1": mark for row, mark in each.right.items()} | own)
+        if each.seed
+        else each
+        for each in found
+    ]
+    (difference,) = summarise(apart, "plain").differences
+    assert difference.by_seed == (0.25, 0.25) and difference.prompts == 12
+    assert (
+        difference.over_prompts.mean == difference.over_seeds.mean == 0.25
+    )  # 1 of 4, and 2 of 8
+    twice = [
+        replace(each, right=each.right | {"e": 0, "f": 0, "g": 0, "h": 0}) if not each.seed else each
+        for each in found
+    ]
+    (difference,) = summarise(twice, "plain").differences
+    assert difference.by_seed == (0.125, 0.5)
+    assert difference.over_prompts.mean == difference.over_seeds.mean == 0.3125
+
+
+def test_runs_without_a_row_in_common_are_not_compared(found):
+    apart = [
+        replace(each, right={"other": 1}) if each.cell == "steered" and each.seed else each for each in found
+    ]
+    (difference,) = summarise(apart, "plain").differences
+    assert difference.seeds == (0,)
+
+
 def test_only_seeds_that_both_have_are_compared(found):
     summary = summarise(
         [each for each in found if (each.cell, each.seed) != ("plain", 1)], "plain", unfinished=["x"]
@@ -181,7 +212,7 @@ def test_what_a_cell_sets_stands_in_every_file_unless_its_name_spells_it_out(fou
 
 
 def test_seeds_that_differ_by_the_same_are_dashes_in_every_file(found, tmp_path):
-    alike = [replace(each, evaluations=found[each.cell == "steered"].evaluations) for each in found]
+    alike = [replace(each, right=found[each.cell == "steered"].right) for each in found]
     summary = summarise(alike, "plain")
     tables.write(tmp_path, summary)
     figures.write(tmp_path, summary)

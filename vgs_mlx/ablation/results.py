@@ -36,6 +36,10 @@ class Result:
     def best(self) -> float:
         return max(each.accuracy for each in self.evaluations)
 
+    def meets(self, other: "Result") -> bool:
+        """Whether both were measured on some of the same rows."""
+        return not self.right.keys().isdisjoint(other.right)
+
 
 def split(jobs: Sequence[Job]) -> tuple[list[Job], list[Job]]:
     """The runs that have finished, and the others."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from vgs_mlx.ablation.grid import Settings
 from vgs_mlx.ablation.results import Result
-from vgs_mlx.statistics import Interval, Spread, mcnemar, paired_bootstrap, spread
+from vgs_mlx.statistics import Interval, Spread, average_paired_bootstrap, mcnemar, spread
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,9 @@ class Difference:
     seeds: tuple[int, ...]
     by_seed: tuple[float, ...]
     over_seeds: Spread  # paired t
-    over_prompts: Interval  # paired bootstrap; a prompt's score is its mean over the seeds
+    over_prompts: (
+        Interval  # paired bootstrap; a prompt's score is its mean over the seeds, if these share prompts
+    )
     prompts: int
     only_cell: int  # (seed, prompt) pairs that the cell alone has right
     only_baseline: int
@@ -90,33 +92,37 @@ def summarise(
         _cell(name, settings.get(name, {}), [found[seed] for seed in sorted(found)], reach)
         for name, found in by_cell.items()
     )
-    pairs = (
-        (name, sorted(found.keys() & base.keys())) for name, found in by_cell.items() if name != baseline
-    )
-    differences = tuple(
-        difference(name, [(by_cell[name][seed], base[seed]) for seed in seeds])
-        for name, seeds in pairs
-        if seeds
-    )
+    pairs = {
+        name: [
+            (found[seed], base[seed])
+            for seed in sorted(found.keys() & base.keys())
+            if found[seed].meets(base[seed])
+        ]
+        for name, found in by_cell.items()
+        if name != baseline
+    }
+    differences = tuple(difference(name, found) for name, found in pairs.items() if found)
     return Summary(baseline, reach, cells, differences, tuple(unfinished))
 
 
 def difference(name: str, pairs: Sequence[tuple[Result, Result]]) -> Difference:
-    """Of (cell, baseline) runs, a pair for each seed."""
-    by_seed = tuple(ours.final - theirs.final for ours, theirs in pairs)
-    by_prompt: dict[str, list[tuple[int, int]]] = defaultdict(list)
-    for ours, theirs in pairs:
-        for prompt in (each for each in ours.right if each in theirs.right):
-            by_prompt[prompt].append((ours.right[prompt], theirs.right[prompt]))
-    means = np.array([np.mean(scores, axis=0) for scores in by_prompt.values()])
-    flat = np.array([pair for scores in by_prompt.values() for pair in scores])
+    """Of (cell, baseline) runs, a pair for each seed. What counts are the rows that a pair has in common: some."""
+    rows = [[row for row in ours.right if row in theirs.right] for ours, theirs in pairs]
+    alike = all(set(each) == set(rows[0]) for each in rows)
+    scores = [  # (rows, 2), one a seed
+        np.array([(ours.right[row], theirs.right[row]) for row in (rows[0] if alike else own)])
+        for own, (ours, theirs) in zip(rows, pairs, strict=True)
+    ]
+    sets = [np.mean(scores, axis=0)] if alike else scores
+    by_seed = tuple(float(np.subtract(*each.mean(axis=0))) for each in scores)
+    flat = np.concatenate(scores)
     return Difference(
         name=name,
         seeds=tuple(ours.seed for ours, _ in pairs),
         by_seed=by_seed,
         over_seeds=spread(by_seed),
-        over_prompts=paired_bootstrap(means[:, 0], means[:, 1]),
-        prompts=len(by_prompt),
+        over_prompts=average_paired_bootstrap([(each[:, 0], each[:, 1]) for each in sets]),
+        prompts=len(set().union(*rows)),
         only_cell=int(np.sum(flat[:, 0] > flat[:, 1])),
         only_baseline=int(np.sum(flat[:, 0] < flat[:, 1])),
         mcnemar=mcnemar(flat[:, 0], flat[:, 1]),

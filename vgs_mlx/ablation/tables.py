@@ -32,9 +32,10 @@ Final is the accuracy after the last step, best the highest of all evaluations (
 on, so it flatters), blind the final accuracy without the picture. `±` is the standard deviation over seeds. The 95 %
 intervals are Student's t over seeds (what another seed might give on these prompts; none where all seeds give the
 same) and, where they say so, a paired bootstrap over prompts (what other prompts might give for these seeds; a prompt's
-score is its mean over the seeds). McNemar's exact p pools the seeds and takes a prompt in two seeds for two independent
-ones. Nothing is corrected for the number of cells. "To reach" counts up to the first evaluation that is no lower, over
-the seeds that got there; seconds are those of training steps, and only as comparable as the machine was quiet."""
+score is its mean over the seeds; seeds with prompts of their own are resampled each for itself). McNemar's exact p
+pools the seeds and takes a prompt in two seeds for two independent ones. Nothing is corrected for the number of cells.
+"To reach" counts up to the first evaluation that is no lower, over the seeds that got there; seconds are those of
+training steps, and only as comparable as the machine was quiet."""
 
 
 def write(folder: Path, summary: Summary) -> None:
