@@ -13,7 +13,7 @@ from vgs_mlx.ablation.jobs import Job, jobs_of
 from vgs_mlx.errors import Refusal
 from vgs_mlx.train import run_folder
 
-HAD = {"student": "s", "teacher": "t", "data": "d"}
+HAD = {"student": "s", "teacher": "t", "data": "d", "reward": "r"}
 
 
 def job(folder: Path, cell: str, had: dict | None, **sections) -> Job:

@@ -118,9 +118,7 @@ def test_rows_of_their_own_are_resampled_within_each_seed_and_mean_what_the_seed
     ]
     (difference,) = summarise(apart, "plain").differences
     assert difference.by_seed == (0.25, 0.25) and difference.prompts == 12
-    assert (
-        difference.over_prompts.mean == difference.over_seeds.mean == 0.25
-    )  # 1 of 4, and 2 of 8
+    assert difference.over_prompts.mean == difference.over_seeds.mean == 0.25  # 1 of 4, and 2 of 8
     twice = [
         replace(each, right=each.right | {"e": 0, "f": 0, "g": 0, "h": 0}) if not each.seed else each
         for each in found

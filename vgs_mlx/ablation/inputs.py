@@ -12,7 +12,7 @@ from vgs_mlx.trained import read_json
 
 
 def refuse_changed(jobs: Sequence[Job]) -> None:
-    """Finished runs that name the same data or model must have had the same: they are paired. Raises `Refusal`.
+    """Finished runs that name the same data, model or reward must have had the same: they are paired. Raises `Refusal`.
 
     What a run kept no record of is taken on trust.
     """
@@ -39,10 +39,15 @@ def _kept(run: Path) -> dict[str, Any]:
 
 
 def _named(recipe: Recipe) -> dict[str, tuple]:
-    """Where a recipe's models and data are (first), and all else that decides about what is read there."""
+    """Where a recipe's models, data and reward are (first), and all else that decides about what is read there."""
     student, data = recipe.student.path, recipe.data
-    rows = (data.source, repr(data), student, recipe.seed if _cut_by_seed(data) else None)  # the student's
-    return {"student": (student,), "teacher": (recipe.teacher.path,), "data": rows}  # processor checks rows
+    return {
+        "student": (student,),
+        "teacher": (recipe.teacher.path,),
+        # the student's processor checks rows
+        "data": (data.source, repr(data), student, recipe.seed if _cut_by_seed(data) else None),
+        "reward": (recipe.grpo.reward,),
+    }
 
 
 def _cut_by_seed(data: Data) -> bool:

@@ -13,7 +13,7 @@ from vgs_mlx.train.checkpoint import Identity, fingerprint
 
 FREE_ON_RESUME = ("train.steps", "train.checkpoint_every", "train.keep_checkpoints", "train.picture_cache_gb")
 """Keys that may change when a run is resumed."""
-CONTENTS = ("student", "teacher", "data")
+CONTENTS = ("student", "teacher", "data", "reward")
 """The keys of an identity that stand for what is in files."""
 
 

@@ -193,7 +193,7 @@ def _finish(ready: Ready, folder: Path, seconds: float) -> Outcome:
         "accuracy_before": outcome.before["accuracy"],
         "accuracy_after": outcome.after["accuracy"],
         **asdict(outcome),
-        "identity": {name: ready.identity[name] for name in CONTENTS},
+        "identity": {name: ready.identity[name] for name in CONTENTS if name in ready.identity},
     }
     run_folder.write_text(folder / run_folder.RESULT, json.dumps(result, indent=2) + "\n")
     beside = folder / f".{run_folder.FINAL}.writing"
