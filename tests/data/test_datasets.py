@@ -213,6 +213,36 @@ def test_the_cut_depends_on_the_seed_alone(folder):
     assert len({tuple(cut(seed)) for seed in range(4)}) > 1
 
 
+@pytest.mark.parametrize("on_bad_row", ["fail", "skip"])
+@pytest.mark.parametrize("held_out", ["held.jsonl", 0.5])
+def test_the_first_held_out_rows_are_those_of_the_whole_and_no_other_picture_is_opened(
+    folder, monkeypatch, on_bad_row, held_out
+):
+    bad = [row(0, image="gone.png")] if on_bad_row == "skip" else []
+    source = write(folder, [*bad, *[row(n) for n in range(10)]])
+    write(folder, [*bad, *[row(n) for n in range(9, -1, -1)]], "held.jsonl")
+    given = {"held_out": str(folder / held_out) if isinstance(held_out, str) else held_out,
+             "on_bad_row": on_bad_row, "seed": 3}  # fmt: skip
+    whole = load(source, **given).held_out
+    made = []
+    real = datasets._make
+    monkeypatch.setattr(datasets, "_make", lambda row: made.append(row) or real(row))
+    first = datasets.first_held_out(source, 3, **given)
+    assert [each.id for each in first] == [each.id for each in whole[:3]]
+    everything = on_bad_row == "skip" and held_out == 0.5  # the cut needs to know the bad rows
+    assert len(made) == (11 if everything else 3 + len(bad))
+    assert len(datasets.first_held_out(source, 99, **given)) == len(whole)
+
+
+def test_the_first_held_out_shapes_are_those_of_the_whole_and_bad_rows_are_refused(folder):
+    found = datasets.first_held_out("shapes", 2, held_out=0.1)
+    assert [each.id for each in found] == ["shapes/held_out/0", "shapes/held_out/1"]
+    source, held_out = write(folder, [row(0)]), write(folder, [row(1), "x"], "held.jsonl")
+    assert len(datasets.first_held_out(source, 1, held_out=held_out)) == 1
+    with pytest.raises(Refusal, match=r"held.jsonl:2: broken JSON"):
+        datasets.first_held_out(source, 2, held_out=held_out)
+
+
 def test_one_row_cannot_be_divided(folder):
     with pytest.raises(Refusal, match="one row"):
         load(write(folder, [row(0)]), held_out=0.5)

@@ -99,6 +99,46 @@ def load_held_out(
     return DataSet((), tuple(examples), tuple(bad))
 
 
+def first_held_out(
+    source: str,
+    count: int,
+    *,
+    held_out: str | float,
+    columns: Mapping[str, str] | None = None,
+    allow_outside: bool = False,
+    on_bad_row: Literal["fail", "skip"] = "fail",
+    seed: int = 0,
+    check: Check | None = None,
+) -> tuple[Example, ...]:
+    """The first `count` of the rows that `load` holds out, mostly without a look at any other.
+
+    Where they are a fraction of a source whose bad rows are skipped, all must be looked at. Raises `Refusal`.
+    """
+    how = How(columns, allow_outside, on_bad_row, check, None)
+    amount = _number(held_out)
+    apart = _held_out_source(source, held_out, amount)
+    if apart and SHAPES.fullmatch(apart):
+        return tuple(_read(apart, "held_out", how)[0][:count])
+    if not apart and on_bad_row == "skip":
+        whole = load(
+            source, held_out=held_out, columns=columns, allow_outside=allow_outside, on_bad_row="skip",
+            seed=seed, check=check,
+        )  # fmt: skip
+        return whole.held_out[:count]
+    rows = _rows(apart or source, how)
+    places = range(len(rows)) if apart else sorted(_chosen(len(rows), amount, seed, source))
+    examples: list[Example] = []
+    bad: list[BadRow] = []
+    for place in places:
+        if len(examples) == count:
+            break
+        found, refused = _look([rows[place]], how)
+        examples, bad = examples + found, bad + refused
+        _settle(refused, 1, apart or source, how)
+    _refuse_empty(examples, bad, apart or source)
+    return tuple(examples)
+
+
 def _read(source: str, split: str, how: How) -> tuple[list[Example], list[BadRow]]:
     """The source's usable rows and its bad ones. `split` is which part of shapes is meant."""
     built_in = SHAPES.fullmatch(source)
@@ -208,13 +248,18 @@ def _cut(
     examples: list[Example], fraction: float, seed: int, source: str
 ) -> tuple[list[Example], list[Example]]:
     """Splits off that share of the rows, at least one and not all, by the seed; both keep their order."""
-    if len(examples) < 2:
-        raise Refusal(f"data set {source}: one row can't be divided; add rows or give data.held_out a file")
-    size = min(max(round(fraction * len(examples)), 1), len(examples) - 1)
-    stream = np.random.default_rng((seed, 0, 1))  # not one of order.py's streams (seed, epoch)
-    chosen = set(stream.permutation(len(examples))[:size].tolist())
+    chosen = _chosen(len(examples), fraction, seed, source)
     kept = [example for index, example in enumerate(examples) if index not in chosen]
     return kept, [examples[index] for index in sorted(chosen)]
+
+
+def _chosen(count: int, fraction: float, seed: int, source: str) -> set[int]:
+    """Which of `count` rows are held out."""
+    if count < 2:
+        raise Refusal(f"data set {source}: one row can't be divided; add rows or give data.held_out a file")
+    size = min(max(round(fraction * count), 1), count - 1)
+    stream = np.random.default_rng((seed, 0, 1))  # not one of order.py's streams (seed, epoch)
+    return set(stream.permutation(count)[:size].tolist())
 
 
 def _number(held_out: str | float) -> float | None:
