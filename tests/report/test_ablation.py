@@ -1,7 +1,9 @@
 """The page about an ablation: the sentence fits the intervals, and the tables are the summary's."""
 
 import json
+import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -116,6 +118,40 @@ def test_seeds_that_differ_by_the_same_show_nothing_and_are_not_counted():
     assert "nothing can be said about what another seed would give" in found.verdict
     found = headline(summary(alike, difference("b", 0.02, 0.01)))
     assert found.verdict.startswith("Of 1 interval over seeds, 1 lies above 0 and 0 below.")  # b's
+
+
+def test_only_intervals_of_two_seeds_are_cut_and_only_beside_others():
+    three, two = difference("three", 0.01, 0.03), {**difference("two", 0.02, 0.2), "seeds": [0, 1]}
+
+    def edge(*differences):
+        rows = [
+            (each["name"], *(100 * each["over_seeds"][end] for end in ("mean", "low", "high")))
+            for each in differences
+        ]
+        return ablation._edge(differences, rows)
+
+    assert edge(three, two) == pytest.approx(1.1 * 4)
+    assert edge(two) == edge(three) == edge(three, three) == math.inf
+    assert edge({**two, "over_seeds": spread(0.09, 0.2)}, three) == pytest.approx(1.1 * 9), (
+        "every mean is inside"
+    )
+
+
+def test_the_kinds_of_questions_that_a_cell_answers_better_are_told(tmp_path):
+    finals = {BASE: {"count": 0.5, "shape": 1.0}, OTHER: {"count": 0.75, "shape": 0.9}}
+    results = [
+        Result(name, seed, (Measured(0, 0.5, 0, 0.0), Measured(4, 0.7, 100, 8.0)), {"a": 1}, None, by_kind)
+        for name, by_kind in finals.items()
+        for seed in (0, 1)
+    ]
+    found = summarise(results, BASE)
+    assert tables.kind_rows(found)[1] == {"cell": OTHER, "count": "+0.250 ± 0.000", "shape": "-0.100 ± 0.000"}
+    (tmp_path / SUMMARY).mkdir()
+    (tmp_path / GRID).write_text("{}")
+    tables.write(tmp_path / SUMMARY, found)
+    shown = page.write(tmp_path, None, examples=0, screen=QUIET).read_text(encoding="utf-8")
+    assert "Which questions" in shown and '<td class="n">+25.0</td><td class="n">−10.0</td>' in shown
+    assert not tables.kind_rows(summarise([replace(each, by_kind={"count": 1.0}) for each in results], BASE))
 
 
 def test_cells_that_are_all_alike_have_no_largest_difference():

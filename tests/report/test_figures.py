@@ -1,6 +1,5 @@
 """Figures take the page's colours, share no id, and say in words what they show."""
 
-import math
 import re
 import xml.etree.ElementTree as ET
 
@@ -61,12 +60,8 @@ def test_nothing_known_is_said():
     assert "<svg" in figures.curve("x", "T", Series("x", [1, 2], [None, None]))
 
 
-def test_an_interval_of_two_seeds_does_not_hide_the_others():
-    narrow = [("a", 1, 0, 2), ("b", -1, -2, 0)]
-    assert figures.forest_edge(narrow) == math.inf
-    assert figures.forest_edge([*narrow, ("two seeds", 1, -20, 22)]) == 4
-    far = ("far away", 10, -20, 22)
-    assert figures.forest_edge([*narrow, far]) == 12  # every value is inside
-    assert figures.forest_edge([("a", 0, 0, 0)]) == 1
-    drawn = figures.forest("x", "T", [*narrow, ("two seeds", 1, -20, 22)], "points")
-    assert "two seeds: 1.00 (−20.0 to 22.0)" in drawn
+def test_an_interval_that_goes_beyond_the_edge_is_cut_and_told():
+    rows = [("a", 1, 0, 2), ("two seeds", 1, -20, 22)]
+    cut, whole = figures.forest("x", "T", rows, "points", 4.0), figures.forest("x", "T", rows, "points")
+    assert "two seeds: 1.00 (−20.0 to 22.0)" in cut
+    assert ">20<" in whole and ">20<" not in cut and ">4<" in cut

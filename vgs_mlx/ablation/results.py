@@ -1,7 +1,7 @@
 """What a finished run of a grid measured, read from its run folder."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from vgs_mlx.ablation.jobs import Job, finished
@@ -27,6 +27,9 @@ class Result:
     evaluations: tuple[Measured, ...]  # the first is before training
     right: dict[str, int]  # id of each held-out row -> 0 or 1, after the last step
     blind: float | None  # accuracy without the picture after the last step, where it was asked
+    by_kind: dict[str, float] = field(
+        default_factory=dict
+    )  # accuracy of each kind of question after the last step
 
     @property
     def final(self) -> float:
@@ -62,4 +65,6 @@ def read(run: Path, cell: str, seed: int) -> Result:
     )
     (*_, graded) = run_folder.rows(run / run_folder.ANSWERS)
     right = dict(zip(graded["ids"], graded["right"], strict=True))
-    return Result(cell, seed, measured, right, evaluations[-1].get("blind", {}).get("accuracy"))
+    last = evaluations[-1]
+    by_kind = {kind: each["accuracy"] for kind, each in last.get("by_kind", {}).items()}
+    return Result(cell, seed, measured, right, last.get("blind", {}).get("accuracy"), by_kind)

@@ -6,7 +6,7 @@ Over prompts (bootstrap): what might other prompts give, for these seeds? Neithe
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -41,6 +41,7 @@ class CellSummary:
     seconds_to_reach: Spread | None
     step_seconds: Spread  # mean seconds of a step
     curve: tuple[Point, ...]
+    by_kind: dict[str, Spread] = field(default_factory=dict)  # final accuracy by the question's kind
 
 
 @dataclass(frozen=True)
@@ -51,15 +52,12 @@ class Difference:
     seeds: tuple[int, ...]
     by_seed: tuple[float, ...]
     over_seeds: Spread  # paired t
-    over_prompts: (
-        Interval  # paired bootstrap; a prompt's score is its mean over the seeds, if these share prompts
-    )
+    over_prompts: Interval  # paired bootstrap; a prompt's score is its mean over seeds, if they share prompts
     prompts: int
     only_cell: int  # (seed, prompt) pairs that the cell alone has right
     only_baseline: int
-    mcnemar: (
-        float  # exact two-sided p over these pairs; a prompt counts once a seed, as if these were independent
-    )
+    mcnemar: float  # exact two-sided p over these pairs, as if a prompt's seeds were independent
+    by_kind: dict[str, Spread] = field(default_factory=dict)  # of the accuracies of each kind, over seeds
 
 
 @dataclass(frozen=True)
@@ -126,6 +124,15 @@ def difference(name: str, pairs: Sequence[tuple[Result, Result]]) -> Difference:
         only_cell=int(np.sum(flat[:, 0] > flat[:, 1])),
         only_baseline=int(np.sum(flat[:, 0] < flat[:, 1])),
         mcnemar=mcnemar(flat[:, 0], flat[:, 1]),
+        by_kind=_by_kind(
+            [
+                {
+                    kind: ours.by_kind[kind] - theirs.by_kind[kind]
+                    for kind in ours.by_kind.keys() & theirs.by_kind
+                }
+                for ours, theirs in pairs
+            ]
+        ),
     )
 
 
@@ -149,7 +156,14 @@ def _cell(name: str, settings: Settings, runs: Sequence[Result], reach: float | 
         seconds_to_reach=spread([each.seconds for each in reached]) if reached else None,
         step_seconds=spread([run.evaluations[-1].seconds / run.evaluations[-1].step for run in runs]),
         curve=_curve(runs),
+        by_kind=_by_kind([run.by_kind for run in runs]),
     )
+
+
+def _by_kind(runs: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
+    """Over the runs, for every kind of question that all of them have."""
+    kinds = sorted(set.intersection(*({*each} for each in runs)))
+    return {kind: spread([each[kind] for each in runs]) for kind in kinds}
 
 
 def _curve(runs: Sequence[Result]) -> tuple[Point, ...]:

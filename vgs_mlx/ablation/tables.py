@@ -59,6 +59,11 @@ def markdown(summary: Summary) -> str:
     parts.append(markdown_table(cell_rows(summary)))
     if summary.differences:
         parts += [f"{compared(summary)}:", markdown_table(difference_rows(summary))]
+    if kinds := kind_rows(summary):
+        parts += [
+            f"By the question's kind: final accuracy, and minus that of {summary.baseline}:",
+            markdown_table(kinds),
+        ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -101,6 +106,21 @@ def difference_rows(summary: Summary) -> list[Row]:
         }
         for each in summary.differences
     ]
+
+
+def kind_rows(summary: Summary) -> list[Row]:
+    """The baseline's final accuracy by kind of question, and what each cell adds, mean ± sd; empty without kinds."""
+    base = next((each for each in summary.cells if each.name == summary.baseline), None)
+    if base is None or len(base.by_kind) < 2:
+        return []
+    added = [
+        {
+            "cell": each.name,
+            **{kind: _with_sd(each.by_kind.get(kind), "+z.3f") for kind in base.by_kind},
+        }
+        for each in summary.differences
+    ]
+    return [{"cell": base.name, **{kind: _with_sd(found) for kind, found in base.by_kind.items()}}, *added]
 
 
 def compared(summary: Summary) -> str:
@@ -192,10 +212,10 @@ def _mean(found: Spread | None, form: str = ".3f") -> str:
     return NONE if found is None else f"{found.mean:{form}}"
 
 
-def _with_sd(found: Spread | None) -> str:
+def _with_sd(found: Spread | None, form: str = ".3f") -> str:
     if found is None or found.sd is None:
-        return _mean(found)
-    return f"{found.mean:.3f} ± {found.sd:.3f}"
+        return _mean(found, form)
+    return f"{found.mean:{form}} ± {found.sd:.3f}"
 
 
 def _interval(found: Spread | Interval, form: str = ".3f") -> str:

@@ -1,5 +1,6 @@
 """What an ablation's folder says: its summary, in a sentence, in two tables and in figures."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from vgs_mlx.ablation import grid
 from vgs_mlx.ablation.grid_file import GRID
 from vgs_mlx.errors import Refusal
 from vgs_mlx.report import figures, terms
-from vgs_mlx.report.cells import Cell, Difference, Numbers, cell, difference, ends, short_name
+from vgs_mlx.report.cells import Cell, Difference, Numbers, by_kind, cell, difference, ends, short_name
 from vgs_mlx.report.figures import Series
 from vgs_mlx.report.headline import Headline
 from vgs_mlx.report.record import read_object
@@ -38,6 +39,7 @@ class Ablation:
     reach: str  # the accuracy that cells may have got to; "" for none
     cells: tuple[Cell, ...]
     differences: tuple[Difference, ...]
+    by_kind: list[tuple[str, list[str]]]  # a heading, the baseline, what each cell adds
     curves: tuple[tuple[str, Markup], ...]
     forest: Markup | None
     terms: Terms | None
@@ -98,6 +100,7 @@ def _ablation(found: Numbers, inside: Terms | None, damaged: Sequence[str]) -> A
         reach="" if found["reach"] is None else percent(found["reach"]),
         cells=tuple(cell(each, found["baseline"]) for each in found["cells"]),
         differences=tuple(map(difference, differences)),
+        by_kind=by_kind(found),
         curves=tuple(_curves(found)),
         forest=_forest(found) if differences else None,
         terms=inside,
@@ -194,4 +197,17 @@ def _forest(found: Numbers) -> Markup:
         over = _shown_interval(each)
         numbers = (each["over_seeds"]["mean"], over["low"], over["high"])
         rows.append((short_name(each["name"]), *(100 * value for value in numbers)))
-    return figures.forest("differences", "Differences to the baseline", rows, "points of accuracy")
+    edge = _edge(found["differences"], rows)
+    return figures.forest("differences", "Differences to the baseline", rows, "points of accuracy", edge)
+
+
+def _edge(differences: Sequence[Numbers], rows: Sequence[tuple[str, float, float, float]]) -> float:
+    """Where the forest ends: Student's t makes an interval of two seeds so wide that the others can't be read beside
+    it. Infinite, so that matplotlib chooses, where there are no others or all fit."""
+    two = [len(each["seeds"]) == 2 and each["over_seeds"]["low"] is not None for each in differences]
+    wide = [max(abs(end) for end in ends) for (_, *ends), is_two in zip(rows, two, strict=True) if is_two]
+    others = [
+        max(abs(end) for end in ends) for (_, *ends), is_two in zip(rows, two, strict=True) if not is_two
+    ]
+    edge = 1.1 * max([*others, *(abs(value) for _, value, *_ in rows)], default=0.0)
+    return edge if others and edge and max(wide, default=0.0) > edge else math.inf

@@ -87,6 +87,28 @@ def difference(each: Numbers) -> Difference:
     )
 
 
+def by_kind(found: Numbers) -> list[tuple[str, list[str]]]:
+    """The baseline's accuracy by kind of question, and what each cell adds in points; a heading first. Empty where the
+    summary knows no kinds."""
+    base = next((each for each in found["cells"] if each["name"] == found["baseline"]), {})
+    kinds = base.get("by_kind", {})
+    if len(kinds) < 2:
+        return []
+    rows = [
+        ("Cell", list(kinds)),
+        (short_name(base["name"]), [percent(each["mean"]) for each in kinds.values()]),
+    ]
+    for each in found["differences"]:
+        added = each.get("by_kind", {})
+        rows.append(
+            (
+                short_name(each["name"]),
+                [points(added[kind]["mean"]) if kind in added else "–" for kind in kinds],
+            )
+        )
+    return rows
+
+
 def _whole(value: float) -> str:
     return number(value, 0)
 

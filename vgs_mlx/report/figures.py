@@ -16,7 +16,6 @@ from vgs_mlx.report.wording import percent, short
 WIDTH, HEIGHT = 288, 176  # of a small multiple, CSS pixels
 WIDE = (400, 220)  # of one of two in a row
 DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)), (0, (3, 1)), (0, (8, 3)))
-WIDEST = 2  # an interval is drawn to this many times the median one's reach
 LINE = STYLE["lines.linewidth"]
 SMOOTHED_PART = 10  # the running mean is over a tenth of the steps
 
@@ -95,10 +94,11 @@ def lines(
         return embedded(figure, name, title, text)
 
 
-def forest(name: str, title: str, rows: Sequence[tuple[str, float, float, float]], unit: str) -> Markup:
-    """Differences with their intervals, one a row (label, value, low, high), around a line at 0. An interval much wider
-    than the others ends in an arrow at the edge, so that the others can be read."""
-    edge = forest_edge(rows)
+def forest(
+    name: str, title: str, rows: Sequence[tuple[str, float, float, float]], unit: str, edge: float = math.inf
+) -> Markup:  # fmt: skip
+    """Differences with their intervals, one a row (label, value, low, high), around a line at 0. An interval that goes
+    beyond ±`edge` ends there in an arrow."""
     with matplotlib.rc_context(STYLE):
         figure = drawing(WIDE[0], 46 + 22 * len(rows))
         axes = _axes(figure, unit)
@@ -113,6 +113,8 @@ def forest(name: str, title: str, rows: Sequence[tuple[str, float, float, float]
                     )  # fmt: skip
         if math.isfinite(edge):
             axes.set_xlim(-edge, edge)
+        elif not any(end for _, *ends in rows for end in ends):  # nothing differs: an axis that looks like it
+            axes.set_xlim(-1, 1)
         axes.set_yticks(range(len(rows)), [label for label, *_ in rows])
         axes.tick_params(axis="y", pad=8)  # room for arrows
         axes.set_ylim(len(rows) - 0.5, -0.5)
@@ -131,18 +133,6 @@ def key(place: int) -> Markup:
         '<svg viewBox="0 0 32 8" width="32" height="8" aria-hidden="true"><line x2="32" y1="4" y2="4" '
         f'stroke="var(--{colour})" stroke-width="{LINE}" stroke-dasharray="{pattern}"/></svg>'
     )
-
-
-def forest_edge(rows: Sequence[tuple[str, float, float, float]]) -> float:
-    """Where a forest's axis ends on both sides: infinite where it needn't, so that matplotlib chooses.
-
-    Two seeds have an interval of Student's t that is some ten times as wide as three have.
-    """
-    reaches = [max(abs(end) for end in ends) for _, *ends in rows]
-    if not any(reaches):  # nothing differs: an axis that looks like it
-        return 1.0
-    widest = max(WIDEST * float(np.median(reaches)), 1.2 * max(abs(value) for _, value, *_ in rows))
-    return widest if max(reaches) > widest else math.inf
 
 
 def smoothing(count: int) -> int:
