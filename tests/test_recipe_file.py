@@ -120,3 +120,8 @@ def test_a_folder_with_the_name_of_the_built_in_data_changes_nothing(source, tmp
     assert made.data.source == source
     made = recipe_file.from_values({"data": {"source": f"./{source}"}}, tmp_path, [], "here")
     assert made.data.source == str(tmp_path / source)
+
+
+def test_a_file_of_cells_is_no_recipe():
+    with pytest.raises(Refusal, match="names the cells of an ablation: run it with vgs-mlx ablate"):
+        recipe_file.load_recipe(recipes_folder() / "shapes-ablation.yaml")

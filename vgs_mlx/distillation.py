@@ -11,13 +11,11 @@ from vgs_mlx.models.loading import EMBEDDED, find_folder, load_processor
 from vgs_mlx.plan import Lengths
 from vgs_mlx.recipe import SHORTHANDS, Recipe
 from vgs_mlx.recipe_file import Setting
-from vgs_mlx.resources import recipes_folder
+from vgs_mlx.resources import quickstart
 from vgs_mlx.train import checkpoint, identity, loop, run_folder, setup
 from vgs_mlx.train.screen import Screen, accuracy_line
 from vgs_mlx.train.step import between_measurements, collect_answers, compute_gradients
 from vgs_mlx.types import Prompt
-
-DEFAULT_RECIPE = "quickstart"
 
 
 def resolve(file: Path | None, shorthands: Mapping[str, str], sets: Sequence[str]) -> tuple[Recipe, str]:
@@ -26,7 +24,7 @@ def resolve(file: Path | None, shorthands: Mapping[str, str], sets: Sequence[str
     With neither a recipe nor a model named, the embedded default is what `shorthands` and `sets` apply to.
     """
     if file is None and not {"student", "teacher"} & shorthands.keys():
-        file = recipes_folder() / f"{DEFAULT_RECIPE}.yaml"
+        file = quickstart()
     short = [Setting(SHORTHANDS[name], value, f"--{name} {value}") for name, value in shorthands.items()]
     return recipe_file.load_recipe(file, sets, short), file.stem if file else "run"
 

@@ -15,7 +15,7 @@ from vgs_mlx.errors import Refusal
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.loading import EMBEDDED, load_model
 from vgs_mlx.recipe import Recipe
-from vgs_mlx.resources import recipes_folder
+from vgs_mlx.resources import quickstart
 from vgs_mlx.rollout.sample import Sampling
 from vgs_mlx.train import run_folder
 from vgs_mlx.train.checkpoint import fingerprint
@@ -81,7 +81,7 @@ def resolve(model: str, file: Path | None, sets: Sequence[str]) -> Recipe:
             )
         file = Path(model) / run_folder.RECIPE
     elif file is None and model.startswith(EMBEDDED):
-        file = recipes_folder() / "quickstart.yaml"
+        file = quickstart()
     return recipe_file.load_recipe(file, sets)
 
 

@@ -68,6 +68,10 @@ def load_recipe(file: Path | None, sets: Sequence[str] = (), shorthands: Sequenc
     Paths in the file are relative to it; those of `sets` to the current folder. Raises `Refusal`.
     """
     values, folder = ({}, Path()) if file is None else (read(file), file.parent)
+    if "cells" in values:
+        raise Refusal(
+            f"{file}: names the cells of an ablation: run it with vgs-mlx ablate {file} --output DIR"
+        )
     return from_values(values, folder, [*shorthands, *settings(sets)], str(file))
 
 

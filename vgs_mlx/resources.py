@@ -17,6 +17,11 @@ def recipes_folder() -> Path:
     raise Refusal(f"{PACKAGE / 'recipes'}: the recipes are missing: install vgs-mlx again")
 
 
+def quickstart() -> Path:
+    """The recipe that the built-in models are made for."""
+    return recipes_folder() / "quickstart.yaml"
+
+
 def tiny_model(role: Literal["student", "teacher"]) -> Path:
     """The folder of a built-in tiny model, as mlx-vlm loads it."""
     folder = PACKAGE / "tiny" / role

@@ -1,17 +1,21 @@
 """Runs whose data or models changed behind the same path are never paired."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from toy_runs import command, copied, finished, read_json
-from vgs_mlx import recipe_file
+from vgs_mlx import recipe_file, resources
 from vgs_mlx.ablation import grid_file, inputs
 from vgs_mlx.ablation.grid import Cell, Grid
 from vgs_mlx.ablation.jobs import Job, jobs_of
+from vgs_mlx.data.datasets import DataSet
 from vgs_mlx.errors import Refusal
 from vgs_mlx.train import run_folder
+from vgs_mlx.train.identity import contents
+from vgs_mlx.types import Example
 
 HAD = {"student": "s", "teacher": "t", "data": "d", "reward": "r"}
 
@@ -56,6 +60,35 @@ def test_seeds_share_rows_that_are_not_cut_by_seed(tmp_path):
     ]
     with pytest.raises(Refusal, match=r"name rows\.jsonl"):
         inputs.refuse_changed(jobs)
+
+
+def test_seeds_that_cut_a_file_differently_must_have_had_the_same_file(tmp_path):
+    fraction, had = {"source": "rows.jsonl", "held_out": 0.1}, {**HAD, "data set": "all rows"}
+    jobs = [
+        job(tmp_path, "a", had | {"data": "of seed 0"}, data=fraction),
+        job(tmp_path, "a", had | {"data": "of seed 1"}, data=fraction, seed=1),
+    ]
+    inputs.refuse_changed(jobs)
+    jobs.append(job(tmp_path, "a", had | {"data": "of seed 2", "data set": "edited"}, data=fraction, seed=2))
+    with pytest.raises(Refusal, match="seed-2: its data set isn't what a, seed 0 had"):
+        inputs.refuse_changed(jobs)
+
+
+def test_all_rows_together_have_one_fingerprint_however_they_are_divided():
+    row = Example("1", "?", "a", ())
+    rows = (row, replace(row, id="2"), replace(row, id="3"))
+    one, other = DataSet(rows[:2], rows[2:], ()), DataSet(rows[1:], rows[:1], ())
+    assert contents({}, one) == contents({}, other)
+    assert contents({}, one) != contents({}, replace(one, held_out=(replace(rows[2], answer="b"),)))
+
+
+def test_a_cell_that_contradicts_itself_is_refused_before_anything_runs(tmp_path):
+    refused = command(
+        "ablate", resources.quickstart(), "--output", tmp_path / "grid", "--vary", "objective.name=standard,grpo",
+        "--set", "rollout.prompts_per_step=2",
+    )  # fmt: skip
+    assert refused.exit_code == 2 and not (tmp_path / "grid").exists()
+    assert "cell objective.name=grpo: grpo.updates_per_rollout=4" in " ".join(refused.stderr.split())
 
 
 def test_a_grid_whose_model_changed_between_two_runs_is_refused_by_summary_and_by_resume(tmp_path):

@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from vgs_mlx import recipe_file
 from vgs_mlx.data.answers import accuracy_interval
 from vgs_mlx.recipe import Recipe
+from vgs_mlx.report import setting
 from vgs_mlx.report.headline import difference, headline
 from vgs_mlx.report.record import Record
 
@@ -57,3 +59,20 @@ def test_the_objective_is_named():
     changed = Recipe(objective=replace(Recipe().objective, name="standard"))
     found = headline(replace(record(evaluation(0, 5, 10), evaluation(4, 5, 10)), recipe=changed))
     assert found.sentence.startswith("Standard distillation left the student at 50.0")
+
+
+@pytest.mark.parametrize(("sets", "said"), [
+    (["objective.name=standard"], "standard"),
+    (
+        ["objective.name=vgs"],
+        "Visual Gradient Steering (vgs): γ\u00a0=\u00a02, λ\u00a0=\u00a00.01, η measured (interval)",
+    ),
+    (["objective.name=grpo"], "GRPO (grpo)"),
+    (
+        ["objective.name=grpo", "objective.mix=0.3"],
+        "GRPO (grpo), mixed with 0.3 of vgs: γ\u00a0=\u00a02, λ\u00a0=\u00a00.01",
+    ),
+])  # fmt: skip
+def test_an_objective_is_told_with_what_it_uses(sets, said):
+    recipe = recipe_file.load_recipe(None, sets)
+    assert dict(setting.essentials(recipe))["Objective"] == said

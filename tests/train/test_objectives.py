@@ -15,7 +15,7 @@ from vgs_mlx.models.rows import encode, evaluate
 from vgs_mlx.objective.objectives import resolve
 from vgs_mlx.recipe import Grpo, Student
 from vgs_mlx.rollout.collect import given_answers
-from vgs_mlx.train import rewards, setup
+from vgs_mlx.train import identity, rewards, setup
 from vgs_mlx.train.gradients import Weighing, compute
 from vgs_mlx.train.reasoning_steps import cut
 from vgs_mlx.train.step import Progress, asked, measures, needs_teacher
@@ -121,8 +121,8 @@ def test_eta_can_be_watched_under_the_standard_loss():
 ])  # fmt: skip
 def test_eta_is_not_watched_where_that_would_drop_a_part_of_the_objective(own):
     with pytest.raises(Refusal, match=r"objective\.watch_norm_scale=true"):
-        setup._refuse_contradictions(recipe_file.load_recipe(None, [*own, "objective.watch_norm_scale=true"]))
-    setup._refuse_contradictions(recipe_file.load_recipe(None, own))
+        setup.refuse_contradictions(recipe_file.load_recipe(None, [*own, "objective.watch_norm_scale=true"]))
+    setup.refuse_contradictions(recipe_file.load_recipe(None, own))
 
 
 def test_without_a_measurement_of_eta_the_next_step_makes_one():
@@ -202,6 +202,26 @@ def test_a_run_keeps_the_reward_it_began_with_and_is_not_resumed_with_another(tm
     file.write_text("def seen(example, text):\n    return 7\n")
     assert rewards.reward_function(settings)(example(), "") == 2
     assert rewards.fingerprint(settings) != first and rewards.fingerprint(Grpo()) is None
+
+
+@pytest.mark.parametrize(("body", "reason"), [
+    ("raise KeyError('missing')", "KeyError: 'missing', for row row: mend the function"),
+    ("return 'good'", "ValueError: could not convert .*'good', for row row"),
+    ("return float('nan')", "gave nan for row row"),
+])  # fmt: skip
+def test_a_reward_that_fails_or_is_no_number_is_told_with_its_row(tmp_path, body, reason):
+    file = tmp_path / "mine.py"
+    file.write_text(f"def reward(example, text):\n    {body}\n")
+    reward = rewards.reward_function(Grpo(reward=f"{file}:reward"))
+    with pytest.raises(Refusal, match=reason):
+        reward(example(), "")
+
+
+def test_a_reward_file_that_is_not_there_is_told_only_where_there_are_rewards(tmp_path):
+    gone = [f"grpo.reward={tmp_path / 'mine.py'}:f"]
+    with pytest.raises(Refusal, match=r"no such file: .*mine\.py"):
+        rewards.reward_function(recipe_file.load_recipe(None, gone).grpo)
+    assert identity._own_reward(recipe_file.load_recipe(None, gone)) == {}
 
 
 def test_the_file_of_a_reward_is_relative_to_the_recipe(tmp_path):

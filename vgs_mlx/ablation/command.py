@@ -11,7 +11,7 @@ from vgs_mlx.ablation.inputs import refuse_changed
 from vgs_mlx.ablation.jobs import jobs_of
 from vgs_mlx.ablation.summary import Summary, summarise
 from vgs_mlx.errors import Refusal
-from vgs_mlx.train import loop, run_folder
+from vgs_mlx.train import loop, run_folder, setup
 
 
 def start(
@@ -28,6 +28,7 @@ def start(
     """A new grid, or that of a folder, from where it was, maybe with more seeds and cells. The exit code: 1 where a
     run failed. Raises `Refusal`."""
     made, notes = grid_file.read(file, vary, sets, seeds, baseline)
+    _refuse_contradictions(made)
     board = Board()
     if not (output / grid_file.GRID).is_file():
         run_folder.refuse_used(output)
@@ -45,6 +46,7 @@ def start(
 def resume(folder: Path, *, jobs: int, baseline: str | None, reach: float | None) -> int:
     """Go on with the grid of a folder. The exit code: 1 where a run failed. Raises `Refusal`."""
     made = _kept(folder, baseline)
+    _refuse_contradictions(made)
     with run_folder.held(folder):
         return _run(folder, made, jobs, reach, Board())
 
@@ -87,6 +89,15 @@ def _run(folder: Path, made: Grid, jobs: int, reach: float | None, board: Board)
     if failed:
         board.say(f"FAILED   {'; '.join(failed)}: the same command tries them again")
     return int(bool(failed))
+
+
+def _refuse_contradictions(made: Grid) -> None:
+    """Before anything runs, not when a cell's turn comes. Raises `Refusal`."""
+    for cell in made.cells:
+        try:
+            setup.refuse_contradictions(cell.recipe)
+        except Refusal as problem:
+            raise Refusal(f"cell {cell.name}: {problem}") from problem
 
 
 def _readme(folder: Path) -> str:

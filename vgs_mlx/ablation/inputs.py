@@ -46,6 +46,7 @@ def _named(recipe: Recipe) -> dict[str, tuple]:
         "teacher": (recipe.teacher.path,),
         # the student's processor checks rows
         "data": (data.source, repr(data), student, recipe.seed if _cut_by_seed(data) else None),
+        "data set": (data.source, repr(data), student),
         "reward": (recipe.grpo.reward,),
     }
 

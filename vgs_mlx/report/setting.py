@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from vgs_mlx.recipe import Recipe
+from vgs_mlx.recipe_objective import resolved
 from vgs_mlx.report.headline import method
 from vgs_mlx.report.wording import plural
 
@@ -41,10 +42,16 @@ def chosen(recipe: Recipe) -> list[tuple[str, str, str]]:
 
 
 def _objective(recipe: Recipe) -> str:
-    settings = asdict(recipe.objective)
-    symbols = [_symbol(symbol, settings[key]) for key, symbol in STEERING.items() if key in settings]
-    name = recipe.objective.name
-    return name if name == "standard" else f"{method(name)} ({name}): {', '.join(symbols)}"
+    settings, objective = recipe.objective, resolved(recipe)
+    used = {
+        "steering_coef": objective.has("steering"),
+        "preservation_coef": objective.has("preservation"),
+        "norm_scale": objective.steers,
+    }
+    symbols = [_symbol(symbol, asdict(settings)[key]) for key, symbol in STEERING.items() if used[key]]
+    name = settings.name if settings.name == "standard" else f"{method(settings.name)} ({settings.name})"
+    mixed = f", mixed with {settings.mix:g} of {settings.mix_with}" if objective.mixed else ""
+    return f"{name}{mixed}{': ' if symbols else ''}{', '.join(symbols)}"
 
 
 def _symbol(symbol: str, value: float | str) -> str:

@@ -8,8 +8,10 @@ from vgs_mlx.data.datasets import DataSet
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.recipe import Recipe
+from vgs_mlx.recipe_objective import resolved
 from vgs_mlx.train import rewards
 from vgs_mlx.train.checkpoint import Identity, fingerprint
+from vgs_mlx.types import Example
 
 FREE_ON_RESUME = ("train.steps", "train.checkpoint_every", "train.keep_checkpoints", "train.picture_cache_gb")
 """Keys that may change when a run is resumed."""
@@ -36,8 +38,15 @@ def identify(recipe: Recipe, student: LoadedModel, teacher: LoadedModel | None, 
 
 
 def _own_reward(recipe: Recipe) -> dict[str, str]:
-    found = rewards.fingerprint(recipe.grpo)
+    found = rewards.fingerprint(recipe.grpo) if resolved(recipe).rewarded else None
     return {} if found is None else {"reward": found}
+
+
+def contents(identity: Identity, data: DataSet) -> dict[str, str]:
+    """What a run was made from, whatever its seed: the fingerprints of its models, its reward and all rows together."""
+    lines = sorted(_line(example) for part in (data.train, data.held_out) for example in part)
+    rows = hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
+    return {**{name: identity[name] for name in CONTENTS if name in identity}, "data set": rows}
 
 
 def _data_fingerprint(data: DataSet) -> str:
@@ -45,8 +54,12 @@ def _data_fingerprint(data: DataSet) -> str:
     for part in (data.train, data.held_out):
         digest.update(f"{len(part)}\n".encode())
         for example in part:
-            digest.update(f"{example.id}\t{example.question}\t{example.answer}\n".encode())
+            digest.update(_line(example).encode())
     return digest.hexdigest()[:16]
+
+
+def _line(example: Example) -> str:
+    return f"{example.id}\t{example.question}\t{example.answer}\n"
 
 
 def refuse_changes(before: Recipe, after: Recipe) -> None:

@@ -20,7 +20,7 @@ from vgs_mlx.errors import Refusal
 from vgs_mlx.rollout.sample import Sampling
 from vgs_mlx.train import checkpoint, metrics, run_folder, watch
 from vgs_mlx.train import optimizer as adamw
-from vgs_mlx.train.identity import CONTENTS
+from vgs_mlx.train.identity import contents
 from vgs_mlx.train.screen import Screen, accuracy_line
 from vgs_mlx.train.setup import Ready
 from vgs_mlx.train.step import Progress, run_step, updates_per_step
@@ -193,7 +193,7 @@ def _finish(ready: Ready, folder: Path, seconds: float) -> Outcome:
         "accuracy_before": outcome.before["accuracy"],
         "accuracy_after": outcome.after["accuracy"],
         **asdict(outcome),
-        "identity": {name: ready.identity[name] for name in CONTENTS if name in ready.identity},
+        "identity": contents(ready.identity, ready.data),
     }
     run_folder.write_text(folder / run_folder.RESULT, json.dumps(result, indent=2) + "\n")
     beside = folder / f".{run_folder.FINAL}.writing"

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import importlib.util
+import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -53,7 +54,21 @@ def reward_function(settings: Grpo) -> Reward:
     if settings.reward in ("answer", *DENSE):
         return lambda example, text: float(is_correct(text, example.answer))
     function = _own(settings.reward)
-    return lambda example, text: float(function(example, text))
+
+    def reward(example: Example, text: str) -> float:
+        where, mend = (
+            f"grpo.reward={settings.reward}",
+            f"for row {example.id}: mend the function and start a new run",
+        )
+        try:
+            value = float(function(example, text))
+        except Exception as error:
+            raise Refusal(f"{where}: {error.__class__.__name__}: {error}, {mend}") from error
+        if not math.isfinite(value):
+            raise Refusal(f"{where}: gave {value} {mend}")
+        return value
+
+    return reward
 
 
 def fingerprint(settings: Grpo) -> str | None:
@@ -65,8 +80,10 @@ def fingerprint(settings: Grpo) -> str | None:
 @functools.cache  # a run has one function, whatever happens to its file meanwhile
 def _own(reward: str) -> Callable[[Example, str], float]:
     where, file, name = f"grpo.reward={reward}", reward_file(reward), reward.rpartition(":")[2]
-    if file is None or not file.is_file():
+    if file is None:
         raise Refusal(f"{where}: give answer, pacr, pdcr, or path/to/file.py:function")
+    if not file.is_file():
+        raise Refusal(f"{where}: no such file: {file}")
     spec = importlib.util.spec_from_file_location(f"vgs_mlx_reward_{file.stem}", file)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up there

@@ -57,7 +57,7 @@ def load(
 ) -> Ready:
     """Processors, data, `check` (of the longest prompt), models, adapters, probes, in order. Raises `Refusal`."""
     memory.wire()
-    _refuse_contradictions(recipe)
+    refuse_contradictions(recipe)
     folders = {role: find_folder(path, f"--{role}") for role, path in _paths(recipe).items()}
     for role, folder in folders.items():
         read_config(folder, f"--{role}")
@@ -65,6 +65,11 @@ def load(
     if "teacher" in processors:
         probes.same_language(processors["student"], processors["teacher"])
     data = load_data(recipe, processors["student"], screen)
+    if resolved(recipe).rewarded:
+        example = data.train[0]
+        rewards.reward_function(recipe.grpo)(
+            example, f"\\boxed{{{example.answer}}}"
+        )  # a trial: it may not work
     if check:
         check(longest_prompt(processors["student"], data, recipe), folders)
     student = load_model(recipe.student.path, "--student", say=screen.say)
@@ -81,7 +86,7 @@ def load(
     return with_picture_cache(with_packing(ready, screen))
 
 
-def _refuse_contradictions(recipe: Recipe) -> None:
+def refuse_contradictions(recipe: Recipe) -> None:
     """What no single key is wrong about. Raises `Refusal`."""
     objective, rollout = resolved(recipe), recipe.rollout
     if recipe.objective.watch_norm_scale and not (objective.steers or objective.watchable):
