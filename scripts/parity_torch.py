@@ -35,7 +35,7 @@ from vgs_mlx.models.rows import encode as encode_views
 from vgs_mlx.objective.steering import steer
 from vgs_mlx.rollout.collect import collect
 from vgs_mlx.train.gradients import Gradients
-from vgs_mlx.train.step import Collected, compute_gradients
+from vgs_mlx.train.step import Collected, Progress, compute_gradients
 from vgs_mlx.types import Example, Picture, Rollout
 
 __all__ = ["adapt", "load", "step_gradients"]  # the PyTorch side, for a benchmark
@@ -154,7 +154,7 @@ def compare(case: Case, *, packs: bool) -> list[Figure]:
         options = recipe.Objective(steering_coef=GAMMA, preservation_coef=LAMBDA, reduction=reduction)
         collected = Collected(case.rollouts, encodings, None)
         ours = compute_gradients(
-            student, teacher, collected, slice(None), recipe.Recipe(objective=options), step=0
+            student, teacher, collected, slice(None), recipe.Recipe(objective=options), Progress()
         )
         found += compare_terms(ours, theirs) if reduction == "token" else []
         found += compare_losses(ours, theirs, reduction) + compare_gradients(ours, theirs, reduction)

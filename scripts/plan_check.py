@@ -62,7 +62,7 @@ def measure(student: LoadedModel, teacher: LoadedModel, case: Case) -> dict[str,
     mx.eval(optimizer.state)
     mx.clear_cache()
     mx.reset_peak_memory()
-    collect_answers(student, teacher, asked, settings, 0)
+    collect_answers(student, teacher, asked, settings, Progress())
     drawn = mx.get_peak_memory()
     mx.clear_cache()
     mx.reset_peak_memory()
