@@ -11,9 +11,8 @@ from rich.table import Table
 
 from vgs_mlx import distillation, geometry, geometry_figures, trained
 from vgs_mlx.errors import Refusal
-from vgs_mlx.models.loading import EMBEDDED
+from vgs_mlx.evaluation_report import recipe_for
 from vgs_mlx.recipe import Recipe, resolve_path
-from vgs_mlx.resources import quickstart
 from vgs_mlx.train import run_folder
 from vgs_mlx.train.screen import Screen
 from vgs_mlx.train.setup import Ready, load, with_packing
@@ -89,9 +88,7 @@ def _model(
     model: str, recipe: Path | None, teacher: str | None, sets: Sequence[str], screen: Screen
 ) -> Ready:
     shorthands = {"student": model, **({"teacher": teacher} if teacher else {})}
-    if recipe is None and model.startswith(EMBEDDED):
-        recipe = quickstart()  # as it is evaluated
-    resolved, _ = distillation.resolve(recipe, shorthands, sets)
+    resolved, _ = distillation.resolve(recipe_for(model, recipe), shorthands, sets)
     return load(_comparable(resolved), screen)
 
 

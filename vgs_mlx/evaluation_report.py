@@ -80,9 +80,12 @@ def resolve(model: str, file: Path | None, sets: Sequence[str]) -> Recipe:
                 f"--recipe {file}: {model} is a run and is asked as its own recipe says: leave it away"
             )
         file = Path(model) / run_folder.RECIPE
-    elif file is None and model.startswith(EMBEDDED):
-        file = quickstart()
-    return recipe_file.load_recipe(file, sets)
+    return recipe_file.load_recipe(recipe_for(model, file), sets)
+
+
+def recipe_for(model: str, file: Path | None) -> Path | None:
+    """`file`, and where there is none what the embedded models are made for; None for the defaults."""
+    return quickstart() if file is None and model.startswith(EMBEDDED) else file
 
 
 def load(model: str, screen: Screen) -> tuple[LoadedModel, str]:

@@ -27,9 +27,7 @@ class Result:
     evaluations: tuple[Measured, ...]  # the first is before training
     right: dict[str, int]  # id of each held-out row -> 0 or 1, after the last step
     blind: float | None  # accuracy without the picture after the last step, where it was asked
-    by_kind: dict[str, float] = field(
-        default_factory=dict
-    )  # accuracy of each kind of question after the last step
+    by_kind: dict[str, float] = field(default_factory=dict)  # final accuracy by the question's kind
 
     @property
     def final(self) -> float:

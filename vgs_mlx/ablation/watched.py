@@ -23,7 +23,7 @@ TERMS_TITLE = """Loss terms on fixed held-out answers, nats a token, before trai
 The answers are the untrained student's own; low, middle and high are bins 0-2, 3-6 and 7-9 of ten by visual dependency.
 Each seed has its own. `±` is the standard deviation over seeds."""
 DIFFERENCES_TITLE = (
-    """The same at the end, minus the baseline's, in nats: mean ± sd over the seeds that both have"""
+    "The same at the end, minus the baseline's, in nats: mean ± sd over the seeds that both have"
 )
 NORM_SCALE_TITLE = """η, as measured"""
 QUANTITIES = [f"{group} {term}" for term in DIAGNOSTICS for group in GROUPS]

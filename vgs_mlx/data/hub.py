@@ -86,15 +86,21 @@ def picture_reader(
 
     It raises a Refusal for a cell that holds no picture.
     """
-    cells = data.select_columns([column]).with_format("arrow")  # this format hands out cells undecoded
+    cells = stored_cells(data, column)
     root = name.folder or Path(datasets.config.HF_CACHE_HOME)
     file = functools.partial(pictures.inside, root, allow_outside=allow_outside)
 
     def read(index: int, id: str) -> list[Picture]:
-        fetch = functools.partial(_cells, cells, column, index)
+        fetch = functools.partial(cells, index)
         return [_picture(at, cell, fetch, id, file) for at, cell in enumerate(fetch())]
 
     return read
+
+
+def stored_cells(data: datasets.Dataset, column: str) -> Callable[[int], list[Any]]:
+    """A function: row -> the cells of its pictures in that column, as they are stored."""
+    # this format hands out cells undecoded
+    return functools.partial(_cells, data.select_columns([column]).with_format("arrow"), column)
 
 
 def _load(name: HubName) -> Mapping[str, datasets.Dataset]:

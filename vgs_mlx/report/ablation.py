@@ -205,9 +205,7 @@ def _edge(differences: Sequence[Numbers], rows: Sequence[tuple[str, float, float
     """Where the forest ends: Student's t makes an interval of two seeds so wide that the others can't be read beside
     it. Infinite, so that matplotlib chooses, where there are no others or all fit."""
     two = [len(each["seeds"]) == 2 and each["over_seeds"]["low"] is not None for each in differences]
-    wide = [max(abs(end) for end in ends) for (_, *ends), is_two in zip(rows, two, strict=True) if is_two]
-    others = [
-        max(abs(end) for end in ends) for (_, *ends), is_two in zip(rows, two, strict=True) if not is_two
-    ]
-    edge = 1.1 * max([*others, *(abs(value) for _, value, *_ in rows)], default=0.0)
-    return edge if others and edge and max(wide, default=0.0) > edge else math.inf
+    reaches = [max(map(abs, ends)) for _, *ends in rows]
+    others = [reach for reach, is_two in zip(reaches, two, strict=True) if not is_two]
+    edge = 1.1 * max([*others, *(abs(value) for _, value, *_ in rows)])
+    return edge if others and edge and max(reaches) > edge else math.inf

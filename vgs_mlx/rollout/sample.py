@@ -156,13 +156,12 @@ def _choose(logprobs: mx.array, uniforms: mx.array, sampling: Sampling) -> mx.ar
     It must have a probability: sums of a parallel scan may rise by a rounding where nothing is added. Where rounding
     leaves no token at all, the likeliest is taken.
     """
-    likeliest = mx.argmax(logprobs, axis=-1)
     if sampling.temperature == 0:
-        return likeliest.astype(mx.int32)
+        return mx.argmax(logprobs, axis=-1).astype(mx.int32)
     probabilities = mx.exp(logprobs)
     cumulative = mx.cumsum(probabilities, axis=-1)
     reached = (cumulative > uniforms[:, None] * cumulative[:, -1:]) & (probabilities > 0)
-    return mx.where(reached.any(axis=-1), mx.argmax(reached, axis=-1), likeliest).astype(mx.int32)
+    return mx.argmax(mx.where(reached, 2.0, probabilities), axis=-1).astype(mx.int32)
 
 
 def _note_ends(

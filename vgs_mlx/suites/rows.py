@@ -2,7 +2,7 @@
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ class Item:
 
     def asked(self, example: Example) -> str:
         """Identifies the question, its pictures and what is right: an answer to another question is no answer."""
-        pictures = [hashlib.sha256(each).hexdigest() for cell in self.cells() for each in _bytes(cell)]
+        pictures = [hashlib.sha256(_bytes(cell)).hexdigest() for cell in self.cells()]
         text = "\0".join([example.question, example.answer, str(len(example.pictures)), *pictures])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -48,10 +48,10 @@ def items(benchmark: Benchmark) -> list[Item]:
     kept = {*benchmark.columns, *({benchmark.kind} & set(data.column_names))}
     texts = data.select_columns([each for each in data.column_names if each in kept])
     readers = [hub.picture_reader(name, data, column) for column in benchmark.pictures]
-    stored = data.with_format("arrow")  # this format hands out pictures undecoded
+    stored = [hub.stored_cells(data, column) for column in benchmark.pictures]
 
     def cells(number: int) -> list[Any]:
-        return [stored[number].column(each)[0].as_py() for each in benchmark.pictures]
+        return [cell for of_column in stored for cell in of_column(number)]
 
     def item(number: int) -> Item:
         id = f"{benchmark.source}:{split}:{number}"
@@ -61,17 +61,13 @@ def items(benchmark: Benchmark) -> list[Item]:
     return [item(int(number)) for number in np.random.default_rng(0).permutation(len(data))]
 
 
-def _bytes(cell: Any) -> Iterator[bytes]:
-    """A cell's pictures, encoded as they are; of one that lies in a file the name alone: folders change."""
-    if isinstance(cell, list):
-        for each in cell:
-            yield from _bytes(each)
-    elif isinstance(cell, dict):
-        yield from _bytes(cell.get("bytes") or cell.get("path"))
-    elif isinstance(cell, str):
-        yield (cell if cell.startswith("data:") else Path(cell).name).encode()
-    elif cell is not None:
-        yield cell
+def _bytes(cell: Any) -> bytes:
+    """A cell's picture, encoded as it is; of one that lies in a file the name alone: folders change."""
+    if isinstance(cell, dict):
+        return _bytes(cell.get("bytes") or cell.get("path"))
+    if isinstance(cell, str):
+        return (cell if cell.startswith("data:") else Path(cell).name).encode()
+    return cell or b""  # a row with an empty cell is refused elsewhere
 
 
 def _example(
