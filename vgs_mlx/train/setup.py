@@ -20,13 +20,12 @@ from vgs_mlx.models.picture_cache import PictureCache
 from vgs_mlx.models.rows import encode, evaluate
 from vgs_mlx.planning.plan import Lengths
 from vgs_mlx.recipe import Data, Recipe
-from vgs_mlx.recipe_objective import resolved
+from vgs_mlx.recipe_objective import needs_teacher, resolved
 from vgs_mlx.rollout.sample import Sampling, sample
 from vgs_mlx.train import rewards
 from vgs_mlx.train.checkpoint import Identity
 from vgs_mlx.train.identity import identify
 from vgs_mlx.train.screen import Screen
-from vgs_mlx.train.step import needs_teacher
 from vgs_mlx.types import Example, Prompt
 
 PROBED = 4  # prompts, and the longest completions (in tokens) that the probes look at
