@@ -152,6 +152,11 @@ class Recipe:
     train: Train = field(default_factory=Train)
 
 
+WATCHED_ROWS = 32
+"""Held-out rows that `train.watch_every` looks at, one rollout each."""
+DENSE_REWARDS = ("pacr", "pdcr")
+"""Rewards of `grpo` that score every step of the reasoning with the student."""
+
 SHORTHANDS = {"student": "student.path", "teacher": "teacher.path", "data": "data.source"}
 """Command-line options that are short for a key."""
 
