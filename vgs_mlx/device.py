@@ -60,6 +60,23 @@ def backend() -> str:
     return "metal" if mx.metal.is_available() else "cuda"
 
 
+def default_cache_limit(peak: int, memory: int) -> int:
+    """Bytes of freed buffers that MLX may keep for later use beside a planned `peak`: what that leaves of the memory.
+
+    A twentieth of the memory at least, since without any cache every buffer is mapped anew. On Metal and CUDA MLX
+    itself sets no such limit, so that on a Mac the cache of a run whose shapes change with every step grows to all of the memory
+    (ml-explore/mlx#3993).
+    """
+    return max(memory - peak, memory // 20)
+
+
+def limit_cache(size: int) -> None:
+    """Let MLX keep `size` bytes of freed buffers and no more."""
+    import mlx.core as mx
+
+    mx.set_cache_limit(size)
+
+
 def wire() -> None:
     """Let MLX keep weights wired up to a Mac's recommended working set: they are read at full speed then."""
     import mlx.core as mx

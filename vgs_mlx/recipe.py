@@ -127,6 +127,9 @@ class Train:
     picture_cache_gb: NonNegative = (
         0.0  # picture features of frozen vision towers kept between steps; 0: none
     )
+    cache_limit_gb: NonNegative | None = (
+        None  # freed buffers that MLX keeps for later use, at most; None: what the plan leaves of the memory
+    )
     grad_checkpoint: bool = False  # recompute activations in the backward pass: less memory, more time
     checkpoint_every: Count = 20
     keep_checkpoints: Count = 2  # the newest N are kept, and the best

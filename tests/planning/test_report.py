@@ -1,6 +1,7 @@
 """What a reader is told: does it fit, and settings that are known to help."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -155,3 +156,28 @@ def test_runs_side_by_side_share_the_memory_and_are_refused_with_the_jobs_that_f
         checked(peak - 1, monkeypatch)
     monkeypatch.delenv(plan_report.RUNS_AT_ONCE)
     assert "fits in" in checked(peak, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "limits"),
+    [("metal", None, [3_000_000]), ("cuda", 0.5, [500_000_000]), ("cpu", 0.0, [0]), ("cpu", None, [])],
+    ids=["what is left", "given", "none", "the CPU build's own"],
+)
+def test_the_buffer_cache_is_bounded_before_anything_loads(kind, given, limits, monkeypatch):
+    run = planned(kind)
+    run = replace(run, recipe=changed(run.recipe, "train.cache_limit_gb", given))
+    set_limits, said = [], []
+    monkeypatch.setattr(device, "limit_cache", set_limits.append)
+    monkeypatch.setattr(device, "backend", lambda: kind)
+    monkeypatch.setattr(device, "default_cache_limit", lambda peak, memory: memory - peak)
+    monkeypatch.setattr(
+        plan_report, "memory_of", lambda *_: Memory(run.plan.peak + 3_000_000, "this machine's memory")
+    )
+    plan_report.check(run, "the run", False, said.append)
+    assert set_limits == limits
+    assert [line for line in said if "freed buffers" in line] == said[3:]
+
+
+def test_a_forced_run_that_does_not_fit_keeps_a_small_cache():
+    assert device.default_cache_limit(30, 20) == 1
+    assert device.default_cache_limit(5, 20) == 15

@@ -146,7 +146,7 @@ def gigabytes(value: int) -> str:
 def check(planned: Planned, what: str, force: bool, say: Callable[[str], None]) -> Plan:
     """Say what `what` ("the run") will need on this machine, before its weights are loaded.
 
-    Raises `Refusal` where it doesn't fit, unless forced.
+    Raises `Refusal` where it doesn't fit, unless forced. Then bounds MLX's buffer cache to what is left.
     """
     kind, made, whole = devices.backend(), planned.plan, memory_of(None, devices.backend())
     runs = int(os.environ.get(RUNS_AT_ONCE, "1"))
@@ -161,4 +161,16 @@ def check(planned: Planned, what: str, force: bool, say: Callable[[str], None]) 
     if made.peak > allowed.limit and not force:
         told = "; ".join(advice(planned, remedy(planned, allowed.limit), allowed))
         raise Refusal(f"{what} doesn't fit in memory: {told}; or --force to try all the same")
+    _bound_cache(planned.recipe.train.cache_limit_gb, made.peak, allowed.limit, say)
     return made
+
+
+def _bound_cache(given: float | None, peak: int, memory: int, say: Callable[[str], None]) -> None:
+    """MLX's CPU build has a small bound of its own, which stands unless the recipe gives another."""
+    if given is None and devices.backend() == "cpu":
+        return
+    size = devices.default_cache_limit(peak, memory) if given is None else round(given * 1e9)
+    devices.limit_cache(size)
+    say(
+        f"         MLX keeps at most {gigabytes(size)} GB of freed buffers beside that (train.cache_limit_gb)"
+    )
