@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from vgs_mlx import recipe_file
+from vgs_mlx import disk, recipe_file
 from vgs_mlx.device import backend
+from vgs_mlx.errors import Interrupted
 from vgs_mlx.models.loading import EMBEDDED, find_folder, load_processor
 from vgs_mlx.models.sizes import read_size
 from vgs_mlx.planning import report as plan_report
@@ -38,7 +39,8 @@ def start(recipe: Recipe, name: str, output: Path | None, *, force: bool = False
     folder = output or run_folder.default_folder(name)
     made = run_folder.create(folder, recipe)
     with run_folder.held(folder):
-        with run_folder.gone_on_failure(folder, made):
+        full = disk.refusing(folder, "make room, or give another folder to --output")
+        with full, run_folder.gone_on_failure(folder, made):
             screen.say(f"run      {folder}")
             ready = setup.load(recipe, screen, _memory_check(recipe, force, screen))
             _write_skipped(ready, folder)
@@ -59,6 +61,7 @@ def resume(folder: Path, sets: Sequence[str], *, force: bool = False) -> None:
                 f"To train longer: {run_folder.resume_command(folder)} --set train.steps={2 * finished}"
             )
             return
+        run_folder.refuse_read_only(folder)
         if (newest := checkpoint.newest(folder)) is not None:
             checkpoint.verified_state(newest)  # before the models load
         if recipe.train.steps != before.train.steps and recipe.train.schedule == "cosine":
@@ -123,16 +126,17 @@ def held_out_prompts(recipe: Recipe, count: int) -> list[Prompt]:
 
 
 def _train(ready: setup.Ready, folder: Path, screen: Screen) -> None:
+    again = run_folder.resume_command(folder)
     try:
-        outcome = loop.run(ready, folder, screen)
+        with disk.refusing(folder, f"make room, or make it writable, then go on with: {again}"):
+            outcome = loop.run(ready, folder, screen)
     except KeyboardInterrupt:
         lost = (
             "What came after the last checkpoint is lost"
             if checkpoint.newest(folder)
             else "No step is saved yet"
         )
-        advice = f"{lost}; go on with: {run_folder.resume_command(folder)}"
-        raise loop.Interrupted(advice) from None
+        raise Interrupted(f"{lost}; go on with: {again}") from None
     _tell(outcome, folder, ready, screen)
 
 
@@ -145,7 +149,9 @@ def _tell(outcome: loop.Outcome, folder: Path, ready: setup.Ready, screen: Scree
     screen.say("")
     screen.say(f"before   {accuracy_line(outcome.before)}")
     screen.say(f"after    {accuracy_line(outcome.after)}")
-    screen.say(f"took     {outcome.seconds:.0f} s; everything is in {folder}")
+    own = outcome.seconds_of_last_process
+    resumed = f" ({own:.0f} s since it was resumed)" if outcome.seconds - own > 0.5 else ""
+    screen.say(f"took     {outcome.seconds:.0f} s{resumed}; everything is in {folder}")
     name, fused, final = (
         shlex.quote(str(each)) for each in (folder, f"{folder}-fused", folder / run_folder.FINAL)
     )

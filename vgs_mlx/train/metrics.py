@@ -36,6 +36,7 @@ METRICS = {
     "peak_memory_gb": "of the step: the most that arrays took at one time, GB (10^9 bytes)",
     "active_memory_gb": "that arrays take after the step",
     "cache_memory_gb": "freed buffers that MLX keeps for later use, beside the arrays: see train.cache_limit_gb",
+    "seconds_between": "since the step before, or the start of the process: evaluations, looks, checkpoints",
     "reward": "mean reward of the sampled answers",
     "right_share": "share of sampled completions with the right answer",
 }
