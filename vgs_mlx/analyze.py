@@ -43,7 +43,8 @@ def run(
     rows = ready.data.held_out[: prompts * batches]
     if len(rows) < batches:
         raise Refusal(f"--batches {batches}: the data set has {len(rows)} held-out rows: give fewer batches")
-    asked = [ready.render(example) for example in rows]
+    with screen.working("preparing the prompts"):
+        asked = [ready.render(example) for example in rows]
     split = [asked[number::batches] for number in range(batches)]
     with screen.counting("measuring") as count:
         found = geometry.measure(
@@ -52,7 +53,8 @@ def run(
     found = {"model": model, "prompts": len(rows), **found}
     folder.mkdir(parents=True, exist_ok=True)
     run_folder.write_text(folder / FILE, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
-    figures = geometry_figures.draw(found, folder)
+    with screen.working("drawing"):
+        figures = geometry_figures.draw(found, folder)
     _print(found, screen.console)
     screen.say(f"written  {folder / FILE} and {', '.join(path.name for path in figures)}")
 
@@ -81,7 +83,8 @@ def _run(run: Path, recipe: Path | None, teacher: str | None, sets: Sequence[str
         found.recipe, teacher=replace(found.recipe.teacher, path=own or resolve_path(teacher, Path()))
     )
     ready = load(_comparable(asked), screen)
-    return with_packing(replace(ready, student=trained.load(run, found, screen.say)), screen)
+    with screen.working("loading what was trained"):
+        return with_packing(replace(ready, student=trained.load(run, found, screen.say)), screen)
 
 
 def _model(

@@ -119,13 +119,13 @@ def ablate(recipe, vary, seeds, output, baseline, jobs, sets, reach, resume, sum
     the baseline, curves. RECIPE is a recipe, or a file that names its cells. The same command again goes on, and may
     have more seeds and cells than before.
     """
-    from vgs_mlx.ablation import command
-
     kept = resume or summary
     if kept and (recipe or vary or seeds or output or sets or (resume and summary)):
         raise Refusal("--resume DIR and --summary DIR take no grid: it is the folder's own")
     if not kept and not (recipe and output):
         raise Refusal("give a recipe and --output DIR; or --resume DIR, or --summary DIR")
+    from vgs_mlx.ablation import command
+
     if summary:
         code = command.show(summary, baseline=baseline, reach=reach)
     elif resume:
@@ -176,16 +176,16 @@ def evaluate(model, data, suite, output, against, no_image, recipe, **options) -
     """
     options = {**options, "with_image": not no_image, "recipe_given": recipe}
     if suite is None:
-        from vgs_mlx import evaluation_report
-
         if output or against:
             raise Refusal("--output and --against belong to --suite: say which suite")
+        from vgs_mlx import evaluation_report
+
         evaluation_report.run(model, data, **options)
         return
-    from vgs_mlx.suites import running
-
     if data:
         raise Refusal("--data and --suite are two things to ask: give one of them")
+    from vgs_mlx.suites import running
+
     running.run(model, suite, output=output, against=against, **options)
 
 
@@ -247,9 +247,12 @@ def export(run, output, dtype, bits, prompts) -> None:
     """
     from vgs_mlx import distillation, trained
     from vgs_mlx.export import export as export_run
+    from vgs_mlx.train.screen import Screen
 
+    screen, packed = Screen(), int(bits) if bits else None
     held_out = distillation.held_out_prompts(trained.find(run).recipe, prompts)
-    export_run(run, output, dtype=dtype, bits=int(bits) if bits else None, prompts=held_out, say=click.echo)
+    with screen.working("fusing and proving"):
+        export_run(run, output, dtype=dtype, bits=packed, prompts=held_out, say=screen.say)
 
 
 @main.command(short_help="One HTML page about a run or an ablation.")

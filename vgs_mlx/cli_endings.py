@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 import click
 
-from vgs_mlx import disk, stopping
+from vgs_mlx import disk, doctor, stopping
 from vgs_mlx.errors import Interrupted, Refusal
 
 REFUSED = 2
 
 
 def refusing(command: Callable) -> Callable:
-    """Adds --debug. A `Refusal`, and a file that can't be read or written, is its message and exit code 2.
+    """Adds --debug. A `Refusal` is its message and exit code 2; so is a file that can't be written, and a lack of MLX.
 
     Ctrl-C is exit code 130, and SIGTERM 143.
     """
@@ -29,6 +29,10 @@ def refusing(command: Callable) -> Callable:
             _end(f"vgs-mlx: {refusal}", REFUSED, debug)
         except (Interrupted, KeyboardInterrupt) as interrupt:
             _end(f"\nvgs-mlx: stopped. {interrupt}".rstrip(), stopping.exit_code(), debug)
+        except ImportError:
+            if (why := doctor.why_mlx_fails()) is None:
+                raise
+            _end(f"vgs-mlx: {why}", REFUSED, debug)
         except (OSError, RuntimeError) as error:
             if (reason := disk.reason(error)) is None:
                 raise

@@ -1,25 +1,36 @@
-"""What `vgs-mlx distill` does: resolve the recipe, make ready, run the loop, say what came out."""
+"""What `vgs-mlx distill` does: resolve the recipe, make ready, run the loop, say what came out.
+
+What imports MLX is imported when it is used: the first line is on the screen before, and what can be refused without it is.
+"""
+
+from __future__ import annotations
 
 import math
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vgs_mlx import disk, recipe_file
 from vgs_mlx.device import backend
 from vgs_mlx.errors import Interrupted
-from vgs_mlx.models.loading import EMBEDDED, find_folder, load_processor
-from vgs_mlx.models.sizes import read_size
-from vgs_mlx.planning import report as plan_report
-from vgs_mlx.planning.plan import Lengths
+from vgs_mlx.lazy import Lazy
 from vgs_mlx.recipe import SHORTHANDS, Recipe
 from vgs_mlx.recipe_file import Setting
 from vgs_mlx.resources import quickstart
-from vgs_mlx.train import checkpoint, identity, loop, run_folder, setup
+from vgs_mlx.train import run_folder
+from vgs_mlx.train.awake import kept_awake
 from vgs_mlx.train.screen import Screen, accuracy_line
-from vgs_mlx.train.step import between_measurements, collect_answers, compute_gradients
-from vgs_mlx.types import Prompt
+
+if TYPE_CHECKING:
+    from vgs_mlx.planning.plan import Lengths
+    from vgs_mlx.types import Prompt
+
+loading, sizes = Lazy("vgs_mlx.models.loading"), Lazy("vgs_mlx.models.sizes")
+plan_report = Lazy("vgs_mlx.planning.report")
+checkpoint, identity, loop = (Lazy(f"vgs_mlx.train.{name}") for name in ("checkpoint", "identity", "loop"))
+setup, stepping = Lazy("vgs_mlx.train.setup"), Lazy("vgs_mlx.train.step")
 
 
 def resolve(file: Path | None, shorthands: Mapping[str, str], sets: Sequence[str]) -> tuple[Recipe, str]:
@@ -63,7 +74,8 @@ def resume(folder: Path, sets: Sequence[str], *, force: bool = False) -> None:
             return
         run_folder.refuse_read_only(folder)
         if (newest := checkpoint.newest(folder)) is not None:
-            checkpoint.verified_state(newest)  # before the models load
+            with screen.working("checking the last checkpoint"):
+                checkpoint.verified_state(newest)  # before the models load
         if recipe.train.steps != before.train.steps and recipe.train.schedule == "cosine":
             screen.say(
                 f"WARNING  the steps before were taken on a cosine of {before.train.steps:,} steps, not of this length"
@@ -76,20 +88,23 @@ def dry_run(recipe: Recipe, output: Path | None, *, force: bool = False) -> None
     if output:
         run_folder.refuse_used(output)
     screen = Screen()
-    screen.say(recipe_file.dump(recipe))
+    screen.say(f"recipe   what differs from the defaults, which are in {recipe_file.DEFAULTS}:")
+    screen.say(recipe_file.dump_differences(recipe))
     ready = setup.load(recipe, screen, _memory_check(recipe, force, screen))
     per_step = recipe.rollout.prompts_per_step * recipe.rollout.completions_per_prompt
     count = math.ceil(recipe.train.microbatch_size / recipe.rollout.completions_per_prompt)
     count = min(count, recipe.rollout.prompts_per_step, len(ready.data.train))
     prompts = [ready.prompt(row) for row in range(count)]
+    progress = stepping.between_measurements()
     for _ in range(2):  # the first warms up
-        begin = time.perf_counter()
-        collected = collect_answers(ready.student, ready.teacher, prompts, recipe, between_measurements())
-        sampled = time.perf_counter() - begin
-        found = compute_gradients(
-            ready.student, ready.teacher, collected, slice(None), recipe, between_measurements()
-        )
-        seconds = time.perf_counter() - begin
+        with screen.working("timing a micro-step"):
+            begin = time.perf_counter()
+            collected = stepping.collect_answers(ready.student, ready.teacher, prompts, recipe, progress)
+            sampled = time.perf_counter() - begin
+            found = stepping.compute_gradients(
+                ready.student, ready.teacher, collected, slice(None), recipe, progress
+            )
+            seconds = time.perf_counter() - begin
     rollouts = collected.rollouts
     share = per_step / len(rollouts)
     tokens = sum(len(each.completion) for each in rollouts) * share
@@ -109,7 +124,7 @@ def _memory_check(recipe: Recipe, force: bool, screen: Screen) -> Callable[[Leng
 
     def check(seen: Lengths, folders: dict[str, Path]) -> None:
         student, teacher = (
-            read_size(str(folders[role]), f"--{role}") if role in folders else None
+            sizes.read_size(str(folders[role]), f"--{role}") if role in folders else None
             for role in ("student", "teacher")
         )
         planned = plan_report.of_training(recipe, student, teacher, seen, backend())
@@ -120,8 +135,10 @@ def _memory_check(recipe: Recipe, force: bool, screen: Screen) -> Callable[[Leng
 
 def held_out_prompts(recipe: Recipe, count: int) -> list[Prompt]:
     """The first held-out rows of a run's recipe, as prompts."""
-    processor = load_processor(find_folder(recipe.student.path, "--student"), "--student")
-    data = setup.load_data(recipe, processor, Screen())
+    screen = Screen()
+    with screen.working(setup.LIBRARIES):
+        processor = loading.load_processor(loading.find_folder(recipe.student.path, "--student"), "--student")
+    data = setup.load_data(recipe, processor, screen)
     return [setup.render_prompt(processor, example, recipe) for example in data.held_out[:count]]
 
 
@@ -129,7 +146,8 @@ def _train(ready: setup.Ready, folder: Path, screen: Screen) -> None:
     again = run_folder.resume_command(folder)
     try:
         with disk.refusing(folder, f"make room, or make it writable, then go on with: {again}"):
-            outcome = loop.run(ready, folder, screen)
+            with kept_awake(ready.recipe.train.keep_awake, screen.say):
+                outcome = loop.run(ready, folder, screen)
     except KeyboardInterrupt:
         lost = (
             "What came after the last checkpoint is lost"
@@ -160,7 +178,7 @@ def _tell(outcome: loop.Outcome, folder: Path, ready: setup.Ready, screen: Scree
     screen.say(f"         vgs-mlx export {name} --output {fused}   (a model that stock mlx-vlm runs)")
     settings = ready.recipe.student
     if settings.train != "full" and not settings.train_vision:
-        base = shlex.quote(str(ready.student.folder) if settings.path.startswith(EMBEDDED) else settings.path)
+        base = shlex.quote(str(ready.student.folder) if settings.path.startswith(loading.EMBEDDED) else settings.path)
         screen.say(
             f"         python -m mlx_vlm.generate --model {base} --adapter-path {final} "
             "--image PICTURE --prompt QUESTION"

@@ -91,11 +91,13 @@ def recipe_for(model: str, file: Path | None) -> Path | None:
 def load(model: str, screen: Screen) -> tuple[LoadedModel, str]:
     """The model that is asked, and what identifies its weights."""
     if not is_run(model):
-        loaded = load_model(model, "MODEL", say=screen.say)
-        return loaded, fingerprint(loaded.folder)
+        with screen.working(f"loading {model}"):
+            loaded = load_model(model, "MODEL", say=screen.say)
+            return loaded, fingerprint(loaded.folder)
     found = trained.find(Path(model))
     screen.say(f"model    {found.origin}")
-    loaded = trained.load(Path(model), found, screen.say)
+    with screen.working("loading it"):
+        loaded = trained.load(Path(model), found, screen.say)
     return loaded, f"{fingerprint(loaded.folder)} {fingerprint(found.weights)}"
 
 

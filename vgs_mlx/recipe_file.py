@@ -15,7 +15,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from vgs_mlx.errors import Refusal
 from vgs_mlx.recipe import Recipe, resolve_path
+from vgs_mlx.resources import PACKAGE
 
+DEFAULTS = PACKAGE / "recipe.py"
+"""Where a person finds every key, its default and its meaning."""
 _RECIPE = TypeAdapter(Recipe)
 _WORD = re.compile(r"'([^']*)'")  # as pydantic quotes the values that it allows
 
@@ -112,6 +115,18 @@ def dump(recipe: Recipe) -> str:
     return yaml.safe_dump(_RECIPE.dump_python(recipe, mode="json"), sort_keys=False, allow_unicode=True)
 
 
+def dump_differences(recipe: Recipe) -> str:
+    """What of it is not the default, as YAML that `load_recipe` reads back to an equal one."""
+    whole, defaults = (_RECIPE.dump_python(each, mode="json") for each in (recipe, Recipe()))
+    changed: dict[str, Any] = {}
+    for name, value in whole.items():
+        if isinstance(value, dict):
+            value = {key: inner for key, inner in value.items() if inner != defaults[name][key]}
+        if value not in ({}, defaults[name]):
+            changed[name] = value
+    return yaml.safe_dump(changed, sort_keys=False, allow_unicode=True) if changed else ""
+
+
 def flat(recipe: Recipe) -> dict[str, Any]:
     """Every dotted key with its value."""
     sections = dataclasses.asdict(recipe)
@@ -179,7 +194,7 @@ def _nearest(key: str) -> str:
     sections = {each.partition(".")[0]: each.partition(".")[0] for each in known}
     near = {**words, **names} if beside else sections
     matches = same_name or [near[each] for each in difflib.get_close_matches(last, near, n=1)]
-    return f": did you mean {matches[0]}?" if matches else ": `vgs-mlx distill --dry-run` prints all keys"
+    return f": did you mean {matches[0]}?" if matches else f": all keys are in {DEFAULTS}"
 
 
 def _first_problem(error: ValidationError, where: str) -> str:

@@ -10,12 +10,12 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_unflatten
-from mlx_vlm.trainer.peft.dora_layers import DoRALinear
-from mlx_vlm.trainer.peft.lora_layers import LoRALinear
 
+from vgs_mlx.lazy import Lazy
 from vgs_mlx.models.adapters import Weights, is_adapter_weight, set_weights, trainable_weights
 
-ADAPTED = (LoRALinear, DoRALinear)
+lora, dora = Lazy("mlx_vlm.trainer.peft.lora_layers"), Lazy("mlx_vlm.trainer.peft.dora_layers")
+
 PACKED = (nn.QuantizedLinear, nn.QuantizedEmbedding)
 
 
@@ -28,18 +28,18 @@ def changed_weights(module: nn.Module) -> Weights:
     adapted = {
         f"{path}.weight": fused_weight(layer)
         for path, layer in module.named_modules()
-        if isinstance(layer, ADAPTED)
+        if isinstance(layer, (lora.LoRALinear, dora.DoRALinear))
     }
     return dict(sorted((whole | adapted).items()))
 
 
-def fused_weight(layer: LoRALinear | DoRALinear) -> mx.array:
+def fused_weight(layer: nn.Module) -> mx.array:
     """The weight (out, in) of the plain linear layer that computes the same as an adapted one.
 
     LoRA: W + s (AB)ᵀ. DoRA scales each row of that to the learned length m. The bias stays as it is.
     """
     weight = layer.linear.weight + layer.scale * (layer.lora_b.T @ layer.lora_a.T)
-    if isinstance(layer, DoRALinear):
+    if isinstance(layer, dora.DoRALinear):
         weight = (layer.m / mx.linalg.norm(weight, axis=1))[:, None] * weight
     return weight
 

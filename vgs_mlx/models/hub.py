@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import mlx_vlm.utils
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
@@ -12,6 +11,9 @@ from huggingface_hub.errors import (
 )
 
 from vgs_mlx.errors import Refusal
+from vgs_mlx.lazy import Lazy
+
+mlx_vlm = Lazy("mlx_vlm")
 
 PATIENCE = 10.0  # seconds
 

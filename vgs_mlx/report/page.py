@@ -42,9 +42,11 @@ def write(folder: Path, output: Path | None, *, examples: int, screen: Screen | 
     output = output or folder / DEFAULT_NAME
     refuse_output(output)
     if (folder / run_folder.RECIPE).is_file():
-        page = _run_page(folder, examples, screen)
+        with screen.working("drawing, and letting the models answer" if examples else "drawing"):
+            page = _run_page(folder, examples, screen)
     elif ablation.is_ablation(folder):
-        page = _ablation_page(folder, examples, screen)
+        with screen.working("drawing, and letting the models answer" if examples else "drawing"):
+            page = _ablation_page(folder, examples, screen)
     else:
         raise Refusal(
             f"{folder}: neither a run (no {run_folder.RECIPE} in it) nor an ablation (no {GRID}): "

@@ -111,7 +111,8 @@ def _restored(ready: Ready, folder: Path, optimizer: optim.AdamW, screen: Screen
     if newest is None:
         run_folder.forget_after(folder, -1)
         return Progress()
-    progress = checkpoint.load(newest, ready.student, optimizer, ready.identity)
+    with screen.working("reading the checkpoint"):
+        progress = checkpoint.load(newest, ready.student, optimizer, ready.identity)
     if progress.step > ready.recipe.train.steps:
         raise Refusal(
             f"train.steps={ready.recipe.train.steps}: the run is at step {progress.step} already: give more"
@@ -163,7 +164,7 @@ def _measure(run: _Run) -> None:
     """The look at all terms and the evaluation that are due at this step and not there yet. Raises `BrokenOff`."""
     step, folder = run.progress.step, run.folder
     if _look_is_due(run) and not run_folder.has_row(folder / run_folder.TERMS, step):
-        with run.stop.at_once():
+        with run.stop.at_once(), run.screen.working("looking at the loss terms"):
             watch.look(run.ready, folder, step)
     if _evaluation_is_due(run) and not run_folder.has_row(folder / run_folder.EVALUATIONS, step):
         _evaluate(run)

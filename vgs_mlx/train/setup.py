@@ -30,6 +30,7 @@ from vgs_mlx.types import Example, Prompt
 
 PROBED = 4  # prompts, and the longest completions (in tokens) that the probes look at
 PROBED_LENGTH = 32
+LIBRARIES = "loading MLX and transformers"  # what the first use of a processor waits for
 LOOKED_AT = 64  # rows whose pictures' sizes stand for all in the start-up lines
 
 
@@ -61,7 +62,8 @@ def load(
     folders = {role: find_folder(path, f"--{role}") for role, path in _paths(recipe).items()}
     for role, folder in folders.items():
         read_config(folder, f"--{role}")
-    processors = {role: load_processor(folder, f"--{role}") for role, folder in folders.items()}
+    with screen.working(LIBRARIES):
+        processors = {role: load_processor(folder, f"--{role}") for role, folder in folders.items()}
     if "teacher" in processors:
         probes.same_language(processors["student"], processors["teacher"])
     data = load_data(recipe, processors["student"], screen)
@@ -72,23 +74,32 @@ def load(
         )  # a trial: it may not work
     if check:
         check(longest_prompt(processors["student"], data, recipe), folders)
-    student = load_model(recipe.student.path, "--student", say=screen.say)
-    adapters.prepare(student, recipe.student, recipe.seed)
+    with screen.working("loading the student"):
+        student = load_model(recipe.student.path, "--student", say=screen.say)
+        adapters.prepare(student, recipe.student, recipe.seed)
     screen.say(_model_line("student", student, recipe.student.train))
     teacher = None
     if "teacher" in processors:
-        teacher = load_model(recipe.teacher.path, "--teacher", bits=recipe.teacher.bits, say=screen.say)
+        with screen.working("loading the teacher"):
+            teacher = load_model(recipe.teacher.path, "--teacher", bits=recipe.teacher.bits, say=screen.say)
         screen.say(_model_line("teacher", teacher, None))
     else:
         screen.say(f"teacher  none: objective.name={recipe.objective.name} asks nothing of one")
     ready = Ready(recipe, student, teacher, data, identify(recipe, student, teacher, data))
-    probe(ready, screen)
-    return with_picture_cache(with_packing(ready, screen))
+    with screen.working("probing whether the gradients will be right"):
+        probe(ready, screen)
+        return with_picture_cache(with_packing(ready, screen))
 
 
 def refuse_contradictions(recipe: Recipe) -> None:
     """What no single key is wrong about. Raises `Refusal`."""
-    objective, rollout = resolved(recipe), recipe.rollout
+    objective, rollout, train = resolved(recipe), recipe.rollout, recipe.train
+    if train.warmup_steps >= train.steps:
+        raise Refusal(
+            f"train.warmup_steps={train.warmup_steps}: the learning rate would never reach its peak in "
+            f"train.steps={train.steps} steps: give fewer warm-up steps than steps, such as "
+            f"train.warmup_steps={train.steps // 10}"
+        )
     if recipe.objective.watch_norm_scale and not (objective.steers or objective.watchable):
         raise Refusal(
             "objective.watch_norm_scale=true: goes with an objective that has no steering or preservation part of its "
