@@ -8,8 +8,10 @@ from typing import Any
 class Lazy:
     """Stands for the module `name`, which is imported as soon as something in it is asked for or set."""
 
+    __slots__ = ("_name",)
+
     def __init__(self, name: str) -> None:
-        vars(self)["_name"] = name
+        object.__setattr__(self, "_name", name)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(loaded(self), name)
@@ -20,7 +22,11 @@ class Lazy:
     def __delattr__(self, name: str) -> None:
         delattr(loaded(self), name)
 
+    @property
+    def __dict__(self) -> dict[str, Any]:
+        return vars(loaded(self))
+
 
 def loaded(lazy: Lazy) -> ModuleType:
     """The module itself."""
-    return importlib.import_module(vars(lazy)["_name"])
+    return importlib.import_module(object.__getattribute__(lazy, "_name"))
