@@ -245,13 +245,14 @@ def export(run, output, dtype, bits, prompts) -> None:
     Fuse a run's trained weights into a complete model that stock mlx-vlm runs, and prove it: trained, fused
     and untrained model are compared on held-out prompts with pictures.
     """
-    from vgs_mlx import distillation, trained
+    from vgs_mlx import disk, distillation, trained
     from vgs_mlx.export import export as export_run
     from vgs_mlx.train.screen import Screen
 
+    full = disk.refusing(output.absolute().parent, "make room, or give another folder to --output")
     screen, packed = Screen(), int(bits) if bits else None
     held_out = distillation.held_out_prompts(trained.find(run).recipe, prompts)
-    with screen.working("fusing and proving"):
+    with full, screen.working("fusing and proving"):
         export_run(run, output, dtype=dtype, bits=packed, prompts=held_out, say=screen.say)
 
 

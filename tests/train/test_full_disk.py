@@ -113,7 +113,7 @@ def test_a_row_that_can_t_be_written_leaves_nothing_of_itself(tmp_path):
     with largest_file(100), pytest.raises(OSError, match="File too large"):
         run_folder.append(file, {"step": 2, "text": "x" * 200})
     assert file.read_bytes() == before
-    with largest_file(100), pytest.raises(OSError, match="File too large"):
+    with largest_file(100), pytest.raises(OSError, match=f"File too large: '{tmp_path / 'text'}'"):
         run_folder.write_text(tmp_path / "text", "x" * 200)
     assert toy_runs.names(tmp_path) == ["rows.jsonl"]
 
@@ -163,6 +163,13 @@ def test_any_command_that_can_t_write_says_so_in_one_line(tmp_path, monkeypatch)
     monkeypatch.setattr(evaluation_report, "run", fail)
     said = refused("evaluate", "embedded:student")
     assert said == f"vgs-mlx: {tmp_path / 'x.json'}: No space left on device: make room, and then give the same command again\n"
+
+
+def test_an_export_that_can_t_be_written_is_one_line_and_leaves_nothing(tmp_path):
+    with largest_file(300_000):
+        said = refused("export", finished(*SMALL), "--output", tmp_path / "new" / "model", "--prompts", "1")
+    assert f"{tmp_path / 'new'}: can't be written (" in said and "give another folder to --output" in said
+    assert toy_runs.names(tmp_path) == []
 
 
 def test_skipped_rows_that_can_t_be_written_leave_no_run(quick, tmp_path, monkeypatch):

@@ -200,9 +200,11 @@ def whole(file: Path) -> Iterator[Path]:
         with beside.open("rb") as stream:
             os.fsync(stream.fileno())
         beside.replace(file)
-    except (Exception, KeyboardInterrupt):
+    except (Exception, KeyboardInterrupt) as error:
         with suppress(OSError):
             beside.unlink()
+        if isinstance(error, OSError):
+            error.filename = str(file)  # what a reader of the message knows; errors of writing name none
         raise
 
 
