@@ -29,6 +29,7 @@ PIXEL_LIMIT = 89_478_485  # where Pillow warns of a decompression bomb; here it 
 BYTE_LIMIT = 3 * PIXEL_LIMIT  # of an encoded picture: what so many pixels take uncompressed, 268 MB
 DARK = 64  # of 256: what the upper eight bits of 14-bit values in a 16-bit file stay below
 
+# how base64 of each format begins
 BASE64_STARTS = {"png": "iVBORw0KGgo", "jpeg": "/9j/", "gif": "R0lGOD", "webp": "UklGR"}
 
 # Image generators put their whole workflow into a PNG's text; Pillow alone would stop at 1 MiB of it unpacked

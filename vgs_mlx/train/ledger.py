@@ -23,11 +23,8 @@ from vgs_mlx.recipe import Recipe
 from vgs_mlx.train import run_folder
 from vgs_mlx.types import Example
 
-ROWS = (
-    "data.source",
-    "data.held_out",
-    "data.columns",
-)  # keys that say which rows there are, and their pictures
+# keys that say which rows there are, and which pictures are theirs
+ROWS = ("data.source", "data.held_out", "data.columns")
 
 
 def write(run: Path, data: DataSet) -> None:
