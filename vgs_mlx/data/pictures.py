@@ -14,7 +14,7 @@ import unicodedata
 from collections.abc import Callable, MutableMapping
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from PIL import Image, ImageOps, PngImagePlugin, features
 
@@ -29,6 +29,7 @@ PIXEL_LIMIT = 89_478_485  # where Pillow warns of a decompression bomb; here it 
 BYTE_LIMIT = 3 * PIXEL_LIMIT  # of an encoded picture: what so many pixels take uncompressed, 268 MB
 DARK = 64  # of 256: what the upper eight bits of 14-bit values in a 16-bit file stay below
 
+LONGEST_NAME = 255  # bytes of a file's name; base64 of a picture is longer
 # how base64 of each format begins
 BASE64_STARTS = {"png": "iVBORw0KGgo", "jpeg": "/9j/", "gif": "R0lGOD", "webp": "UklGR"}
 
@@ -83,13 +84,12 @@ def inside(folder: Path, text: str, *, allow_outside: bool) -> Path:
     accents are composed in the text and decomposed on disk (a Mac's archive), or the reverse, is found all the same.
     """
     if text.startswith("file:///"):
-        text = unquote(urlsplit(text).path)
+        text = unquote(text.removeprefix("file://"))
     if "://" in text:
         raise Refusal(f"picture {shown(text)}: a web address; download it and give a path")
-    if kind := next((kind for kind, start in BASE64_STARTS.items() if text.startswith(start)), None):
-        raise Refusal(
-            f"picture {shown(text[:40])}...: base64 without its head: write data:image/{kind};base64,..."
-        )
+    if len(text) > LONGEST_NAME and (kind := _kind_of_base64(text)):
+        fix = f"write data:image/{kind};base64,..."
+        raise Refusal(f"picture {shown(text[:40])}...: base64 without its head: {fix}")
     try:
         path = _as_on_disk(folder, text).resolve()
         outside = not path.is_relative_to(folder.resolve())
@@ -107,8 +107,15 @@ def shown(text: str) -> str:
     return plain if len(plain) <= 120 else plain[:117] + "..."
 
 
+def _kind_of_base64(text: str) -> str | None:
+    """The format of a picture whose base64 begins so, None where that is none."""
+    return next((kind for kind, start in BASE64_STARTS.items() if text.startswith(start)), None)
+
+
 def _as_on_disk(folder: Path, text: str) -> Path:
     """`folder / text`, each of its names in the Unicode form in which it is there, if it is there."""
+    if text.isascii():
+        return folder / text
     path = folder
     for name in Path(text).parts:
         forms = (name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD")))
