@@ -17,7 +17,7 @@ from vgs_mlx.models.loading import EMBEDDED, load_model
 from vgs_mlx.recipe import Recipe
 from vgs_mlx.resources import quickstart
 from vgs_mlx.rollout.sample import Sampling
-from vgs_mlx.train import run_folder
+from vgs_mlx.train import ledger, run_folder
 from vgs_mlx.train.checkpoint import fingerprint
 from vgs_mlx.train.screen import Screen
 from vgs_mlx.train.setup import load_data, row_check
@@ -40,7 +40,7 @@ def run(
     screen = Screen()
     recipe = resolve(model, recipe_given, sets)
     loaded, _ = load(model, screen)
-    examples = _examples(loaded, recipe, data, is_run(model), screen)[:limit]
+    examples = _examples(loaded, recipe, data, Path(model) if is_run(model) else None, screen)[:limit]
     sampling = Sampling(recipe.rollout.max_completion_length, temperature)
     with screen.counting("evaluating") as count:
         answers = evaluate.answer(
@@ -99,9 +99,12 @@ def load(model: str, screen: Screen) -> tuple[LoadedModel, str]:
     return loaded, f"{fingerprint(loaded.folder)} {fingerprint(found.weights)}"
 
 
-def _examples(model: LoadedModel, recipe: Recipe, data: str | None, own: bool, screen: Screen) -> Sequence:
-    if data is None and own:
-        return load_data(recipe, model.processor, screen).held_out
+def _examples(
+    model: LoadedModel, recipe: Recipe, data: str | None, run: Path | None, screen: Screen
+) -> Sequence:
+    if data is None and run is not None:
+        own = run if ledger.own_rows(run, recipe) else None
+        return load_data(recipe, model.processor, screen, own).held_out
     settings = recipe.data
     with screen.counting("checking rows") as progress:
         return datasets.load_held_out(

@@ -5,7 +5,7 @@ import io
 import pytest
 from PIL import Image
 
-from vgs_mlx.data import hub
+from vgs_mlx.data import hub, pictures
 from vgs_mlx.data.datasets import load, load_held_out
 from vgs_mlx.errors import Refusal
 
@@ -70,6 +70,15 @@ def test_lists_of_pictures_are_read_too(tmp_path):
         [2],
         [3],
     ]
+
+
+def test_stored_cells_are_noted_by_their_bytes(folder):
+    data = load(str(folder), held_out="test", columns=hub.PAPER_COLUMNS)
+    noted = [each.pictures[0] for each in data.train + data.held_out]
+    assert [each.size for each in noted] == [(width, 4) for width in (1, 2, 3, 4, 11, 12)]
+    assert len({each.digest for each in noted}) == 6
+    stored = pictures.looked_at(pictures.from_bytes(lambda: png(3), "the same bytes"), "row", {})
+    assert noted[2].digest == stored.digest
 
 
 def test_a_fraction_or_another_data_set_holds_out_rows(folder, tmp_path):

@@ -17,6 +17,7 @@ from PIL import Image
 from vgs_mlx import trained
 from vgs_mlx.data import datasets
 from vgs_mlx.data.answers import is_correct
+from vgs_mlx.data.datasets import DataSet
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.loading import find_folder, load_model, load_processor
@@ -27,6 +28,7 @@ from vgs_mlx.objective.visual import visual_dependency_score
 from vgs_mlx.recipe import Recipe
 from vgs_mlx.report.tokens import Token, tokens
 from vgs_mlx.rollout.sample import Completion, Sampling, sample
+from vgs_mlx.train import ledger
 from vgs_mlx.train.screen import Screen
 from vgs_mlx.train.setup import render_prompt, row_check
 from vgs_mlx.types import Example, Prompt
@@ -92,6 +94,8 @@ def _collect(runs: Sequence[tuple[str, Path]], recipe: Recipe, count: int, scree
         find_folder(path, option)  # before anything is loaded
     processor = load_processor(find_folder(recipe.student.path, "student.path"), "student.path")
     examples = _first_rows(recipe, processor, count)
+    for _, run in runs:
+        ledger.refuse_changes(run, DataSet((), examples))
     prompts = [render_prompt(processor, example, recipe) for example in examples]
     length = recipe.rollout.max_completion_length
     student = load_model(recipe.student.path, "student.path", say=screen.say)

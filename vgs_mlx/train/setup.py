@@ -22,7 +22,7 @@ from vgs_mlx.planning.plan import Lengths
 from vgs_mlx.recipe import Data, Recipe
 from vgs_mlx.recipe_objective import needs_teacher, resolved
 from vgs_mlx.rollout.sample import Sampling, sample
-from vgs_mlx.train import rewards
+from vgs_mlx.train import ledger, rewards
 from vgs_mlx.train.checkpoint import Identity
 from vgs_mlx.train.identity import identify
 from vgs_mlx.train.screen import Screen
@@ -53,9 +53,15 @@ class Ready:
 
 
 def load(
-    recipe: Recipe, screen: Screen, check: Callable[[Lengths, dict[str, Path]], None] | None = None
+    recipe: Recipe,
+    screen: Screen,
+    check: Callable[[Lengths, dict[str, Path]], None] | None = None,
+    run: Path | None = None,
 ) -> Ready:
-    """Processors, data, `check` (of the longest prompt), models, adapters, probes, in order. Raises `Refusal`."""
+    """Processors, data, `check` (of the longest prompt), models, adapters, probes, in order. Raises `Refusal`.
+
+    `run` is the folder whose rows these are, if it is there already: its pictures must be those that it started with.
+    """
     device.wire()
     refuse_contradictions(recipe)
     folders = {role: find_folder(path, f"--{role}") for role, path in _paths(recipe).items()}
@@ -64,7 +70,7 @@ def load(
     processors = {role: load_processor(folder, f"--{role}") for role, folder in folders.items()}
     if "teacher" in processors:
         probes.same_language(processors["student"], processors["teacher"])
-    data = load_data(recipe, processors["student"], screen)
+    data = load_data(recipe, processors["student"], screen, run)
     if resolved(recipe).rewarded:
         example = data.train[0]
         rewards.reward_function(recipe.grpo)(
@@ -115,8 +121,8 @@ def refuse_contradictions(recipe: Recipe) -> None:
         )
 
 
-def load_data(recipe: Recipe, processor: Any, screen: Screen) -> DataSet:
-    """The data set of the recipe, every row checked, with the start-up lines about it."""
+def load_data(recipe: Recipe, processor: Any, screen: Screen, run: Path | None = None) -> DataSet:
+    """The data set of the recipe, every row checked, with the start-up lines about it. `run`: see `load`."""
     settings = recipe.data
     with screen.counting("checking rows") as progress:
         data = datasets.load(
@@ -129,6 +135,8 @@ def load_data(recipe: Recipe, processor: Any, screen: Screen) -> DataSet:
             check=row_check(processor, settings),
             progress=progress,
         )
+    if run is not None:
+        ledger.refuse_changes(run, data)
     skipped = f", {len(data.skipped):,} bad rows skipped" if data.skipped else ""
     screen.say(
         f"data     {settings.source}: {len(data.train):,} to train on, {len(data.held_out):,} held out{skipped}"
