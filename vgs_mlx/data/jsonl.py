@@ -7,17 +7,17 @@
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from vgs_mlx.data import pictures
-from vgs_mlx.data.rows import Row, to_example
+from vgs_mlx.data.rows import Columns, Row, picture_file, to_example
 from vgs_mlx.errors import Refusal
 from vgs_mlx.types import Example, Picture
 
 
-def rows(path: Path, *, columns: Mapping[str, str], allow_outside: bool) -> list[Row]:
+def rows(path: Path, *, columns: Columns, allow_outside: bool) -> list[Row]:
     """The file's rows, not yet parsed; blank lines are left out. Refuses a file that can't be read."""
     try:
         lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
@@ -30,19 +30,37 @@ def rows(path: Path, *, columns: Mapping[str, str], allow_outside: bool) -> list
     ]
 
 
-def _row(path: Path, number: int, line: bytes, columns: Mapping[str, str], allow_outside: bool) -> Row:
+def _row(path: Path, number: int, line: bytes, columns: Columns, allow_outside: bool) -> Row:
     def to_picture(cell: Any) -> Picture:
         if not isinstance(cell, str):
-            raise Refusal(f"a picture must be a path or a data URI, not {type(cell).__name__}")
+            raise Refusal(f"a picture must be a path or a data URI{_instead(cell)}")
         if cell.startswith("data:"):
             return pictures.from_data_uri(cell)
-        found = pictures.inside(path.parent, cell, allow_outside=allow_outside)
+        found = picture_file(path.parent, cell, allow_outside=allow_outside)
         return pictures.from_file(found, pictures.shown(cell))
 
     def example() -> Example:
         return to_example(_parse(line), f"{path.name}:{number}", columns, to_picture)
 
-    return Row(f"{path}:{number}", example)
+    return Row(f"{path}:{number}", example, lambda: _unread(line, columns))
+
+
+def _instead(cell: Any) -> str:
+    """What a picture's cell is that is no text, and what to write in its place."""
+    if not isinstance(cell, dict):
+        return f", not {type(cell).__name__}"
+    if cell.get("path"):
+        return f", not an object: write its path alone, {json.dumps(pictures.shown(str(cell['path'])))}"
+    if "bytes" in cell:
+        return ", not an object with bytes: write data:image/png;base64,... or the path of a file"
+    return ", not an object: write its path alone"
+
+
+def _unread(line: bytes, columns: Columns) -> Collection[str]:
+    try:
+        return columns.unread(_parse(line))
+    except Refusal:
+        return ()
 
 
 def _parse(line: bytes) -> dict[str, Any]:
