@@ -201,13 +201,6 @@ def test_markers_and_texts_are_checked_as_for_files(tmp_path):
         load_held_out(source)
 
 
-def test_an_address_of_a_file_is_called_one(tmp_path):
-    rows = {"question": ["?"], "answer": ["1"], "image": ["file:///data/a.png"]}
-    hf.Dataset.from_dict(rows).save_to_disk(str(tmp_path / "data"))
-    with pytest.raises(Refusal, match="an address: write the path alone, /data/a.png"):
-        load_held_out(str(tmp_path / "data"))
-
-
 def test_damaged_and_missing_pictures_are_bad_rows(tmp_path):
     cells = [{"bytes": png(1), "path": None}, {"bytes": png(2)[:40], "path": None}, None]
     features = hf.Features(question=hf.Value("string"), answer=hf.Value("string"), image=hf.Image())

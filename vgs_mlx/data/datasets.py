@@ -21,7 +21,7 @@ from vgs_mlx.types import Example
 
 SHAPES_ROWS = {"train": 20_000, "held_out": 2_000}  # where the source doesn't say
 BAD_ROWS_LISTED = 20
-TABLES = (".parquet", ".json", ".csv", ".arrow")  # files that `datasets` reads where they lie in a folder
+TABLES = (".parquet", ".json", ".csv", ".arrow")  # what `datasets` reads where it lies alone in a folder
 ROWS_NAMED = 64  # rows whose unread columns are named
 
 Check = Callable[[Example], str | None]  # why a row can't be used ("prompt too long: ..."), or None
@@ -204,7 +204,7 @@ def _rows(source: str, how: How) -> list[Row]:
 def _another_file(path: Path) -> Refusal:
     fix = "write one JSON object a line into a .jsonl file"
     if path.suffix in TABLES:
-        fix = f"give a folder that holds it and no other kind of file, or {fix}"
+        fix = f"give a folder that holds nothing else, or {fix}"
     return Refusal(f"data file {path}: not a .jsonl file: {fix}")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import datasets
 
 from vgs_mlx.data import pictures
-from vgs_mlx.data.rows import Columns, Row, conversation, picture_file, to_example
+from vgs_mlx.data.rows import Columns, Row, conversation, to_example
 from vgs_mlx.errors import Refusal
 from vgs_mlx.types import Example, Picture
 
@@ -100,7 +100,7 @@ def picture_reader(
     """
     cells = stored_cells(data, column)
     root = name.folder or Path(datasets.config.HF_CACHE_HOME)
-    file = functools.partial(picture_file, root, allow_outside=allow_outside)
+    file = functools.partial(pictures.inside, root, allow_outside=allow_outside)
 
     def read(index: int, id: str) -> list[Picture]:
         fetch = functools.partial(cells, index)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vgs_mlx.data import pictures
-from vgs_mlx.data.rows import Columns, Row, picture_file, to_example
+from vgs_mlx.data.rows import Columns, Row, to_example
 from vgs_mlx.errors import Refusal
 from vgs_mlx.types import Example, Picture
 
@@ -36,7 +36,7 @@ def _row(path: Path, number: int, line: bytes, columns: Columns, allow_outside: 
             raise Refusal(f"a picture must be a path or a data URI{_instead(cell)}")
         if cell.startswith("data:"):
             return pictures.from_data_uri(cell)
-        found = picture_file(path.parent, cell, allow_outside=allow_outside)
+        found = pictures.inside(path.parent, cell, allow_outside=allow_outside)
         return pictures.from_file(found, pictures.shown(cell))
 
     def example() -> Example:

@@ -6,14 +6,12 @@ list, a text that is not valid Unicode.
 
 import difflib
 import math
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from vgs_mlx import texts
-from vgs_mlx.data import markers, options, pictures
+from vgs_mlx.data import markers, options
 from vgs_mlx.data.answers import extract_answer
 from vgs_mlx.data.pictures import shown
 from vgs_mlx.errors import Refusal
@@ -22,8 +20,6 @@ from vgs_mlx.types import Example, Picture
 FIELDS = ("image", "images", "question", "answer", "kind", "solution")
 CONVERSATIONS = ("messages", "conversations", "conversation", "prompt")
 """Columns that hold whole conversations as lists of turns."""
-_BASE64 = re.compile(r"(?:iVBORw0|/9j/|UklGR|R0lGOD|SUkq|TU0A)[A-Za-z0-9+/\s]{40,}=*\s*")
-"""How PNG, JPEG, WebP, GIF and TIFF begin in base64, longer than any path that looks like it."""
 
 
 @dataclass(frozen=True)
@@ -102,16 +98,6 @@ def conversation(names: Iterable[str]) -> str | None:
         f"the column {column!r} holds a conversation, and these are not read yet: write the user's text as question, "
         "the right final answer as answer, the assistant's last turn as solution, the pictures as image or images"
     )
-
-
-def picture_file(folder: Path, text: str, *, allow_outside: bool) -> Path:
-    """The file that a picture's cell names, seen from the data set's folder. Raises a Refusal: see `pictures.inside`."""
-    if text.lower().startswith("file:"):
-        path = re.sub("^file:(//[^/]*)?", "", text, flags=re.IGNORECASE)
-        raise Refusal(f"picture {shown(text)}: an address: write the path alone, {shown(path)}")
-    if _BASE64.fullmatch(text):
-        raise Refusal(f"picture {text[:12]}...: base64 without its head: write data:image/png;base64,{text[:12]}...")
-    return pictures.inside(folder, text, allow_outside=allow_outside)
 
 
 def _refuse_unlisted_options(row: Mapping[str, Any], question: str, columns: Columns) -> None:
