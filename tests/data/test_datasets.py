@@ -1,16 +1,23 @@
 """Loading a data set: rows from JSON Lines and the built-in shapes, and bad rows reported with their line."""
 
 import base64
+import functools
+import gc
 import io
 import json
 import re
+import shutil
+import tracemalloc
 
 import pytest
 from PIL import Image
 
-from vgs_mlx.data import datasets, shapes
+from vgs_mlx.data import datasets, pictures, shapes
 from vgs_mlx.data.datasets import load, load_held_out
+from vgs_mlx.data.prompts import problem
 from vgs_mlx.errors import Refusal
+from vgs_mlx.models.loading import load_processor
+from vgs_mlx.resources import tiny_model
 
 
 @pytest.fixture
@@ -276,12 +283,80 @@ def test_the_first_held_out_rows_are_those_of_the_whole_and_no_other_picture_is_
     whole = load(source, **given).held_out
     made = []
     real = datasets._make
-    monkeypatch.setattr(datasets, "_make", lambda row: made.append(row) or real(row))
+    monkeypatch.setattr(datasets, "_make", lambda row, **rest: made.append(row) or real(row, **rest))
     first = datasets.first_held_out(source, 3, **given)
     assert [each.id for each in first] == [each.id for each in whole[:3]]
     everything = on_bad_row == "skip" and held_out == 0.5  # the cut needs to know the bad rows
     assert len(made) == (11 if everything else 3 + len(bad))
     assert len(datasets.first_held_out(source, 99, **given)) == len(whole)
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """The names of the pictures that were decoded, in order."""
+    names, real = [], pictures._decode
+    monkeypatch.setattr(pictures, "_decode", lambda data, name: names.append(name) or real(data, name))
+    return names
+
+
+def test_loading_decodes_each_picture_once_though_its_row_is_checked(folder, decoded):
+    processor = load_processor(tiny_model("student"), "--student")
+    source = write(folder, [*[row(n) for n in range(8)], row(0, image=None, images=["8.png", "9.png"])])
+    check = functools.partial(problem, processor, system_prompt="", max_pixels=None, max_length=500)
+    data = load(source, held_out=0.5, check=check)
+    assert sorted(decoded) == [f"{n}.png" for n in range(10)]
+    sizes = {
+        picture.name: picture.size for example in data.train + data.held_out for picture in example.pictures
+    }
+    assert sizes == {f"{n}.png": (n + 1, 4) for n in range(10)}
+
+
+def test_bytes_that_many_rows_show_are_decoded_once(folder, decoded, monkeypatch):
+    monkeypatch.setattr(
+        datasets.os, "cpu_count", lambda: 1
+    )  # two threads may meet the same bytes at one moment
+    shutil.copy(folder / "3.png", folder / "copy.png")
+    source = write(
+        folder, [row(3), row(3), row(3, image="copy.png"), row(3, image=uri(7)), row(1, image=uri(7))]
+    )
+    assert [each.pictures[0].size for each in load_held_out(source).held_out] == [(4, 4)] * 3 + [(7, 4)] * 2
+    assert len(decoded) == 2
+
+
+def test_a_noted_size_is_that_of_the_upright_picture(folder):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (9, 4)).save(folder / "turned.jpg", exif=exif)
+    [example] = load_held_out(write(folder, [row(0, image="turned.jpg")])).held_out
+    assert example.pictures[0].size == example.pictures[0].open().size == (4, 9)
+
+
+def test_no_picture_s_pixels_or_bytes_stay_in_memory(folder):
+    for number in range(10):
+        Image.effect_noise((1000, 1000), 50).save(folder / f"{number}.png")
+    tracemalloc.start()
+    data = load_held_out(write(folder, [row(n) for n in range(10)]))
+    assert len(data.held_out) == 10 and tracemalloc.get_traced_memory()[0] < 300_000  # of 10 MB
+    tracemalloc.stop()
+    images = [each for each in gc.get_objects() if issubclass(type(each), Image.Image)]
+    assert not [image for image in images if image.size == (1000, 1000)]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda file: Image.new("RGB", (3, 4), "blue").save(file), "picture 2.png: its bytes have changed"),
+        (lambda file: file.unlink(), "picture 2.png: no such file"),
+    ],
+)
+def test_a_picture_that_changes_after_its_row_was_checked_is_refused_when_it_is_opened(
+    folder, change, reason
+):
+    [example] = load_held_out(source := write(folder, [row(2)])).held_out
+    assert example.pictures[0].open().size == (3, 4)
+    change(folder / "2.png")
+    with pytest.raises(pictures.Changed, match=f"{reason}.* since its row was checked \\({source}:1\\)"):
+        example.pictures[0].open()
 
 
 def test_the_first_held_out_shapes_are_those_of_the_whole_and_bad_rows_are_refused(folder):

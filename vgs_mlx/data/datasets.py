@@ -4,16 +4,17 @@ A source is `shapes` or `shapes:N` (N rows), a .jsonl file, or a data set of the
 local folder as `name`, `name:split` or `name:config:split`.
 """
 
+import functools
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from vgs_mlx.data import jsonl, shapes
 from vgs_mlx.data import held_out as held_out_rows
+from vgs_mlx.data import jsonl, pictures, shapes
 from vgs_mlx.data.rows import BadRow, Columns, Row, check_columns
 from vgs_mlx.errors import Refusal
 from vgs_mlx.recipe import SHAPES
@@ -71,6 +72,8 @@ def load(
     progress: Progress | None = None,
 ) -> DataSet:
     """A data set to train on. Every picture is decoded once, every row checked; shapes need neither.
+
+    A picture opens later only while its bytes stay what they were here: see `pictures.looked_at`.
 
     `held_out` is a fraction of the source, cut by `seed`; or a split of the same Hub data set or folder, which a bare
     word always is; or a source of its own. Shapes have a held-out split: a fraction means its usual size, a number
@@ -212,8 +215,9 @@ def _look(rows: Sequence[Row], how: How) -> tuple[list[Example], list[BadRow]]:
     """Makes and checks every row. Only pictures are decoded in threads (Pillow lets go of the lock)."""
     examples: list[Example] = []
     bad: list[BadRow] = []
+    make = functools.partial(_make, sizes={})
     # closing: an exception here, Ctrl-C too, must not wait until every other row is decoded
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool, closing(pool.map(_make, rows)) as made:
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool, closing(pool.map(make, rows)) as made:
         for row, result in zip(rows, made, strict=True):
             reason = result if isinstance(result, str) else how.check(result) if how.check else None
             if reason is None:
@@ -225,13 +229,12 @@ def _look(rows: Sequence[Row], how: How) -> tuple[list[Example], list[BadRow]]:
     return examples, bad
 
 
-def _make(row: Row) -> Example | str:
-    """The row's example, its pictures having been decoded once; or why there is none."""
+def _make(row: Row, sizes: MutableMapping[str, tuple[int, int]]) -> Example | str:
+    """The row's example, its pictures looked at; or why there is none. `sizes`: see `pictures.looked_at`."""
     try:
         example = row.example()
-        for picture in example.pictures:
-            picture.open()
-        return example
+        looked_at = tuple(pictures.looked_at(picture, row.where, sizes) for picture in example.pictures)
+        return replace(example, pictures=looked_at)
     except Refusal as refusal:
         return str(refusal)
 
