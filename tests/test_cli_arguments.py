@@ -81,9 +81,13 @@ def test_a_recipe_of_the_package_s_own_is_found_from_anywhere(monkeypatch, tmp_p
     ended = command("distill", "--dry-run", "--recipe", "recipes/qwen3-vl-2b-lora.yaml")
     assert ended.exit_code == 0 and seen[0].student.path == "Qwen/Qwen3-VL-2B-Instruct"
     shipped = recipes_folder() / "qwen3-vl-2b-lora.yaml"
-    assert f"recipes/qwen3-vl-2b-lora.yaml is not in this folder: the package's own, {shipped}" in ended.stdout
+    assert (
+        f"recipes/qwen3-vl-2b-lora.yaml is not in this folder: the package's own, {shipped}" in ended.stdout
+    )
     (tmp_path / "recipes").mkdir()
-    (tmp_path / "recipes" / "qwen3-vl-2b-lora.yaml").write_text("student: {path: mine/own}\nteacher: {path: a/b}\n")
+    (tmp_path / "recipes" / "qwen3-vl-2b-lora.yaml").write_text(
+        "student: {path: mine/own}\nteacher: {path: a/b}\n"
+    )
     ended = command("distill", "--dry-run", "--recipe", "recipes/qwen3-vl-2b-lora.yaml")
     assert seen[1].student.path == "mine/own" and "the package's own" not in ended.stdout
 
@@ -95,6 +99,8 @@ def test_a_recipe_that_is_nowhere_is_refused():
 
 def test_every_command_that_takes_a_recipe_finds_the_package_s_own(monkeypatch):
     seen = []
-    monkeypatch.setattr(evaluation_report, "run", lambda model, data, recipe_given, **_: seen.append(recipe_given))
+    monkeypatch.setattr(
+        evaluation_report, "run", lambda model, data, recipe_given, **_: seen.append(recipe_given)
+    )
     assert command("evaluate", "a/b", "--recipe", "recipes/quickstart.yaml").exit_code == 0
     assert seen == [recipes_folder() / "quickstart.yaml"]

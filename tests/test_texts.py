@@ -5,7 +5,7 @@ import pytest
 from vgs_mlx import texts
 
 
-@pytest.mark.parametrize("text", ["", "plain", "é 日本 🙂 \u2028 \ufffe", "tab\tand\nline", "\U0001f9d1\u200d\U0001f680"])
+@pytest.mark.parametrize("text", ["", "plain", "é 日本 🙂 \u2028 \ufffe", "tab\tand\nline"])
 def test_what_utf_8_can_hold_has_no_fault(text):
     assert texts.fault(text) is None
     assert text.encode("utf-8").decode("utf-8") == text

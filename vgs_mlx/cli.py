@@ -24,9 +24,13 @@ def main() -> None:
 
 @main.command(short_help="Train a student.")
 @click.option("--recipe", type=RECIPE, help="A YAML file; it states what differs from the defaults.")
-@click.option("--student", help="Folder, else Hub id, of the model to train. Short for --set student.path=...")
+@click.option(
+    "--student", help="Folder, else Hub id, of the model to train. Short for --set student.path=..."
+)
 @click.option("--teacher", help="Folder, else Hub id, of the frozen model. Short for --set teacher.path=...")
-@click.option("--data", help="A .jsonl file, a folder, else a Hub id, or shapes. Short for --set data.source=...")
+@click.option(
+    "--data", help="A .jsonl file, a folder, else a Hub id, or shapes. Short for --set data.source=..."
+)
 @click.option(
     "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any key of the recipe; may be given again."
 )

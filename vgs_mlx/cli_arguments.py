@@ -1,4 +1,4 @@
-"""What every command asks of its arguments before it runs: one value each, in UTF-8; recipes that come along are found."""
+"""What every command asks of its arguments before it runs: one value each, in UTF-8; its own recipes are found."""
 
 import os
 from pathlib import Path
@@ -46,7 +46,8 @@ class Command(click.Command):
         for option in dict.fromkeys(given):
             single = isinstance(option, click.Option) and not (option.multiple or option.is_flag)
             if single and given.count(option) > 1:
-                raise Refused(f"{name_of(option)}: given {given.count(option)} times, and one alone counts: give it once")
+                times = f"given {given.count(option)} times, and one alone counts"
+                raise Refused(f"{name_of(option)}: {times}: give it once")
         left = super().parse_args(ctx, args)
         for param in self.params:
             refuse_unwritable(param, ctx.params.get(param.name))

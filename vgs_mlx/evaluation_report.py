@@ -19,8 +19,8 @@ from vgs_mlx.resources import quickstart
 from vgs_mlx.rollout.sample import Sampling
 from vgs_mlx.train import run_folder
 from vgs_mlx.train.checkpoint import fingerprint
-from vgs_mlx.train.screen import Screen
 from vgs_mlx.train.data import first_held_out, load_data, reading
+from vgs_mlx.train.screen import Screen
 from vgs_mlx.types import Example
 
 

@@ -58,7 +58,9 @@ class Data:
         0.02  # a file, a split (any bare word), or a fraction of the source; for shapes also a number of rows
     )
     columns: dict[str, str] = field(default_factory=dict)  # our name -> the data set's
-    ignore_columns: tuple[str, ...] = ()  # the data set's, known and not wanted: options that the question lists
+    ignore_columns: tuple[
+        str, ...
+    ] = ()  # the data set's, known and not wanted: options that the question lists
     allow_outside: bool = False  # pictures outside the data set's folder
     on_bad_row: Literal["fail", "skip"] = "fail"
     max_pixels: Count | None = 1024 * 32 * 32  # the processor scales larger pictures down to this
@@ -197,7 +199,9 @@ def resolve_name(text: str, folder: Path) -> str:
         return text
     path = str(candidate.resolve())
     if fault := texts.fault(path):
-        raise Refusal(f"{texts.printable(path)}: its name is not valid Unicode ({fault}): rename the file or folder")
+        raise Refusal(
+            f"{texts.printable(path)}: its name is not valid Unicode ({fault}): rename the file or folder"
+        )
     return path
 
 

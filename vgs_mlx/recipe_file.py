@@ -21,7 +21,11 @@ PATHS = (
     ("student", "path", resolve_name),
     ("teacher", "path", resolve_name),
     ("data", "source", lambda text, folder: resolve_data(text, folder, resolve_name)),
-    ("data", "held_out", lambda text, folder: resolve_data(text, folder, resolve_path)),  # a bare word is a split
+    (
+        "data",
+        "held_out",
+        lambda text, folder: resolve_data(text, folder, resolve_path),
+    ),  # a bare word is a split
 )
 """The keys that may name a file or folder, and how they are made absolute."""
 _WORD = re.compile(r"'([^']*)'")  # as pydantic quotes the values that it allows

@@ -60,7 +60,13 @@ def reason_of(folder, bad):
 def test_rows_become_examples(folder):
     rows = [
         row(3, kind="width", solution="It is 4 wide."),
-        row(0, image=None, images=["1.png", uri(7)], question=" <image>\n<image> Which? ", answer=" \\boxed{B} "),
+        row(
+            0,
+            image=None,
+            images=["1.png", uri(7)],
+            question=" <image>\n<image> Which? ",
+            answer=" \\boxed{B} ",
+        ),
         row(2, answer=2.5),
     ]
     first, second, third = load_held_out(write(folder, rows)).held_out
@@ -101,7 +107,10 @@ def test_a_unicode_line_separator_inside_a_text_does_not_end_the_line(folder):
         (row(question=["what"]), "question must be text, not a list"),
         (row(answer=None), "missing answer"),
         (row(answer=" "), "missing answer"),
-        (row(answer=True), "answer must be text or a number, not true or false: write the word, such as 'yes'"),
+        (
+            row(answer=True),
+            "answer must be text or a number, not true or false: write the word, such as 'yes'",
+        ),
         (row(answer=["3"]), r"answer must be text or a number, not a list \(3\): keep the one that is right"),
         (row(answer={"a": 1}), "answer must be text or a number, not an object"),
         (row(kind=[3]), "kind must be text, not a list"),
@@ -114,15 +123,30 @@ def test_a_unicode_line_separator_inside_a_text_does_not_end_the_line(folder):
         (row(image=["0.png"]), "not a list: name the column images"),
         (row(image=None, images="0.png"), "images must be a list"),
         (row(image=7), "a path or a data URI"),
-        (row(image={"bytes": "x"}), "a path or a data URI, not an object with bytes: write data:image/png;base64,"),
+        (
+            row(image={"bytes": "x"}),
+            "a path or a data URI, not an object with bytes: write data:image/png;base64,",
+        ),
         (row(image={"path": "0.png"}), 'a path or a data URI, not an object: write its path alone, "0.png"'),
-        (row(question="See <image> here"), "the question holds the marker <image> at character 5: pictures come"),
-        (row(question="<image 1> See"), "the question holds the marker <image 1> at character 1: .*'picture 1'"),
+        (
+            row(question="See <image> here"),
+            "the question holds the marker <image> at character 5: pictures come",
+        ),
+        (
+            row(question="<image 1> See"),
+            "the question holds the marker <image 1> at character 1: .*'picture 1'",
+        ),
         (row(question="<image><image> See"), "the question has 2 x <image> for 1 picture"),
         (row(question="<video>What happens?"), "the marker <video> .*videos and sounds are not read"),
-        (row(options=["red", "blue"]), r"does not list its options \(column 'options': red, blue\): .*ignore_columns"),
+        (
+            row(options=["red", "blue"]),
+            r"does not list its options \(column 'options': red, blue\): .*ignore_columns",
+        ),
         (row(A="red", B="blue"), r"does not list its options \(column 'A': red\)"),
-        (row(question="Why \ud800 so?"), r"the question is not valid Unicode \(lone surrogate \\ud800 at character 5\)"),
+        (
+            row(question="Why \ud800 so?"),
+            r"the question is not valid Unicode \(lone surrogate \\ud800 at character 5",
+        ),
         (row(answer="\udfff"), r"the answer is not valid Unicode \(lone surrogate \\udfff at character 1\)"),
         (row(kind="a\0"), r"the kind is not valid Unicode \(NUL at character 2\)"),
         (row(solution="\ud83d!"), r"the solution is not valid Unicode \(lone surrogate \\ud83d"),
@@ -143,7 +167,9 @@ TURNS = [{"role": "user", "content": "What?"}, {"role": "assistant", "content": 
 
 
 @pytest.mark.parametrize(
-    "talk", [{"messages": TURNS}, {"conversations": TURNS, "id": "7"}, {"prompt": TURNS, "images": ["0.png"]}], ids=list
+    "talk",
+    [{"messages": TURNS}, {"conversations": TURNS, "id": "7"}, {"prompt": TURNS, "images": ["0.png"]}],
+    ids=list,
 )
 def test_a_conversation_is_called_one_and_columns_cannot_map_it(folder, talk):
     column = next(name for name in talk if name in ("messages", "conversations", "prompt"))
@@ -424,7 +450,9 @@ def test_another_kind_of_file_is_refused_with_what_works(folder):
         load(str(folder / "0.png"), held_out=0.1)
     for name in ("one.parquet", "data.json", "table.csv"):
         (folder / name).write_text("x")
-        with pytest.raises(Refusal, match=rf"data file .*{name}: not a .jsonl file: give a folder that holds noth"):
+        with pytest.raises(
+            Refusal, match=rf"data file .*{name}: not a .jsonl file: give a folder that holds noth"
+        ):
             load(str(folder / name), held_out=0.1)
 
 
@@ -444,7 +472,9 @@ def test_a_bare_word_is_a_split_and_a_file_has_none(folder, source, monkeypatch)
     monkeypatch.chdir(folder)
     write(folder, [row(0), row(1)])
     (folder / "test").mkdir()
-    with pytest.raises(Refusal, match=rf"data.held_out test: a bare word is a split, and {source} has none: write ./te"):
+    with pytest.raises(
+        Refusal, match=rf"data.held_out test: a bare word is a split, and {source} has none: write \./"
+    ):
         load(source, held_out="test")
 
 

@@ -37,7 +37,9 @@ def test_a_question_of_markers_alone_is_empty():
 def test_a_marker_inside_the_text_is_refused_with_its_place_and_the_fix(marker):
     with pytest.raises(Refusal) as caught:
         markers.taken_out(f"<image>See {marker} here.", 1)
-    assert str(caught.value).startswith(f"the question holds the marker {marker} at character 12: pictures come ")
+    assert str(caught.value).startswith(
+        f"the question holds the marker {marker} at character 12: pictures come "
+    )
     assert "write 'picture 1'" in str(caught.value)
 
 
@@ -48,7 +50,9 @@ def test_a_marker_of_a_video_or_a_sound_is_refused_wherever_it_stands(marker):
             markers.taken_out(question, 1)
 
 
-@pytest.mark.parametrize("question", ["<image 1>Which?", "Which? <|image_1|>", "<IMAGE>Which?", "[IMG] Which?"])
+@pytest.mark.parametrize(
+    "question", ["<image 1>Which?", "Which? <|image_1|>", "<IMAGE>Which?", "[IMG] Which?"]
+)
 def test_a_marker_of_another_form_is_refused_at_the_ends_too(question):
     with pytest.raises(Refusal, match="holds the marker"):
         markers.taken_out(question, 1)

@@ -20,7 +20,9 @@ def test_single_letters_are_options_where_there_are_several():
     assert options.columns(["A", "question"]) == []
 
 
-@pytest.mark.parametrize("name", ["num_choices", "correct_option", "optional", "adoption", "answer", "question"])
+@pytest.mark.parametrize(
+    "name", ["num_choices", "correct_option", "optional", "adoption", "answer", "question"]
+)
 def test_other_columns_are_none(name):
     assert options.columns([name]) == []
 
@@ -38,7 +40,9 @@ def test_options_are_unlisted_until_the_question_holds_them(cell):
     assert options.unlisted(cell, "Which colour?\n(A) red (B) blue") == []
 
 
-@pytest.mark.parametrize("cell", [None, "", "  ", [], {}, [None, ""], float("nan"), "[]", True, ["A", "B", "C"]])
+@pytest.mark.parametrize(
+    "cell", [None, "", "  ", [], {}, [None, ""], float("nan"), "[]", True, ["A", "B", "C"]]
+)
 def test_an_empty_cell_and_bare_letters_ask_nothing(cell):
     assert options.unlisted(cell, "Which colour?") == []
 

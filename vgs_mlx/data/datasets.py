@@ -92,7 +92,9 @@ def load(
     _settle(bad, rows, " and ".join(filter(None, [source, apart])), how)
     _refuse_empty(found.examples, found.bad, source)
     train, measured = (
-        (found.examples, other.examples) if apart else held_out_rows.cut(found.examples, held_out, seed, source)
+        (found.examples, other.examples)
+        if apart
+        else held_out_rows.cut(found.examples, held_out, seed, source)
     )
     _refuse_empty(measured, other.bad, apart or source)
     unread = tuple(dict.fromkeys(found.unread + other.unread))

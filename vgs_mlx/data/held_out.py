@@ -1,5 +1,6 @@
 """Which rows a run is measured on: a source of their own, or a share of the rows to train on."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,19 @@ def chosen(count: int, fraction: str | float, seed: int, source: str) -> list[in
     size = min(max(round(float(fraction) * count), 1), count - 1)
     stream = np.random.default_rng((seed, 0, 1))  # not one of order.py's streams (seed, epoch)
     return sorted(stream.permutation(count)[:size].tolist())
+
+
+def trained_on(train: Sequence[Example], held_out: Sequence[Example]) -> int:
+    """How many held-out rows ask a training row's question about the same pictures, byte for byte.
+
+    No picture is opened: their digests are compared and, of pictures that are drawn and have none, their names.
+    """
+
+    def asked(example: Example) -> tuple[str, ...]:
+        return example.question, *(picture.digest or picture.name for picture in example.pictures)
+
+    known = {asked(example) for example in train}
+    return sum(asked(example) in known for example in held_out)
 
 
 def _split_of(source: str, split: str) -> str | None:

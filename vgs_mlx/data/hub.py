@@ -74,7 +74,10 @@ def rows(name: HubName, *, columns: Columns, allow_outside: bool) -> list[Row]:
 
     known = {*asked, picture_column, *columns.ignored}
     unread = tuple(column for column in data.column_names if column not in known)
-    return [Row(f"{name.name}:{split}:{i}", functools.partial(example, i), lambda: unread) for i in range(len(data))]
+    return [
+        Row(f"{name.name}:{split}:{i}", functools.partial(example, i), lambda: unread)
+        for i in range(len(data))
+    ]
 
 
 def _named(feature: Any, cell: Any) -> Any:

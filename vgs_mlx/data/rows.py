@@ -71,7 +71,9 @@ def check_columns(columns: Mapping[str, str]) -> None:
             raise Refusal(f"data.columns: no field named {field!r}; did you mean {near[0]}?")
 
 
-def to_example(row: Mapping[str, Any], id: str, columns: Columns, to_picture: Callable[[Any], Picture]) -> Example:
+def to_example(
+    row: Mapping[str, Any], id: str, columns: Columns, to_picture: Callable[[Any], Picture]
+) -> Example:
     """The row as an Example; `to_picture` turns one picture's cell into a Picture.
 
     The markers `<image>` at the question's ends are taken out: a picture's place is the prompt's business, and the
@@ -146,7 +148,9 @@ def _answer(row: Mapping[str, Any], columns: Columns) -> str:
             return str(value)
         raise Refusal(f"answer must be a finite number, not {value}")
     if isinstance(value, bool):
-        raise Refusal(f"answer must be text or a number, not {_type(value)}: write the word, such as 'yes' or 'no'")
+        raise Refusal(
+            f"answer must be text or a number, not {_type(value)}: write the word, such as 'yes' or 'no'"
+        )
     if isinstance(value, list):
         raise Refusal(
             f"answer must be text or a number, not a list ({shown(', '.join(map(str, value)))}): keep the one that is "
@@ -189,5 +193,12 @@ def _seen(row: Mapping[str, Any], field: str, columns: Columns) -> str:
 
 
 def _type(value: Any) -> str:
-    names = {bool: "true or false", dict: "an object", list: "a list", int: "a number", float: "a number", str: "text"}
+    names = {
+        bool: "true or false",
+        dict: "an object",
+        list: "a list",
+        int: "a number",
+        float: "a number",
+        str: "text",
+    }
     return names.get(type(value), type(value).__name__)

@@ -5,6 +5,7 @@ from typing import Any
 
 from vgs_mlx.data import datasets
 from vgs_mlx.data.datasets import DataSet
+from vgs_mlx.data.held_out import trained_on
 from vgs_mlx.data.pictures import shown
 from vgs_mlx.data.prompts import image_tokens, problem, refuse_system_prompt
 from vgs_mlx.recipe import Data, Recipe
@@ -78,13 +79,17 @@ def data_notes(data: DataSet, recipe: Recipe) -> list[str]:
     """What should be known of the rows before they are learnt from, a line each."""
     notes = []
     if data.unread:
-        notes.append(f"not read: {shown(', '.join(data.unread))} (data.columns says what a column is)")
-    if (settings := recipe.objective).name == "sft" and settings.answers == "data":
-        bare = sum(not example.solution for example in data.train)
-        if bare:
-            notes.append(
-                f"{bare:,} of {len(data.train):,} rows have no solution: the student learns \\boxed{{answer}} alone from them"
-            )
+        notes.append(f"columns that nothing reads: {shown(', '.join(data.unread))}")
+    if known := trained_on(data.train, data.held_out):
+        notes.append(
+            f"{known:,} of {len(data.held_out):,} held-out rows have the question and the pictures of a training row: "
+            "accuracy on them measures memory"
+        )
+    bare = sum(not example.solution for example in data.train)
+    if bare and recipe.objective.name == "sft" and recipe.objective.answers == "data":
+        notes.append(
+            f"{bare:,} of {len(data.train):,} training rows have no solution: they teach \\boxed{{answer}} alone"
+        )
     return notes
 
 
