@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from vgs_mlx import texts
 from vgs_mlx.errors import Refusal
 from vgs_mlx.recipe import Recipe, resolve_data, resolve_name, resolve_path
 
@@ -177,6 +178,8 @@ def _refuse_unknown(values: Any, option: type, prefix: str, where: str) -> None:
             raise Refusal(f"{where}: unknown key {prefix}{key}{_nearest(f'{prefix}{key}')}")
         if dataclasses.is_dataclass(fields[key]):
             _refuse_unknown(value, fields[key], f"{prefix}{key}.", where)
+        elif fault := texts.fault_among(value):
+            raise Refusal(f"{where}: {prefix}{key}: not valid Unicode ({fault}): write it without that")
 
 
 def _nearest(key: str) -> str:

@@ -1,17 +1,30 @@
 """Texts that can't be written down: UTF-8 has no place for them, and tokenizers and files take UTF-8 alone."""
 
+import re
+from collections.abc import Mapping
+from typing import Any
+
+_FAULT = re.compile("[\ud800-\udfff\0]")
+
 
 def fault(text: str) -> str | None:
     """What keeps the text from being valid Unicode and where, counted from 1; None for a good one.
 
     JSON and file names bring lone surrogates (`\\ud800`) into a program; a NUL ends a text for many a library.
     """
-    for place, character in enumerate(text, start=1):
-        if "\ud800" <= character <= "\udfff":
-            return f"lone surrogate \\u{ord(character):04x} at character {place}"
-        if character == "\0":
-            return f"NUL at character {place}"
-    return None
+    found = _FAULT.search(text)
+    if found is None:
+        return None
+    name = "NUL" if found[0] == "\0" else f"lone surrogate \\u{ord(found[0]):04x}"
+    return f"{name} at character {found.start() + 1}"
+
+
+def fault_among(value: Any) -> str | None:
+    """The first fault in a text, or in the texts of a list or an object; None for other values."""
+    if isinstance(value, Mapping):
+        return fault_among([*value, *value.values()])
+    parts = value if isinstance(value, list | tuple) else [value]
+    return next((found for each in parts if isinstance(each, str) and (found := fault(each))), None)
 
 
 def printable(text: str) -> str:

@@ -97,6 +97,7 @@ def test_a_unicode_line_separator_inside_a_text_does_not_end_the_line(folder):
         ('{"image": "0.png", "question": ', "broken JSON"),
         ("{'image': '0.png'}", "broken JSON"),
         ('{"answer": NaN}', "broken JSON: NaN"),
+        ('{"question": "a", "question": "b"}', "the key 'question' stands twice: keep one"),
         ("[" * 100_000, "broken JSON"),
         ('["0.png"]', "not a JSON object"),
         ("3", "not a JSON object"),
@@ -186,6 +187,12 @@ def test_options_that_the_question_lists_or_that_are_ignored_change_nothing(fold
     assert len(load_held_out(write(folder, [listed, free])).held_out) == 2
     source = write(folder, [row(choices=["red", "blue"])])
     assert len(load_held_out(source, ignore_columns=["choices"]).held_out) == 1
+
+
+def test_a_column_of_ours_may_be_ignored_too(folder):
+    source = write(folder, [row(0, images=["1.png", "2.png"], kind="k", solution="s")])
+    found = load_held_out(source, ignore_columns=["images", "kind"]).held_out[0]
+    assert (found.pictures[0].name, found.kind, found.solution) == ("0.png", "", "s")
 
 
 def test_columns_that_nothing_reads_are_known_once(folder):

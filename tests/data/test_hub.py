@@ -176,6 +176,8 @@ def test_options_and_columns_that_nothing_reads_are_told_as_for_files(tmp_path):
     assert len(found.held_out) == 2 and set(found.unread) == {"hint", "images"}
     listed = labelled(choices=(hf.List(hf.ClassLabel(names=["red", "blue"])), [[0], [1]]))
     assert len(load_held_out(stored(listed, "parquet", tmp_path / "listed")).held_out) == 2
+    unkind = load_held_out(source, columns=columns, ignore_columns=["choices", "kind", "images"])
+    assert [each.kind for each in unkind.held_out] == ["", ""] and unkind.unread == ("hint",)
 
 
 def test_options_that_are_pictures_are_not_decoded_and_are_named(tmp_path):

@@ -248,8 +248,8 @@ def _settle(bad: Sequence[BadRow], rows: int, source: str, how: How) -> None:
     if len(bad) > BAD_ROWS_LISTED:
         lines.append(f"  ... and {len(bad) - BAD_ROWS_LISTED} more")
     first = f"{len(bad)} of {rows} rows of {source} can't be used:"
-    mend = "mend them, or leave them out with --set data.on_bad_row=skip"
-    raise Refusal("\n".join([first, *lines, mend]))
+    fix = "fix them, or omit them with --set data.on_bad_row=skip"
+    raise Refusal("\n".join([first, *lines, fix]))
 
 
 def _refuse_empty(examples: Sequence[Example], bad: Sequence[BadRow], source: str) -> None:

@@ -65,7 +65,15 @@ def rows(name: HubName, *, columns: Columns, allow_outside: bool) -> list[Row]:
     picture_column = _picture_column(data, columns, name)
     texts = data.select_columns([*asked, *_option_columns(data, columns)])
     pictures_of = picture_reader(name, data, picture_column, allow_outside=allow_outside)
-    ours = replace(columns, names={**columns.names, "image": "image", "images": "images"})
+    ours = replace(
+        columns,
+        names={
+            **columns.names,
+            "image": "image",
+            "images": "images",
+        },  # where the pictures stand in `row` below
+        ignored=[column for column in columns.ignored if column != "images"],
+    )
 
     def example(index: int) -> Example:
         id = f"{name.name}:{split}:{index}"
@@ -142,7 +150,11 @@ def _pick(splits: Mapping[str, datasets.Dataset], name: HubName) -> tuple[str, d
 
 def _picture_column(data: datasets.Dataset, columns: Columns, name: HubName) -> str:
     mapped = [columns.names[field] for field in ("image", "images") if field in columns.names]
-    found = [column for column in mapped or ["images", "image"] if column in data.column_names]
+    found = [
+        each
+        for each in mapped or ["images", "image"]
+        if each in data.column_names and each not in columns.ignored
+    ]
     if not found:
         raise _no_column((mapped or ["image"])[0], "image", data, name)
     return found[0]
@@ -154,7 +166,8 @@ def _text_columns(data: datasets.Dataset, columns: Columns, name: HubName) -> li
     for field, column in fields.items():
         if column not in data.column_names and (field in ("question", "answer") or field in columns.names):
             raise _no_column(column, field, data, name)
-    return [column for column in dict.fromkeys(fields.values()) if column in data.column_names]
+    there = [column for column in data.column_names if column not in columns.ignored]
+    return [column for column in dict.fromkeys(fields.values()) if column in there]
 
 
 def _option_columns(data: datasets.Dataset, columns: Columns) -> list[str]:

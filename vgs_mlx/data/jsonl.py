@@ -65,7 +65,7 @@ def _unread(line: bytes, columns: Columns) -> Collection[str]:
 
 def _parse(line: bytes) -> dict[str, Any]:
     try:
-        row = json.loads(line.decode("utf-8"), parse_constant=_no_constant)
+        row = json.loads(line.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_object)
     except UnicodeDecodeError as error:
         raise Refusal(f"not UTF-8 (byte {error.start + 1} of the line)") from error
     except json.JSONDecodeError as error:
@@ -77,5 +77,15 @@ def _parse(line: bytes) -> dict[str, Any]:
     return row
 
 
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):  # json alone would keep the last
+        names = [name for name, _ in pairs]
+        raise Refusal(
+            f"the key {next(name for name in names if names.count(name) > 1)!r} stands twice: keep one"
+        )
+    return found
+
+
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON value")
+    raise ValueError(f"{name} is not a JSON value: leave the key out, or write null")

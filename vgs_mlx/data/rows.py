@@ -112,8 +112,9 @@ def _refuse_unlisted_options(row: Mapping[str, Any], question: str, columns: Col
 
 
 def _value(row: Mapping[str, Any], field: str, columns: Columns) -> Any:
-    """The cell of one of FIELDS, None where it is empty (NaN is what an empty cell becomes in a table of numbers)."""
-    value = row.get(columns.of(field))
+    """The cell of one of FIELDS; None for one that is ignored or empty, as NaN is in a table of numbers."""
+    column = columns.of(field)
+    value = None if column in columns.ignored else row.get(column)
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
@@ -168,7 +169,7 @@ def _cells(row: Mapping[str, Any], columns: Columns) -> list[Any]:
     """The picture cells of a row: `image` holds one, `images` a list of them."""
     one, many = _value(row, "image", columns), _value(row, "images", columns)
     if one is not None and many is not None:
-        raise Refusal("both image and images are given: keep one")
+        raise Refusal("both image and images are given: keep one, or name the other in data.ignore_columns")
     if isinstance(one, list):
         raise Refusal("image must be one picture, not a list: name the column images")
     if many is not None and not isinstance(many, list):
