@@ -80,7 +80,7 @@ def _run(run: Path, recipe: Path | None, teacher: str | None, sets: Sequence[str
     asked = replace(
         found.recipe, teacher=replace(found.recipe.teacher, path=own or resolve_name(teacher, Path()))
     )
-    ready = load(_comparable(asked), screen)
+    ready = load(_comparable(asked), screen, run=run)
     return with_packing(replace(ready, student=trained.load(run, found, screen.say)), screen)
 
 

@@ -252,7 +252,7 @@ def export(run, output, dtype, bits, prompts) -> None:
     from vgs_mlx import distillation, trained
     from vgs_mlx.export import export as export_run
 
-    held_out = distillation.held_out_prompts(trained.find(run).recipe, prompts)
+    held_out = distillation.held_out_prompts(run, trained.find(run).recipe, prompts)
     export_run(run, output, dtype=dtype, bits=int(bits) if bits else None, prompts=held_out, say=click.echo)
 
 

@@ -13,7 +13,7 @@ from vgs_mlx.data.held_out import trained_on
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models.loading import find_folder, load_processor
 from vgs_mlx.train import data as run_data
-from vgs_mlx.train import setup
+from vgs_mlx.train import run_folder, setup
 from vgs_mlx.types import Example, Picture
 
 
@@ -177,7 +177,7 @@ def test_an_export_s_proof_opens_its_own_pictures_alone(tmp_path, opened, proces
     recipe = toy_runs.recipe(*sources(source, held_out))
     whole = run_data.load_data(recipe, processor, toy_runs.QUIET).held_out
     opened.clear()
-    prompts = distillation.held_out_prompts(recipe, 3)
+    prompts = distillation.held_out_prompts(tmp_path, recipe, 3)
     assert [each.example.id for each in prompts] == [each.id for each in whole[:3]]
     assert len(opened) == 3
 
@@ -186,11 +186,13 @@ def test_an_export_s_proof_opens_its_own_pictures_alone(tmp_path, opened, proces
 def test_an_evaluation_of_a_run_with_a_limit_opens_so_many_pictures(tmp_path, opened, limit):
     student = toy_runs.ready().student
     recipe = toy_runs.recipe(*sources(rows_file(tmp_path, [{}] * 20), 0.5))
-    rows = evaluation_report._examples(student, recipe, None, True, limit, toy_runs.QUIET)
+    run = tmp_path / "run"
+    run_folder.create(run, recipe)
+    rows = evaluation_report._examples(student, recipe, None, run, limit, toy_runs.QUIET)
     whole = run_data.load_data(recipe, student.processor, toy_runs.QUIET).held_out
     assert [each.id for each in rows] == [each.id for each in whole[:limit]]
     opened.clear()
-    evaluation_report._examples(student, recipe, None, True, limit, toy_runs.QUIET)
+    evaluation_report._examples(student, recipe, None, run, limit, toy_runs.QUIET)
     assert len(opened) == (limit or 20)
 
 
@@ -210,7 +212,9 @@ def test_an_evaluation_of_a_source_with_a_limit_opens_so_many_pictures(tmp_path,
     assert opened == {40, 41}  # the first two rows
 
 
-def test_a_question_that_is_too_long_is_refused_without_a_warning_of_the_tokenizer_s(tmp_path, caplog, monkeypatch):
+def test_a_question_that_is_too_long_is_refused_without_a_warning_of_the_tokenizer_s(
+    tmp_path, caplog, monkeypatch
+):
     processor = load_processor(find_folder("embedded:student", "--student"), "--student")  # it warns but once
     processor.tokenizer.model_max_length = 50
     caplog.set_level(logging.WARNING, "transformers.tokenization_utils_base")

@@ -201,13 +201,13 @@ def _bomb(size: str) -> Refusal:
 
 
 def _to_rgb(file: Image.Image) -> Image.Image:
-    deep = any(";16" in str(tile.args) for tile in file.tile)  # gone once it is loaded
+    # of 16-bit colours Pillow keeps the upper eight bits; what a file holds is gone once it is loaded
+    deep = any(";16" in str(tile.args) for tile in file.tile)
     image = ImageOps.exif_transpose(file)
     if image.mode == "F" or image.mode.startswith("I"):
         return greys.to_eight_bits(image, file).convert("RGB")
     flat = _flat(image)
-    brightest = max(high for _, high in flat.getextrema())
-    if deep and brightest < DARK:  # Pillow keeps the upper eight bits of a colour
+    if deep and max(high for _, high in flat.getextrema()) < DARK:
         raise Refusal(
             f"16 bits a colour, and no value above {256 * DARK - 1:,} of 65,535 (8- to 14-bit values in a 16-bit "
             "file?): save it with 8 bits a colour"
@@ -217,6 +217,8 @@ def _to_rgb(file: Image.Image) -> Image.Image:
 
 def _flat(image: Image.Image) -> Image.Image:
     """The picture in RGB, transparency on white."""
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
     if not image.has_transparency_data:
         return image.convert("RGB")
     white = Image.new("RGBA", image.size, "white")

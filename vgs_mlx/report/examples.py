@@ -90,7 +90,7 @@ def _collect(runs: Sequence[tuple[str, Path]], recipe: Recipe, count: int, scree
     for path, option in ((recipe.student.path, "student.path"), (recipe.teacher.path, "teacher.path")):
         find_folder(path, option)  # before anything is loaded
     processor = load_processor(find_folder(recipe.student.path, "student.path"), "student.path")
-    examples = first_held_out(recipe, processor, count, screen)
+    examples = first_held_out(recipe, processor, count, screen, [run for _, run in runs])
     prompts = [render_prompt(processor, example, recipe) for example in examples]
     length = recipe.rollout.max_completion_length
     student = load_model(recipe.student.path, "student.path", say=screen.say)

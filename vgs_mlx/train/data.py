@@ -1,6 +1,7 @@
 """A recipe's rows, checked by the model's processor, with what should be known of them before a run starts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from vgs_mlx.data import datasets
@@ -9,14 +10,18 @@ from vgs_mlx.data.held_out import trained_on
 from vgs_mlx.data.pictures import shown
 from vgs_mlx.data.prompts import image_tokens, problem, refuse_system_prompt
 from vgs_mlx.recipe import Data, Recipe
+from vgs_mlx.train import ledger
 from vgs_mlx.train.screen import Screen
 from vgs_mlx.types import Example
 
 LOOKED_AT = 64  # rows whose pictures' sizes stand for all in the start-up lines
 
 
-def load_data(recipe: Recipe, processor: Any, screen: Screen) -> DataSet:
-    """The data set of the recipe, every row checked, with the start-up lines about it."""
+def load_data(recipe: Recipe, processor: Any, screen: Screen, run: Path | None = None) -> DataSet:
+    """The data set of the recipe, every row checked, with the start-up lines about it.
+
+    `run` is the folder whose rows these are, if it is there already: its pictures must be those that it started with.
+    """
     settings = recipe.data
     with screen.counting("checking rows") as progress:
         data = datasets.load(
@@ -26,6 +31,8 @@ def load_data(recipe: Recipe, processor: Any, screen: Screen) -> DataSet:
             progress=progress,
             **reading(processor, settings),
         )
+    if run is not None:
+        ledger.refuse_changes(run, data)
     skipped = f", {len(data.skipped):,} bad rows skipped" if data.skipped else ""
     screen.say(
         f"data     {settings.source}: {len(data.train):,} to train on, {len(data.held_out):,} held out{skipped}"
@@ -35,11 +42,16 @@ def load_data(recipe: Recipe, processor: Any, screen: Screen) -> DataSet:
     return data
 
 
-def first_held_out(recipe: Recipe, processor: Any, count: int, screen: Screen) -> tuple[Example, ...]:
-    """The first `count` of the held-out rows that `load_data` gives, mostly without a look at any other."""
+def first_held_out(
+    recipe: Recipe, processor: Any, count: int, screen: Screen, runs: Sequence[Path] = ()
+) -> tuple[Example, ...]:
+    """The first `count` of the held-out rows that `load_data` gives, mostly without a look at any other.
+
+    `runs` are folders whose rows these are, as for `load_data`.
+    """
     settings = recipe.data
     with screen.counting("checking rows") as progress:
-        return datasets.first_held_out(
+        examples = datasets.first_held_out(
             settings.source,
             count,
             held_out=settings.held_out,
@@ -47,6 +59,9 @@ def first_held_out(recipe: Recipe, processor: Any, count: int, screen: Screen) -
             progress=progress,
             **reading(processor, settings),
         )
+    for run in runs:
+        ledger.refuse_changes(run, DataSet((), examples))
+    return examples
 
 
 def reading(processor: Any, settings: Data) -> dict[str, Any]:

@@ -52,9 +52,15 @@ class Ready:
 
 
 def load(
-    recipe: Recipe, screen: Screen, check: Callable[[Lengths, dict[str, Path]], None] | None = None
+    recipe: Recipe,
+    screen: Screen,
+    check: Callable[[Lengths, dict[str, Path]], None] | None = None,
+    run: Path | None = None,
 ) -> Ready:
-    """Processors, data, `check` (of the longest prompt), models, adapters, probes, in order. Raises `Refusal`."""
+    """Processors, data, `check` (of the longest prompt), models, adapters, probes, in order. Raises `Refusal`.
+
+    `run` is the folder whose rows these are, if it is there already: its pictures must be those that it started with.
+    """
     device.wire()
     refuse_contradictions(recipe)
     folders = {role: find_folder(path, f"--{role}") for role, path in _paths(recipe).items()}
@@ -63,7 +69,7 @@ def load(
     processors = {role: load_processor(folder, f"--{role}") for role, folder in folders.items()}
     if "teacher" in processors:
         probes.same_language(processors["student"], processors["teacher"])
-    data = load_data(recipe, processors["student"], screen)
+    data = load_data(recipe, processors["student"], screen, run)
     if resolved(recipe).rewarded:
         example = data.train[0]
         rewards.reward_function(recipe.grpo)(
