@@ -48,13 +48,13 @@ def test_what_may_be_given_again_is_not_refused(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (("distill", "--output", "r\udce9sult"), r"--output r\udce9sult: not valid Unicode (lone surrogate \udce9 at"),
-        (("distill", "--data", "caf\udce9/held.jsonl"), r"--data caf\udce9/held.jsonl: "),
-        (("distill", "--set", "data.held_out=caf\udce9.jsonl"), r"--set data.held_out=caf\udce9.jsonl: "),
-        (("distill", "--recipe", "caf\udce9.yaml"), r"--recipe caf\udce9.yaml: "),
-        (("export", "r\udce9n", "--output", "x"), r"RUN r\udce9n: "),
-        (("evaluate", "m\udce9"), r"MODEL m\udce9: "),
-        (("ablate", "--summary", "a\udce9"), r"--summary a\udce9: "),
+        (("distill", "--output", "r\udce9sult"), r"--output r\udce9sult is not valid Unicode (lone surrogate \udce9"),
+        (("distill", "--data", "caf\udce9/held.jsonl"), r"--data caf\udce9/held.jsonl is "),
+        (("distill", "--set", "data.held_out=caf\udce9.jsonl"), r"--set data.held_out=caf\udce9.jsonl is "),
+        (("distill", "--recipe", "caf\udce9.yaml"), r"--recipe caf\udce9.yaml is "),
+        (("export", "r\udce9n", "--output", "x"), r"RUN r\udce9n is "),
+        (("evaluate", "m\udce9"), r"MODEL m\udce9 is "),
+        (("ablate", "--summary", "a\udce9"), r"--summary a\udce9 is "),
     ],
 )  # fmt: skip
 def test_text_that_is_not_utf8_is_refused_by_the_option_s_name(arguments, named, tmp_path):
@@ -71,7 +71,7 @@ def test_a_locale_without_utf8_is_named_as_the_fault():
         cwd=ROOT, env=settings, capture_output=True,
     )  # fmt: skip
     assert ended.returncode == 2
-    assert rb"--data caf\udcc3\udca9/held.jsonl: not valid Unicode" in ended.stderr
+    assert rb"--data caf\udcc3\udca9/held.jsonl is not valid Unicode" in ended.stderr
     assert b"the locale is not UTF-8: run it with LC_ALL=C.UTF-8" in ended.stderr
 
 

@@ -43,14 +43,14 @@ def refusal(*sets, file=None):
         ("train.steps=[", "mend the YAML"),
         (
             'data.system_prompt="a\\ud800"',
-            r"data.system_prompt: not valid Unicode (lone surrogate \ud800 at character 2)",
+            r"data.system_prompt is not valid Unicode (lone surrogate \ud800 at character 2)",
         ),
-        ('data.source="a\\0b"', "data.source: not valid Unicode (NUL at character 2)"),
+        ('data.source="a\\0b"', "data.source holds a NUL (at character 2)"),
         (
             'student.targets=[a, "\\udfff"]',
-            r"student.targets: not valid Unicode (lone surrogate \udfff at character 1)",
+            r"student.targets is not valid Unicode (lone surrogate \udfff at character 1)",
         ),
-        ('data.columns={"question": "\\ud83d"}', r"data.columns: not valid Unicode (lone surrogate \ud83d"),
+        ('data.columns={"question": "\\ud83d"}', r"data.columns is not valid Unicode (lone surrogate \ud83d"),
         ("data.source=!!python/object/apply:os.system [id]", "mend the YAML"),
     ],
 )

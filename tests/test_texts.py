@@ -12,9 +12,9 @@ def test_what_utf_8_can_hold_has_no_fault(text):
 
 
 def test_the_first_fault_is_named_with_its_place():
-    assert texts.fault("1234567\ud800") == r"lone surrogate \ud800 at character 8"
-    assert texts.fault("\udcff\0") == r"lone surrogate \udcff at character 1"
-    assert texts.fault("ab\0") == "NUL at character 3"
+    assert texts.fault("1234567\ud800") == r"is not valid Unicode (lone surrogate \ud800 at character 8)"
+    assert texts.fault("\udcff\0") == r"is not valid Unicode (lone surrogate \udcff at character 1)"
+    assert texts.fault("ab\0") == "holds a NUL (at character 3)"
 
 
 def test_what_cannot_be_printed_is_written_out():

@@ -70,7 +70,7 @@ def refuse_unwritable(param: click.Parameter, value: Any) -> None:
             fix = "the locale is not UTF-8: run it with LC_ALL=C.UTF-8"
         except UnicodeError:
             fix = "rename it, or write it in UTF-8"
-        raise Refused(f"{name_of(param)} {texts.printable(str(each))}: not valid Unicode ({fault}): {fix}")
+        raise Refused(f"{name_of(param)} {texts.printable(str(each))} {fault}: {fix}")
 
 
 def name_of(param: click.Parameter) -> str:

@@ -199,9 +199,7 @@ def resolve_name(text: str, folder: Path) -> str:
         return text
     path = str(candidate.resolve())
     if fault := texts.fault(path):
-        raise Refusal(
-            f"{texts.printable(path)}: its name is not valid Unicode ({fault}): rename the file or folder"
-        )
+        raise Refusal(f"{texts.printable(path)}: its name {fault}: rename the file or folder")
     return path
 
 

@@ -179,7 +179,7 @@ def _refuse_unknown(values: Any, option: type, prefix: str, where: str) -> None:
         if dataclasses.is_dataclass(fields[key]):
             _refuse_unknown(value, fields[key], f"{prefix}{key}.", where)
         elif fault := texts.fault_among(value):
-            raise Refusal(f"{where}: {prefix}{key}: not valid Unicode ({fault}): write it without that")
+            raise Refusal(f"{where}: {prefix}{key} {fault}: write it without that")
 
 
 def _nearest(key: str) -> str:

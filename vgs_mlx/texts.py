@@ -8,15 +8,17 @@ _FAULT = re.compile("[\ud800-\udfff\0]")
 
 
 def fault(text: str) -> str | None:
-    """What keeps the text from being valid Unicode and where, counted from 1; None for a good one.
+    """Why the text can't be written down and where, counted from 1, as the end of a sentence; None for a good one.
 
     JSON and file names bring lone surrogates (`\\ud800`) into a program; a NUL ends a text for many a library.
     """
     found = _FAULT.search(text)
     if found is None:
         return None
-    name = "NUL" if found[0] == "\0" else f"lone surrogate \\u{ord(found[0]):04x}"
-    return f"{name} at character {found.start() + 1}"
+    place = f"at character {found.start() + 1}"
+    if found[0] == "\0":
+        return f"holds a NUL ({place})"
+    return f"is not valid Unicode (lone surrogate \\u{ord(found[0]):04x} {place})"
 
 
 def fault_among(value: Any) -> str | None:

@@ -149,7 +149,7 @@ def test_a_unicode_line_separator_inside_a_text_does_not_end_the_line(folder):
             r"the question is not valid Unicode \(lone surrogate \\ud800 at character 5",
         ),
         (row(answer="\udfff"), r"the answer is not valid Unicode \(lone surrogate \\udfff at character 1\)"),
-        (row(kind="a\0"), r"the kind is not valid Unicode \(NUL at character 2\)"),
+        (row(kind="a\0"), r"the kind holds a NUL \(at character 2\)"),
         (row(solution="\ud83d!"), r"the solution is not valid Unicode \(lone surrogate \\ud83d"),
         (row(image="gone.png"), "picture gone.png: no such file"),
         (row(image="train.jsonl"), "picture train.jsonl: not a picture"),
@@ -182,11 +182,27 @@ def test_a_conversation_is_called_one_and_columns_cannot_map_it(folder, talk):
 
 
 def test_options_that_the_question_lists_or_that_are_ignored_change_nothing(folder):
-    listed = row(question="Which?\nA. red\nB. blue", options=["red", "blue"])
+    listed = row(question="Which?\nA. red\nB. blue", options=["red", "blue"], answer="A")
     free = row(options=None, choices=[])
     assert len(load_held_out(write(folder, [listed, free])).held_out) == 2
     source = write(folder, [row(choices=["red", "blue"])])
     assert len(load_held_out(source, ignore_columns=["choices"]).held_out) == 1
+
+
+@pytest.mark.parametrize("answer", [1, "0"])
+def test_an_answer_that_counts_the_options_is_refused(folder, answer):
+    question, colours = "Which?\nA. red\nB. blue", ["red", "blue"]
+    said = reason_of(folder, row(question=question, options=colours, answer=answer))
+    assert (
+        f"the answer {answer} is in none of the options (column 'options': red, blue): if it counts" in said
+    )
+    for good in ("A", "blue", "B. blue"):
+        rows = [row(question=question, options=colours, answer=good)]
+        assert len(load_held_out(write(folder, rows)).held_out) == 1
+    numbers = row(question="How many: 1 cm, 2 cm or 3 cm?", options=["1 cm", "2 cm", "3 cm"], answer=2)
+    counted = row(question=question, options=colours, answer=answer)
+    assert len(load_held_out(write(folder, [numbers])).held_out) == 1
+    assert len(load_held_out(write(folder, [counted]), ignore_columns=["options"]).held_out) == 1
 
 
 def test_a_column_of_ours_may_be_ignored_too(folder):

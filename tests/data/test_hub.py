@@ -210,7 +210,7 @@ def test_markers_and_texts_are_checked_as_for_files(tmp_path):
     questions = (hf.Value("string"), ["Compare <image> with it", "a\0b"])
     source = stored(labelled(question=questions), "parquet", tmp_path / "data")
     with pytest.raises(
-        Refusal, match=r"(?s):0: the question holds the marker <image> at .*:1: .*NUL at char"
+        Refusal, match=r"(?s):0: the question holds the marker <image> at .*:1: .*NUL .at char"
     ):
         load_held_out(source)
 

@@ -35,18 +35,20 @@ def test_other_columns_are_none(name):
     ],
 )  # fmt: skip
 def test_options_are_unlisted_until_the_question_holds_them(cell):
-    assert options.unlisted(cell, "Which colour?") == ["red", "blue"]
-    assert options.unlisted(cell, "Which colour?\nA. Red\nB. Coloured") == ["blue"]  # a whole word
-    assert options.unlisted(cell, "Which colour?\n(A) red (B) blue") == []
+    assert options.unlisted(options.texts(cell), "Which colour?") == ["red", "blue"]
+    assert options.unlisted(options.texts(cell), "Which colour?\nA. Red\nB. Coloured") == [
+        "blue"
+    ]  # a whole word
+    assert options.unlisted(options.texts(cell), "Which colour?\n(A) red (B) blue") == []
 
 
 @pytest.mark.parametrize(
     "cell", [None, "", "  ", [], {}, [None, ""], float("nan"), "[]", True, ["A", "B", "C"]]
 )
 def test_an_empty_cell_and_bare_letters_ask_nothing(cell):
-    assert options.unlisted(cell, "Which colour?") == []
+    assert options.texts(cell) == []
 
 
 def test_numbers_are_options_and_a_text_that_only_looks_like_a_list_is_read_as_text():
-    assert options.unlisted([3, 4.5], "3 or?") == ["4.5"]
-    assert options.unlisted("[red", "Which?") == ["[red"]
+    assert options.unlisted(options.texts([3, 4.5]), "3 or?") == ["4.5"]
+    assert options.texts("[red") == ["[red"]

@@ -132,7 +132,7 @@ def test_good_rows_are_said_nothing_of(processor, tmp_path):
             "Hear <audio>",
             "data.system_prompt holds the marker <audio> at character 6: videos and sounds are not read",
         ),
-        ("a\0", "data.system_prompt is not valid Unicode (NUL at character 2)"),
+        ("a\0", "data.system_prompt holds a NUL (at character 2)"),
     ],
 )
 def test_a_system_prompt_is_checked_as_a_question_is_before_any_row(processor, text, said, tmp_path):

@@ -65,13 +65,9 @@ def rows(name: HubName, *, columns: Columns, allow_outside: bool) -> list[Row]:
     picture_column = _picture_column(data, columns, name)
     texts = data.select_columns([*asked, *_option_columns(data, columns)])
     pictures_of = picture_reader(name, data, picture_column, allow_outside=allow_outside)
-    ours = replace(
+    ours = replace(  # the pictures stand under "images" in `row` below
         columns,
-        names={
-            **columns.names,
-            "image": "image",
-            "images": "images",
-        },  # where the pictures stand in `row` below
+        names={**columns.names, "image": "image", "images": "images"},
         ignored=[column for column in columns.ignored if column != "images"],
     )
 

@@ -7,6 +7,7 @@ of pictures: such a row is refused.
 
 import re
 
+from vgs_mlx.data.pictures import shown
 from vgs_mlx.errors import Refusal
 
 MARKER = "<image>"
@@ -27,7 +28,7 @@ def fault(text: str, start: int = 0, end: int | None = None) -> str | None:
     marker = _ANY.search(text, start, len(text) if end is None else end)
     if marker is None:
         return None
-    where = f"holds the marker {marker[0]} at character {marker.start() + 1}"
+    where = f"holds the marker {shown(marker[0])} at character {marker.start() + 1}"
     if _NOT_READ.search(marker[0]):
         return f"{where}: videos and sounds are not read: take the marker out, or leave the row out"
     return f"{where}: pictures come before the text, none stands inside it: write 'picture 1' there instead"

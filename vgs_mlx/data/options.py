@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 _NAME = re.compile(
@@ -20,10 +20,20 @@ def columns(names: Iterable[str], not_options: Collection[str] = ()) -> list[str
     return [name for name in asked if _NAME.fullmatch(name) or (len(letters) > 1 and name in letters)]
 
 
-def unlisted(cell: Any, question: str) -> list[str]:
-    """The options in a cell that the question doesn't list; none for an empty cell, or bare letters."""
+def texts(cell: Any) -> list[str]:
+    """The options in a cell without their letters; none in an empty cell, or one of bare letters."""
     found = [_LABEL.sub("", text.strip(), count=1).strip() for text in _texts(cell)]
-    return [text for text in found if text and not _stands_in(text, question)]
+    return [text for text in found if text]
+
+
+def unlisted(options: Iterable[str], question: str) -> list[str]:
+    """Those of the options that the question doesn't list."""
+    return [text for text in options if not _stands_in(text, question)]
+
+
+def counted(options: Sequence[str], answer: str) -> bool:
+    """Whether the answer can only be a place among several options: a whole number that stands in none of them."""
+    return len(options) > 1 and answer.isdecimal() and not any(_stands_in(answer, text) for text in options)
 
 
 def _texts(cell: Any) -> list[str]:

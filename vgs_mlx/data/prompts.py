@@ -98,7 +98,7 @@ def special_token(processor: Any, text: str) -> str | None:
 def refuse_system_prompt(processor: Any, text: str) -> None:
     """Refuses a system prompt that is more than text to the model, or speaks of pictures by their markers."""
     if fault := texts.fault(text):
-        raise Refusal(f"data.system_prompt is not valid Unicode ({fault})")
+        raise Refusal(f"data.system_prompt {fault}")
     if fault := special_token(processor, text):
         raise Refusal(f"data.system_prompt {fault}: take it out")
     if fault := markers.fault(text):

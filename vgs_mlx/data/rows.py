@@ -84,7 +84,7 @@ def to_example(
         raise Refusal(f"empty question{_seen(row, 'question', columns)}")
     answer = _answer(row, columns)
     kind, solution = _kind(row, columns), _text(row, "solution", columns)
-    _refuse_unlisted_options(row, question, columns)
+    _refuse_lost_options(row, question, answer, columns)
     cells = _cells(row, columns)
     asked = markers.taken_out(question, len(cells))
     if not asked:
@@ -102,12 +102,19 @@ def conversation(names: Iterable[str]) -> str | None:
     )
 
 
-def _refuse_unlisted_options(row: Mapping[str, Any], question: str, columns: Columns) -> None:
+def _refuse_lost_options(row: Mapping[str, Any], question: str, answer: str, columns: Columns) -> None:
+    """The question must list its options, and the answer must not be a place among them, counted from 0 or from 1."""
     for column in columns.options(row):
-        if left_out := options.unlisted(row[column], question):
+        offered = options.texts(row[column])
+        if left_out := options.unlisted(offered, question):
             raise Refusal(
                 f"the question does not list its options (column {column!r}: {shown(', '.join(left_out))}): write them "
                 f"into the question, or say that they don't belong there: data.ignore_columns=[{column}]"
+            )
+        if options.counted(offered, answer):
+            raise Refusal(
+                f"the answer {answer} is in none of the options (column {column!r}: {shown(', '.join(offered))}): if "
+                f"it counts them, write the letter or the text of the right one; else data.ignore_columns=[{column}]"
             )
 
 
@@ -130,9 +137,9 @@ def _text(row: Mapping[str, Any], field: str, columns: Columns) -> str:
 
 
 def _sound(text: str, field: str) -> str:
-    """The text without the space around it. Refuses one that is not valid Unicode."""
+    """The text without the space around it. Refuses one that a tokenizer can't take."""
     if fault := texts.fault(text):
-        raise Refusal(f"the {field} is not valid Unicode ({fault})")
+        raise Refusal(f"the {field} {fault}")
     return text.strip()
 
 
