@@ -42,11 +42,14 @@ def test_options_are_unlisted_until_the_question_holds_them(cell):
     assert options.unlisted(options.texts(cell), "Which colour?\n(A) red (B) blue") == []
 
 
-@pytest.mark.parametrize(
-    "cell", [None, "", "  ", [], {}, [None, ""], float("nan"), "[]", True, ["A", "B", "C"]]
-)
-def test_an_empty_cell_and_bare_letters_ask_nothing(cell):
+@pytest.mark.parametrize("cell", [None, "", "  ", [], {}, [None, ""], float("nan"), "[]", True])
+def test_an_empty_cell_has_no_options(cell):
     assert options.texts(cell) == []
+
+
+def test_letters_are_options_where_there_is_nothing_else():
+    assert options.texts(["a", "b"]) == ["a", "b"]
+    assert options.unlisted(options.texts(["A", "B"]), "Which is larger, A or B?") == []
 
 
 def test_numbers_are_options_and_a_text_that_only_looks_like_a_list_is_read_as_text():

@@ -10,7 +10,7 @@ _NAME = re.compile(
     re.IGNORECASE,
 )  # options, choices, answer_options, choices_text, option_a, optionB, choice1
 _LETTERS = "ABCDEFGH"  # columns of this name, where there is more than one
-_LABEL = re.compile(r"^\(?[A-Ha-h](?:[.):]\s*|$)")  # "A. ", "(b) ", and a bare "C", which says nothing itself
+_LABEL = re.compile(r"^\(?[A-Ha-h](?:[.):]\s*|$)")  # "A. ", "(b) ", and a bare "C"
 
 
 def columns(names: Iterable[str], not_options: Collection[str] = ()) -> list[str]:
@@ -21,9 +21,10 @@ def columns(names: Iterable[str], not_options: Collection[str] = ()) -> list[str
 
 
 def texts(cell: Any) -> list[str]:
-    """The options in a cell without their letters; none in an empty cell, or one of bare letters."""
-    found = [_LABEL.sub("", text.strip(), count=1).strip() for text in _texts(cell)]
-    return [text for text in found if text]
+    """The options in a cell without the letters before them; none in an empty cell."""
+    whole = [text.strip() for text in _texts(cell)]
+    bare = [_LABEL.sub("", text, count=1).strip() for text in whole]
+    return [text for text in bare if text] or [text for text in whole if text]  # or letters are all there is
 
 
 def unlisted(options: Iterable[str], question: str) -> list[str]:
