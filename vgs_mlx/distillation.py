@@ -18,6 +18,7 @@ from vgs_mlx.recipe import SHORTHANDS, Recipe
 from vgs_mlx.recipe_file import Setting
 from vgs_mlx.resources import quickstart
 from vgs_mlx.train import checkpoint, identity, ledger, loop, run_folder, setup
+from vgs_mlx.train.data import first_held_out
 from vgs_mlx.train.screen import Screen, accuracy_line
 from vgs_mlx.train.step import between_measurements, collect_answers, compute_gradients
 from vgs_mlx.types import Prompt
@@ -122,10 +123,10 @@ def _memory_check(recipe: Recipe, force: bool, screen: Screen) -> Callable[[Leng
 
 
 def held_out_prompts(run: Path, recipe: Recipe, count: int) -> list[Prompt]:
-    """The first held-out rows of a run, whose recipe this is, as prompts."""
+    """The first held-out rows of a run, whose recipe this is, as prompts. Raises `Refusal`."""
     processor = load_processor(find_folder(recipe.student.path, "--student"), "--student")
-    data = setup.load_data(recipe, processor, Screen(), run)
-    return [setup.render_prompt(processor, example, recipe) for example in data.held_out[:count]]
+    examples = first_held_out(recipe, processor, count, Screen(), [run])
+    return [setup.render_prompt(processor, example, recipe) for example in examples]
 
 
 def _train(ready: setup.Ready, folder: Path, screen: Screen) -> None:

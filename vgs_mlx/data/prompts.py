@@ -6,6 +6,8 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
+from vgs_mlx import texts
+from vgs_mlx.data import markers
 from vgs_mlx.errors import Refusal
 from vgs_mlx.types import Example, Picture, Prompt, PromptView
 
@@ -60,7 +62,8 @@ def prompt_length(processor: Any, example: Example, system_prompt: str, max_pixe
 
 def text_tokens(processor: Any, example: Example, system_prompt: str) -> int:
     """How many of its tokens are not a picture's own. Opens no picture."""
-    text = processor.tokenizer(_text(processor, example, 0, system_prompt))["input_ids"]
+    # not verbose: how long is too long is said by `problem`, and not before that by a warning of the tokenizer's
+    text = processor.tokenizer(_text(processor, example, 0, system_prompt), verbose=False)["input_ids"]
     return len(text) + 2 * len(example.pictures)  # vision start and end
 
 
@@ -71,14 +74,10 @@ def problem(
 
     A special token in its texts, a picture that the processor refuses, or too many tokens.
     """
-    special = processor.tokenizer.all_special_tokens
-    for name, text, tokens in (
-        ("question", example.question, (*special, MARKER)),
-        ("solution", example.solution, special),
-        ("answer", example.answer, special),
-    ):
-        if held := [each for each in tokens if each in text]:
-            return f"the {name} holds the special token {held[0]}"
+    fed = {"question": example.question, "solution": example.solution, "answer": example.answer}
+    for name, text in fed.items():
+        if fault := special_token(processor, text):
+            return f"the {name} {fault}"
     try:
         length = prompt_length(processor, example, system_prompt, max_pixels)
     except Refusal as refusal:
@@ -86,6 +85,24 @@ def problem(
     if length > max_length:
         return f"the prompt has {length:,} tokens, data.max_prompt_length allows {max_length:,}"
     return None
+
+
+def special_token(processor: Any, text: str) -> str | None:
+    """Which special token a text holds, for a message; None for a text that is only text to the model."""
+    tokenizer = processor.tokenizer
+    added = (str(each) for each in tokenizer.added_tokens_decoder.values() if each.special)
+    held = [each for each in dict.fromkeys([*tokenizer.all_special_tokens, *added, MARKER]) if each in text]
+    return f"holds the special token {held[0]}" if held else None
+
+
+def refuse_system_prompt(processor: Any, text: str) -> None:
+    """Refuses a system prompt that is more than text to the model, or speaks of pictures by their markers."""
+    if fault := texts.fault(text):
+        raise Refusal(f"data.system_prompt {fault}")
+    if fault := special_token(processor, text):
+        raise Refusal(f"data.system_prompt {fault}: take it out")
+    if fault := markers.fault(text):
+        raise Refusal(f"data.system_prompt {fault}")
 
 
 def _view(

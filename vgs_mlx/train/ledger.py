@@ -24,7 +24,7 @@ from vgs_mlx.train import run_folder
 from vgs_mlx.types import Example
 
 # keys that say which rows there are, and which pictures are theirs
-ROWS = ("data.source", "data.held_out", "data.columns")
+ROWS = ("data.source", "data.held_out", "data.columns", "data.ignore_columns")
 
 
 def write(run: Path, data: DataSet) -> None:
