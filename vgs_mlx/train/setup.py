@@ -10,7 +10,7 @@ from mlx.utils import tree_flatten
 
 from vgs_mlx import device
 from vgs_mlx.data.datasets import DataSet
-from vgs_mlx.data.prompts import image_tokens, render, text_tokens
+from vgs_mlx.data.prompts import render
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models import adapters, probes
 from vgs_mlx.models.base import LoadedModel
@@ -23,7 +23,7 @@ from vgs_mlx.recipe_objective import needs_teacher, resolved
 from vgs_mlx.rollout.sample import Sampling, sample
 from vgs_mlx.train import rewards
 from vgs_mlx.train.checkpoint import Identity
-from vgs_mlx.train.data import LOOKED_AT, load_data
+from vgs_mlx.train.data import load_data, longest
 from vgs_mlx.train.identity import identify
 from vgs_mlx.train.screen import Screen
 from vgs_mlx.types import Example, Prompt
@@ -76,7 +76,7 @@ def load(
             example, f"\\boxed{{{example.answer}}}"
         )  # a trial: it may not work
     if check:
-        check(longest_prompt(processors["student"], data, recipe), folders)
+        check(longest(processors["student"], data, recipe), folders)
     student = load_model(recipe.student.path, "--student", say=screen.say)
     adapters.prepare(student, recipe.student, recipe.seed)
     screen.say(_model_line("student", student, recipe.student.train))
@@ -118,15 +118,6 @@ def refuse_contradictions(recipe: Recipe) -> None:
             f"objective.mix={recipe.objective.mix}: goes with objective.name=grpo, not {recipe.objective.name}: "
             "set objective.mix=0"
         )
-
-
-def longest_prompt(processor: Any, data: DataSet, recipe: Recipe) -> Lengths:
-    """The longest text and the most image tokens among the first rows; not always of one row."""
-    text, image, settings = 1, 1, recipe.data
-    for example in data.train[:LOOKED_AT]:
-        text = max(text, text_tokens(processor, example, settings.system_prompt))
-        image = max(image, image_tokens(processor, example, settings.max_pixels))
-    return Lengths(text, image)
 
 
 def render_prompt(processor: Any, example, recipe: Recipe) -> Prompt:
