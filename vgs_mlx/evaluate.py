@@ -59,10 +59,7 @@ def answer(
     at_once = max(1, batch // samples)
     for start in range(0, len(examples), at_once):
         group = examples[start : start + at_once]
-        prompts = [
-            render(model.processor, each, system_prompt=data.system_prompt, max_pixels=data.max_pixels)
-            for each in group
-        ]
+        prompts = [render(model.processor, each, data) for each in group]
         views = [prompt.with_image if with_image else prompt.text_only for prompt in prompts]
         places = numbers[start : start + at_once]
         seeds = [[(seed, SEED_STREAM, place, j) for j in range(samples)] for place in places]

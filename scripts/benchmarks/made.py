@@ -132,12 +132,7 @@ def embedded() -> tuple[LoadedModel, LoadedModel, list[Prompt], recipes.Recipe]:
     student, teacher = (load_model(f"embedded:{name}", f"--{name}") for name in ("student", "teacher"))
     adapters.prepare(student, settings.student, seed=0)
     asked = [
-        render(
-            student.processor,
-            each,
-            system_prompt=settings.data.system_prompt,
-            max_pixels=settings.data.max_pixels,
-        )
+        render(student.processor, each, settings.data)
         for each in shapes.examples("train", settings.rollout.prompts_per_step)
     ]
     return student, teacher, asked, settings

@@ -18,6 +18,7 @@ from vgs_mlx.errors import Refusal
 from vgs_mlx.models import adapters, probes, qwen3_vl
 from vgs_mlx.models.base import LoadedModel, Rows
 from vgs_mlx.models.loading import load_model
+from vgs_mlx.models.rows import encode
 
 PROMPTS = tuple(random_prompt(seed, pictures=1 + seed % 2, words=4 + seed) for seed in range(3))
 COMPLETIONS = tuple(random_completion(seed, 5 + seed) for seed in range(3))
@@ -27,16 +28,21 @@ EQUALLY_LONG = tuple(random_completion(seed, 5) for seed in range(3))
 Forward = Callable[..., mx.array]
 
 
+def attempt(model, prompts=PROMPTS, completions=COMPLETIONS) -> probes.Trial:
+    views = [vars(prompt)[view] for prompt in prompts for view in probes.VIEWS]
+    return probes.attempt(model, prompts, completions, encode(model, views))
+
+
 def causality(model, prompts=PROMPTS, completions=COMPLETIONS):
-    probes.causality(model, prompts[0], completions[0])
+    probes.causality(attempt(model, prompts, completions))
 
 
 def padding(model, prompts=PROMPTS, completions=COMPLETIONS):
-    probes.padding(model, prompts, completions)
+    probes.padding(attempt(model, prompts, completions))
 
 
 def text_view(model, prompts=PROMPTS, completions=COMPLETIONS):
-    probes.text_view(model, prompts[0], completions[0])
+    probes.text_view(attempt(model, prompts, completions))
 
 
 PROBES = (causality, padding, text_view)
@@ -171,24 +177,24 @@ def test_a_sound_model_passes(make, probe):
 def test_the_embedded_models_pass(role):
     model = load_model(f"embedded:{role}", f"--{role}", say=lambda _: None)
     rows = shapes.examples("train", 3)
-    prompts = [render(model.processor, row, system_prompt="Look.", max_pixels=None) for row in rows]
+    prompts = [render(model.processor, row, recipe.Data()) for row in rows]
     completions = [random_completion(at, 6 + at) + 10 for at in range(3)]
     for probe in PROBES:
         probe(model, prompts, completions)
-    assert probes.packing(model, prompts, completions)
+    assert probes.packing(attempt(model, prompts, completions))
 
 
 @pytest.mark.parametrize("where", ["both", "with_image", "text_only"])
 @pytest.mark.parametrize("length", [1, 6])
 def test_a_model_that_sees_ahead_is_refused(where, length):
     model, completions = everyone_sees_everyone(where), [random_completion(4, length)]
-    refused(lambda: causality(model, completions=completions), "last token", "use another family")
+    refused(lambda: causality(model, PROMPTS[:1], completions), "last token", "use another family")
 
 
 def test_a_completion_of_one_repeated_token_still_shows_a_leak():
     """The probe must change the last token even where the first is no other."""
     model, same = everyone_sees_everyone("both"), np.full(4, 9, dtype=np.int32)
-    refused(lambda: causality(model, completions=[same]), "last token", "use another family")
+    refused(lambda: causality(model, PROMPTS[:1], [same]), "last token", "use another family")
 
 
 @pytest.mark.parametrize(
@@ -219,7 +225,7 @@ def test_a_misplaced_completion_is_refused(monkeypatch):
 
     true_places = probes.flat_positions
     monkeypatch.setattr(probes, "flat_positions", one_too_late)
-    refused(lambda: text_view(random_model(0)), "misplaced", "mend this family's file")
+    refused(lambda: text_view(random_model(0)), "misplaced", "fix this family's file")
 
 
 @pytest.mark.parametrize("probe", PROBES, ids=lambda probe: probe.__name__)
@@ -228,10 +234,10 @@ def test_nan_passes_no_probe(probe):
 
 
 def test_rows_are_packed_only_where_that_changes_nothing():
-    assert probes.packing(random_model(0), PROMPTS, COMPLETIONS)
-    assert not probes.packing(everyone_sees_everyone("both"), PROMPTS, COMPLETIONS)
-    assert not probes.packing(with_forward(lambda module, rows, cache=None: qwen3_vl.hidden_states(
-        module, replace(rows, attention=None), cache)), PROMPTS, COMPLETIONS)  # fmt: skip
+    assert probes.packing(attempt(random_model(0)))
+    assert not probes.packing(attempt(everyone_sees_everyone("both")))
+    assert not probes.packing(attempt(with_forward(lambda module, rows, cache=None: qwen3_vl.hidden_states(
+        module, replace(rows, attention=None), cache))))  # fmt: skip
 
 
 def test_leaks_are_told_from_rounding():
@@ -244,20 +250,20 @@ def test_leaks_are_told_from_rounding():
 
 
 def test_a_teacher_that_ignores_the_picture_has_share_zero():
-    assert probes.picture_reaction(looks_at_the_last_token_only(), PROMPTS, COMPLETIONS) == 0
+    assert probes.picture_reaction(attempt(looks_at_the_last_token_only())) == 0
 
 
 def test_a_teacher_that_looks_has_a_share_of_its_positions():
-    share = probes.picture_reaction(random_model(0), PROMPTS, COMPLETIONS)
+    share = probes.picture_reaction(attempt(random_model(0)))
     positions = share * sum(map(len, COMPLETIONS))
     assert 0 < share <= 1 and positions == pytest.approx(round(positions), abs=1e-4)
 
 
 def test_the_share_counts_positions_above_the_threshold(monkeypatch):
     monkeypatch.setattr(probes, "REACTS_ABOVE", -1.0)
-    assert probes.picture_reaction(random_model(0), PROMPTS, COMPLETIONS) == 1
+    assert probes.picture_reaction(attempt(random_model(0))) == 1
     monkeypatch.setattr(probes, "REACTS_ABOVE", 1e6)
-    assert probes.picture_reaction(random_model(0), PROMPTS, COMPLETIONS) == 0
+    assert probes.picture_reaction(attempt(random_model(0))) == 0
 
 
 # --- the recipe ------------------------------------------------------------------------------------------------

@@ -6,6 +6,8 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
+from vgs_mlx.data import templates
+from vgs_mlx.recipe import Data
 from vgs_mlx.types import Example, Prompt, PromptView
 
 TextView = Literal["omit", "blank", "degraded"]
@@ -16,9 +18,8 @@ MARKER = "<|placeholder|>"  # mlx-vlm's processors turn it into a picture's toke
 def render(
     processor: Any,
     example: Example,
+    settings: Data,
     *,
-    system_prompt: str,
-    max_pixels: int | None,
     text_view: TextView = "omit",
     more: Set[str] = frozenset(),
 ) -> Prompt:
@@ -32,7 +33,7 @@ def render(
 
     def view(changed: Callable[[Image.Image], Image.Image] | None) -> PromptView:
         shown = [] if changed is None else [changed(picture) for picture in pictures]
-        return _view(processor, example, shown, system_prompt, max_pixels)
+        return _view(processor, example, shown, settings)
 
     return Prompt(
         example=example,
@@ -49,20 +50,18 @@ def image_tokens(processor: Any, example: Example, max_pixels: int | None) -> in
     return sum(count(height, width, max_pixels=limit) for width, height in sizes)
 
 
-def prompt_length(processor: Any, example: Example, system_prompt: str, max_pixels: int | None) -> int:
+def prompt_length(processor: Any, example: Example, settings: Data) -> int:
     """How many tokens the prompt with its pictures has, nothing rendered. A refused picture: ValueError."""
-    return image_tokens(processor, example, max_pixels) + text_tokens(processor, example, system_prompt)
+    return image_tokens(processor, example, settings.max_pixels) + text_tokens(processor, example, settings)
 
 
-def text_tokens(processor: Any, example: Example, system_prompt: str) -> int:
+def text_tokens(processor: Any, example: Example, settings: Data) -> int:
     """How many of its tokens are not a picture's own. Opens no picture."""
-    text = processor.tokenizer(_text(processor, example, 0, system_prompt))["input_ids"]
+    text = processor.tokenizer(_text(processor, example, 0, settings))["input_ids"]
     return len(text) + 2 * len(example.pictures)  # vision start and end
 
 
-def problem(
-    processor: Any, example: Example, *, system_prompt: str, max_pixels: int | None, max_length: int
-) -> str | None:
+def problem(processor: Any, example: Example, settings: Data) -> str | None:
     """Why the example can't become a prompt, or None.
 
     A special token in its texts, a picture that the processor refuses, or too many tokens.
@@ -76,21 +75,19 @@ def problem(
         if held := [each for each in tokens if each in text]:
             return f"the {name} holds the special token {held[0]}"
     try:
-        length = prompt_length(processor, example, system_prompt, max_pixels)
+        length = prompt_length(processor, example, settings)
     except ValueError as error:  # far too long and narrow
         return f"the model's processor refuses a picture: {error}"
-    if length > max_length:
-        return f"the prompt has {length:,} tokens, data.max_prompt_length allows {max_length:,}"
+    if length > settings.max_prompt_length:
+        return f"the prompt has {length:,} tokens, data.max_prompt_length allows {settings.max_prompt_length:,}"
     return None
 
 
-def _view(
-    processor: Any, example: Example, pictures: list[Image.Image], system_prompt: str, max_pixels: int | None
-) -> PromptView:
-    text = _text(processor, example, len(pictures), system_prompt)
+def _view(processor: Any, example: Example, pictures: list[Image.Image], settings: Data) -> PromptView:
+    text = _text(processor, example, len(pictures), settings)
     if not pictures:
         return PromptView(np.array(processor.tokenizer(text)["input_ids"], dtype=np.int32), None, None)
-    inputs = processor(text=[text], images=pictures, max_pixels=_limit(processor, max_pixels))
+    inputs = processor(text=[text], images=pictures, max_pixels=_limit(processor, settings.max_pixels))
     return PromptView(
         ids=np.array(inputs["input_ids"], dtype=np.int32).reshape(-1),
         pixel_values=np.array(inputs["pixel_values"], dtype=np.float32),
@@ -98,12 +95,12 @@ def _view(
     )
 
 
-def _text(processor: Any, example: Example, pictures: int, system_prompt: str) -> str:
+def _text(processor: Any, example: Example, pictures: int, settings: Data) -> str:
     content = [{"type": "image"}] * pictures + [{"type": "text", "text": example.question}]
     messages = [{"role": "user", "content": content}]
-    if system_prompt:
-        messages.insert(0, {"role": "system", "content": [{"type": "text", "text": system_prompt}]})
-    return processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    if settings.system_prompt:
+        messages.insert(0, {"role": "system", "content": [{"type": "text", "text": settings.system_prompt}]})
+    return templates.apply(processor, messages, settings.template_options)
 
 
 def _limit(processor: Any, max_pixels: int | None) -> int:
