@@ -15,9 +15,7 @@ def same_language(student: Any, teacher: Any, options: Options | None = None) ->
     if ours != theirs:
         count = len(set(ours.items()) ^ set(theirs.items()))
         raise Refusal(f"student and teacher have different vocabularies ({count:,} entries differ): {FIX}")
-    left, right = (
-        (each.tokenizer.eos_token_id, each.tokenizer.pad_token_id) for each in (student, teacher)
-    )
+    left, right = ((each.tokenizer.eos_token_id, each.tokenizer.pad_token_id) for each in (student, teacher))
     if left != right:
         raise Refusal(f"student and teacher have different end-of-sequence or padding tokens: {FIX}")
     _same_template(student, teacher, options or {})
@@ -37,7 +35,9 @@ def _same_template(student: Any, teacher: Any, options: Options) -> None:
         raise Refusal(f"student and teacher have chat templates that render a message differently: {FIX}")
     settings = ({name: value} for name in templates.switches(student) for value in (False, True))
     helps = next((each for each in settings if _alike(student, teacher, {**options, **each})), {})
-    fix = "".join(f"set data.template_options={{{name}: {value}}}, or ".lower() for name, value in helps.items())
+    fix = "".join(
+        f"set data.template_options={{{name}: {value}}}, or ".lower() for name, value in helps.items()
+    )
     ours, theirs = (templates.opening(each, _for(each, options)) for each in (student, teacher))
     raise Refusal(
         f"student and teacher have chat templates that open the answer differently ({ours!r} and {theirs!r}): "

@@ -79,7 +79,9 @@ def problem(processor: Any, example: Example, settings: Data) -> str | None:
     except ValueError as error:  # far too long and narrow
         return f"the model's processor refuses a picture: {error}"
     if length > settings.max_prompt_length:
-        return f"the prompt has {length:,} tokens, data.max_prompt_length allows {settings.max_prompt_length:,}"
+        return (
+            f"the prompt has {length:,} tokens, data.max_prompt_length allows {settings.max_prompt_length:,}"
+        )
     return None
 
 

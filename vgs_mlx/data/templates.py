@@ -5,7 +5,6 @@ have an option that says which.
 """
 
 import inspect
-import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,10 +17,12 @@ Messages = Sequence[Mapping[str, Any]]
 Options = Mapping[str, bool | int | float | str]
 
 QUESTION: Messages = ({"role": "user", "content": [{"type": "text", "text": "What is it?"}]},)
-REASONING = re.compile(r"<\|?(think|thought|reason)|\[think|<\|channel", re.IGNORECASE)  # how a block for it begins
+REASONING = re.compile(
+    r"<\|?(think|thought|reason)|\[think|<\|channel", re.IGNORECASE
+)  # how a block for it begins
 ABOUT_REASONING = ("think", "reason")  # parts of the names of options that switch it
 
-_ENVIRONMENT = Environment(extensions=["jinja2.ext.loopcontrols"])  # noqa: S701 - parses, never renders
+_ENVIRONMENT = Environment(extensions=["jinja2.ext.loopcontrols"])
 _GENERATION = re.compile(r"\{%[-+]?\s*(end)?generation\s*[-+]?%\}")  # transformers' own tags
 _BROUGHT = {"messages", "raise_exception", "strftime_now", *_ENVIRONMENT.globals}  # what every template gets
 
@@ -54,7 +55,7 @@ def refuse_unknown(processor: Any, options: Options) -> None:
 def opening(processor: Any, options: Options) -> str:
     """What the template puts in front of the answer: its header, and where there is one the reasoning block."""
     asked, told = (apply(processor, QUESTION, options, answering=each) for each in (True, False))
-    return asked[len(os.path.commonprefix([asked, told])) :]
+    return asked.removeprefix(told)
 
 
 def switches(processor: Any) -> list[str]:

@@ -122,7 +122,10 @@ def sampling(trial: Trial, sampled: Sequence[np.ndarray], *, packs: bool) -> Non
     Samples of one distribution scored under another make every importance weight and every mean under p wrong.
     """
     model = trial.model
-    for states, where in ((trial.padded, ""), (trial.packed, " in a row that its prompt's completions share")):
+    for states, where in (
+        (trial.padded, ""),
+        (trial.packed, " in a row that its prompt's completions share"),
+    ):
         if where and not packs:
             continue
         for number, hidden in enumerate(states["with_image"]):
@@ -192,9 +195,7 @@ def tolerance(model: LoadedModel) -> float:
     return 1e-3 if all(each.dtype == mx.float32 for _, each in tree_flatten(weights)) else 0.25
 
 
-def _sequences(
-    prompts: Sequence[Prompt], completions: Sequence[np.ndarray], view: str
-) -> list[Continued]:
+def _sequences(prompts: Sequence[Prompt], completions: Sequence[np.ndarray], view: str) -> list[Continued]:
     return [Continued(vars(prompt)[view], each) for prompt, each in zip(prompts, completions, strict=True)]
 
 

@@ -215,7 +215,11 @@ def probe(ready: Ready, screen: Screen) -> Ready:
 
 
 def _say_probed(models: dict[str, LoadedModel], reaction: float | None, screen: Screen) -> None:
-    moves = "" if reaction is None else f"; the picture moves the teacher at {reaction:.0%} of positions (VDS > 0.05 nats)"
+    moves = (
+        ""
+        if reaction is None
+        else f"; the picture moves the teacher at {reaction:.0%} of positions (VDS > 0.05 nats)"
+    )
     screen.say(f"probes   all passed{moves}")
     if reaction == 0:
         screen.say(
