@@ -1,5 +1,6 @@
 """Whether a student and a teacher may be paired: they read the same ids, prompts and pictures."""
 
+import json
 from typing import Any
 
 from vgs_mlx.data import templates
@@ -36,7 +37,7 @@ def _same_template(student: Any, teacher: Any, options: Options) -> None:
     settings = ({name: value} for name in templates.switches(student) for value in (False, True))
     helps = next((each for each in settings if _alike(student, teacher, {**options, **each})), {})
     fix = "".join(
-        f"set data.template_options={{{name}: {value}}}, or ".lower() for name, value in helps.items()
+        f"set data.template_options={{{name}: {json.dumps(value)}}}, or " for name, value in helps.items()
     )
     ours, theirs = (templates.opening(each, _for(each, options)) for each in (student, teacher))
     raise Refusal(
@@ -55,10 +56,17 @@ def _alike(student: Any, teacher: Any, options: Options, *, answering: bool = Tr
         for pictures in (0, 1, 2)
     ]
     ours, theirs = (
-        [templates.apply(side, each, _for(side, options), answering=answering) for each in messages]
-        for side in (student, teacher)
+        [_rendered(side, each, options, answering) for each in messages] for side in (student, teacher)
     )
     return ours == theirs
+
+
+def _rendered(processor: Any, messages: templates.Messages, options: Options, answering: bool) -> str:
+    """What the chat template makes of the messages, or why it doesn't take them."""
+    try:
+        return templates.apply(processor, messages, _for(processor, options), answering=answering)
+    except Refusal as refusal:
+        return str(refusal)
 
 
 def _for(processor: Any, options: Options) -> Options:

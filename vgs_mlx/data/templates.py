@@ -4,12 +4,12 @@ Templates of models that reason open a block for it (`<think>`) in front of the 
 have an option that says which.
 """
 
-import inspect
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jinja2 import Environment, meta
+from jinja2 import Environment, TemplateError, meta
 
 from vgs_mlx.errors import Refusal
 
@@ -24,23 +24,38 @@ ABOUT_REASONING = ("think", "reason")  # parts of the names of options that swit
 
 _ENVIRONMENT = Environment(extensions=["jinja2.ext.loopcontrols"])
 _GENERATION = re.compile(r"\{%[-+]?\s*(end)?generation\s*[-+]?%\}")  # transformers' own tags
-_BROUGHT = {"messages", "raise_exception", "strftime_now", *_ENVIRONMENT.globals}  # what every template gets
+_BROUGHT = {
+    "messages", "tools", "documents", "add_generation_prompt", "continue_final_message", "raise_exception",
+    "strftime_now", *_ENVIRONMENT.globals,
+}  # fmt: skip
+"""What every template gets."""
 
 
 def apply(processor: Any, messages: Messages, options: Options, *, answering: bool = True) -> str:
-    """The messages as the model reads them, up to where its answer begins (`answering`)."""
-    return processor.apply_chat_template(
-        list(messages), tokenize=False, add_generation_prompt=answering, **options
-    )
+    """The messages as the model reads them, up to where its answer begins (`answering`).
+
+    Raises `Refusal` for messages that the template doesn't take: some take no system prompt.
+    """
+    try:
+        return processor.apply_chat_template(
+            list(messages), tokenize=False, add_generation_prompt=answering, **options
+        )
+    except TemplateError as error:
+        prompted = any(each["role"] == "system" for each in messages)
+        fix = "set data.system_prompt=''" if prompted else "copy chat_template.jinja from the original model"
+        raise Refusal(f"the model's chat template refuses a question ({error}): {fix}") from error
 
 
 def known_options(processor: Any) -> list[str]:
-    """The names that the chat template uses and nobody but `data.template_options` gives a value."""
+    """The names that the chat template uses and nothing but `data.template_options` gives a value."""
     template = processor.chat_template
     source = template.get("default", "") if isinstance(template, dict) else template
-    used = meta.find_undeclared_variables(_ENVIRONMENT.parse(_GENERATION.sub("", source)))
-    arguments = inspect.signature(processor.apply_chat_template).parameters
-    return sorted(used - _BROUGHT - arguments.keys() - set(processor.tokenizer.special_tokens_map))
+    try:
+        used = meta.find_undeclared_variables(_ENVIRONMENT.parse(_GENERATION.sub("", source)))
+    except TemplateError as error:
+        fix = "copy chat_template.jinja from the original model"
+        raise Refusal(f"the model's chat template can't be read ({error}): {fix}") from error
+    return sorted(used - _BROUGHT - set(processor.tokenizer.special_tokens_map))
 
 
 def refuse_unknown(processor: Any, options: Options) -> None:
@@ -70,5 +85,7 @@ def reasoning_line(processor: Any, options: Options) -> str | None:
     if not (block or names):
         return None
     does = f"opens the answer with {opened[block.start() :]!r}" if block else "opens no reasoning block"
-    states = [f"{name}={options[name]}" if name in options else f"{name} is not set" for name in names]
+    states = [
+        f"{name}={json.dumps(options[name])}" if name in options else f"{name} is not set" for name in names
+    ]
     return f"{does} ({', '.join(states) or 'it has no option for that'})"

@@ -50,6 +50,7 @@ class Trial:
     model: LoadedModel
     prompts: Sequence[Prompt]
     completions: Sequence[np.ndarray]
+    encodings: Encodings  # the model's, of both views
     alone: Mapping[str, list[mx.array]]  # each sequence in a forward pass of its own
     padded: Mapping[str, list[mx.array]]  # all of them beside a longer one
     packed: Mapping[str, list[mx.array]]  # the first ones, each in a row with other completions of its prompt
@@ -80,7 +81,7 @@ def attempt(
         ]
         return _states(replace(model, packs=True), rows, encodings)[1::3]
 
-    return Trial(model, prompts, completions, by_view(alone), by_view(padded), by_view(packed))
+    return Trial(model, prompts, completions, encodings, by_view(alone), by_view(padded), by_view(packed))
 
 
 def causality(trial: Trial) -> None:
@@ -89,8 +90,7 @@ def causality(trial: Trial) -> None:
     changed = completion.copy()
     changed[-1] = completion[0] if completion[0] != completion[-1] else _another(model, completion[-1])
     for name in VIEWS:
-        view = vars(prompt)[name]
-        after = _states(model, [Continued(view, changed)], encode(model, [view]))
+        after = _states(model, [Continued(vars(prompt)[name], changed)], trial.encodings)
         moved = _gap(model, trial.alone[name][:1], after)
         if moved > tolerance(model):
             raise Refusal(
@@ -152,7 +152,7 @@ def text_view(trial: Trial) -> None:
     model, prompt, completion = trial.model, trial.prompts[0], trial.completions[0]
     for view in (prompt.with_image, prompt.text_only):
         sequence = [Continued(view, completion)]
-        rows = build(model, sequence, encode(model, [view]))
+        rows = build(model, sequence, trial.encodings)
         following = rows.ids.reshape(-1)[np.array(flat_positions(sequence, rows.ids.shape[1])) + 1]
         if not np.array_equal(following, completion):
             raise Refusal(
