@@ -318,12 +318,12 @@ def test_the_refusal_says_how_far_off_which_token_of_which_model_is():
         for each in zip(trial.padded["with_image"], COMPLETIONS, strict=True)
     ]
     probes.sampling(trial, sampled, packs=True)
-    sampled[1][3] += 0.5
+    sampled[2][3] += 0.5
     with pytest.raises(Refusal) as found:
         probes.sampling(trial, sampled, packs=True)
-    position = len(PROMPTS[1].with_image.ids) + 3
+    position = len(PROMPTS[2].with_image.ids) + 3
     assert str(found.value).startswith("random-0: the log-prob of a sampled token is 0.5 nats from")
-    assert f"(token 4 of 6, position {position} of training row 2)" in str(found.value)
+    assert f"(token 4 of 7, position {position} of training row 3)" in str(found.value)
 
 
 def test_samples_are_held_against_packed_rows_where_the_run_packs_alone():

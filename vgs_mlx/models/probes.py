@@ -120,26 +120,22 @@ def sampling(trial: Trial, sampled: Sequence[np.ndarray], *, packs: bool) -> Non
     """The log-probs that the completions were sampled with, (T,) each, are those that they are scored with.
 
     Samples of one distribution scored under another make every importance weight and every mean under p wrong.
+    Where the run packs (`packs`), packed rows are looked at as far as there are any, padded ones beyond.
     """
-    model = trial.model
-    for states, where in (
-        (trial.padded, ""),
-        (trial.packed, " in a row that its prompt's completions share"),
-    ):
-        if where and not packs:
-            continue
-        for number, hidden in enumerate(states["with_image"]):
-            scored = _taken(model, hidden, trial.completions[number])
-            gaps = np.abs(scored - sampled[number])
-            place = int(gaps.argmax())
-            if not gaps[place] <= tolerance(model):
-                position = len(trial.prompts[number].with_image.ids) + place
-                raise Refusal(
-                    f"{model.name}: the log-prob of a sampled token is {gaps[place]:.2g} nats from that of the same "
-                    f"token when scored{where} (token {place + 1} of {len(gaps)}, position {position} of training "
-                    f"row {number + 1}): it would learn from another distribution than it samples: use another "
-                    "family or version of mlx-vlm"
-                )
+    model, shared = trial.model, trial.packed["with_image"] if packs else []
+    states = [*shared, *trial.padded["with_image"][len(shared) :]]
+    for row, hidden in enumerate(states):
+        gaps = np.abs(_taken(model, hidden, trial.completions[row]) - sampled[row])
+        place = int(gaps.argmax())
+        if not gaps[place] <= tolerance(model):
+            where = " in a row that its prompt's completions share" if row < len(shared) else ""
+            position = len(trial.prompts[row].with_image.ids) + place
+            raise Refusal(
+                f"{model.name}: the log-prob of a sampled token is {gaps[place]:.2g} nats from that of the same "
+                f"token when scored{where} (token {place + 1} of {len(gaps)}, position {position} of training "
+                f"row {row + 1}): it would learn from another distribution than it samples: use another "
+                "family or version of mlx-vlm"
+            )
 
 
 def text_view(trial: Trial) -> None:
