@@ -28,7 +28,7 @@ from vgs_mlx.train.step import needs_teacher
 from vgs_mlx.types import Example, Prompt
 
 PROBED = 4  # prompts, and the longest completions (in tokens) that the probes look at
-PROBED_LENGTH = 32
+PROBED_LENGTH = 24
 LOOKED_AT = 64  # rows whose pictures' sizes stand for all in the start-up lines
 
 
