@@ -19,7 +19,7 @@ from vgs_mlx.errors import Refusal
 from vgs_mlx.export import export
 from vgs_mlx.models import adapters, fusing, loading, precision
 from vgs_mlx.models.loading import load_model, load_processor
-from vgs_mlx.recipe import Recipe, Rollout, Student
+from vgs_mlx.recipe import Data, Recipe, Rollout, Student
 from vgs_mlx.resources import tiny_model
 from vgs_mlx.train import checkpoint
 from vgs_mlx.train.run_folder import FINAL, RECIPE
@@ -50,7 +50,7 @@ def packed_student(tmp_path_factory) -> Path:
 def prompts():
     processor = load_processor(tiny_model("student"), "student")
     rows = shapes.examples("held_out", 6)
-    return [render(processor, row, system_prompt="", max_pixels=None) for row in rows]
+    return [render(processor, row, Data(system_prompt="", max_pixels=None)) for row in rows]
 
 
 def make_run(folder: Path, student: Path, *, size: float = LEARNT, weights: str = FINAL, **settings) -> Path:

@@ -66,6 +66,9 @@ class Data:
     max_pixels: Count | None = 1024 * 32 * 32  # the processor scales larger pictures down to this
     max_prompt_length: Count = 16_384  # tokens; a longer prompt is a bad row, never cut
     system_prompt: str = SYSTEM_PROMPT  # "" for none
+    template_options: dict[str, bool | int | float | str] = field(
+        default_factory=dict
+    )  # given to the chat template, such as enable_thinking
 
 
 @_option

@@ -81,6 +81,7 @@ def _settings(identity: str, recipe: Recipe, how: How) -> dict[str, Any]:
         "with_image": how.with_image, "max_completion_length": recipe.rollout.max_completion_length,
         "system_prompt": how.data.system_prompt, "text_system_prompt": _text_prompt(how.data),
         "max_pixels": how.data.max_pixels, "max_prompt_length": how.data.max_prompt_length,
+        "template_options": how.data.template_options or None,  # none, as in answers from before there were any
     }  # fmt: skip
 
 

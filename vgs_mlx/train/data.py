@@ -6,7 +6,7 @@ from heapq import nlargest
 from pathlib import Path
 from typing import Any
 
-from vgs_mlx.data import datasets
+from vgs_mlx.data import datasets, templates
 from vgs_mlx.data.datasets import DataSet
 from vgs_mlx.data.held_out import trained_on
 from vgs_mlx.data.pictures import shown
@@ -84,16 +84,11 @@ def reading(processor: Any, settings: Data) -> dict[str, Any]:
 def row_check(processor: Any, settings: Data) -> Callable[[Example], str | None]:
     """The check of a row that needs the model's processor: why it can't become a prompt, or None.
 
-    Raises `Refusal` for a system prompt that no row can be asked with.
+    Raises `Refusal` where no row could be asked: for the system prompt, or options that the chat template has not.
     """
+    templates.refuse_unknown(processor, settings.template_options)
     refuse_system_prompt(processor, settings.system_prompt)
-    return lambda example: problem(
-        processor,
-        example,
-        system_prompt=settings.system_prompt,
-        max_pixels=settings.max_pixels,
-        max_length=settings.max_prompt_length,
-    )
+    return lambda example: problem(processor, example, settings)
 
 
 def data_notes(data: DataSet, recipe: Recipe) -> list[str]:
@@ -120,7 +115,7 @@ def longest(processor: Any, data: DataSet, recipe: Recipe) -> Lengths:
     Not always of one row. Texts are counted in tokens where they are longest in characters.
     """
     examples, settings = (*data.train, *data.held_out), recipe.data
-    count = partial(text_tokens, processor, system_prompt=settings.system_prompt)
+    count = partial(text_tokens, processor, settings=settings)
     answer = None
     if sampler(recipe) is None:
         given = nlargest(COUNTED, map(given_text, data.train), key=len)
