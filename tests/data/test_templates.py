@@ -16,6 +16,7 @@ from vgs_mlx.models.loading import find_folder, load_processor
 from vgs_mlx.recipe import Data
 from vgs_mlx.resources import tiny_model
 from vgs_mlx.train import identity, setup
+from vgs_mlx.train.data import row_check
 from vgs_mlx.train.screen import Screen
 from vgs_mlx.types import Example
 
@@ -133,7 +134,7 @@ def test_how_the_answer_opens_is_said(made, kind, options, said):
 )
 def test_an_option_that_the_template_does_not_use_is_refused(made, kind, name, fix):
     settings = Data(template_options={name: True})
-    for refusing in (templates.refuse_unknown, lambda *_: setup.row_check(made(kind), settings)):
+    for refusing in (templates.refuse_unknown, lambda *_: row_check(made(kind), settings)):
         with pytest.raises(Refusal) as refused:
             refusing(made(kind), settings.template_options)
         line = str(refused.value)
