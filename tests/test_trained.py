@@ -15,6 +15,7 @@ from vgs_mlx.models.loading import load_model
 from vgs_mlx.recipe import Recipe, Student
 from vgs_mlx.resources import tiny_model
 from vgs_mlx.train import checkpoint
+from vgs_mlx.train.identity import fingerprint
 from vgs_mlx.train.run_folder import FINAL, RECIPE, RESULT
 from vgs_mlx.train.step import Progress
 
@@ -41,7 +42,7 @@ def run(tmp_path, student) -> Path:
 
 
 def save_checkpoint(run: Path, student, step: int) -> Path:
-    identity = {"student": checkpoint.fingerprint(student.folder)}
+    identity = {"student": fingerprint(student.folder)}
     settings = Student(path=student.name, rank=2)
     return checkpoint.save(run, student, AdamW(1e-3), Progress(step=step), settings, identity)
 

@@ -18,7 +18,7 @@ from vgs_mlx.recipe import Recipe
 from vgs_mlx.resources import quickstart
 from vgs_mlx.rollout.sample import Sampling
 from vgs_mlx.train import run_folder
-from vgs_mlx.train.checkpoint import fingerprint
+from vgs_mlx.train.identity import fingerprint
 from vgs_mlx.train.screen import Screen
 from vgs_mlx.train.setup import load_data, row_check
 

@@ -13,6 +13,7 @@ from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.loading import load_model
 from vgs_mlx.recipe import Recipe
 from vgs_mlx.train import checkpoint
+from vgs_mlx.train.identity import Identity, differences, of_model
 from vgs_mlx.train.run_folder import FINAL, RECIPE, RESULT
 
 
@@ -55,11 +56,18 @@ def load(run: Path, found: Trained, say: Callable[[str], None] = print) -> Loade
     return student
 
 
-def _refuse_another_student(run: Path, student: LoadedModel) -> None:
+def kept_identity(run: Path) -> Identity:
+    """What a run says it was made from, in its newest checkpoint and its result; {} where it kept neither."""
     newest = checkpoint.newest(run)
-    trained = read_json(newest / checkpoint.STATE_FILE).get("identity", {}).get("student") if newest else None
-    if trained not in (None, checkpoint.fingerprint(student.folder)):
-        raise Refusal(f"{student.folder}: not the model that {run} trained (its files differ): put it back")
+    state = read_json(newest / checkpoint.STATE_FILE) if newest else {}
+    return {**state.get("identity", {}), **(read_json(run / RESULT).get("identity") or {})}
+
+
+def _refuse_another_student(run: Path, student: LoadedModel) -> None:
+    if changed := differences(kept_identity(run), of_model("student", student.folder)):
+        raise Refusal(
+            f"{student.folder}: not the model that {run} trained: {', '.join(changed)} changed since: put it back"
+        )
 
 
 def read_json(file: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from PIL import Image
 from vgs_mlx.data import hub
 from vgs_mlx.data.datasets import load, load_held_out
 from vgs_mlx.errors import Refusal
+from vgs_mlx.train.identity import of_data
 
 hf = pytest.importorskip("datasets")
 
@@ -60,7 +61,28 @@ def test_rows_become_examples_and_pictures_are_read_when_opened(folder):
     data = load(str(folder), held_out="test", columns=hub.PAPER_COLUMNS)
     assert widths(data.train) == [[1], [2], [3], [4]] and widths(data.held_out) == [[11], [12]]
     assert (data.train[2].question, data.train[2].answer) == ("How wide is 3?", "3")
-    assert data.train[2].id == f"{folder}:train:2" and data.held_out[0].id == f"{folder}:test:0"
+    assert data.train[2].id == "data:train:2" and data.held_out[0].id == "data:test:0"
+
+
+def test_a_data_set_that_moves_has_the_same_rows(folder, tmp_path):
+    """As the fingerprints of a run see them."""
+    before = load(str(folder), held_out="test", columns=hub.PAPER_COLUMNS)
+    (tmp_path / "elsewhere").mkdir()
+    folder.rename(tmp_path / "elsewhere" / "data")
+    after = load(str(tmp_path / "elsewhere" / "data"), held_out="test", columns=hub.PAPER_COLUMNS)
+    assert of_data(after) == of_data(before)
+
+
+def test_pictures_beside_a_table_are_named_as_seen_from_their_folder(tmp_path):
+    found = []
+    for place in ("one", "two"):
+        data = tmp_path / place / "data"
+        (data / "sub").mkdir(parents=True)
+        (data / "sub" / "a.png").write_bytes(png(5))
+        (data / "metadata.csv").write_text("file_name,question,answer\nsub/a.png,Wide?,5\n")
+        found.append(load_held_out(str(data)))
+    assert found[0].held_out[0].pictures[0].name == "sub/a.png"
+    assert of_data(found[0]) == of_data(found[1])
 
 
 def test_lists_of_pictures_are_read_too(tmp_path):

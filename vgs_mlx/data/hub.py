@@ -43,6 +43,11 @@ class HubName:
         path = Path(self.name).expanduser()
         return path if path.is_dir() else None
 
+    @property
+    def label(self) -> str:
+        """What rows are called by: a Hub id, or a folder's own name wherever the folder lies."""
+        return self.folder.resolve().name if self.folder else self.name
+
 
 def parse_name(source: str) -> HubName | None:
     """`name`, `name:split` or `name:config:split`, name being a folder or of a Hub id's form; else None."""
@@ -67,7 +72,7 @@ def rows(name: HubName, *, columns: Mapping[str, str], allow_outside: bool) -> l
     ours = {**columns, "image": "image", "images": "images"}
 
     def example(index: int) -> Example:
-        id = f"{name.name}:{split}:{index}"
+        id = f"{name.label}:{split}:{index}"
         row = {**texts[index], "images": pictures_of(index, id)}
         return to_example(row, id, ours, lambda picture: picture)
 
@@ -89,10 +94,11 @@ def picture_reader(
     cells = stored_cells(data, column)
     root = name.folder or Path(datasets.config.HF_CACHE_HOME)
     file = functools.partial(pictures.inside, root, allow_outside=allow_outside)
+    called = functools.partial(_called, name.folder)
 
     def read(index: int, id: str) -> list[Picture]:
         fetch = functools.partial(cells, index)
-        return [_picture(at, cell, fetch, id, file) for at, cell in enumerate(fetch())]
+        return [_picture(at, cell, fetch, id, file, called) for at, cell in enumerate(fetch())]
 
     return read
 
@@ -156,13 +162,27 @@ def _cells(data: datasets.Dataset, column: str, index: int) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
+def _called(folder: Path | None, place: str) -> str:
+    """A picture file's name, the same wherever the data set lies: seen from its folder, else the last part."""
+    path = Path(place)
+    if not path.is_absolute():
+        return pictures.shown(place)
+    inside = folder and path.is_relative_to(folder.absolute())
+    return pictures.shown(str(path.relative_to(folder.absolute())) if inside else path.name)
+
+
 def _picture(
-    at: int, cell: Any, fetch: Callable[[], list[Any]], id: str, file: Callable[[str], Path]
+    at: int,
+    cell: Any,
+    fetch: Callable[[], list[Any]],
+    id: str,
+    file: Callable[[str], Path],
+    called: Callable[[str], str],
 ) -> Picture:
     """Picture number `at` of a row. Only how to fetch it is kept, not its bytes."""
     place = cell.get("path") if isinstance(cell, dict) else cell if isinstance(cell, str) else None
     if isinstance(cell, dict) and cell.get("bytes"):
-        name = f"{id} {pictures.shown(place)}" if place else id
+        name = f"{id} {called(place)}" if place else id
         return pictures.from_bytes(lambda: fetch()[at]["bytes"], name)
     if isinstance(cell, bytes):
         return pictures.from_bytes(lambda: fetch()[at], id)
@@ -170,4 +190,4 @@ def _picture(
         raise Refusal("no picture: the cell is empty or of an unknown kind")
     if place.startswith("data:"):
         return pictures.from_data_uri(place)
-    return pictures.from_file(file(place), pictures.shown(place))
+    return pictures.from_file(file(place), called(place))

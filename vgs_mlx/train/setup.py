@@ -22,8 +22,7 @@ from vgs_mlx.recipe import Data, Recipe
 from vgs_mlx.recipe_objective import resolved
 from vgs_mlx.rollout.sample import Sampling, sample
 from vgs_mlx.train import rewards
-from vgs_mlx.train.checkpoint import Identity
-from vgs_mlx.train.identity import identify
+from vgs_mlx.train.identity import Identity, identify
 from vgs_mlx.train.screen import Screen
 from vgs_mlx.train.step import needs_teacher
 from vgs_mlx.types import Example, Prompt
