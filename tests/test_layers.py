@@ -24,7 +24,7 @@ LAYERS = (
     ("distillation", "evaluation_report", "export", "model_card", "doctor", "plan_report"),
     ("geometry", "geometry_figures"),
     ("analyze", "ablation", "report", "suites"),
-    ("cli", "cli_endings"),
+    ("cli", "cli_endings", "cli_options"),
 )
 RANKS = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 PURE = {"mlx", "numpy", "jaxtyping"}  # what the objective may import besides the standard library and itself

@@ -252,5 +252,5 @@ def test_a_dry_run_with_an_output_does_not_make_it():
 
 def test_export_of_what_is_no_run_is_refused():
     Path("folder").mkdir()
-    assert "no run folder (no recipe.yaml in it)" in refusal("export", "folder", "--output", "fused")
+    assert "not a run folder (no recipe.yaml in it)" in refusal("export", "folder", "--output", "fused")
     assert "Missing option '--output'" in refusal("export", "folder")

@@ -1,14 +1,12 @@
 """The command line: parse, then one call each. Heavy imports stay inside the commands, so that --help is quick."""
 
 import sys
-from pathlib import Path
 
 import click
 
 from vgs_mlx.cli_endings import refusing
+from vgs_mlx.cli_options import CHECKPOINT, PATH, asked_how
 from vgs_mlx.errors import Refusal
-
-PATH = click.Path(path_type=Path)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -141,28 +139,11 @@ def ablate(recipe, vary, seeds, output, baseline, jobs, sets, reach, resume, sum
 @click.option(
     "--data", help="A .jsonl file, a Hub data set, or shapes. Default: the run's held-out rows, or shapes."
 )
-@click.option("--samples", type=click.IntRange(1), default=1, show_default=True, help="Answers a prompt.")
-@click.option("--temperature", type=click.FloatRange(0), default=0.0, show_default=True, help="0: greedy.")
-@click.option(
-    "--no-image", is_flag=True, help="Ask without the picture: what can be guessed (the blind score)."
-)
-@click.option(
-    "--limit",
-    type=click.IntRange(1),
-    help="Only the first rows; of a suite's, so many of each, always the same.",
-)
-@click.option(
-    "--recipe",
-    type=PATH,
-    help="How to ask; a run has its own.",
-)
-@click.option(
-    "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any key of the recipe that it is asked with."
-)
-@click.option("--json", "json_file", type=PATH, help="Write the figures here too.")
+@asked_how
 @click.option("--suite", help="Published benchmarks: vision, low-vision, text, all, or the name of one.")
 @click.option("--output", type=PATH, help="Where a suite's answers are kept. Default: suites/...")
 @click.option("--against", type=PATH, help="A suite's answers of another model, to compare with.")
+@CHECKPOINT
 @refusing
 def evaluate(model, data, suite, output, against, no_image, recipe, **options) -> None:
     """\b
@@ -203,6 +184,7 @@ def evaluate(model, data, suite, output, against, no_image, recipe, **options) -
     "--bins", type=click.IntRange(2), default=10, show_default=True, help="Bins of equally many tokens."
 )
 @click.option("--output", type=PATH, help="A folder. Default: the run.")
+@CHECKPOINT
 @refusing
 def analyze(model, **options) -> None:
     """\b
@@ -236,8 +218,9 @@ def analyze(model, **options) -> None:
     show_default=True,
     help="Held-out prompts to prove it on.",
 )
+@CHECKPOINT
 @refusing
-def export(run, output, dtype, bits, prompts) -> None:
+def export(run, output, dtype, bits, prompts, checkpoint) -> None:
     """\b
     vgs-mlx export runs/quickstart-1 --output my-model
 
@@ -247,8 +230,11 @@ def export(run, output, dtype, bits, prompts) -> None:
     from vgs_mlx import distillation, trained
     from vgs_mlx.export import export as export_run
 
-    held_out = distillation.held_out_prompts(trained.find(run).recipe, prompts)
-    export_run(run, output, dtype=dtype, bits=int(bits) if bits else None, prompts=held_out, say=click.echo)
+    held_out = distillation.held_out_prompts(trained.find(run, checkpoint).recipe, prompts)
+    export_run(
+        run, output, dtype=dtype, bits=int(bits) if bits else None, prompts=held_out, checkpoint=checkpoint,
+        say=click.echo,
+    )  # fmt: skip
 
 
 @main.command(short_help="One HTML page about a run or an ablation.")
@@ -266,8 +252,9 @@ def export(run, output, dtype, bits, prompts) -> None:
     is_flag=True,
     help="Load no models, show no answers; never in place of a page that has some.",
 )
+@CHECKPOINT
 @refusing
-def report(folder, output, examples, no_examples) -> None:
+def report(folder, output, examples, no_examples, checkpoint) -> None:
     """\b
     vgs-mlx report runs/quickstart-1
 
@@ -276,7 +263,7 @@ def report(folder, output, examples, no_examples) -> None:
     """
     from vgs_mlx.report import page
 
-    page.write(folder, output, examples=0 if no_examples else examples)
+    page.write(folder, output, examples=0 if no_examples else examples, checkpoint=checkpoint)
 
 
 @main.command(short_help="What this machine is, and how fast.")

@@ -34,12 +34,13 @@ def run(
     recipe_given: Path | None,
     sets: Sequence[str],
     json_file: Path | None,
+    checkpoint: str | None,
 ) -> None:
     """See the command's help. Raises `Refusal`."""
     refuse_options(samples, temperature, json_file)
     screen = Screen()
     recipe = resolve(model, recipe_given, sets)
-    loaded, _ = load(model, screen)
+    loaded, _ = load(model, checkpoint, screen)
     examples = _examples(loaded, recipe, data, is_run(model), screen)[:limit]
     sampling = Sampling(recipe.rollout.max_completion_length, temperature)
     with screen.counting("evaluating") as count:
@@ -49,6 +50,7 @@ def run(
         )  # fmt: skip
     found = {
         "model": model,
+        **({"checkpoint": checkpoint} if checkpoint else {}),
         "data": data or recipe.data.source,
         "with_image": with_image,
         "temperature": temperature,
@@ -65,6 +67,12 @@ def refuse_options(samples: int, temperature: float, json_file: Path | None) -> 
         raise Refusal("--samples needs a --temperature above 0: greedy answers are all the same")
     if json_file and (json_file.is_dir() or not json_file.absolute().parent.is_dir()):
         raise Refusal(f"--json {json_file}: give a file in a folder that exists")
+
+
+def refuse_checkpoint(model: str, checkpoint: str | None) -> None:
+    """Only a run has several weights. Raises `Refusal`."""
+    if checkpoint:
+        raise Refusal(f"--checkpoint {checkpoint}: {model} is not a run folder: omit --checkpoint")
 
 
 def is_run(model: str) -> bool:
@@ -88,12 +96,13 @@ def recipe_for(model: str, file: Path | None) -> Path | None:
     return quickstart() if file is None and model.startswith(EMBEDDED) else file
 
 
-def load(model: str, screen: Screen) -> tuple[LoadedModel, str]:
-    """The model that is asked, and what identifies its weights."""
+def load(model: str, checkpoint: str | None, screen: Screen) -> tuple[LoadedModel, str]:
+    """The model that is asked, `checkpoint` of it if it is a run, and what identifies its weights."""
     if not is_run(model):
+        refuse_checkpoint(model, checkpoint)
         loaded = load_model(model, "MODEL", say=screen.say)
         return loaded, fingerprint(loaded.folder)
-    found = trained.find(Path(model))
+    found = trained.find(Path(model), checkpoint)
     screen.say(f"model    {found.origin}")
     loaded = trained.load(Path(model), found, screen.say)
     return loaded, f"{fingerprint(loaded.folder)} {fingerprint(found.weights)}"

@@ -39,15 +39,16 @@ def export(
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto",
     bits: Literal[4, 8] | None = None,
     prompts: Sequence[Prompt],
+    checkpoint: str | None = None,
     say: Say = print,
 ) -> Proof:
     """Write the run's model, its training fused in, to the folder `output`, and prove it. Raises `Refusal`.
 
-    `prompts` are held-out ones, rendered by the student's processor. `auto` takes the narrowest dtype of the
+    `checkpoint` says which of the run's weights: see `trained.find`. `prompts` are held-out ones, rendered by the student's processor. `auto` takes the narrowest dtype of the
     changed layers that keeps the training; `bits` packs the language model afterwards. `output` appears when
     all is proven, and not at all otherwise.
     """
-    found = trained.find(run)
+    found = trained.find(run, checkpoint)
     _refuse_output(run, output)
     if not prompts:
         raise Refusal("no held-out prompts to prove the export on: data.held_out must give some")

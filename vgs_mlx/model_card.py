@@ -7,7 +7,7 @@ from typing import Any
 from vgs_mlx import recipe_file
 from vgs_mlx.models.loading import EMBEDDED
 from vgs_mlx.proof import Proof
-from vgs_mlx.train.run_folder import RESULT
+from vgs_mlx.train.run_folder import EVALUATIONS, FINAL, RESULT, rows
 from vgs_mlx.trained import Trained, read_json
 
 VERSIONS = "versions.json"
@@ -58,7 +58,7 @@ def write(folder: Path, run: Path, found: Trained, proven: Proof) -> None:
         objective=recipe.objective.name,
         data=_name(recipe.data.source),
         system=f" --system {shlex.quote(recipe.data.system_prompt)}" if recipe.data.system_prompt else "",
-        results=_results(read_json(run / RESULT)),
+        results=_results(run, found),
         positions=proven.fused.positions,
         stored=f"{proven.dtype}, then packed to {proven.bits} bits" if proven.bits else proven.dtype,
         fused=proven.fused,
@@ -70,13 +70,18 @@ def write(folder: Path, run: Path, found: Trained, proven: Proof) -> None:
     (folder / "README.md").write_text(text, encoding="utf-8")
 
 
-def _results(result: dict[str, Any]) -> str:
-    """The accuracies on held-out rows, where the run has measured them."""
-    if "accuracy_before" not in result or "accuracy_after" not in result:
+def _results(run: Path, found: Trained) -> str:
+    """The accuracies on held-out rows, where the run has measured these weights."""
+    result = read_json(run / RESULT)
+    before, after = result.get("accuracy_before"), result.get("accuracy_after")
+    if found.weights.name != FINAL:
+        measured = {row["step"]: row["accuracy"] for row in rows(run / EVALUATIONS)}
+        before, after = measured.get(0), measured.get(found.step)
+    if before is None or after is None:
         return ""
     return (
         "## Results\n\nGreedy accuracy on the run's held-out rows: "
-        f"{result['accuracy_before']:.3f} before, {result['accuracy_after']:.3f} after.\n\n"
+        f"{before:.3f} before, {after:.3f} after.\n\n"
     )
 
 

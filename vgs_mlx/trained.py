@@ -24,22 +24,70 @@ class Trained:
     recipe: Recipe
     weights: Path  # the folder that holds them
     origin: str  # for readers: which run, and which of its weights
+    step: int | None  # how many steps they have trained; None where the run doesn't say
 
 
-def find(run: Path) -> Trained:
-    """A run's final weights or, until it has finished, those of its newest checkpoint. Raises `Refusal`."""
+def find(run: Path, which: str | None = None) -> Trained:
+    """A run's weights: `final`, `newest`, `best` (by its evaluations) or the number of a step. Raises `Refusal`.
+
+    Without a word, the final ones or, until the run has finished, those of its newest checkpoint.
+    """
     if not (run / RECIPE).is_file():
-        raise Refusal(f"{run}: no run folder (no {RECIPE} in it): give the --output of a `vgs-mlx distill`")
-    recipe = recipe_file.load_recipe(run / RECIPE)
-    newest = checkpoint.newest(run)
-    step = int(newest.name.removeprefix("step-")) if newest else 0
-    if (run / FINAL).is_dir() and step <= read_json(run / RESULT).get("steps", step):  # else it was resumed
-        return Trained(recipe, run / FINAL, f"{run.name}, a finished run")
-    if newest is None:
+        raise Refusal(
+            f"{run}: not a run folder (no {RECIPE} in it): give the --output of a `vgs-mlx distill`"
+        )
+    recipe, there = recipe_file.load_recipe(run / RECIPE), checkpoints(run)
+    newest, ended = max(there, default=0), read_json(run / RESULT).get("steps")
+    # weights older than the newest checkpoint: the run was finished, then resumed
+    finished = (run / FINAL).is_dir() and newest <= (newest if ended is None else ended)
+    if which == "final" or (which is None and finished):
+        if not (run / FINAL).is_dir():
+            raise _not_there(run, "no final weights, it has not finished")
+        return Trained(recipe, run / FINAL, f"{run.name}, {'a finished run' if finished else 'final'}", ended)
+    if which is None and not there:
         raise Refusal(f"{run}: nothing trained yet, it stopped before its first checkpoint: resume it first")
-    checkpoint.verified_state(newest)
-    origin = f"{run.name}, step {step}: the newest checkpoint of a run that has not finished"
-    return Trained(recipe, newest, origin)
+    step, origin = _step(run, which, newest)
+    if step not in there:
+        raise _not_there(run, f"no checkpoint of step {step}")
+    checkpoint.verified_state(there[step])
+    if which is None:
+        origin = "the newest checkpoint of a run that has not finished"
+    return Trained(recipe, there[step], f"{run.name}, step {step}{origin and f': {origin}'}", step)
+
+
+def checkpoints(run: Path) -> dict[int, Path]:
+    """The checkpoints of a run by their step."""
+    return {int(each.name.removeprefix("step-")): each for each in checkpoint.all_of(run)}
+
+
+def best_step(run: Path) -> int | None:
+    """The step with the highest accuracy so far, 0 being the untrained student; None where nothing says so."""
+    newest = checkpoint.newest(run)
+    return checkpoint.verified_state(newest)["progress"].get("best_step") if newest else None
+
+
+def _step(run: Path, which: str | None, newest: int) -> tuple[int, str]:
+    """The step that is meant, and a word about it. Raises `Refusal`."""
+    if which in (None, "newest"):
+        return newest, "the newest checkpoint"
+    if which.isdecimal():
+        return int(which), ""
+    if which != "best":
+        raise Refusal(f"--checkpoint {which}: give final, newest, best or the number of a step")
+    best = best_step(run)
+    if best is None:
+        raise _not_there(run, "no best checkpoint")
+    if best == 0:
+        raise _not_there(run, "no step was better than the untrained student")
+    return best, "the best of its evaluations"
+
+
+def _not_there(run: Path, what: str) -> Refusal:
+    """What is asked for is not there; what is."""
+    there = [str(step) for step in checkpoints(run)]
+    there += ["final"] if (run / FINAL).is_dir() else []
+    mend = f"give one that is there: --checkpoint {', '.join(there)}" if there else "resume it first"
+    return Refusal(f"{run}: {what}: {mend}")
 
 
 def load(run: Path, found: Trained, say: Callable[[str], None] = print) -> LoadedModel:

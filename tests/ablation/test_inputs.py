@@ -41,7 +41,9 @@ def test_a_run_that_had_other_data_or_models_behind_the_same_path_is_refused_by_
     jobs = [job(tmp_path, "a", HAD), job(tmp_path, "old", None), job(tmp_path, "b", HAD)]
     inputs.refuse_changed(jobs)
     jobs.append(job(tmp_path, "c", HAD | {what: "other"}))
-    with pytest.raises(Refusal, match=rf"c/seed-0: differs from a, seed 0 in {WORDS[what]}, though.*--resume"):
+    with pytest.raises(
+        Refusal, match=rf"c/seed-0: differs from a, seed 0 in {WORDS[what]}, though.*--resume"
+    ):
         inputs.refuse_changed(jobs)
 
 

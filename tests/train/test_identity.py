@@ -22,7 +22,9 @@ def picture(name: str) -> Picture:
     return Picture(name, lambda: None)
 
 
-ROW = Example("rows.jsonl:1", "How many?", "3", (picture("a.png"), picture("b.png")), "count", "1+2", ("dot",))
+ROW = Example(
+    "rows.jsonl:1", "How many?", "3", (picture("a.png"), picture("b.png")), "count", "1+2", ("dot",)
+)
 CHANGES = {
     "ids": {"id": "rows.jsonl:2"},
     "questions": {"question": "How many, then?"},
@@ -98,7 +100,9 @@ def test_a_template_inside_the_tokenizer_s_settings_is_the_template(tmp_path):
     configure(folder, "tokenizer_config.json", chat_template=template)
     theirs = identity.of_model("student", folder)
     configure(folder, "tokenizer_config.json", chat_template=template + " ")
-    assert identity.differences(theirs, identity.of_model("student", folder)) == ["the student's chat template"]
+    assert identity.differences(theirs, identity.of_model("student", folder)) == [
+        "the student's chat template"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -132,7 +136,9 @@ def test_a_checkpoint_of_another_version_is_refused_as_that(tmp_path):
     state = json.loads((checkpoint.newest(run) / checkpoint.STATE_FILE).read_text())
     older = {key: value for key, value in state["identity"].items() if not key.startswith("data ")}
     ours = state["identity"]
-    with pytest.raises(Refusal, match=r"another version of vgs-mlx.*no fingerprint of the data's .*that version"):
+    with pytest.raises(
+        Refusal, match=r"another version of vgs-mlx.*no fingerprint of the data's .*that version"
+    ):
         checkpoint.refuse_foreign(checkpoint.newest(run), {**older, "data": "all in one"}, ours)
     with pytest.raises(Refusal, match=r"belongs to another run: recipe seed was 0 and is 1 now"):
         checkpoint.refuse_foreign(checkpoint.newest(run), older, {**ours, "recipe seed": 1})

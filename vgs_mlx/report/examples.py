@@ -76,18 +76,27 @@ class Examples:
     notes: tuple[str, ...]
 
 
-def collect(runs: Sequence[tuple[str, Path]], recipe: Recipe, count: int, screen: Screen) -> Examples:
+def collect(
+    runs: Sequence[tuple[str, Path]],
+    recipe: Recipe,
+    count: int,
+    screen: Screen,
+    checkpoint: str | None = None,
+) -> Examples:
     """The first `count` held-out rows, answered by the student before, after each run (who, folder), and the teacher.
 
+    `checkpoint` says which of a run's weights answer, and is then named: see `trained.find`.
     All runs share `recipe`'s models and data. Where models or data can't be loaded: none, and a note why.
     """
     try:
-        return _collect(runs, recipe, count, screen)
+        return _collect(runs, recipe, count, screen, checkpoint)
     except (Refusal, OSError) as problem:
         return Examples((), (f"The answers are left out: {problem}",))
 
 
-def _collect(runs: Sequence[tuple[str, Path]], recipe: Recipe, count: int, screen: Screen) -> Examples:
+def _collect(
+    runs: Sequence[tuple[str, Path]], recipe: Recipe, count: int, screen: Screen, checkpoint: str | None
+) -> Examples:
     for path, option in ((recipe.student.path, "student.path"), (recipe.teacher.path, "teacher.path")):
         find_folder(path, option)  # before anything is loaded
     processor = load_processor(find_folder(recipe.student.path, "student.path"), "student.path")
@@ -99,7 +108,8 @@ def _collect(runs: Sequence[tuple[str, Path]], recipe: Recipe, count: int, scree
     del student
     for who, run in runs:
         try:
-            found = trained.find(run)
+            found = trained.find(run, checkpoint)
+            who = f"{who} ({checkpoint}: step {found.step})" if checkpoint else who
             answers[who] = answer(trained.load(run, found, screen.say), prompts, length)
         except Refusal as problem:
             notes.append(f"{who}: not shown. {problem}")

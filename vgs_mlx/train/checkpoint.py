@@ -28,6 +28,7 @@ from vgs_mlx.train.step import Progress
 OPTIMIZER_FILE = "optim.safetensors"
 STATE_FILE = "state.json"
 
+
 def save(
     run: Path,
     student: LoadedModel,
@@ -123,11 +124,13 @@ def refuse_foreign(folder: Path, theirs: Identity, ours: Identity) -> None:
                 f"put it back, or {_previous(folder)}"
             )
     if changed := differences(theirs, ours):
-        options = [f"--{role} PATH" for role in ("data", "student", "teacher") if f"the {role}'s" in str(changed)]
-        elsewhere = f", say where the right ones are with {' and '.join(options)}" if options else ""
+        options = [
+            f"--{role} PATH" for role in ("data", "student", "teacher") if f"the {role}'s" in str(changed)
+        ]
+        elsewhere = f", say where it is with {' and '.join(options)}" if options else ""
         raise Refusal(
-            f"{folder}: belongs to another run, or this has changed since: {', '.join(changed)}: put it back{elsewhere}, "
-            f"or {_previous(folder)}"
+            f"{folder}: belongs to another run, or this has changed since: {', '.join(changed)}: put it back"
+            f"{elsewhere}, or {_previous(folder)}"
         )
     if lacking := sorted(theirs.keys() ^ ours.keys()):
         what = next((key for key in lacking if key in ours), lacking[0])

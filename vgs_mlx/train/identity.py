@@ -83,9 +83,7 @@ def of_model(role: str, folder: Path) -> dict[str, str]:
         f"{role} chat template": _digest(
             [_line(templates), *_texts(folder, "chat_template.jinja", "chat_template.json")]
         ),
-        f"{role} picture settings": _digest(
-            [_line(processor), *_texts(folder, "preprocessor_config.json")]
-        ),
+        f"{role} picture settings": _digest([_line(processor), *_texts(folder, "preprocessor_config.json")]),
         f"{role} end tokens": _digest([_line(generation.get("eos_token_id"))]),
     }
 
@@ -109,7 +107,11 @@ def fingerprint(folder: Path) -> str:
 
 def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
     """The fingerprints that both have and that differ, in words: "the data's solutions"."""
-    return [worded(key) for key in ours if not key.startswith("recipe ") and theirs.get(key, ours[key]) != ours[key]]
+    return [
+        worded(key)
+        for key in ours
+        if not key.startswith("recipe ") and theirs.get(key, ours[key]) != ours[key]
+    ]
 
 
 def worded(key: str) -> str:

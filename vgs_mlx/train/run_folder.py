@@ -218,9 +218,11 @@ def _readme(folder: Path) -> str:
 
 `{RECIPE}` is the whole recipe, `{METRICS}` what every step measured, `{EVALUATIONS}` the accuracy on held-out
 rows, `{ANSWERS}` which of them were right, `{COMPLETIONS}` some answers in full, `{FINAL}/` the trained weights (there
-once the run has finished).
+once the run has finished). `{CHECKPOINTS}/` keeps the newest steps, and the one that did best on the held-out rows
+(`{RESULT}` names it): `--checkpoint best` evaluates, reports or exports that one.
 
     {resume_command(folder)}
     vgs-mlx evaluate {name}
+    vgs-mlx evaluate {name} --checkpoint best
     vgs-mlx export {name} --output {name}-fused
 """
