@@ -44,9 +44,9 @@ def export(
 ) -> Proof:
     """Write the run's model, its training fused in, to the folder `output`, and prove it. Raises `Refusal`.
 
-    `checkpoint` says which of the run's weights: see `trained.find`. `prompts` are held-out ones, rendered by the student's processor. `auto` takes the narrowest dtype of the
-    changed layers that keeps the training; `bits` packs the language model afterwards. `output` appears when
-    all is proven, and not at all otherwise.
+    `checkpoint` says which of the run's weights: see `trained.find`. `prompts` are held-out ones, rendered by
+    the student's processor. `auto` takes the narrowest dtype of the changed layers that keeps the training;
+    `bits` packs the language model afterwards. `output` appears when all is proven, and not at all otherwise.
     """
     found = trained.find(run, checkpoint)
     _refuse_output(run, output)
