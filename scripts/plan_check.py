@@ -18,10 +18,11 @@ from mlx.utils import tree_flatten
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 sys.path.insert(0, str(Path(__file__).parent))
 from benchmarks import made
-from vgs_mlx import plan, recipe
+from vgs_mlx import recipe
 from vgs_mlx.models import adapters
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.sizes import ModelSize, Tensor, parse
+from vgs_mlx.planning import plan
 from vgs_mlx.train import optimizer as adamw
 from vgs_mlx.train.step import Progress, collect_answers, run_step
 

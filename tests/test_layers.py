@@ -16,12 +16,12 @@ FILES = sorted((ROOT / "vgs_mlx").rglob("*.py"))
 
 # Lowest first. A part may import its own layer and lower ones.
 LAYERS = (
-    ("errors", "types", "blas", "resources", "objective", "statistics"),
+    ("errors", "types", "blas", "device", "resources", "objective", "statistics"),
     ("recipe", "recipe_file", "recipe_objective"),
     ("models", "data"),
-    ("rollout",),
-    ("train", "evaluate", "trained", "proof", "plan", "plan_loss"),
-    ("distillation", "evaluation_report", "export", "model_card", "doctor", "plan_report"),
+    ("rollout", "planning"),
+    ("train", "evaluate", "trained", "proof"),
+    ("distillation", "evaluation_report", "export", "model_card", "doctor"),
     ("geometry", "geometry_figures"),
     ("analyze", "ablation", "report", "suites"),
     ("cli", "cli_endings", "cli_options"),

@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from vgs_mlx import plan_report, recipe_file
+from vgs_mlx import recipe_file
 from vgs_mlx.models.loading import EMBEDDED, find_folder, load_processor
-from vgs_mlx.plan import Lengths
+from vgs_mlx.planning import report as plan_report
+from vgs_mlx.planning.plan import Lengths
 from vgs_mlx.recipe import SHORTHANDS, Recipe
 from vgs_mlx.recipe_file import Setting
 from vgs_mlx.resources import quickstart

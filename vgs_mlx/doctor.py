@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vgs_mlx import blas
+from vgs_mlx.device import backend
 
 Row = tuple[str, str]  # what, and its value or why there is none
 
@@ -78,15 +79,6 @@ def device() -> str:
     return (
         f"{text}; {wheel} is installed but finds no GPU: see nvidia-smi" if kind == "cpu" and wheel else text
     )
-
-
-def backend() -> str:
-    """What MLX's default device is: "metal", "cuda" or "cpu"."""
-    import mlx.core as mx
-
-    if mx.default_device() == mx.cpu:
-        return "cpu"
-    return "metal" if mx.metal.is_available() else "cuda"
 
 
 def conflicts() -> Iterator[Row]:

@@ -45,8 +45,8 @@ def run(
     sampling = Sampling(recipe.rollout.max_completion_length, temperature)
     with screen.counting("evaluating") as count:
         answers = evaluate.answer(
-            loaded, examples, recipe.data, sampling, samples=samples, with_image=with_image, seed=recipe.seed,
-            progress=lambda done: count(done, len(examples)),
+            loaded, examples, recipe.data, sampling, batch_size=recipe.rollout.batch_size, samples=samples,
+            with_image=with_image, seed=recipe.seed, progress=lambda done: count(done, len(examples)),
         )  # fmt: skip
     found = {
         "model": model,

@@ -150,7 +150,7 @@ def _answers(ready: Ready, screen: Screen, *, with_image: bool = True) -> list[e
     with screen.counting("evaluating") as count:
         answers = evaluation.answer(
             ready.student, rows, ready.recipe.data, sampling, with_image=with_image,
-            batch=ready.recipe.rollout.batch_size, progress=lambda done: count(done, len(rows)),
+            batch_size=ready.recipe.rollout.batch_size, progress=lambda done: count(done, len(rows)),
         )  # fmt: skip
     return [each for (each,) in answers]
 

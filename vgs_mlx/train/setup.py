@@ -8,23 +8,23 @@ from typing import Any
 import numpy as np
 from mlx.utils import tree_flatten
 
+from vgs_mlx import device
 from vgs_mlx.data import datasets
 from vgs_mlx.data.datasets import DataSet
 from vgs_mlx.data.prompts import image_tokens, problem, render, text_tokens
 from vgs_mlx.errors import Refusal
-from vgs_mlx.models import adapters, memory, probes
+from vgs_mlx.models import adapters, probes
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.loading import find_folder, load_model, load_processor, read_config
 from vgs_mlx.models.picture_cache import PictureCache
 from vgs_mlx.models.rows import encode, evaluate
-from vgs_mlx.plan import Lengths
+from vgs_mlx.planning.plan import Lengths
 from vgs_mlx.recipe import Data, Recipe
-from vgs_mlx.recipe_objective import resolved
+from vgs_mlx.recipe_objective import needs_teacher, resolved
 from vgs_mlx.rollout.sample import Sampling, sample
 from vgs_mlx.train import rewards
 from vgs_mlx.train.identity import Identity, identify
 from vgs_mlx.train.screen import Screen
-from vgs_mlx.train.step import needs_teacher
 from vgs_mlx.types import Example, Prompt
 
 PROBED = 4  # prompts, and the longest completions (in tokens) that the probes look at
@@ -55,7 +55,7 @@ def load(
     recipe: Recipe, screen: Screen, check: Callable[[Lengths, dict[str, Path]], None] | None = None
 ) -> Ready:
     """Processors, data, `check` (of the longest prompt), models, adapters, probes, in order. Raises `Refusal`."""
-    memory.wire()
+    device.wire()
     refuse_contradictions(recipe)
     folders = {role: find_folder(path, f"--{role}") for role, path in _paths(recipe).items()}
     for role, folder in folders.items():

@@ -11,10 +11,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from vgs_mlx import doctor, plan
+from vgs_mlx import device as devices
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models.sizes import ModelSize, read_size
-from vgs_mlx.plan import Lengths, Plan
+from vgs_mlx.planning import plan
+from vgs_mlx.planning.plan import Lengths, Plan
 from vgs_mlx.recipe import Recipe
 from vgs_mlx.recipe_objective import resolved
 
@@ -66,7 +67,7 @@ def memory_of(given: str | None, device: str) -> Memory:
 def _this_machine() -> Memory:
     import mlx.core as mx
 
-    info = mx.device_info() if doctor.backend() != "cpu" else {}
+    info = mx.device_info() if devices.backend() != "cpu" else {}
     if recommended := info.get("max_recommended_working_set_size"):
         return Memory(int(recommended), "this Mac's recommended working set")
     if total := info.get("total_memory"):
@@ -152,7 +153,7 @@ def run(
     say: Callable[[str], None],
 ) -> bool:
     """Print the plan of a recipe; whether it fits. Reads configs and headers, no weights. Raises `Refusal`."""
-    kind = device or doctor.backend()
+    kind = device or devices.backend()
     if tokens and (tokens[0] < 1 or tokens[1] < 0):
         raise Refusal(
             f"--tokens {tokens[0]} {tokens[1]}: a prompt has 1 text token or more, and 0 image tokens or more"
@@ -246,7 +247,7 @@ def check(
     recipe: Recipe, folders: Mapping[str, Path], seen: Lengths, force: bool, say: Callable[[str], None]
 ) -> None:
     """Say what a run will need on this machine, before its weights are loaded. Raises `Refusal` unless forced."""
-    kind = doctor.backend()
+    kind = devices.backend()
     sizes = {role: read_size(str(folder), f"--{role}") for role, folder in folders.items()}
     student, teacher = sizes["student"], sizes.get("teacher")
     made, whole = plan.make(recipe, student, teacher, seen, kind), memory_of(None, kind)

@@ -5,11 +5,13 @@ import json
 import pytest
 
 from toy_runs import command, names, options
-from vgs_mlx import distillation, plan, plan_report
+from vgs_mlx import distillation
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models.sizes import read_size
-from vgs_mlx.plan import Lengths, changed
-from vgs_mlx.plan_report import Memory, remedy
+from vgs_mlx.planning import plan
+from vgs_mlx.planning import report as plan_report
+from vgs_mlx.planning.plan import Lengths, changed
+from vgs_mlx.planning.report import Memory, remedy
 from vgs_mlx.recipe import Recipe
 from vgs_mlx.resources import recipes_folder
 
@@ -142,7 +144,7 @@ def checked(limit, monkeypatch):
 
 
 def test_runs_side_by_side_share_the_memory_and_are_refused_with_the_jobs_that_fit(monkeypatch):
-    monkeypatch.setattr(plan_report.doctor, "backend", lambda: "cpu")
+    monkeypatch.setattr(plan_report.devices, "backend", lambda: "cpu")
     peak = plan.make(Recipe(), *sizes(), SEEN, "cpu").peak
     monkeypatch.setenv(plan_report.RUNS_AT_ONCE, "3")
     assert "fits in" in checked(3 * peak, monkeypatch)

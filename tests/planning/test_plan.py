@@ -7,14 +7,14 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
-from vgs_mlx import plan
-from vgs_mlx.models.footprint import DEVICES, Body, saved_per_token
 from vgs_mlx.models.sizes import read_size
-from vgs_mlx.plan import Lengths, changed
+from vgs_mlx.planning import plan
+from vgs_mlx.planning.footprint import DEVICES, Body, saved_per_token
+from vgs_mlx.planning.plan import Lengths, changed
 from vgs_mlx.recipe import Recipe, Student
 from vgs_mlx.resources import recipes_folder
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
+sys.path.insert(0, str(Path(__file__).parent.parent.parent / "scripts"))
 import plan_check
 
 CASES = {case.name: case for case in plan_check.cases(small=True)}

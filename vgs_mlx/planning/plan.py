@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import ceil
 
-from vgs_mlx.models import footprint
-from vgs_mlx.models.footprint import DEVICES, FLOAT, Body, Device, Pass, packed, plain
 from vgs_mlx.models.precision import QUANTISATION_GROUP
 from vgs_mlx.models.sizes import ModelSize, Weights, linears
 from vgs_mlx.objective.chunked import chunk_length
 from vgs_mlx.objective.terms import TERMS
-from vgs_mlx.plan_loss import SCORE_ARRAYS, loss_arrays, pulls, trees
+from vgs_mlx.planning import footprint
+from vgs_mlx.planning.footprint import DEVICES, FLOAT, Body, Device, Pass, packed, plain
+from vgs_mlx.planning.loss import SCORE_ARRAYS, loss_arrays, pulls, trees
 from vgs_mlx.recipe import Recipe, Student
 from vgs_mlx.recipe_objective import resolved
 
