@@ -20,7 +20,7 @@ LAYERS = (
     ("recipe", "recipe_file", "recipe_objective"),
     ("models", "data"),
     ("rollout", "planning"),
-    ("train", "evaluate", "trained", "proof"),
+    ("train", "evaluate", "trained", "sources", "proof"),
     ("distillation", "evaluation_report", "export", "model_card", "doctor"),
     ("geometry", "geometry_figures"),
     ("analyze", "ablation", "report", "suites"),

@@ -14,6 +14,7 @@ from vgs_mlx.errors import Refusal
 from vgs_mlx.evaluation_report import recipe_for, refuse_checkpoint
 from vgs_mlx.recipe import Recipe, resolve_path
 from vgs_mlx.train import run_folder
+from vgs_mlx.train.identity import PLACES
 from vgs_mlx.train.screen import Screen
 from vgs_mlx.train.setup import Ready, load, with_packing
 
@@ -86,6 +87,7 @@ def _run(
         )
     if not (teacher or own):
         raise Refusal(f"{run}: this run had no teacher: say which one to compare with: --teacher")
+    trained.refuse_missing(run, found.recipe, *PLACES)
     screen.say(f"model    {found.origin}")
     asked = replace(
         found.recipe, teacher=replace(found.recipe.teacher, path=own or resolve_path(teacher, Path()))

@@ -29,7 +29,11 @@ def main() -> None:
     "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any key of the recipe; may be given again."
 )
 @click.option("--output", type=PATH, help="The run folder. Default: runs/<recipe>-<number>.")
-@click.option("--resume", is_flag=True, help="Go on with the run in --output.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with the run in --output. --data, --student and --teacher then say where one is that moved.",
+)
 @click.option(
     "--dry-run", is_flag=True, help="Load, probe, time one micro-step, tell what to expect; write nothing."
 )
@@ -45,17 +49,17 @@ def distill(recipe, student, teacher, data, sets, output, resume, dry_run, force
     """
     from vgs_mlx import distillation
 
-    shorthands = {"student": student, "teacher": teacher, "data": data}
+    given = {"student": student, "teacher": teacher, "data": data}
+    shorthands = {key: value for key, value in given.items() if value}
     if resume:
-        if output is None or recipe or any(shorthands.values()) or dry_run:
+        if output is None or recipe or dry_run:
             raise Refusal(
-                "--resume takes --output DIR (and --set train.steps=N): the recipe is the run's own"
+                "--resume takes --output DIR (and --set train.steps=N, and --data, --student or --teacher of what "
+                "moved): the recipe is the run's own"
             )
-        distillation.resume(output, sets, force=force)
+        distillation.resume(output, sets, shorthands, force=force)
         return
-    resolved, name = distillation.resolve(
-        recipe, {key: value for key, value in shorthands.items() if value}, sets
-    )
+    resolved, name = distillation.resolve(recipe, shorthands, sets)
     if dry_run:
         distillation.dry_run(resolved, output, force=force)
     else:
@@ -138,7 +142,9 @@ def ablate(recipe, vary, seeds, output, baseline, jobs, sets, reach, resume, sum
 @main.command(short_help="Accuracy of a model on held-out rows.")
 @click.argument("model")
 @click.option(
-    "--data", help="A .jsonl file, a Hub data set, or shapes. Default: the run's held-out rows, or shapes."
+    "--data",
+    help="All rows of a .jsonl file, a Hub data set, or shapes. Of a copy of the run's own data, recognised by its "
+    "rows: those held out. Default: the run's held-out rows, or shapes.",
 )
 @asked_how
 @click.option("--suite", help="Published benchmarks: vision, low-vision, text, all, or the name of one.")
@@ -219,9 +225,13 @@ def analyze(model, **options) -> None:
     show_default=True,
     help="Held-out prompts to prove it on.",
 )
+@click.option(
+    "--data",
+    help="Where the run's data are, if they moved; or other rows to prove it on, such as shapes, if they are gone.",
+)
 @CHECKPOINT
 @refusing
-def export(run, output, dtype, bits, prompts, checkpoint) -> None:
+def export(run, output, dtype, bits, prompts, data, checkpoint) -> None:
     """\b
     vgs-mlx export runs/quickstart-1 --output my-model
 
@@ -231,9 +241,9 @@ def export(run, output, dtype, bits, prompts, checkpoint) -> None:
     from vgs_mlx import distillation, trained
     from vgs_mlx.export import export as export_run
 
-    held_out = distillation.held_out_prompts(trained.find(run, checkpoint).recipe, prompts)
+    rows, asked = distillation.prompts_to_prove_on(run, trained.find(run, checkpoint).recipe, data, prompts)
     export_run(
-        run, output, dtype=dtype, bits=int(bits) if bits else None, prompts=held_out, checkpoint=checkpoint,
+        run, output, dtype=dtype, bits=int(bits) if bits else None, prompts=rows, asked=asked, checkpoint=checkpoint,
         say=click.echo,
     )  # fmt: skip
 

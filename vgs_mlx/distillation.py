@@ -4,9 +4,11 @@ import math
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from vgs_mlx import recipe_file
+from vgs_mlx import evaluation_report, recipe_file, sources, trained
+from vgs_mlx.errors import Refusal
 from vgs_mlx.models.loading import EMBEDDED, find_folder, load_processor
 from vgs_mlx.planning import report as plan_report
 from vgs_mlx.planning.plan import Lengths
@@ -26,8 +28,11 @@ def resolve(file: Path | None, shorthands: Mapping[str, str], sets: Sequence[str
     """
     if file is None and not {"student", "teacher"} & shorthands.keys():
         file = quickstart()
-    short = [Setting(SHORTHANDS[name], value, f"--{name} {value}") for name, value in shorthands.items()]
-    return recipe_file.load_recipe(file, sets, short), file.stem if file else "run"
+    return recipe_file.load_recipe(file, sets, _settings(shorthands)), file.stem if file else "run"
+
+
+def _settings(shorthands: Mapping[str, str]) -> list[Setting]:
+    return [Setting(SHORTHANDS[name], value, f"--{name} {value}") for name, value in shorthands.items()]
 
 
 def start(recipe: Recipe, name: str, output: Path | None, *, force: bool = False) -> None:
@@ -43,22 +48,36 @@ def start(recipe: Recipe, name: str, output: Path | None, *, force: bool = False
         _train(ready, folder, screen)
 
 
-def resume(folder: Path, sets: Sequence[str], *, force: bool = False) -> None:
-    """Go on with a run; nothing to do where it has finished, unless `train.steps` grew."""
+def resume(folder: Path, sets: Sequence[str], shorthands: Mapping[str, str], *, force: bool = False) -> None:
+    """Go on with a run; nothing to do where it has finished, unless `train.steps` grew.
+
+    `shorthands` say where its data and models are now, where they moved: see `identity.PLACES`. The folder's recipe
+    then says so too, once they are recognised.
+    """
     screen = Screen()
     before = run_folder.opened(folder)
-    recipe = recipe_file.load_recipe(folder / run_folder.RECIPE, sets)
+    recipe = recipe_file.load_recipe(folder / run_folder.RECIPE, sets, _settings(shorthands))
     identity.refuse_changes(before, recipe)
+    trained.refuse_missing(folder, recipe, *identity.PLACES, here=True)
     with run_folder.held(folder):
-        finished = loop.finished_steps(folder)
+        finished, moved = loop.finished_steps(folder), identity.moved(before, recipe)
         if finished is not None and recipe.train.steps <= finished:
+            if moved:
+                sources.refuse_others(folder, recipe, moved, screen)
+                run_folder.keep_recipe(folder, replace(recipe, train=before.train))
+            what = f"nothing changed but {', '.join(moved)}" if moved else "nothing changed"
             screen.say(
-                f"{folder}: finished at step {finished}, nothing changed. "
+                f"{folder}: finished at step {finished}, {what}. "
                 f"To train longer: {run_folder.resume_command(folder)} --set train.steps={2 * finished}"
             )
             return
         if (newest := checkpoint.newest(folder)) is not None:
             checkpoint.verified_state(newest)  # before the models load
+        elif moved:
+            raise Refusal(
+                f"{folder}: stopped before its first checkpoint, so nothing says whether what is at the new place is "
+                "what it began with: start a new run"
+            )
         if recipe.train.steps != before.train.steps and recipe.train.schedule == "cosine":
             screen.say(
                 f"WARNING  the steps before were taken on a cosine of {before.train.steps:,} steps, not of this length"
@@ -113,6 +132,20 @@ def held_out_prompts(recipe: Recipe, count: int) -> list[Prompt]:
     processor = load_processor(find_folder(recipe.student.path, "--student"), "--student")
     data = setup.load_data(recipe, processor, Screen())
     return [setup.render_prompt(processor, example, recipe) for example in data.held_out[:count]]
+
+
+def prompts_to_prove_on(run: Path, recipe: Recipe, data: str | None, count: int) -> tuple[list[Prompt], str]:
+    """Held-out rows of a run as prompts, and what they are; the first rows of `data` where it is not a copy of the
+    run's own data. Raises `Refusal`."""
+    trained.refuse_missing(run, recipe, "student.path")
+    if data is None:
+        trained.refuse_missing(run, recipe, "data.source", "data.held_out", here=True)
+        return held_out_prompts(recipe, count), "held-out prompts"
+    own = sources.own_held_out(run, recipe, data, Screen())
+    processor = load_processor(find_folder(recipe.student.path, "student.path"), "student.path")
+    examples = own or evaluation_report.all_rows(processor, recipe, data, Screen())
+    prompts = [setup.render_prompt(processor, example, recipe) for example in examples[:count]]
+    return prompts, "held-out prompts" if own else f"prompts of {Path(data).name}"
 
 
 def _train(ready: setup.Ready, folder: Path, screen: Screen) -> None:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from vgs_mlx import evaluate, recipe_file, trained
+from vgs_mlx import evaluate, recipe_file, sources, trained
 from vgs_mlx.data import datasets
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models.base import LoadedModel
@@ -21,6 +21,7 @@ from vgs_mlx.train import run_folder
 from vgs_mlx.train.identity import fingerprint
 from vgs_mlx.train.screen import Screen
 from vgs_mlx.train.setup import load_data, row_check
+from vgs_mlx.types import Example
 
 
 def run(
@@ -40,8 +41,12 @@ def run(
     refuse_options(samples, temperature, json_file)
     screen = Screen()
     recipe = resolve(model, recipe_given, sets)
+    if is_run(model) and data is None:
+        trained.refuse_missing(Path(model), recipe, "data.source", "data.held_out", here=True)
     loaded, _ = load(model, checkpoint, screen)
-    examples = _examples(loaded, recipe, data, is_run(model), screen)[:limit]
+    own = sources.own_held_out(Path(model), recipe, data, screen) if data and is_run(model) else None
+    examples = own or _examples(loaded, recipe, data, is_run(model), screen)
+    examples = examples[:limit]
     sampling = Sampling(recipe.rollout.max_completion_length, temperature)
     with screen.counting("evaluating") as count:
         answers = evaluate.answer(
@@ -111,14 +116,19 @@ def load(model: str, checkpoint: str | None, screen: Screen) -> tuple[LoadedMode
 def _examples(model: LoadedModel, recipe: Recipe, data: str | None, own: bool, screen: Screen) -> Sequence:
     if data is None and own:
         return load_data(recipe, model.processor, screen).held_out
+    return all_rows(model.processor, recipe, data or recipe.data.source, screen)
+
+
+def all_rows(processor: Any, recipe: Recipe, source: str, screen: Screen) -> Sequence[Example]:
+    """Every usable row of a source, read as the recipe says."""
     settings = recipe.data
     with screen.counting("checking rows") as progress:
         return datasets.load_held_out(
-            data or settings.source,
+            source,
             columns=settings.columns,
             allow_outside=settings.allow_outside,
             on_bad_row=settings.on_bad_row,
-            check=row_check(model.processor, settings),
+            check=row_check(processor, settings),
             progress=progress,
         ).held_out
 

@@ -39,14 +39,16 @@ def export(
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto",
     bits: Literal[4, 8] | None = None,
     prompts: Sequence[Prompt],
+    asked: str = "held-out prompts",
     checkpoint: str | None = None,
     say: Say = print,
 ) -> Proof:
     """Write the run's model, its training fused in, to the folder `output`, and prove it. Raises `Refusal`.
 
-    `checkpoint` says which of the run's weights: see `trained.find`. `prompts` are held-out ones, rendered by
-    the student's processor. `auto` takes the narrowest dtype of the changed layers that keeps the training;
-    `bits` packs the language model afterwards. `output` appears when all is proven, and not at all otherwise.
+    `checkpoint` says which of the run's weights: see `trained.find`. `prompts` are rendered by the student's
+    processor; `asked` says what they are. `auto` takes the narrowest dtype of the changed layers that keeps the
+    training; `bits` packs the language model afterwards. `output` appears when all is proven, and not at all
+    otherwise.
     """
     found = trained.find(run, checkpoint)
     _refuse_output(run, output)
@@ -58,7 +60,7 @@ def export(
     untrained = _difference(student, student.name, sequences)
     with _beside(output) as folder:
         proven = _first_kept(student, untrained, sequences, dtype, bits, folder, say)
-        model_card.write(folder, run, found, proven)
+        model_card.write(folder, run, found, proven, asked)
     say(f"wrote {output}: python -m mlx_vlm.generate --model {output} --image PICTURE --prompt QUESTION")
     say(f"asked as it was trained: vgs-mlx evaluate {output} --recipe {run / RECIPE}")
     return proven

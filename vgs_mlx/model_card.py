@@ -30,7 +30,7 @@ Made by vgs-mlx: on-policy distillation with [Visual Gradient Steering](https://
 ## Is this the trained model?
 
 Loaded with stock mlx-vlm and compared, in float32, on {positions:,} positions of the trained model's own
-greedy answers to held-out prompts; changed layers are stored as {stored}.
+greedy answers to {asked}; changed layers are stored as {stored}.
 
 | | mean | largest |
 |---|---|---|
@@ -48,7 +48,7 @@ Of {origin}; made with {versions}.
 """
 
 
-def write(folder: Path, run: Path, found: Trained, proven: Proof) -> None:
+def write(folder: Path, run: Path, found: Trained, proven: Proof, asked: str) -> None:
     """Write the card into the exported folder."""
     recipe = found.recipe
     text = CARD.format(
@@ -60,6 +60,7 @@ def write(folder: Path, run: Path, found: Trained, proven: Proof) -> None:
         system=f" --system {shlex.quote(recipe.data.system_prompt)}" if recipe.data.system_prompt else "",
         results=_results(run, found),
         positions=proven.fused.positions,
+        asked=asked,
         stored=f"{proven.dtype}, then packed to {proven.bits} bits" if proven.bits else proven.dtype,
         fused=proven.fused,
         untrained=proven.untrained,

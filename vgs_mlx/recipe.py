@@ -166,9 +166,19 @@ def reward_file(reward: str) -> Path | None:
     return Path(file) if separator else None
 
 
-def resolve_path(text: str, folder: Path) -> str:
-    """`text` as an absolute path if it names something in `folder`; else unchanged (built in, a Hub id, a split)."""
-    if SHAPES.fullmatch(text):
+def path_of(text: str) -> str:
+    """The part of `path`, `path:split` or `path:config:split` that names a file or folder; `text` where none is."""
+    tries = [text.rsplit(":", colons)[0] for colons in (0, 1, 2)]
+    return next((each for each in tries if each and Path(each).expanduser().exists()), text)
+
+
+def resolve_path(text: str, folder: Path, *, split: bool = False) -> str:
+    """`text` as an absolute path if it names something in `folder`; else unchanged (built in, a Hub id, a split).
+
+    `split`: one may follow, and stays there: data:test.
+    """
+    if SHAPES.fullmatch(text) or not text:
         return text
-    candidate = (folder / text).expanduser()
-    return str(candidate.resolve()) if text and candidate.exists() else text
+    whole = str((folder / text).expanduser())
+    found = path_of(whole) if split else whole
+    return str(Path(found).resolve()) + whole[len(found) :] if Path(found).exists() else text

@@ -150,7 +150,7 @@ def _absolute_paths(values: dict, folder: Path) -> None:
     for section, key in (("student", "path"), ("teacher", "path"), ("data", "source"), ("data", "held_out")):
         inner = values.get(section)
         if isinstance(inner, dict) and isinstance(inner.get(key), str):
-            inner[key] = resolve_path(inner[key], folder)
+            inner[key] = resolve_path(inner[key], folder, split=section == "data")
     grpo = values.get("grpo")
     if isinstance(grpo, dict) and isinstance(grpo.get("reward"), str):
         file, separator, function = grpo["reward"].rpartition(":")

@@ -11,9 +11,9 @@ from vgs_mlx.errors import Refusal
 from vgs_mlx.models import adapters
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.loading import load_model
-from vgs_mlx.recipe import Recipe
-from vgs_mlx.train import checkpoint
-from vgs_mlx.train.identity import Identity, differences, of_model
+from vgs_mlx.recipe import Recipe, path_of
+from vgs_mlx.train import checkpoint, run_folder
+from vgs_mlx.train.identity import PLACES, Identity, differences, of_model
 from vgs_mlx.train.run_folder import FINAL, RECIPE, RESULT
 
 
@@ -90,8 +90,22 @@ def _not_there(run: Path, what: str) -> Refusal:
     return Refusal(f"{run}: {what}: {mend}")
 
 
+def refuse_missing(run: Path, recipe: Recipe, *keys: str, here: bool = False) -> None:
+    """The files and folders that these keys of a run's recipe name (see PLACES) must be there. Raises `Refusal`.
+
+    `here`: the command at hand takes the option that says where they are now.
+    """
+    for key in keys:
+        place = recipe_file.flat(recipe)[key]
+        # what was there when the run began has an absolute path; a split or configuration may follow
+        if isinstance(place, str) and place.startswith("/") and not Path(path_of(place)).exists():
+            option = PLACES[key] if here else f"{run_folder.resume_command(run)} {PLACES[key]}"
+            raise Refusal(f"{place}: no longer there, and {run} needs it: say where it is now with {option}")
+
+
 def load(run: Path, found: Trained, say: Callable[[str], None] = print) -> LoadedModel:
     """The trained student: as `load_model` gives it, its adapters beside its layers. Raises `Refusal`."""
+    refuse_missing(run, found.recipe, "student.path")
     student = load_model(found.recipe.student.path, "student.path", say=say)
     _refuse_another_student(run, student)
     adapters.prepare(student, found.recipe.student, found.recipe.seed)
@@ -114,7 +128,7 @@ def kept_identity(run: Path) -> Identity:
 def _refuse_another_student(run: Path, student: LoadedModel) -> None:
     if changed := differences(kept_identity(run), of_model("student", student.folder)):
         raise Refusal(
-            f"{student.folder}: not the model that {run} trained: {', '.join(changed)} changed since: put it back"
+            f"{student.folder}: not the model that {run} trained: {changed} changed since: put it back"
         )
 
 

@@ -24,7 +24,7 @@ def refuse_changed(jobs: Sequence[Job]) -> None:
             first, theirs = seen.setdefault((what, path, *rest), (job, fingerprint))
             if fingerprint != theirs:
                 raise Refusal(
-                    f"{job.folder}: differs from {first.name} in {worded(what)}, though both name {path}: what is "
+                    f"{job.folder}: differs from {first.name} in {worded([what])}, though both name {path}: what is "
                     "there has changed. Put back what is right, move away the runs that had the other, and go on with "
                     "--resume"
                 )

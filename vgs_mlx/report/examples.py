@@ -27,6 +27,7 @@ from vgs_mlx.objective.visual import visual_dependency_score
 from vgs_mlx.recipe import Recipe
 from vgs_mlx.report.tokens import Token, tokens
 from vgs_mlx.rollout.sample import Completion, Sampling, sample
+from vgs_mlx.train.identity import PLACES
 from vgs_mlx.train.screen import Screen
 from vgs_mlx.train.setup import render_prompt, row_check
 from vgs_mlx.types import Example, Prompt
@@ -97,6 +98,7 @@ def collect(
 def _collect(
     runs: Sequence[tuple[str, Path]], recipe: Recipe, count: int, screen: Screen, checkpoint: str | None
 ) -> Examples:
+    trained.refuse_missing(runs[0][1], recipe, *PLACES)
     for path, option in ((recipe.student.path, "student.path"), (recipe.teacher.path, "teacher.path")):
         find_folder(path, option)  # before anything is loaded
     processor = load_processor(find_folder(recipe.student.path, "student.path"), "student.path")

@@ -124,18 +124,16 @@ def refuse_foreign(folder: Path, theirs: Identity, ours: Identity) -> None:
                 f"put it back, or {_previous(folder)}"
             )
     if changed := differences(theirs, ours):
-        options = [
-            f"--{role} PATH" for role in ("data", "student", "teacher") if f"the {role}'s" in str(changed)
-        ]
+        options = [f"--{role} PATH" for role in ("data", "student", "teacher") if f"the {role}'s" in changed]
         elsewhere = f", say where it is with {' and '.join(options)}" if options else ""
         raise Refusal(
-            f"{folder}: belongs to another run, or this has changed since: {', '.join(changed)}: put it back"
+            f"{folder}: belongs to another run, or this has changed since: {changed}: put it back"
             f"{elsewhere}, or {_previous(folder)}"
         )
     if lacking := sorted(theirs.keys() ^ ours.keys()):
         what = next((key for key in lacking if key in ours), lacking[0])
         raise Refusal(
-            f"{folder}: of another version of vgs-mlx, which kept no fingerprint of {worded(what)}: resume it with "
+            f"{folder}: of another version of vgs-mlx, which kept no fingerprint of {worded([what])}: resume it with "
             "that version (the run's versions.json names it), or start a new run"
         )
 

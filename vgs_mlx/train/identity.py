@@ -24,6 +24,13 @@ Identity = dict[str, Any]
 
 FREE_ON_RESUME = ("train.steps", "train.checkpoint_every", "train.keep_checkpoints", "train.picture_cache_gb")
 """Keys that may change when a run is resumed."""
+PLACES = {
+    "data.source": "--data PATH",
+    "data.held_out": "--set data.held_out=PATH",
+    "student.path": "--student PATH",
+    "teacher.path": "--teacher PATH",
+}
+"""Keys that say where something is, and the option that says where it is now: it may move, being recognised."""
 LOOKS, LOOK_BYTES = 32, 65_536  # of a weight file, by which a model is recognised
 TOKENIZER = (
     "tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "added_tokens.json", "special_tokens_map.json",
@@ -105,47 +112,61 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
-    """The fingerprints that both have and that differ, in words: "the data's solutions"."""
-    return [
-        worded(key)
-        for key in ours
-        if not key.startswith("recipe ") and theirs.get(key, ours[key]) != ours[key]
-    ]
+def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
+    """The fingerprints that both have and that differ, in words: "the data's answers and solutions"; "" for none."""
+    return worded(
+        key for key in ours if not key.startswith("recipe ") and theirs.get(key, ours[key]) != ours[key]
+    )
 
 
-def worded(key: str) -> str:
-    """A fingerprint's key as readers know it: "the student's chat template"."""
-    role, _, part = key.partition(" ")
-    if key in ("student", "teacher"):
-        part = "weights or config.json"
-    if key == "all rows":
-        role, part = "data", "rows"
-    return f"the {role}'s {part}" if part else f"the {key}"
+def worded(keys: Iterable[str]) -> str:
+    """Keys of fingerprints as readers know them: "the student's chat template, the reward"."""
+    parts: dict[str, list[str]] = {}
+    for key in keys:
+        role, _, part = ("data", " ", "rows") if key == "all rows" else key.partition(" ")
+        usual = "weights or config.json" if role in ("student", "teacher") else ""
+        parts.setdefault(role, []).append(part or usual)
+    return ", ".join(
+        f"the {role}'s {' and '.join(named)}" if any(named) else f"the {role}"
+        for role, named in parts.items()
+    )
 
 
 def refuse_changes(before: Recipe, after: Recipe) -> None:
-    """Only FREE_ON_RESUME may differ between a run's recipe and the one it is resumed with. Raises `Refusal`."""
+    """Only FREE_ON_RESUME and PLACES may differ between a run's recipe and the one it is resumed with.
+
+    What lies at a place is compared later, by its fingerprints. Raises `Refusal`.
+    """
     old, new = _fixed(before), _fixed(after)
-    changed = [key for key in old if old[key] != new[key]]
-    changed += [
-        key
-        for key in ("data.source", "data.held_out", "student.path", "teacher.path")
-        if recipe_file.flat(before)[key] != recipe_file.flat(after)[key]
-    ]
-    if changed:
+    if changed := [key for key in old if old[key] != new[key]]:
         raise Refusal(
-            f"--set {changed[0]}: a resumed run must stay what it is; only {', '.join(FREE_ON_RESUME)} may change. "
-            "Start a new run for this"
+            f"--set {changed[0]}: a resumed run must stay what it is; only {', '.join(FREE_ON_RESUME)} may change, and "
+            "--data, --student and --teacher say where something is now. Start a new run for this"
         )
+
+
+def moved(before: Recipe, after: Recipe) -> list[str]:
+    """The PLACES that differ between two recipes of a run."""
+    old, new = recipe_file.flat(before), recipe_file.flat(after)
+    return [key for key in PLACES if old[key] != new[key]]
 
 
 def _fixed(recipe: Recipe) -> dict[str, Any]:
     """The recipe's keys that a resumed run must share, flat. What lies at a path has its fingerprints instead."""
-    left_out = (*FREE_ON_RESUME, "student.path", "teacher.path", "data.source", "data.held_out")
-    kept = {key: value for key, value in recipe_file.flat(recipe).items() if key not in left_out}
+    kept = {
+        key: value for key, value in recipe_file.flat(recipe).items() if key not in (*FREE_ON_RESUME, *PLACES)
+    }
     kept["grpo.reward"] = recipe.grpo.reward.rpartition(":")[2]
+    kept["data.held_out"] = _share(recipe.data.held_out)
     return {key: list(value) if isinstance(value, tuple) else value for key, value in kept.items()}
+
+
+def _share(held_out: str | float) -> float | None:
+    """The share or number of held-out rows; None where they are a file or a split, which has its fingerprints."""
+    try:
+        return float(held_out)
+    except ValueError:
+        return None
 
 
 def _own_reward(recipe: Recipe) -> dict[str, str]:

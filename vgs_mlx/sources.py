@@ -1,0 +1,70 @@
+"""Where a run's data and models are by now: recognised by their fingerprints, whatever the path."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from vgs_mlx.errors import Refusal
+from vgs_mlx.models.loading import find_folder, load_processor
+from vgs_mlx.recipe import SHAPES, Recipe
+from vgs_mlx.train.identity import Identity, differences, of_data, of_model, worded
+from vgs_mlx.train.screen import Screen
+from vgs_mlx.train.setup import load_data
+from vgs_mlx.trained import kept_identity, refuse_missing
+from vgs_mlx.types import Example
+
+
+def refuse_others(run: Path, recipe: Recipe, moved: Sequence[str], screen: Screen) -> None:
+    """What lies where the keys `moved` of `recipe` say now must be what the run learnt from. Raises `Refusal`.
+
+    Only what moved is looked at; no weights are loaded.
+    """
+    ours: Identity = {}
+    folder = find_folder(recipe.student.path, "--student")
+    if "student.path" in moved:
+        ours |= of_model("student", folder)
+    if "teacher.path" in moved:
+        ours |= of_model("teacher", find_folder(recipe.teacher.path, "--teacher"))
+    if {"data.source", "data.held_out"} & set(moved):
+        ours |= of_data(load_data(recipe, load_processor(folder, "--student"), screen))
+    theirs = kept_identity(run)
+    if unknown := sorted(ours.keys() - theirs.keys()):
+        raise Refusal(
+            f"{run}: kept no fingerprint of {worded(unknown[:1])} (another version of vgs-mlx made it, or it stopped "
+            "before its first checkpoint): what moved can't be recognised: put it back where it was"
+        )
+    if changed := differences(theirs, ours):
+        raise Refusal(f"not what {run} was trained on: {changed} changed: give an unchanged copy")
+
+
+def own_held_out(run: Path, recipe: Recipe, source: str, screen: Screen) -> tuple[Example, ...] | None:
+    """The run's held-out rows in `source`, where that is a copy of the run's own data; None where it is not.
+
+    The line on the screen says which. Built-in shapes, and a file or folder of another name, are never its own.
+    Raises `Refusal` where the held-out rows are a file that is no longer there.
+    """
+    if SHAPES.fullmatch(source) or _last_name(source) != _last_name(recipe.data.source):
+        return None
+    refuse_missing(run, recipe, "student.path")
+    refuse_missing(run, recipe, "data.held_out", here=True)
+    processor = load_processor(find_folder(recipe.student.path, "student.path"), "student.path")
+    there = replace(recipe, data=replace(recipe.data, source=source))
+    try:
+        data = load_data(there, processor, Screen(Console(quiet=True)))
+    except Refusal:  # read as a whole, it may do; else that says what is wrong
+        return None
+    theirs, ours = kept_identity(run), of_data(data)
+    changed = differences(theirs, ours) or worded(key for key in ours if key not in theirs)
+    if changed:
+        screen.say(f"data     {source}: not the run's own ({changed} differ): all of its rows are asked")
+        return None
+    screen.say(f"data     {source}: the run's own data: its {len(data.held_out):,} held-out rows are asked")
+    return data.held_out
+
+
+def _last_name(source: str) -> str:
+    """The name of a source's file or folder, which is part of its rows' ids."""
+    return re.split(r"[:@]", Path(source).name)[0]
