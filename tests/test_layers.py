@@ -16,7 +16,7 @@ FILES = sorted((ROOT / "vgs_mlx").rglob("*.py"))
 
 # Lowest first. A part may import its own layer and lower ones.
 LAYERS = (
-    ("errors", "types", "blas", "device", "resources", "objective", "statistics"),
+    ("errors", "types", "hub_names", "blas", "device", "resources", "objective", "statistics"),
     ("recipe", "recipe_file", "recipe_objective"),
     ("models", "data"),
     ("rollout", "planning"),

@@ -22,7 +22,10 @@ def main() -> None:
 
 @main.command(short_help="Train a student.")
 @click.option("--recipe", type=PATH, help="A YAML file; it states what differs from the defaults.")
-@click.option("--student", help="Folder or Hub id of the model to train. Short for --set student.path=...")
+@click.option(
+    "--student",
+    help="Folder or Hub id (owner/name, maybe @revision) of the model to train. Short for --set student.path=...",
+)
 @click.option("--teacher", help="Folder or Hub id of the frozen model. Short for --set teacher.path=...")
 @click.option("--data", help="A .jsonl file, a Hub data set, or shapes. Short for --set data.source=...")
 @click.option(

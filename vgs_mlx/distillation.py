@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from vgs_mlx import evaluation_report, recipe_file, sources, trained
+from vgs_mlx import evaluation_report, hub_names, recipe_file, sources, trained
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models.loading import EMBEDDED, find_folder, load_processor
 from vgs_mlx.planning import report as plan_report
@@ -39,6 +39,8 @@ def start(recipe: Recipe, name: str, output: Path | None, *, force: bool = False
     """A new run, from the first line on the screen to the last."""
     screen = Screen()
     folder = output or run_folder.default_folder(name)
+    run_folder.refuse_used(folder)  # before the Hub is asked
+    recipe = sources.pinned(recipe, screen.say)
     made = run_folder.create(folder, recipe)
     with run_folder.held(folder):
         with run_folder.gone_on_failure(folder, made):
@@ -59,8 +61,10 @@ def resume(folder: Path, sets: Sequence[str], shorthands: Mapping[str, str], *, 
     recipe = recipe_file.load_recipe(folder / run_folder.RECIPE, sets, _settings(shorthands))
     identity.refuse_changes(before, recipe)
     trained.refuse_missing(folder, recipe, *identity.PLACES, here=True)
+    if moved := identity.moved(before, recipe):
+        recipe = sources.pinned(recipe, screen.say)
     with run_folder.held(folder):
-        finished, moved = loop.finished_steps(folder), identity.moved(before, recipe)
+        finished = loop.finished_steps(folder)
         if finished is not None and recipe.train.steps <= finished:
             if moved:
                 sources.refuse_others(folder, recipe, moved, screen)
@@ -90,6 +94,7 @@ def dry_run(recipe: Recipe, output: Path | None, *, force: bool = False) -> None
     if output:
         run_folder.refuse_used(output)
     screen = Screen()
+    recipe = sources.pinned(recipe, screen.say)
     screen.say(recipe_file.dump(recipe))
     ready = setup.load(recipe, screen, _memory_check(recipe, force, screen))
     per_step = recipe.rollout.prompts_per_step * recipe.rollout.completions_per_prompt
@@ -181,6 +186,7 @@ def _tell(outcome: loop.Outcome, folder: Path, ready: setup.Ready, screen: Scree
     settings = ready.recipe.student
     if settings.train != "full" and not settings.train_vision:
         base = shlex.quote(str(ready.student.folder) if settings.path.startswith(EMBEDDED) else settings.path)
+        base = base.replace("@", " --revision ") if hub_names.parse(settings.path) else base
         screen.say(
             f"         python -m mlx_vlm.generate --model {base} --adapter-path {final} "
             "--image PICTURE --prompt QUESTION"

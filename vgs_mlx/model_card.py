@@ -4,7 +4,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from vgs_mlx import recipe_file
+from vgs_mlx import hub_names, recipe_file
+from vgs_mlx.hub_names import HubId
 from vgs_mlx.models.loading import EMBEDDED
 from vgs_mlx.proof import Proof
 from vgs_mlx.train.run_folder import EVALUATIONS, FINAL, RESULT, rows
@@ -52,7 +53,7 @@ def write(folder: Path, run: Path, found: Trained, proven: Proof, asked: str) ->
     """Write the card into the exported folder."""
     recipe = found.recipe
     text = CARD.format(
-        base_model=f"base_model: {recipe.student.path}\n" if _is_hub_id(recipe.student.path) else "",
+        base_model=f"base_model: {base.name}\n" if (base := _hub_id(recipe.student.path)) else "",
         student=_name(recipe.student.path),
         teacher=_name(recipe.teacher.path),
         objective=recipe.objective.name,
@@ -92,8 +93,8 @@ def _versions(found: dict[str, Any]) -> str:
 
 def _name(path: str) -> str:
     """How readers elsewhere know a model or data set: a Hub id as it is, a local path by its last part."""
-    return path if _is_hub_id(path) else Path(path.removeprefix(EMBEDDED)).name
+    return str(_hub_id(path) or Path(path.removeprefix(EMBEDDED)).name)
 
 
-def _is_hub_id(path: str) -> bool:
-    return path.count("/") == 1 and not path.startswith(("/", ".", "~")) and not Path(path).exists()
+def _hub_id(path: str) -> HubId | None:
+    return None if Path(path).exists() else hub_names.parse(path)

@@ -28,7 +28,7 @@ SYSTEM_PROMPT = (
 class Student:
     """The model that is trained."""
 
-    path: str = ""  # a local folder, a Hub id, or embedded:student
+    path: str = ""  # a local folder, a Hub id (owner/name or owner/name@revision), or embedded:student
     train: Literal["lora", "dora", "full"] = "lora"
     rank: Count = 16
     alpha: Positive = 32.0  # the adapter's update is scaled by alpha / rank
@@ -48,7 +48,7 @@ class Teacher:
 class Data:
     """What is asked."""
 
-    source: str = "shapes"  # a .jsonl file, a Hub data set, or the built-in shapes
+    source: str = "shapes"  # a .jsonl file, a folder or Hub data set (name:split, owner/name@revision), or the built-in shapes
     held_out: str | float = (
         0.02  # a file, a split, or a fraction of the source; for shapes also a number of rows
     )

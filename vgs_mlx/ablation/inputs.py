@@ -1,11 +1,14 @@
 """What the runs of a grid were made from: a path may come to hold other data, or another model, between two runs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
+from vgs_mlx import hub_names, recipe_file, sources
+from vgs_mlx.ablation.grid import Grid
 from vgs_mlx.ablation.jobs import Job
 from vgs_mlx.errors import Refusal
 from vgs_mlx.recipe import SHAPES, Data, Recipe
-from vgs_mlx.train.identity import worded
+from vgs_mlx.train.identity import PLACES, worded
 from vgs_mlx.trained import kept_identity
 
 
@@ -28,6 +31,19 @@ def refuse_changed(jobs: Sequence[Job]) -> None:
                     "there has changed. Put back what is right, move away the runs that had the other, and go on with "
                     "--resume"
                 )
+
+
+def pinned(made: Grid, kept: Grid | None, say: Callable[[str], None]) -> Grid:
+    """The grid with every Hub name at one commit for all its runs: that of `kept`, the folder's grid, where it has one.
+
+    Raises `Refusal`.
+    """
+    known: dict[str, str] = {}
+    for cell in kept.cells if kept else ():
+        places = [value for key, value in recipe_file.flat(cell.recipe).items() if key in PLACES]
+        known |= {hub_names.without_commit(each): each for each in places if isinstance(each, str)}
+    cells = [replace(cell, recipe=sources.pinned(cell.recipe, say, known)) for cell in made.cells]
+    return replace(made, cells=tuple(cells))
 
 
 def _named(recipe: Recipe) -> dict[str, tuple]:

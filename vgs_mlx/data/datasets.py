@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -233,7 +233,7 @@ def _split_of(source: str, split: str) -> str | None:
     from vgs_mlx.data import hub
 
     name = hub.parse_name(source)
-    return str(hub.HubName(name.name, name.config, split)) if name else None
+    return str(replace(name, split=split)) if name else None
 
 
 def _same(source: str, apart: str) -> bool:

@@ -6,15 +6,19 @@ Picture cells are read raw, not decoded by `datasets`, so that pictures.py's lim
 import functools
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import datasets
+from huggingface_hub import HfApi
+from huggingface_hub.errors import RevisionNotFoundError
 
+from vgs_mlx import hub_names
 from vgs_mlx.data import pictures
 from vgs_mlx.data.rows import Row, to_example
 from vgs_mlx.errors import Refusal
+from vgs_mlx.hub_names import HubId
 from vgs_mlx.types import Example, Picture
 
 # The paper's data, a split of Vision-SR1-47K. That one's columns are problem, answer and images (one picture)
@@ -23,6 +27,7 @@ from vgs_mlx.types import Example, Picture
 PAPER_COLUMNS = {"question": "problem", "answer": "answer", "images": "images"}
 READY_COLUMNS = {"tomyoon2/OPD_train": PAPER_COLUMNS, "tomyoon2/OPD_val": PAPER_COLUMNS}
 
+PATIENCE = 10.0  # seconds, of a question to the Hub
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -33,9 +38,11 @@ class HubName:
     name: str
     config: str | None = None
     split: str | None = None
+    revision: str | None = None  # of the Hub's: a branch, a tag or a commit; None: the newest
 
     def __str__(self) -> str:
-        return ":".join(part for part in (self.name, self.config, self.split) if part)
+        name = f"{self.name}@{self.revision}" if self.revision else self.name
+        return ":".join(part for part in (name, self.config, self.split) if part)
 
     @property
     def folder(self) -> Path | None:
@@ -50,12 +57,44 @@ class HubName:
 
 
 def parse_name(source: str) -> HubName | None:
-    """`name`, `name:split` or `name:config:split`, name being a folder or of a Hub id's form; else None."""
-    for parts in (source.rsplit(":", colons) for colons in (0, 1, 2)):
-        name = HubName(parts[0], *([None, *parts[1:]] if len(parts) < 3 else parts[1:]))
-        if (name.folder or HUB_ID.fullmatch(name.name)) and all(parts):
-            return name
+    """`name`, `name:split` or `name:config:split`, name being a folder or of a Hub id's form; else None.
+
+    A Hub id may have a revision: owner/name@revision:config:split.
+    """
+    for whole, *rest in (source.rsplit(":", colons) for colons in (0, 1, 2)):
+        config, split = [None, None, *rest][-2:]
+        folder = HubName(whole, config, split)
+        id = hub_names.parse(whole)
+        named = HUB_ID.fullmatch(id.name) if id else None
+        if all([whole, *rest]) and (folder.folder or named):
+            return folder if folder.folder else HubName(id.name, config, split, id.revision)
     return None
+
+
+def pinned(name: HubName) -> HubName:
+    """The same data set at the commit that its revision stands for today.
+
+    Unchanged where it is a folder, or where the Hub can't say. Raises a Refusal for a revision that isn't there.
+    """
+    if name.folder or HubId(name.name, name.revision).is_commit:
+        return name
+    try:
+        found = HfApi().dataset_info(name.name, revision=name.revision, timeout=PATIENCE)
+    except RevisionNotFoundError as error:
+        raise Refusal(
+            f"data set {name}: the Hub has it, but no revision {name.revision!r}: give a branch, a tag or a commit"
+        ) from error
+    except (
+        Exception
+    ) as error:  # not there, or no way to the Hub: loading says so, or finds an earlier download
+        if name.revision is None:
+            return name
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise Refusal(
+            f"data set {name}: can't ask the Hub which commit {name.revision!r} is ({pictures.shown(line)}): "
+            f"go online, or give the commit itself: {name.name}@COMMIT"
+        ) from error
+    return replace(name, revision=found.sha)
 
 
 def rows(name: HubName, *, columns: Mapping[str, str], allow_outside: bool) -> list[Row]:
@@ -115,12 +154,27 @@ def _load(name: HubName) -> Mapping[str, datasets.Dataset]:
         if name.folder and any((name.folder / mark).exists() for mark in ("state.json", "dataset_dict.json")):
             loaded = datasets.load_from_disk(str(name.folder))
         else:
-            loaded = datasets.load_dataset(str(name.folder or name.name), name.config)
+            if name.revision:
+                name = pinned(name)
+            loaded = datasets.load_dataset(str(name.folder or name.name), name.config, revision=name.revision)
+            _refuse_other_commit(loaded, name)
+    except Refusal:
+        raise
     except Exception as error:  # whatever its readers and the network raise becomes one line
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         tried = "a local folder" if name.folder else "no such folder here; asked the Hugging Face Hub"
         raise Refusal(f"data set {name} can't be loaded ({tried}): {pictures.shown(line)}") from error
     return {str(loaded.split or "train"): loaded} if isinstance(loaded, datasets.Dataset) else loaded
+
+
+def _refuse_other_commit(loaded: Mapping[str, datasets.Dataset], name: HubName) -> None:
+    """Without the Hub, `datasets` takes the copy that it made last, of whatever commit. Raises a Refusal."""
+    files = [Path(each["filename"]) for split in loaded.values() for each in split.cache_files]
+    if name.revision and files and not all(name.revision in file.parts for file in files):
+        raise Refusal(
+            f"data set {name}: the Hub can't be reached, and the copy here is of another commit: go online, or give "
+            "a folder"
+        )
 
 
 def _pick(splits: Mapping[str, datasets.Dataset], name: HubName) -> tuple[str, datasets.Dataset]:

@@ -13,6 +13,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import mlx_vlm.utils
 
+from vgs_mlx import hub_names
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models import hub, qwen3_vl
 from vgs_mlx.models.base import Family, LoadedModel
@@ -38,9 +39,9 @@ def find_folder(path: str, option: str) -> Path:
     folder = Path(path).expanduser()
     if folder.is_dir():
         return folder.absolute()  # a relative one could be taken for a Hub id by libraries further on
-    if path.startswith(("/", ".", "~")) or path.count("/") != 1:
-        raise Refusal(f"{option} {path}: no such folder, and no Hub id (owner/name) either")
-    return hub.download(path, option)
+    if (id := hub_names.parse(path)) is None:
+        raise Refusal(f"{option} {path}: no such folder, and not a Hub id (owner/name) either")
+    return hub.download(id, option)
 
 
 def read_config(folder: Path, option: str) -> dict[str, Any]:
