@@ -21,7 +21,7 @@ LAYERS = (
     ("models", "data"),
     ("rollout", "planning"),
     ("train", "evaluate", "trained", "sources", "proof"),
-    ("distillation", "evaluation_report", "export", "model_card", "doctor"),
+    ("distillation", "earlier_run", "evaluation_report", "export", "model_card", "doctor"),
     ("geometry", "geometry_figures"),
     ("analyze", "ablation", "report", "suites"),
     ("cli", "cli_endings", "cli_options"),

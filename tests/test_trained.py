@@ -92,13 +92,13 @@ def test_any_of_a_run_s_weights_can_be_named(run, student):
 @pytest.mark.parametrize(
     ("which", "best", "said"),
     [
-        ("15", 10, "no checkpoint of step 15: give one that is there: --checkpoint 10, 20"),
-        ("final", 10, "no final weights, it has not finished: give one that is there: --checkpoint 10, 20"),
+        ("15", 10, "no checkpoint of step 15: give one that is there: 10, 20"),
+        ("final", 10, "no final weights, it has not finished: give one that is there: 10, 20"),
         ("best", 5, "no checkpoint of step 5: give one that is there"),
         ("best", 0, "no step was better than the untrained student: give one that is there"),
         ("best", None, "no best checkpoint: give one that is there"),
-        ("first", 10, "--checkpoint first: give final, newest, best or the number of a step"),
-        ("-1", 10, "--checkpoint -1: give final, newest, best"),
+        ("first", 10, "no weights are called 'first': give final, newest, best or the number of a step"),
+        ("-1", 10, "no weights are called '-1': give final, newest, best"),
     ],
 )
 def test_weights_that_are_not_there_are_refused_with_those_that_are(run, student, which, best, said):
@@ -125,7 +125,7 @@ def test_every_command_that_loads_a_run_takes_a_checkpoint(arguments, tmp_path, 
     line = [str(finished()) if each == "RUN" else each for each in arguments]
     refused = command(*line, "--checkpoint", "3")
     assert refused.exit_code == 2, refused.output
-    said = f"{finished()}: no checkpoint of step 3: give one that is there: --checkpoint 2, 4, final"
+    said = f"{finished()}: no checkpoint of step 3: give one that is there: 2, 4, final"
     assert said in refused.stderr and len(refused.stderr.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
 

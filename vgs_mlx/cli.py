@@ -88,12 +88,12 @@ def plan(recipe, student, teacher, sets, timed, **asked) -> None:
 
     Memory from configs and weight headers alone, and the gentlest changes where it doesn't fit (exit 1).
     """
-    from vgs_mlx import distillation
+    from vgs_mlx import distillation, earlier_run
     from vgs_mlx.planning import report as plan_report
 
     given = {key: path for key, path in (("student", student), ("teacher", teacher)) if path}
     resolved, _ = distillation.resolve(recipe, given, sets)
-    fits = plan_report.run(resolved, say=click.echo, **asked)
+    fits = plan_report.run(earlier_run.planned_as_base(resolved, click.echo), say=click.echo, **asked)
     if timed:
         distillation.dry_run(resolved, None)
     sys.exit(0 if fits else 1)

@@ -2,12 +2,13 @@
 
 import math
 import shlex
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from vgs_mlx import evaluation_report, hub_names, recipe_file, sources, trained
+from vgs_mlx import earlier_run, evaluation_report, hub_names, recipe_file, sources, trained
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models.loading import EMBEDDED, find_folder, load_processor
 from vgs_mlx.planning import report as plan_report
@@ -45,6 +46,9 @@ def start(recipe: Recipe, name: str, output: Path | None, *, force: bool = False
     with run_folder.held(folder):
         with run_folder.gone_on_failure(folder, made):
             screen.say(f"run      {folder}")
+            if earlier_run.named(recipe.student.path):
+                recipe = earlier_run.taken_over(recipe, folder, screen.say)
+                run_folder.keep_recipe(folder, recipe)
             ready = setup.load(recipe, screen, _memory_check(recipe, force, screen))
             _write_skipped(ready, folder)
         _train(ready, folder, screen)
@@ -96,6 +100,12 @@ def dry_run(recipe: Recipe, output: Path | None, *, force: bool = False) -> None
     screen = Screen()
     recipe = sources.pinned(recipe, screen.say)
     screen.say(recipe_file.dump(recipe))
+    with tempfile.TemporaryDirectory() as place:
+        _dry_run(earlier_run.taken_over(recipe, Path(place), screen.say), screen, force)
+    screen.say("dry run  nothing was trained or written")
+
+
+def _dry_run(recipe: Recipe, screen: Screen, force: bool) -> None:
     ready = setup.load(recipe, screen, _memory_check(recipe, force, screen))
     per_step = recipe.rollout.prompts_per_step * recipe.rollout.completions_per_prompt
     count = math.ceil(recipe.train.microbatch_size / recipe.rollout.completions_per_prompt)
@@ -120,7 +130,6 @@ def dry_run(recipe: Recipe, output: Path | None, *, force: bool = False) -> None
         f"{tokens:,.0f} sampled tokens a step; {hours:.2f} hours and {tokens * recipe.train.steps:,.0f} tokens for "
         f"{recipe.train.steps:,} steps, evaluation not counted"
     )
-    screen.say("dry run  nothing was trained or written")
 
 
 def _memory_check(recipe: Recipe, force: bool, screen: Screen) -> Callable[[Lengths, dict[str, Path]], None]:

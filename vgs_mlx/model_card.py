@@ -8,7 +8,7 @@ from vgs_mlx import hub_names, recipe_file
 from vgs_mlx.hub_names import HubId
 from vgs_mlx.models.loading import EMBEDDED
 from vgs_mlx.proof import Proof
-from vgs_mlx.train.run_folder import EVALUATIONS, FINAL, RESULT, rows
+from vgs_mlx.train.run_folder import EVALUATIONS, FINAL, ORIGIN, RESULT, rows
 from vgs_mlx.trained import Trained, read_json
 
 VERSIONS = "versions.json"
@@ -23,7 +23,7 @@ tags: [mlx, mlx-vlm, distillation, visual-gradient-steering]
 # {student}, distilled from {teacher}
 
 Made by vgs-mlx: on-policy distillation with [Visual Gradient Steering](https://arxiv.org/abs/2606.00564)
-(objective `{objective}`, data `{data}`). The training is fused in; no adapter is needed:
+(objective `{objective}`, data `{data}`).{earlier} The training is fused in; no adapter is needed:
 
     python -m mlx_vlm.generate --model .{system} --image PICTURE --prompt QUESTION
 
@@ -52,9 +52,12 @@ Of {origin}; made with {versions}.
 def write(folder: Path, run: Path, found: Trained, proven: Proof, asked: str) -> None:
     """Write the card into the exported folder."""
     recipe = found.recipe
+    origin = read_json(Path(recipe.student.path) / ORIGIN)
+    began_with = origin.get("base", recipe.student.path)
     text = CARD.format(
-        base_model=f"base_model: {base.name}\n" if (base := _hub_id(recipe.student.path)) else "",
-        student=_name(recipe.student.path),
+        base_model=f"base_model: {base.name}\n" if (base := _hub_id(began_with)) else "",
+        student=_name(began_with),
+        earlier=f" It went on from {origin['weights']}." if origin else "",
         teacher=_name(recipe.teacher.path),
         objective=recipe.objective.name,
         data=_name(recipe.data.source),

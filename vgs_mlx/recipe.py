@@ -28,7 +28,9 @@ SYSTEM_PROMPT = (
 class Student:
     """The model that is trained."""
 
-    path: str = ""  # a local folder, a Hub id (owner/name or owner/name@revision), or embedded:student
+    path: str = (
+        ""  # a folder, a Hub id (owner/name, owner/name@revision), embedded:student, or a run (RUN, RUN@best)
+    )
     train: Literal["lora", "dora", "full"] = "lora"
     rank: Count = 16
     alpha: Positive = 32.0  # the adapter's update is scaled by alpha / rank
@@ -48,7 +50,7 @@ class Teacher:
 class Data:
     """What is asked."""
 
-    source: str = "shapes"  # a .jsonl file, a folder or Hub data set (name:split, owner/name@revision), or the built-in shapes
+    source: str = "shapes"  # a .jsonl file, a folder or Hub data set (owner/name@revision:split), or shapes
     held_out: str | float = (
         0.02  # a file, a split, or a fraction of the source; for shapes also a number of rows
     )
@@ -166,19 +168,22 @@ def reward_file(reward: str) -> Path | None:
     return Path(file) if separator else None
 
 
-def path_of(text: str) -> str:
-    """The part of `path`, `path:split` or `path:config:split` that names a file or folder; `text` where none is."""
-    tries = [text.rsplit(":", colons)[0] for colons in (0, 1, 2)]
+def path_of(text: str, tail: str = ":") -> str:
+    """The part of `text` that names a file or folder: `path` of path:split or path:config:split; else `text`.
+
+    `tail` begins what may follow the path.
+    """
+    tries = [text.rsplit(tail, count)[0] for count in (0, 1, 2)]
     return next((each for each in tries if each and Path(each).expanduser().exists()), text)
 
 
-def resolve_path(text: str, folder: Path, *, split: bool = False) -> str:
+def resolve_path(text: str, folder: Path, tail: str = "") -> str:
     """`text` as an absolute path if it names something in `folder`; else unchanged (built in, a Hub id, a split).
 
-    `split`: one may follow, and stays there: data:test.
+    `tail` begins what may follow the path and stays: data:test, run@best.
     """
     if SHAPES.fullmatch(text) or not text:
         return text
     whole = str((folder / text).expanduser())
-    found = path_of(whole) if split else whole
+    found = path_of(whole, tail) if tail else whole
     return str(Path(found).resolve()) + whole[len(found) :] if Path(found).exists() else text

@@ -17,6 +17,7 @@ from vgs_mlx.errors import Refusal
 from vgs_mlx.recipe import Recipe, resolve_path
 
 _RECIPE = TypeAdapter(Recipe)
+TAILS = {"data": ":", "student": "@"}  # what may follow a path: a split, which of a run's weights
 _WORD = re.compile(r"'([^']*)'")  # as pydantic quotes the values that it allows
 
 
@@ -150,7 +151,7 @@ def _absolute_paths(values: dict, folder: Path) -> None:
     for section, key in (("student", "path"), ("teacher", "path"), ("data", "source"), ("data", "held_out")):
         inner = values.get(section)
         if isinstance(inner, dict) and isinstance(inner.get(key), str):
-            inner[key] = resolve_path(inner[key], folder, split=section == "data")
+            inner[key] = resolve_path(inner[key], folder, TAILS.get(section, ""))
     grpo = values.get("grpo")
     if isinstance(grpo, dict) and isinstance(grpo.get("reward"), str):
         file, separator, function = grpo["reward"].rpartition(":")

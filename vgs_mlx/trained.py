@@ -73,7 +73,9 @@ def _step(run: Path, which: str | None, newest: int) -> tuple[int, str]:
     if which.isdecimal():
         return int(which), ""
     if which != "best":
-        raise Refusal(f"--checkpoint {which}: give final, newest, best or the number of a step")
+        raise Refusal(
+            f"{run}: no weights are called {which!r}: give final, newest, best or the number of a step"
+        )
     best = best_step(run)
     if best is None:
         raise _not_there(run, "no best checkpoint")
@@ -86,7 +88,7 @@ def _not_there(run: Path, what: str) -> Refusal:
     """What is asked for is not there; what is."""
     there = [str(step) for step in checkpoints(run)]
     there += ["final"] if (run / FINAL).is_dir() else []
-    mend = f"give one that is there: --checkpoint {', '.join(there)}" if there else "resume it first"
+    mend = f"give one that is there: {', '.join(there)}" if there else "resume it first"
     return Refusal(f"{run}: {what}: {mend}")
 
 
@@ -98,7 +100,8 @@ def refuse_missing(run: Path, recipe: Recipe, *keys: str, here: bool = False) ->
     for key in keys:
         place = recipe_file.flat(recipe)[key]
         # what was there when the run began has an absolute path; a split or configuration may follow
-        if isinstance(place, str) and place.startswith("/") and not Path(path_of(place)).exists():
+        gone = isinstance(place, str) and place.startswith("/") and not Path(path_of(place)).exists()
+        if gone or (key == "student.path" and place == run_folder.STUDENT):  # in the run's own folder
             option = PLACES[key] if here else f"{run_folder.resume_command(run)} {PLACES[key]}"
             raise Refusal(f"{place}: no longer there, and {run} needs it: say where it is now with {option}")
 
@@ -130,6 +133,11 @@ def _refuse_another_student(run: Path, student: LoadedModel) -> None:
         raise Refusal(
             f"{student.folder}: not the model that {run} trained: {changed} changed since: put it back"
         )
+
+
+def base_of(path: str) -> str:
+    """The model that all training of the model at `path` began with: where an earlier run trained it, that run's."""
+    return read_json(Path(path) / run_folder.ORIGIN).get("base", path)
 
 
 def read_json(file: Path) -> dict[str, Any]:

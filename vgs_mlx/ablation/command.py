@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from vgs_mlx import earlier_run
 from vgs_mlx.ablation import figures, grid, grid_file, results, runner, tables, watched, watched_figures
 from vgs_mlx.ablation.board import Board
 from vgs_mlx.ablation.grid import Grid
@@ -98,6 +99,11 @@ def _refuse_contradictions(made: Grid) -> None:
     for cell in made.cells:
         try:
             setup.refuse_contradictions(cell.recipe)
+            if run := earlier_run.named(cell.recipe.student.path):
+                raise Refusal(
+                    f"student.path={cell.recipe.student.path}: a run folder, of which every run would make a copy: "
+                    f"give the model that vgs-mlx export {shlex.quote(str(run[0]))} --output MODEL makes"
+                )
         except Refusal as problem:
             raise Refusal(f"cell {cell.name}: {problem}") from problem
 

@@ -49,7 +49,11 @@ def read_config(folder: Path, option: str) -> dict[str, Any]:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise Refusal(f"{option} {folder}: no readable config.json there: give a model folder") from error
+        is_run = (folder / "recipe.yaml").is_file()
+        fix = f"it is a run folder: give what vgs-mlx export {folder} --output MODEL makes"
+        raise Refusal(
+            f"{option} {folder}: no readable config.json there: {fix if is_run else 'give a model folder'}"
+        ) from error
     if not isinstance(config, dict) or config.get("model_type") not in FAMILIES:
         found = config.get("model_type") if isinstance(config, dict) else None
         known = ", ".join(sorted(FAMILIES))
