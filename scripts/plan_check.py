@@ -22,7 +22,7 @@ from vgs_mlx import recipe
 from vgs_mlx.models import adapters
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.sizes import ModelSize, Tensor, parse
-from vgs_mlx.planning import plan
+from vgs_mlx.planning import commands, plan
 from vgs_mlx.train import optimizer as adamw
 from vgs_mlx.train.step import Progress, collect_answers, run_step
 
@@ -52,7 +52,7 @@ def size_of(model: LoadedModel) -> ModelSize:
         "vision_config": vision,
         "tie_word_embeddings": text["tie_word_embeddings"],
     }
-    return parse(model.name, config, listed)
+    return replace(parse(model.name, config, listed), ids=model.vocabulary)
 
 
 def measure(student: LoadedModel, teacher: LoadedModel, case: Case) -> dict[str, int]:
@@ -73,8 +73,9 @@ def measure(student: LoadedModel, teacher: LoadedModel, case: Case) -> dict[str,
 
 def planned(student: ModelSize, teacher: ModelSize, case: Case) -> dict[str, int]:
     """What the plan says of the same."""
-    made = plan.make(case.recipe, student, teacher, plan.Lengths(WORDS + 1, case.image), "cpu")
-    return {"rollouts": made.peaks["rollouts"], "step": made.peak}
+    made = commands.training(case.recipe, student, teacher, plan.Lengths(WORDS + 1, case.image), "cpu")
+    step = [peak for phase, peak in made.peaks.items() if phase != "evaluation"]
+    return {"rollouts": made.peaks["rollouts"], "step": max(step)}
 
 
 def cases(small: bool) -> list[Case]:

@@ -9,8 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from vgs_mlx import earlier_run, evaluation_report, hub_names, recipe_file, sources, trained
+from vgs_mlx.device import backend
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models.loading import EMBEDDED, find_folder, load_processor
+from vgs_mlx.models.sizes import read_size
 from vgs_mlx.planning import report as plan_report
 from vgs_mlx.planning.plan import Lengths
 from vgs_mlx.recipe import SHORTHANDS, Recipe
@@ -136,7 +138,12 @@ def _memory_check(recipe: Recipe, force: bool, screen: Screen) -> Callable[[Leng
     """What `setup.load` asks before it loads weights: does the run fit?"""
 
     def check(seen: Lengths, folders: dict[str, Path]) -> None:
-        plan_report.check(recipe, folders, seen, force, screen.say)
+        student, teacher = (
+            read_size(str(folders[role]), f"--{role}") if role in folders else None
+            for role in ("student", "teacher")
+        )
+        planned = plan_report.of_training(recipe, student, teacher, seen, backend())
+        plan_report.check(planned, "the run", force, screen.say)
 
     return check
 

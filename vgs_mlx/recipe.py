@@ -129,6 +129,9 @@ class Train:
     picture_cache_gb: NonNegative = (
         0.0  # picture features of frozen vision towers kept between steps; 0: none
     )
+    cache_limit_gb: NonNegative | None = (
+        None  # freed buffers that MLX keeps for later use, at most; None: what the plan leaves of the memory
+    )
     grad_checkpoint: bool = False  # recompute activations in the backward pass: less memory, more time
     checkpoint_every: Count = 20
     keep_checkpoints: Count = 2  # the newest N are kept, and the best
@@ -153,6 +156,11 @@ class Recipe:
     grpo: Grpo = field(default_factory=Grpo)
     train: Train = field(default_factory=Train)
 
+
+WATCHED_ROWS = 32
+"""Held-out rows that `train.watch_every` looks at, one rollout each."""
+DENSE_REWARDS = ("pacr", "pdcr")
+"""Rewards of `grpo` that score every step of the reasoning with the student."""
 
 SHORTHANDS = {"student": "student.path", "teacher": "teacher.path", "data": "data.source"}
 """Command-line options that are short for a key."""

@@ -31,6 +31,11 @@ def measures_norm_scale(recipe: Recipe) -> bool:
     return isinstance(settings.norm_scale, str) if resolved(recipe).steers else settings.watch_norm_scale
 
 
+def updates_per_step(recipe: Recipe) -> int:
+    """Updates that a step makes from its rollouts: one, but for GRPO."""
+    return recipe.grpo.updates_per_rollout if resolved(recipe).rewarded else 1
+
+
 def sampler(recipe: Recipe) -> Literal["student", "teacher"] | None:
     """Who samples the answers that a step learns from; None where the rows bring them."""
     if resolved(recipe).on_policy:

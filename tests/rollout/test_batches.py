@@ -6,7 +6,8 @@ from vgs_mlx.rollout.batches import batches, completions_at_once, prompts_at_onc
 
 
 @pytest.mark.parametrize(
-    ("prompts", "completions", "most"), [(8, 4, 32), (8, 4, 9), (5, 3, 7), (3, 16, 6), (1, 1, 1), (4, 7, 7), (2, 9, 4)]
+    ("prompts", "completions", "most"),
+    [(8, 4, 32), (8, 4, 9), (5, 3, 7), (3, 16, 6), (1, 1, 1), (4, 7, 7), (2, 9, 4)],
 )
 def test_every_completion_is_drawn_once_in_order_and_never_too_many_at_once(prompts, completions, most):
     made = batches(prompts, completions, most)

@@ -12,6 +12,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 import mlx_vlm.utils
+from mlx.utils import tree_flatten
 
 from vgs_mlx import hub_names
 from vgs_mlx.errors import Refusal
@@ -114,7 +115,10 @@ def load_model(
             )
         in_float32(module)
     module.freeze()
-    mx.eval(module.parameters())
+    for _, weight in tree_flatten(module.parameters()):
+        mx.eval(
+            weight
+        )  # one after the other: what is read and what is made of it are never all there at once
     model = LoadedModel(
         name=path,
         folder=folder,

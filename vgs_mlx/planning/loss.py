@@ -1,51 +1,54 @@
-"""What the loss phase of a run holds, in arrays of chunk x vocabulary, and how many trees and pulls it makes."""
+"""What the loss phase holds, in arrays of chunk x vocabulary, and the gradients that it hands on.
 
+The counts were measured on the CPU for every objective, alone, watched and mixed with grpo, with a head that has
+as many rows as the tokenizer has ids and with one that has more (`python scripts/plan_check.py --arrays`).
+"""
+
+from vgs_mlx.objective.objectives import Objective
 from vgs_mlx.objective.terms import TERMS
-from vgs_mlx.recipe import Recipe
-from vgs_mlx.recipe_objective import resolved
 
-LOSS_ARRAYS = {
-    frozenset({"cross_entropy"}): 5,
-    frozenset({"policy"}): 5,
-    frozenset({"standard"}): 8,
-    frozenset({"forward_kl"}): 10,
-    frozenset({"jsd"}): 12,
-    frozenset({"standard", "visual"}): 18,
-    frozenset({"standard", "language"}): 20,
-    frozenset({"standard", "visual", "language"}): 21,
-    frozenset({"standard", "visual_prior"}): 22,
-    frozenset({"standard", "language", "visual_prior"}): 23,
-}
-"""Arrays of chunk x vocabulary that live at once in the loss phase for these terms, counted by measuring on the
-CPU: logits, log-probabilities of each model and view, terms, and a gradient for each pulled view."""
-
-SCORE_ARRAYS = {"visual_dependency_score": 3, "visual_advantage": 4}
-"""The same while the teacher's scores of tokens are computed."""
+TERM_ARRAYS = {"forward_kl": 2, "jsd": 4, "visual_prior": 2}
+"""What a term's value and gradient hold beyond those of a reverse KL to distributions that are there anyway."""
 
 
-def loss_arrays(recipe: Recipe) -> int:
-    """How many arrays of chunk x vocabulary the loss phase holds.
+def loss_arrays(objective: Objective, pulls: int, *, sliced: bool) -> int:
+    """Arrays of chunk x vocabulary at the loss phase's peak.
 
-    Measured: a policy term beside others adds none; a view of the teacher that only its scores of tokens need adds
-    three, being there; separate trees that pull one view twice add one.
+    Three of each view that is read (logits, masked ones, log-probabilities), less one that is used again; four more
+    where all views are there, for the visual target; two of each of the student's views that a gradient goes to, and
+    one for each of the `pulls`. Where the head has more rows than the tokenizer has ids (`sliced`), logits
+    and their gradients exist a second time, without those rows.
     """
-    wanted = resolved(recipe)
-    terms = frozenset(part.term for part in wanted.parts)
-    known = LOSS_ARRAYS[terms if terms == {"policy"} else terms - {"policy"}]
-    read = {view for term in terms for view in TERMS[term].teacher}
-    unread = "text_only" in wanted.teacher_views - read
-    return known + 3 * unread + (trees(recipe) > 1)
+    views = len(objective.student_views) + len(objective.teacher_views)
+    target = TERMS["visual"]
+    whole = {*target.student} <= objective.student_views and {*target.teacher} <= objective.teacher_views
+    pulled = {TERMS[part.term].pulls for part in objective.parts} if pulls else set()
+    extra = max((TERM_ARRAYS.get(part.term, 0) for part in objective.parts), default=0)
+    return 3 * views - 1 + 4 * whole + 2 * len(pulled) + pulls + extra + sliced * (views + pulls)
 
 
-def pulls(recipe: Recipe) -> int:
-    """Cotangents of hidden states: one for each view that a tree pulls."""
-    parts = resolved(recipe).parts
-    apart = trees(recipe) > 1
-    return len({(part.role if apart else "", TERMS[part.term].pulls) for part in parts})
+def score_arrays(objective: Objective, *, sliced: bool) -> int:
+    """The same while the teacher's scores of tokens are computed before the terms (a head that trains needs them)."""
+    if not objective.scores:
+        return 0
+    views = len(objective.teacher_views)
+    return views + 1 + ("visual_advantage" in objective.scores) + sliced * views
 
 
-def trees(recipe: Recipe) -> int:
+def pulls(objective: Objective, *, separate: bool, head_trains: bool) -> int:
+    """Cotangents of hidden states: one for each sum of terms and view that it pulls.
+
+    `separate`: a tree for each role. A part that is weighted by a score of tokens makes a sum of its own unless the
+    scores are known before (train/addends.py).
+    """
+    found = set()
+    for part in objective.parts:
+        alone = part.score and not head_trains
+        name = (part.role, part.term) if alone else part.role if separate else ""
+        found.add((name, TERMS[part.term].pulls))
+    return len(found)
+
+
+def trees(objective: Objective, *, separate: bool) -> int:
     """Gradient trees: one for each role where η is measured."""
-    found = resolved(recipe)
-    measured = found.steers and isinstance(recipe.objective.norm_scale, str)
-    return len({part.role for part in found.parts}) if measured else 1
+    return len({part.role for part in objective.parts}) if separate else 1

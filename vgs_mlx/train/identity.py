@@ -22,7 +22,9 @@ from vgs_mlx.types import Example
 Identity = dict[str, Any]
 """What a checkpoint belongs to: plain values, compared one by one."""
 
-FREE_ON_RESUME = ("train.steps", "train.checkpoint_every", "train.keep_checkpoints", "train.picture_cache_gb")
+FREE_ON_RESUME = (
+    "train.steps", "train.checkpoint_every", "train.keep_checkpoints", "train.picture_cache_gb", "train.cache_limit_gb"
+)  # fmt: skip
 """Keys that may change when a run is resumed."""
 PLACES = {
     "data.source": "--data PATH",

@@ -16,7 +16,7 @@ from vgs_mlx.objective.objectives import Objective
 from vgs_mlx.objective.steering import Tree, norm, scaled, steer
 from vgs_mlx.objective.terms import Options
 from vgs_mlx.recipe import Recipe
-from vgs_mlx.recipe_objective import measures_norm_scale, measuring, resolved, sampler
+from vgs_mlx.recipe_objective import measures_norm_scale, measuring, resolved, sampler, updates_per_step
 from vgs_mlx.rollout.collect import collect, given_answers
 from vgs_mlx.train import gradients, rewards
 from vgs_mlx.train import optimizer as adamw
@@ -166,11 +166,6 @@ def compute_gradients(
         None if recipe.student.train_vision else collected.encodings,
         None if rewarded is None else np.concatenate(rewarded.by_token[window]),
     )
-
-
-def updates_per_step(recipe: Recipe) -> int:
-    """Updates that a step makes from its rollouts: one, but for GRPO."""
-    return recipe.grpo.updates_per_rollout if resolved(recipe).rewarded else 1
 
 
 def measures(recipe: Recipe, progress: Progress) -> bool:
