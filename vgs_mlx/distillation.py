@@ -17,6 +17,7 @@ from vgs_mlx.planning import report as plan_report
 from vgs_mlx.planning.plan import Lengths
 from vgs_mlx.recipe import SHORTHANDS, Recipe
 from vgs_mlx.recipe_file import Setting
+from vgs_mlx.recipe_objective import needs_teacher
 from vgs_mlx.resources import quickstart
 from vgs_mlx.train import checkpoint, identity, loop, run_folder, setup
 from vgs_mlx.train.screen import Screen, accuracy_line
@@ -42,7 +43,8 @@ def start(recipe: Recipe, name: str, output: Path | None, *, force: bool = False
     """A new run, from the first line on the screen to the last."""
     screen = Screen()
     folder = output or run_folder.default_folder(name)
-    run_folder.refuse_used(folder)  # before the Hub is asked
+    run_folder.refuse_used(folder)
+    setup.refuse_contradictions(recipe)  # before anything is downloaded
     recipe = sources.pinned(recipe, screen.say)
     made = run_folder.create(folder, recipe)
     with run_folder.held(folder):
@@ -66,7 +68,6 @@ def resume(folder: Path, sets: Sequence[str], shorthands: Mapping[str, str], *, 
     before = run_folder.opened(folder)
     recipe = recipe_file.load_recipe(folder / run_folder.RECIPE, sets, _settings(shorthands))
     identity.refuse_changes(before, recipe)
-    trained.refuse_missing(folder, recipe, *identity.PLACES, here=True)
     if moved := identity.moved(before, recipe):
         recipe = sources.pinned(recipe, screen.say)
     with run_folder.held(folder):
@@ -81,6 +82,8 @@ def resume(folder: Path, sets: Sequence[str], shorthands: Mapping[str, str], *, 
                 f"To train longer: {run_folder.resume_command(folder)} --set train.steps={2 * finished}"
             )
             return
+        needed = [key for key in identity.PLACES if key != "teacher.path" or needs_teacher(recipe)]
+        trained.refuse_missing(folder, recipe, *needed, here=True)
         if (newest := checkpoint.newest(folder)) is not None:
             checkpoint.verified_state(newest)  # before the models load
         elif moved:
@@ -100,6 +103,7 @@ def dry_run(recipe: Recipe, output: Path | None, *, force: bool = False) -> None
     if output:
         run_folder.refuse_used(output)
     screen = Screen()
+    setup.refuse_contradictions(recipe)  # before anything is downloaded
     recipe = sources.pinned(recipe, screen.say)
     screen.say(recipe_file.dump(recipe))
     with tempfile.TemporaryDirectory() as place:
@@ -192,6 +196,9 @@ def _tell(outcome: loop.Outcome, folder: Path, ready: setup.Ready, screen: Scree
     screen.say("")
     screen.say(f"before   {accuracy_line(outcome.before)}")
     screen.say(f"after    {accuracy_line(outcome.after)}")
+    best = trained.read_json(folder / run_folder.RESULT)["best"]
+    if best["step"] not in (0, ready.recipe.train.steps):
+        screen.say(f"best     accuracy {best['accuracy']:.3f} at step {best['step']}: --checkpoint best")
     screen.say(f"took     {outcome.seconds:.0f} s; everything is in {folder}")
     name, fused, final = (
         shlex.quote(str(each)) for each in (folder, f"{folder}-fused", folder / run_folder.FINAL)

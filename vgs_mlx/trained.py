@@ -143,6 +143,9 @@ def base_of(path: str) -> str:
 def read_json(file: Path) -> dict[str, Any]:
     """A run's JSON file; {} where there is none. Raises `Refusal`."""
     try:
-        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        if not isinstance(found, dict):
+            raise ValueError("not an object")
+        return found
     except ValueError as error:
         raise Refusal(f"{file}: no readable JSON ({error}): delete it, or put it back") from error

@@ -113,16 +113,22 @@ class Hub:
         return SimpleNamespace(sha=self.commits[revision])
 
 
-@pytest.mark.parametrize(("asked", "commit"), [("a/b", COMMIT), ("a/b@v1", OTHER), (f"a/b@{OTHER}", OTHER)])
-def test_the_revision_that_is_named_is_the_one_that_is_downloaded(asked, commit, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("asked", "revision", "commit"),
+    [("a/b", None, COMMIT), ("a/b@v1", "v1", OTHER), (f"a/b@{OTHER}", OTHER, OTHER)],
+)
+def test_the_revision_that_is_named_is_the_one_that_is_downloaded(
+    asked, revision, commit, tmp_path, monkeypatch
+):
     fetched = []
+
+    def get_model_path(name, revision):
+        fetched.append((name, revision))
+        return tmp_path / "snapshots" / Hub.commits[revision]
+
     monkeypatch.setattr(hub, "HfApi", Hub)
-    monkeypatch.setattr(
-        hub.mlx_vlm.utils,
-        "get_model_path",
-        lambda name, revision: fetched.append((name, revision)) or tmp_path,
-    )
-    assert loading.find_folder(asked, "--student") == tmp_path and fetched == [("a/b", commit)]
+    monkeypatch.setattr(hub.mlx_vlm.utils, "get_model_path", get_model_path)
+    assert loading.find_folder(asked, "--student").name == commit and fetched == [("a/b", revision)]
     assert str(hub.pinned(hub_names.parse(asked), "--student")) == f"a/b@{commit}"
 
 

@@ -47,6 +47,12 @@ def test_every_field_of_a_row_has_its_own_fingerprint(part, held_out):
     assert identity.differences(theirs, ours) == f"the data's {part}"
 
 
+def test_other_rows_altogether_are_said_in_one_word():
+    other = Example("x", "?", "a", ())
+    theirs, ours = (identity.of_data(DataSet((row,), (row,))) for row in (ROW, other))
+    assert identity.differences(theirs, ours) == "the data's rows"
+
+
 def test_no_field_of_example_is_forgotten():
     assert len(CHANGES) == len(vars(ROW))
 

@@ -28,11 +28,12 @@ class Hub:
         return SimpleNamespace(sha=revision if revision in (FIRST, LATER) else self.newest)
 
     def get_model_path(self, name, *, revision):
-        self.fetched.append(revision)
-        place = self.folder / revision
+        commit = revision if revision in (FIRST, LATER) else self.newest
+        self.fetched.append(commit)
+        place = self.folder / commit
         if not place.exists():
             shutil.copytree(tiny_model("student"), place)
-            if revision == LATER:
+            if commit == LATER:
                 (place / "chat_template.jinja").write_text("another {{ messages }}")
         return place
 

@@ -26,32 +26,28 @@ def download(id: HubId, option: str) -> Path:
     Without the Hub, what was downloaded earlier will do.
     """
     try:
-        commit, folder = _found(id)
-        return folder or mlx_vlm.utils.get_model_path(id.name, revision=commit)
+        return _download(id)
     except Exception as error:  # huggingface_hub and what it is built on raise many kinds
         raise Refusal(f"{option} {id}: no such folder, and {reason(error)}") from error
 
 
 def pinned(id: HubId, option: str) -> HubId:
-    """The same model at the commit that its revision stands for today. Raises `Refusal`."""
-    try:
-        return id if id.is_commit else replace(id, revision=_found(id)[0])
-    except Exception as error:
-        raise Refusal(f"{option} {id}: no such folder, and {reason(error)}") from error
+    """The same model at the commit that its revision stands for today, which is downloaded. Raises `Refusal`."""
+    return id if id.is_commit else replace(id, revision=download(id, option).name)  # a snapshot's folder
 
 
-def _found(id: HubId) -> tuple[str, Path | None]:
-    """The commit and, where the Hub can't be reached, the folder that was downloaded earlier."""
+def _download(id: HubId) -> Path:
     try:
-        return HfApi().model_info(id.name, revision=id.revision, timeout=PATIENCE).sha, None
+        HfApi().model_info(id.name, revision=id.revision, timeout=PATIENCE)
     except (RepositoryNotFoundError, RevisionNotFoundError):
         raise
     except Exception as unreachable:
         try:
-            folder = Path(snapshot_download(id.name, revision=id.revision, local_files_only=True))
+            return Path(snapshot_download(id.name, revision=id.revision, local_files_only=True))
         except LocalEntryNotFoundError:
             raise unreachable from None
-        return folder.name, folder
+    # by its revision's name, which the cache then knows without the Hub too
+    return mlx_vlm.utils.get_model_path(id.name, revision=id.revision)
 
 
 def reason(error: Exception) -> str:

@@ -33,6 +33,8 @@ PLACES = {
     "teacher.path": "--teacher PATH",
 }
 """Keys that say where something is, and the option that says where it is now: it may move, being recognised."""
+MODELS = ("student", "teacher")
+MOST_NAMED = 3  # parts of the data, in words
 LOOKS, LOOK_BYTES = 32, 65_536  # of a weight file, by which a model is recognised
 TOKENIZER = (
     "tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "added_tokens.json", "special_tokens_map.json",
@@ -126,8 +128,9 @@ def worded(keys: Iterable[str]) -> str:
     parts: dict[str, list[str]] = {}
     for key in keys:
         role, _, part = ("data", " ", "rows") if key == "all rows" else key.partition(" ")
-        usual = "weights or config.json" if role in ("student", "teacher") else ""
-        parts.setdefault(role, []).append(part or usual)
+        parts.setdefault(role, []).append(part or ("weights or config.json" if role in MODELS else ""))
+    if len(parts.get("data", ())) > MOST_NAMED:  # other rows altogether
+        parts["data"] = ["rows"]
     return ", ".join(
         f"the {role}'s {' and '.join(named)}" if any(named) else f"the {role}"
         for role, named in parts.items()
