@@ -73,29 +73,39 @@ def resume(folder: Path, sets: Sequence[str], shorthands: Mapping[str, str], *, 
     with run_folder.held(folder):
         finished = loop.finished_steps(folder)
         if finished is not None and recipe.train.steps <= finished:
-            if moved:
-                sources.refuse_others(folder, recipe, moved, screen)
-                run_folder.keep_recipe(folder, replace(recipe, train=before.train))
-            what = f"nothing changed but {', '.join(moved)}" if moved else "nothing changed"
-            screen.say(
-                f"{folder}: finished at step {finished}, {what}. "
-                f"To train longer: {run_folder.resume_command(folder)} --set train.steps={2 * finished}"
-            )
+            _stay_finished(folder, finished, replace(recipe, train=before.train), moved, screen)
             return
-        needed = [key for key in identity.PLACES if key != "teacher.path" or needs_teacher(recipe)]
-        trained.refuse_missing(folder, recipe, *needed, here=True)
-        if (newest := checkpoint.newest(folder)) is not None:
-            checkpoint.verified_state(newest)  # before the models load
-        elif moved:
-            raise Refusal(
-                f"{folder}: stopped before its first checkpoint, so nothing says whether what is at the new place is "
-                "what it began with: start a new run"
-            )
+        _refuse_unready(folder, recipe, moved)
         if recipe.train.steps != before.train.steps and recipe.train.schedule == "cosine":
             screen.say(
                 f"WARNING  the steps before were taken on a cosine of {before.train.steps:,} steps, not of this length"
             )
         _train(setup.load(recipe, screen, _memory_check(recipe, force, screen)), folder, screen)
+
+
+def _stay_finished(folder: Path, steps: int, recipe: Recipe, moved: Sequence[str], screen: Screen) -> None:
+    """Nothing to train; what moved is recognised, and the folder's recipe says where it is."""
+    if moved:
+        sources.refuse_others(folder, recipe, moved, screen)
+        run_folder.keep_recipe(folder, recipe)
+    what = f"nothing changed but {', '.join(moved)}" if moved else "nothing changed"
+    screen.say(
+        f"{folder}: finished at step {steps}, {what}. "
+        f"To train longer: {run_folder.resume_command(folder)} --set train.steps={2 * steps}"
+    )
+
+
+def _refuse_unready(folder: Path, recipe: Recipe, moved: Sequence[str]) -> None:
+    """What is seen before anything loads: files that are gone, a damaged checkpoint, none to compare with."""
+    needed = [key for key in identity.PLACES if key != "teacher.path" or needs_teacher(recipe)]
+    trained.refuse_missing(folder, recipe, *needed, here=True)
+    if (newest := checkpoint.newest(folder)) is not None:
+        checkpoint.verified_state(newest)
+    elif moved:
+        raise Refusal(
+            f"{folder}: stopped before its first checkpoint, so nothing says whether what is at the new place is "
+            "what it began with: start a new run"
+        )
 
 
 def dry_run(recipe: Recipe, output: Path | None, *, force: bool = False) -> None:

@@ -8,7 +8,6 @@ import mlx.core as mx
 
 from vgs_mlx import proof, trained
 from vgs_mlx.export import write_model
-from vgs_mlx.models import fusing
 from vgs_mlx.planning.plan import changed
 from vgs_mlx.recipe import Recipe
 from vgs_mlx.train import run_folder
@@ -45,8 +44,8 @@ def taken_over(recipe: Recipe, folder: Path, say: Callable[[str], None]) -> Reci
         "fingerprint": fingerprint(found.weights),
     }
     run_folder.write_text(place / run_folder.ORIGIN, json.dumps(origin, indent=2) + "\n")
-    layers = len(fusing.changed_weights(student.module))
-    say(f"student  of {found.origin}: its training is fused into {layers:,} weights, float32 from now on")
+    size = sum(file.stat().st_size for file in place.iterdir()) / 1e9
+    say(f"student  of {found.origin}: written to {place} ({size:.2f} GB), its trained layers as float32")
     return changed(recipe, "student.path", str(place))
 
 

@@ -23,12 +23,8 @@ from vgs_mlx.types import Prompt
 DTYPES = {"bfloat16": mx.bfloat16, "float16": mx.float16, "float32": mx.float32}  # as `auto` tries them
 LONGEST = 256  # tokens of a completion that the models are compared on
 COPIED = (".json", ".jinja", ".txt", ".model", ".tiktoken", "LICENSE", "LICENCE", "NOTICE")  # names' ends
-NOT_COPIED = (
-    "config.json",
-    "hf_quant_config.json",
-    "model.safetensors.index.json",
-    ORIGIN,
-)  # not true of the new weights
+# not true of the new weights
+NOT_COPIED = ("config.json", "hf_quant_config.json", "model.safetensors.index.json", ORIGIN)
 HARDLY_TRAINED = (
     "There was hardly any training to lose: KL(trained ‖ untrained) is {:.1g} nats. For a student that has "
     "moved further, train with more train.steps or a higher train.learning_rate."

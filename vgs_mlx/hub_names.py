@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 
+PATIENCE = 10.0  # seconds that a question to the Hub may take
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 

@@ -28,9 +28,7 @@ SYSTEM_PROMPT = (
 class Student:
     """The model that is trained."""
 
-    path: str = (
-        ""  # a folder, a Hub id (owner/name, owner/name@revision), embedded:student, or a run (RUN, RUN@best)
-    )
+    path: str = ""  # a folder, a Hub id (owner/name@revision), embedded:student, or a run (RUN, RUN@best)
     train: Literal["lora", "dora", "full"] = "lora"
     rank: Count = 16
     alpha: Positive = 32.0  # the adapter's update is scaled by alpha / rank

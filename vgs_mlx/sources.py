@@ -34,9 +34,7 @@ def pinned(recipe: Recipe, say: Callable[[str], None], known: dict[str, str] | N
         if name not in known:
             known[name] = _pinned(name, role, option.split()[0])
             if hub_names.without_commit(known[name]) == known[name]:
-                say(
-                    f"WARNING  {role} {name}: the Hub can't be asked which commit this is, so none is recorded"
-                )
+                say(f"WARNING  {role} {name}: the Hub can't say which commit this is, so none is recorded")
             else:
                 say(f"hub      {role} {known[name]}")
         recipe = changed(recipe, key, known[name])
@@ -46,9 +44,7 @@ def pinned(recipe: Recipe, say: Callable[[str], None], known: dict[str, str] | N
 def _pinned(name: str, role: str, option: str) -> str:
     if role != "data":
         return str(hub.pinned(hub_names.parse(name), option))
-    from vgs_mlx.data import (
-        hub as data_hub,
-    )  # here, since `datasets` takes seconds to import and most runs need none
+    from vgs_mlx.data import hub as data_hub  # here, since `datasets` takes seconds to import
 
     found = data_hub.parse_name(name)
     return str(data_hub.pinned(found)) if found else name
@@ -67,6 +63,7 @@ def refuse_others(run: Path, recipe: Recipe, moved: Sequence[str], screen: Scree
     Only what moved is looked at; no weights are loaded.
     """
     ours: Identity = {}
+    refuse_missing(run, recipe, "student.path", here=True)
     folder = find_folder(recipe.student.path, "--student")
     if "student.path" in moved:
         ours |= of_model("student", folder)

@@ -180,6 +180,7 @@ def test_a_run_whose_data_are_gone_is_exported_on_built_in_pictures(moved):
 
 def test_a_student_that_moved_is_asked_for_recognised_and_recorded(moved):
     (moved / "student").rename(moved / "new" / "student")
+    assert "say where it is now with --student PATH" in refusal(resume(*DATA))
     resume(*DATA, "--student", "new/student")
     recipe = moved / "run" / run_folder.RECIPE
     assert run_folder.opened(moved / "run").student.path == str(moved / "new" / "student")

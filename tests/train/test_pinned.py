@@ -105,9 +105,7 @@ def test_a_hub_that_cannot_say_which_commit_it_is_is_said(monkeypatch):
     monkeypatch.setattr(data_hub.HfApi, "dataset_info", unreachable)
     given = recipe("data.source=owner/rows", "data.held_out=0.5")
     assert sources.pinned(given, said.append) == given
-    assert said == [
-        "WARNING  data owner/rows: the Hub can't be asked which commit this is, so none is recorded"
-    ]
+    assert said == ["WARNING  data owner/rows: the Hub can't say which commit this is, so none is recorded"]
 
 
 def test_the_runs_of_a_grid_share_one_commit_for_ever(online, tmp_path):

@@ -18,7 +18,7 @@ from vgs_mlx import hub_names
 from vgs_mlx.data import pictures
 from vgs_mlx.data.rows import Row, to_example
 from vgs_mlx.errors import Refusal
-from vgs_mlx.hub_names import HubId
+from vgs_mlx.hub_names import PATIENCE, HubId
 from vgs_mlx.types import Example, Picture
 
 # The paper's data, a split of Vision-SR1-47K. That one's columns are problem, answer and images (one picture)
@@ -27,7 +27,6 @@ from vgs_mlx.types import Example, Picture
 PAPER_COLUMNS = {"question": "problem", "answer": "answer", "images": "images"}
 READY_COLUMNS = {"tomyoon2/OPD_train": PAPER_COLUMNS, "tomyoon2/OPD_val": PAPER_COLUMNS}
 
-PATIENCE = 10.0  # seconds, of a question to the Hub
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -84,9 +83,7 @@ def pinned(name: HubName) -> HubName:
         raise Refusal(
             f"data set {name}: the Hub has it, but no revision {name.revision!r}: give a branch, a tag or a commit"
         ) from error
-    except (
-        Exception
-    ) as error:  # not there, or no way to the Hub: loading says so, or finds an earlier download
+    except Exception as error:  # no such data set, or no way to the Hub: loading says so, or finds a copy
         if name.revision is None:
             return name
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]

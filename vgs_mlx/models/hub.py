@@ -14,9 +14,7 @@ from huggingface_hub.errors import (
 )
 
 from vgs_mlx.errors import Refusal
-from vgs_mlx.hub_names import HubId
-
-PATIENCE = 10.0  # seconds
+from vgs_mlx.hub_names import PATIENCE, HubId
 
 
 def download(id: HubId, option: str) -> Path:
