@@ -84,9 +84,9 @@ def test_a_run_is_named_alone_or_with_which_of_its_weights(text, which, tmp_path
 def second(tmp_path_factory) -> Path:
     """A finished run that went on from step 4 of another."""
     run = tmp_path_factory.mktemp("second") / "run"
-    done = command("distill", "--output", run, *options(*SMALL), "--student", f"{finished()}@4")
+    done = command("distill", "--output", run, *options(*SMALL, f"student.path={finished()}@4"))
     assert done.exit_code == 0, done.output
-    said = f"student  of run, step 4: written to {run / 'student'} (0.01 GB), its trained layers as float32"
+    said = f"student  of run, step 4: written to {run / 'student'} (0.00 GB), its trained layers as float32"
     assert said in done.stdout
     return run
 
@@ -117,7 +117,7 @@ def test_the_export_of_a_second_run_holds_both_trainings_and_proves_itself(tmp_p
     """Also where the second hardly trained: the first must not be rounded off as if there were nothing to lose."""
     first, second, model = trained_run(tmp_path / "first"), tmp_path / "second", tmp_path / "model"
     hardly = (*SMALL, "train.learning_rate=1e-7")
-    assert command("distill", "--output", second, *options(*hardly), "--student", first).exit_code == 0
+    assert command("distill", "--output", second, *options(*hardly, f"student.path={first}")).exit_code == 0
     done = command("export", second, "--output", model, "--prompts", 4)
     assert done.exit_code == 0, done.output
     assert "untrained means embedded:student here" in done.stdout
@@ -132,14 +132,14 @@ def test_the_export_of_a_second_run_holds_both_trainings_and_proves_itself(tmp_p
 
 @pytest.mark.parametrize("which", ["3", "first"])
 def test_weights_that_the_earlier_run_has_not_are_refused_and_nothing_is_left(which):
-    refused = command("distill", "--output", "new", *options(*SMALL), "--student", f"{finished()}@{which}")
+    refused = command("distill", "--output", "new", *options(*SMALL, f"student.path={finished()}@{which}"))
     assert refused.exit_code == 2 and len(refused.stderr.splitlines()) == 1
     assert f"{finished()}: no " in refused.stderr and list(Path.cwd().iterdir()) == []
 
 
 def test_dry_runs_and_plans_take_a_run_for_a_student_and_write_nothing():
     before = state_of(finished())
-    shown = command("distill", "--dry-run", *options(*SMALL), "--student", finished())
+    shown = command("distill", "--dry-run", *options(*SMALL, f"student.path={finished()}"))
     assert shown.exit_code == 0 and "nothing was trained or written" in shown.stdout, shown.output
     planned, base = (
         command("plan", "--student", each, "--teacher", "embedded:teacher")

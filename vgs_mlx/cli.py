@@ -4,12 +4,13 @@ import sys
 
 import click
 
+from vgs_mlx.cli_arguments import PATH, Group
 from vgs_mlx.cli_endings import refusing
-from vgs_mlx.cli_options import CHECKPOINT, PATH, asked_how
+from vgs_mlx.cli_options import CHECKPOINT, RECIPE, asked_how, what_to_train
 from vgs_mlx.errors import Refusal
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="vgs-mlx")
 def main() -> None:
     """Distil a vision-language teacher into a small student, on your own machine.
@@ -21,13 +22,7 @@ def main() -> None:
 
 
 @main.command(short_help="Train a student.")
-@click.option("--recipe", type=PATH, help="A YAML file; it states what differs from the defaults.")
-@click.option(
-    "--student",
-    help="Folder or Hub id (owner/name, maybe @revision) of the model to train. Short for --set student.path=...",
-)
-@click.option("--teacher", help="Folder or Hub id of the frozen model. Short for --set teacher.path=...")
-@click.option("--data", help="A .jsonl file, a Hub data set, or shapes. Short for --set data.source=...")
+@what_to_train
 @click.option(
     "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any key of the recipe; may be given again."
 )
@@ -70,7 +65,7 @@ def distill(recipe, student, teacher, data, sets, output, resume, dry_run, force
 
 
 @main.command(short_help="Memory and time before a run.")
-@click.option("--recipe", type=PATH, help="As for distill.")
+@click.option("--recipe", type=RECIPE, help="As for distill.")
 @click.option("--student", help="Folder, Hub id or config.json.")
 @click.option("--teacher", help="The same.")
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE")
@@ -100,7 +95,7 @@ def plan(recipe, student, teacher, sets, timed, **asked) -> None:
 
 
 @main.command(short_help="Compare settings over seeds.")
-@click.argument("recipe", required=False, type=PATH)
+@click.argument("recipe", required=False, type=RECIPE)
 @click.option(
     "--vary", multiple=True, metavar="KEY=VALUE,VALUE", help="A key and its values; again: all combinations."
 )
@@ -182,7 +177,7 @@ def evaluate(model, data, suite, output, against, no_image, recipe, **options) -
 @main.command(short_help="The angles between the loss components' gradients.")
 @click.argument("model")
 @click.option("--teacher", help="The teacher, of a MODEL that is no run or had none.")
-@click.option("--recipe", type=PATH, help="The recipe of a MODEL that is no run.")
+@click.option("--recipe", type=RECIPE, help="The recipe of a MODEL that is no run.")
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any key of that recipe.")
 @click.option(
     "--prompts", type=click.IntRange(1), default=16, show_default=True, help="Held-out prompts a batch."

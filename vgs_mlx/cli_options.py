@@ -2,17 +2,41 @@
 
 import functools
 from collections.abc import Callable
-from pathlib import Path
 
 import click
 
-PATH = click.Path(path_type=Path)
+from vgs_mlx.cli_arguments import PATH, Recipe
 
+RECIPE = Recipe()
 CHECKPOINT = click.option(
     "--checkpoint",
     metavar="final|newest|best|STEP",
     help="Which of a run's weights. Default: the final ones, the newest while it has not finished.",
 )
+
+
+def what_to_train(command: Callable) -> Callable:
+    """Adds the options that say what a run is made from."""
+
+    @click.option("--recipe", type=RECIPE, help="A YAML file; it states what differs from the defaults.")
+    @click.option(
+        "--student",
+        help="Folder, else Hub id (owner/name, maybe @revision), of the model to train; or a run (RUN, RUN@best) to go "
+        "on from. Short for --set student.path=...",
+    )
+    @click.option(
+        "--teacher",
+        help="Folder, else Hub id (maybe @revision), of the frozen model. Short for --set teacher.path=...",
+    )
+    @click.option(
+        "--data",
+        help="A .jsonl file, a folder, else a Hub id (maybe @revision), or shapes. Short for --set data.source=...",
+    )
+    @functools.wraps(command)
+    def wrapped(**options):
+        return command(**options)
+
+    return wrapped
 
 
 def asked_how(command: Callable) -> Callable:
@@ -32,7 +56,7 @@ def asked_how(command: Callable) -> Callable:
     )
     @click.option(
         "--recipe",
-        type=PATH,
+        type=RECIPE,
         help="How to ask; a run has its own.",
     )
     @click.option(

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vgs_mlx import earlier_run, evaluation_report, hub_names, recipe_file, sources, trained
+from vgs_mlx.data.pictures import Changed
 from vgs_mlx.device import backend
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models.loading import EMBEDDED, find_folder, load_processor
@@ -19,7 +20,8 @@ from vgs_mlx.recipe import SHORTHANDS, Recipe
 from vgs_mlx.recipe_file import Setting
 from vgs_mlx.recipe_objective import needs_teacher
 from vgs_mlx.resources import quickstart
-from vgs_mlx.train import checkpoint, identity, loop, run_folder, setup
+from vgs_mlx.train import checkpoint, identity, ledger, loop, run_folder, setup
+from vgs_mlx.train.data import first_held_out
 from vgs_mlx.train.screen import Screen, accuracy_line
 from vgs_mlx.train.step import between_measurements, collect_answers, compute_gradients
 from vgs_mlx.types import Prompt
@@ -55,6 +57,7 @@ def start(recipe: Recipe, name: str, output: Path | None, *, force: bool = False
                 run_folder.keep_recipe(folder, recipe)
             ready = setup.load(recipe, screen, _memory_check(recipe, force, screen))
             _write_skipped(ready, folder)
+            ledger.write(folder, ready.data)
         _train(ready, folder, screen)
 
 
@@ -80,7 +83,12 @@ def resume(folder: Path, sets: Sequence[str], shorthands: Mapping[str, str], *, 
             screen.say(
                 f"WARNING  the steps before were taken on a cosine of {before.train.steps:,} steps, not of this length"
             )
-        _train(setup.load(recipe, screen, _memory_check(recipe, force, screen)), folder, screen)
+        ready = setup.load(recipe, screen, _memory_check(recipe, force, screen), folder)
+        if (
+            checkpoint.newest(folder) is None
+        ):  # it starts from step 0, maybe after a kill before its pictures were noted
+            ledger.write(folder, ready.data)
+        _train(ready, folder, screen)
 
 
 def _stay_finished(folder: Path, steps: int, recipe: Recipe, moved: Sequence[str], screen: Screen) -> None:
@@ -162,11 +170,11 @@ def _memory_check(recipe: Recipe, force: bool, screen: Screen) -> Callable[[Leng
     return check
 
 
-def held_out_prompts(recipe: Recipe, count: int) -> list[Prompt]:
-    """The first held-out rows of a run's recipe, as prompts."""
+def held_out_prompts(run: Path, recipe: Recipe, count: int) -> list[Prompt]:
+    """The first held-out rows of a run, whose recipe this is, as prompts. Raises `Refusal`."""
     processor = load_processor(find_folder(recipe.student.path, "--student"), "--student")
-    data = setup.load_data(recipe, processor, Screen())
-    return [setup.render_prompt(processor, example, recipe) for example in data.held_out[:count]]
+    examples = first_held_out(recipe, processor, count, Screen(), [run])
+    return [setup.render_prompt(processor, example, recipe) for example in examples]
 
 
 def prompts_to_prove_on(run: Path, recipe: Recipe, data: str | None, count: int) -> tuple[list[Prompt], str]:
@@ -175,10 +183,10 @@ def prompts_to_prove_on(run: Path, recipe: Recipe, data: str | None, count: int)
     trained.refuse_missing(run, recipe, "student.path")
     if data is None:
         trained.refuse_missing(run, recipe, "data.source", "data.held_out", here=True)
-        return held_out_prompts(recipe, count), "held-out prompts"
+        return held_out_prompts(run, recipe, count), "held-out prompts"
     own = sources.own_held_out(run, recipe, data, Screen())
     processor = load_processor(find_folder(recipe.student.path, "student.path"), "student.path")
-    examples = own or evaluation_report.all_rows(processor, recipe, data, Screen())
+    examples = own or evaluation_report.all_rows(processor, recipe, data, count, Screen())
     prompts = [setup.render_prompt(processor, example, recipe) for example in examples[:count]]
     return prompts, "held-out prompts" if own else f"prompts of {Path(data).name}"
 
@@ -186,6 +194,8 @@ def prompts_to_prove_on(run: Path, recipe: Recipe, data: str | None, count: int)
 def _train(ready: setup.Ready, folder: Path, screen: Screen) -> None:
     try:
         outcome = loop.run(ready, folder, screen)
+    except Changed as refusal:
+        raise Refusal(f"{refusal}, then go on with: {run_folder.resume_command(folder)}") from refusal
     except KeyboardInterrupt:
         lost = (
             "What came after the last checkpoint is lost"

@@ -17,10 +17,10 @@ from vgs_mlx.models.loading import EMBEDDED, load_model
 from vgs_mlx.recipe import Recipe
 from vgs_mlx.resources import quickstart
 from vgs_mlx.rollout.sample import Sampling
-from vgs_mlx.train import run_folder
+from vgs_mlx.train import ledger, run_folder
+from vgs_mlx.train.data import first_held_out, load_data, reading
 from vgs_mlx.train.identity import fingerprint
 from vgs_mlx.train.screen import Screen
-from vgs_mlx.train.setup import load_data, row_check
 from vgs_mlx.types import Example
 
 
@@ -41,12 +41,12 @@ def run(
     refuse_options(samples, temperature, json_file)
     screen = Screen()
     recipe = resolve(model, recipe_given, sets)
-    if is_run(model) and data is None:
-        trained.refuse_missing(Path(model), recipe, "data.source", "data.held_out", here=True)
+    run = Path(model) if is_run(model) else None
+    if run and data is None:
+        trained.refuse_missing(run, recipe, "data.source", "data.held_out", here=True)
     loaded, _ = load(model, checkpoint, screen)
-    own = sources.own_held_out(Path(model), recipe, data, screen) if data and is_run(model) else None
-    examples = own or _examples(loaded, recipe, data, is_run(model), screen)
-    examples = examples[:limit]
+    own = sources.own_held_out(run, recipe, data, screen) if data and run else None
+    examples = own[:limit] if own else _examples(loaded, recipe, data, run, limit, screen)
     sampling = Sampling(recipe.rollout.max_completion_length, temperature)
     with screen.counting("evaluating") as count:
         answers = evaluate.answer(
@@ -113,23 +113,25 @@ def load(model: str, checkpoint: str | None, screen: Screen) -> tuple[LoadedMode
     return loaded, f"{fingerprint(loaded.folder)} {fingerprint(found.weights)}"
 
 
-def _examples(model: LoadedModel, recipe: Recipe, data: str | None, own: bool, screen: Screen) -> Sequence:
-    if data is None and own:
-        return load_data(recipe, model.processor, screen).held_out
-    return all_rows(model.processor, recipe, data or recipe.data.source, screen)
+def _examples(
+    model: LoadedModel, recipe: Recipe, data: str | None, run: Path | None, limit: int | None, screen: Screen
+) -> Sequence[Example]:
+    """The rows to ask, the first `limit` of them: a run's own held-out rows, or all of a source."""
+    if data is None and run is not None:
+        own = [run] if ledger.own_rows(run, recipe) else []
+        if limit is None:
+            return load_data(recipe, model.processor, screen, *own).held_out
+        return first_held_out(recipe, model.processor, limit, screen, own)
+    return all_rows(model.processor, recipe, data or recipe.data.source, limit, screen)
 
 
-def all_rows(processor: Any, recipe: Recipe, source: str, screen: Screen) -> Sequence[Example]:
-    """Every usable row of a source, read as the recipe says."""
-    settings = recipe.data
+def all_rows(
+    processor: Any, recipe: Recipe, source: str, limit: int | None, screen: Screen
+) -> Sequence[Example]:
+    """The usable rows of a source, the first `limit` of them, read as the recipe says."""
     with screen.counting("checking rows") as progress:
         return datasets.load_held_out(
-            source,
-            columns=settings.columns,
-            allow_outside=settings.allow_outside,
-            on_bad_row=settings.on_bad_row,
-            check=row_check(processor, settings),
-            progress=progress,
+            source, limit=limit, progress=progress, **reading(processor, recipe.data)
         ).held_out
 
 

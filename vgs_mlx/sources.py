@@ -8,15 +8,17 @@ from pathlib import Path
 from rich.console import Console
 
 from vgs_mlx import hub_names, recipe_file
+from vgs_mlx.data.datasets import DataSet
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models import hub
 from vgs_mlx.models.loading import find_folder, load_processor
 from vgs_mlx.planning.plan import changed
 from vgs_mlx.recipe import SHAPES, Recipe, path_of
 from vgs_mlx.recipe_objective import needs_teacher
+from vgs_mlx.train import ledger
+from vgs_mlx.train.data import load_data
 from vgs_mlx.train.identity import PLACES, Identity, differences, of_data, of_model, worded
 from vgs_mlx.train.screen import Screen
-from vgs_mlx.train.setup import load_data
 from vgs_mlx.trained import kept_identity, refuse_missing
 from vgs_mlx.types import Example
 
@@ -70,7 +72,7 @@ def refuse_others(run: Path, recipe: Recipe, moved: Sequence[str], screen: Scree
     if "teacher.path" in moved:
         ours |= of_model("teacher", find_folder(recipe.teacher.path, "--teacher"))
     if {"data.source", "data.held_out"} & set(moved):
-        ours |= of_data(load_data(recipe, load_processor(folder, "--student"), screen))
+        ours |= of_data(load_data(recipe, load_processor(folder, "--student"), screen, run))
     theirs = kept_identity(run)
     if unknown := sorted(ours.keys() - theirs.keys()):
         raise Refusal(
@@ -97,13 +99,23 @@ def own_held_out(run: Path, recipe: Recipe, source: str, screen: Screen) -> tupl
         data = load_data(there, processor, Screen(Console(quiet=True)))
     except Refusal:  # read as a whole, it may do; else that says what is wrong
         return None
-    theirs, ours = kept_identity(run), of_data(data)
-    others = differences(theirs, ours) or worded(key for key in ours if key not in theirs)
-    if others:
-        screen.say(f"data     {source}: not the run's own ({others} differ): all of its rows are asked")
+    if others := _others(run, data):
+        screen.say(f"data     {source}: not the run's own ({others}): all of its rows are asked")
         return None
     screen.say(f"data     {source}: the run's own data: its {len(data.held_out):,} held-out rows are asked")
     return data.held_out
+
+
+def _others(run: Path, data: DataSet) -> str:
+    """In which rows or pictures, in words, a data set is not the one that the run had; "" where it is the same."""
+    theirs, ours = kept_identity(run), of_data(data)
+    if others := differences(theirs, ours) or worded(key for key in ours if key not in theirs):
+        return f"{others} differ"
+    try:
+        ledger.refuse_changes(run, data)
+    except Refusal as changed_pictures:
+        return str(changed_pictures)
+    return ""
 
 
 def _last_name(source: str) -> str:

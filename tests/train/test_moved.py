@@ -25,7 +25,7 @@ def world(tmp_path_factory) -> Path:
     done = command(
         "distill", "--output", world / "run",
         *options("train.steps=2", "train.evaluate_every=2", "rollout.max_completion_length=4"),
-        "--student", world / "student", "--set", f"data.source={world / 'data' / 'rows.jsonl'}",
+        "--set", f"student.path={world / 'student'}", "--set", f"data.source={world / 'data' / 'rows.jsonl'}",
         "--set", f"data.held_out={world / 'data' / 'held.jsonl'}",
     )  # fmt: skip
     assert done.exit_code == 0, done.output
@@ -110,8 +110,16 @@ def test_other_rows_at_the_new_place_are_refused_by_what_differs(part, moved):
     edit(moved / "new" / "data" / "rows.jsonl", **CHANGES[part])
     before = state_of(moved)
     more = ("--set", "train.steps=3") if part == "solutions" else ()  # to go on, or only to record the place
-    assert f"the data's {part}" in refusal(resume(*DATA, *more))
+    said = refusal(resume(*DATA, *more))
+    assert ("red.png in this row, not blue.png" if part == "pictures" else f"the data's {part}") in said
     assert state_of(moved) == before
+
+
+def test_other_pixels_under_the_same_names_are_not_the_run_s(moved):
+    toy_runs.Image.new("RGB", (48, 48), "green").save(moved / "new" / "data" / "red.png")
+    assert "red.png (rows.jsonl:1): its bytes are not those that run started with" in refusal(resume(*DATA))
+    shown, found = figures(*DATA)
+    assert "not the run's own (picture red.png" in shown and found["prompts"] == 5
 
 
 def test_other_held_out_rows_are_refused_too(moved):

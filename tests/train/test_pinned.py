@@ -56,7 +56,7 @@ SMALL = (
 
 
 def test_a_run_keeps_to_the_commit_it_began_with(online):
-    done = command("distill", "--output", "run", *options(*SMALL), "--student", "owner/student")
+    done = command("distill", "--output", "run", *options(*SMALL, "student.path=owner/student"))
     assert done.exit_code == 0, done.output
     assert f"hub      student owner/student@{FIRST}" in done.stdout
     assert f"--model owner/student --revision {FIRST} --adapter-path" in done.stdout

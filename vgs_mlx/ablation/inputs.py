@@ -8,8 +8,11 @@ from vgs_mlx.ablation.grid import Grid
 from vgs_mlx.ablation.jobs import Job
 from vgs_mlx.errors import Refusal
 from vgs_mlx.recipe import SHAPES, Data, Recipe
+from vgs_mlx.train import ledger
 from vgs_mlx.train.identity import PLACES, worded
 from vgs_mlx.trained import kept_identity
+
+PICTURES = "set of pictures"
 
 
 def refuse_changed(jobs: Sequence[Job]) -> None:
@@ -20,9 +23,10 @@ def refuse_changed(jobs: Sequence[Job]) -> None:
     seen: dict[tuple, tuple[Job, str]] = {}
     for job in jobs:
         named = _named(job.recipe)
-        for what, fingerprint in kept_identity(job.folder).items():
+        kept = {**kept_identity(job.folder), PICTURES: ledger.fingerprint(job.folder)}
+        for what, fingerprint in kept.items():
             path, *rest = named.get(what) or named.get(what.split()[0], (None,))
-            if path is None or fingerprint == "none":
+            if path is None or fingerprint in (None, "none"):
                 continue
             first, theirs = seen.setdefault((what, path, *rest), (job, fingerprint))
             if fingerprint != theirs:
@@ -56,6 +60,7 @@ def _named(recipe: Recipe) -> dict[str, tuple]:
         "data": (*rows, recipe.seed if _cut_by_seed(data) else None),
         "all rows": rows,
         "data set": rows,  # as earlier versions called them
+        PICTURES: rows,
         "reward": (recipe.grpo.reward,),
     }
 

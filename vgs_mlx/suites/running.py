@@ -17,8 +17,8 @@ from vgs_mlx.suites import answers, chosen, tables
 from vgs_mlx.suites.benchmark import TEXT_SYSTEM_PROMPT, Benchmark
 from vgs_mlx.suites.rows import Item, items
 from vgs_mlx.train import run_folder
+from vgs_mlx.train.data import row_check
 from vgs_mlx.train.screen import Screen
-from vgs_mlx.train.setup import row_check
 from vgs_mlx.types import Example
 
 

@@ -43,7 +43,9 @@ ROW: dict[str, Callable[[Example], Any]] = {
     "ids": lambda row: row.id,
     "questions": lambda row: row.question,
     "answers": lambda row: row.answer,
-    "pictures": lambda row: [picture.name for picture in row.pictures],
+    "pictures": lambda row: [
+        [picture.name, picture.size] for picture in row.pictures
+    ],  # bytes: see ledger.py
     "kinds": lambda row: row.kind,
     "solutions": lambda row: row.solution,
     "facts": lambda row: row.facts,

@@ -1,6 +1,7 @@
 """The run folder: what it holds, and how files get into it without ever being half there.
 
 recipe.yaml  versions.json  README.md     before any model is loaded
+pictures.jsonl                            before the first step, see ledger.py
 metrics.jsonl  evaluations.jsonl  answers.jsonl  completions.jsonl  terms.jsonl  skipped.jsonl
 student/                                  where it began with an earlier run's: see earlier_run.py
 checkpoints/step-000020/ ...              see checkpoint.py
@@ -38,11 +39,11 @@ SKIPPED, BAD_BATCHES, RESULT, FINAL, CHECKPOINTS = (
     "final",
     "checkpoints",
 )
-TERMS = "terms.jsonl"
+TERMS, PICTURES = "terms.jsonl", "pictures.jsonl"
 STUDENT, ORIGIN = (
     "student",
     "origin.json",
-)  # the model of an earlier run that this one goes on from, and which run
+)  # the earlier run's model that this one goes on from, and which it is
 # rows carry the step that wrote them
 STEP_FILES = (METRICS, EVALUATIONS, ANSWERS, COMPLETIONS, BAD_BATCHES, TERMS)
 PACKAGES = ("vgs-mlx", "mlx", "mlx-lm", "mlx-vlm", "transformers", "numpy")
