@@ -61,7 +61,9 @@ def start(recipe: Recipe, name: str, output: Path | None, *, force: bool = False
         _train(ready, folder, screen)
 
 
-def resume(folder: Path, sets: Sequence[str], shorthands: Mapping[str, str], *, force: bool = False) -> None:
+def resume(
+    folder: Path, sets: Sequence[str], shorthands: Mapping[str, str] | None = None, *, force: bool = False
+) -> None:
     """Go on with a run; nothing to do where it has finished, unless `train.steps` grew.
 
     `shorthands` say where its data and models are now, where they moved: see `identity.PLACES`. The folder's recipe
@@ -69,7 +71,7 @@ def resume(folder: Path, sets: Sequence[str], shorthands: Mapping[str, str], *, 
     """
     screen = Screen()
     before = run_folder.opened(folder)
-    recipe = recipe_file.load_recipe(folder / run_folder.RECIPE, sets, _settings(shorthands))
+    recipe = recipe_file.load_recipe(folder / run_folder.RECIPE, sets, _settings(shorthands or {}))
     identity.refuse_changes(before, recipe)
     if moved := identity.moved(before, recipe):
         recipe = sources.pinned(recipe, screen.say)

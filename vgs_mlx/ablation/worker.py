@@ -33,7 +33,7 @@ def main() -> None:
     threading.Thread(target=_stop_with_parent, daemon=True).start()
     try:
         if (folder / run_folder.RECIPE).is_file():
-            distillation.resume(folder, (), {})
+            distillation.resume(folder, ())
         else:
             shutil.rmtree(folder, ignore_errors=True)  # killed before it had a recipe, it had nothing
             distillation.start(recipe_file.load_recipe(recipe), folder.name, folder)

@@ -130,6 +130,8 @@ def worded(keys: Iterable[str]) -> str:
     parts: dict[str, list[str]] = {}
     for key in keys:
         role, _, part = ("data", " ", "rows") if key == "all rows" else key.partition(" ")
+        if role not in (*MODELS, "data"):
+            role, part = key, ""
         parts.setdefault(role, []).append(part or ("weights or config.json" if role in MODELS else ""))
     if len(parts.get("data", ())) > MOST_NAMED:  # other rows altogether
         parts["data"] = ["rows"]
