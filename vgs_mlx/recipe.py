@@ -99,7 +99,7 @@ class Objective:
     watch_norm_scale: bool = False  # measure η at these steps under `standard` too, where it changes nothing
     reduction: Literal["token", "sequence"] = "token"
     text_view: Literal["omit", "blank", "degraded"] = "omit"
-    chunk_size: Count = 64  # completion positions whose log-probabilities exist at one time
+    chunk_size: Count = 32  # completion positions whose log-probabilities exist at one time
     jsd_weight: Annotated[float, Field(gt=0, lt=1)] = 0.5  # β of jsd: near 0 forward KL, near 1 reverse KL
     mix: Annotated[float, Field(ge=0, le=1)] = 0.0  # α of Eq. 22: the share of distillation beside grpo
     mix_with: Distillation = "vgs"  # which distillation that is
