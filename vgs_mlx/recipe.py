@@ -33,7 +33,7 @@ SYSTEM_PROMPT = (
 class Student:
     """The model that is trained."""
 
-    path: str = ""  # a local folder, a Hub id where there is no such folder, or embedded:student
+    path: str = ""  # a folder, else a Hub id (owner/name@revision), embedded:student, or a run (RUN@best)
     train: Literal["lora", "dora", "full"] = "lora"
     rank: Count = 16
     alpha: Positive = 32.0  # the adapter's update is scaled by alpha / rank
@@ -53,7 +53,9 @@ class Teacher:
 class Data:
     """What is asked."""
 
-    source: str = "shapes"  # a .jsonl file, a folder, a Hub data set, or the built-in shapes
+    source: str = (
+        "shapes"  # a .jsonl file, a folder, else a Hub data set (owner/name@revision:split), or shapes
+    )
     held_out: str | float = (
         0.02  # a file, a split (any bare word), or a fraction of the source; for shapes also a number of rows
     )
@@ -221,3 +223,17 @@ def resolve_data(text: str, folder: Path, resolve: Callable[[str, Path], str]) -
         if (path := resolve(name, folder)) != name and (not rest or Path(path).is_dir()):
             return ":".join([path, *rest])
     return text
+
+
+def resolve_student(text: str, folder: Path) -> str:
+    """As `resolve_name`; of a run's folder, `@` and which of its weights may follow."""
+    whole, (run, mark, which) = resolve_name(text, folder), text.rpartition("@")
+    if whole != text or not mark or (path := resolve_name(run, folder)) == run:
+        return whole
+    return f"{path}@{which}"
+
+
+def path_of(text: str) -> str:
+    """The part of `path`, `path:split` or `path:config:split` that names a file or folder; `text` where none is."""
+    tries = [text.rsplit(":", colons)[0] for colons in (0, 1, 2)]
+    return next((each for each in tries if each and Path(each).expanduser().exists()), text)

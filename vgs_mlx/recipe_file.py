@@ -15,11 +15,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from vgs_mlx import texts
 from vgs_mlx.errors import Refusal
-from vgs_mlx.recipe import Recipe, resolve_data, resolve_name, resolve_path
+from vgs_mlx.recipe import Recipe, resolve_data, resolve_name, resolve_path, resolve_student
 
 _RECIPE = TypeAdapter(Recipe)
 PATHS = (
-    ("student", "path", resolve_name),
+    ("student", "path", resolve_student),
     ("teacher", "path", resolve_name),
     ("data", "source", lambda text, folder: resolve_data(text, folder, resolve_name)),
     (

@@ -11,9 +11,11 @@ from typing import Any, Literal
 
 from huggingface_hub import get_safetensors_metadata, hf_hub_download
 
+from vgs_mlx import hub_names
 from vgs_mlx.errors import Refusal
+from vgs_mlx.hub_names import HubId
 from vgs_mlx.models import hub
-from vgs_mlx.models.loading import EMBEDDED, FAMILIES, find_folder, read_config
+from vgs_mlx.models.loading import FAMILIES, find_folder, read_config
 from vgs_mlx.models.precision import QUANTISATION_GROUP
 
 BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "U32": 4, "I32": 4, "U8": 1, "I8": 1, "I64": 8, "BOOL": 1}
@@ -97,18 +99,14 @@ def read_size(path: str, option: str) -> ModelSize:
     folder = Path(path).expanduser()
     if path.endswith(".json") and folder.is_file():
         return parse(path, _config_file(folder, option), None)
-    if (
-        path.startswith(EMBEDDED)
-        or folder.is_dir()
-        or path.count("/") != 1
-        or path.startswith((".", "/", "~"))
-    ):
+    id = hub_names.parse(path)
+    if folder.is_dir() or id is None:
         folder = find_folder(path, option)
         config = read_config(folder, option)
         files = sorted(folder.glob("*.safetensors"))
         tensors = [tensor for file in files for tensor in _header(file, option)]
         return parse(path, config, tensors or None, _own_limit(folder))
-    return _from_hub(path, option)
+    return _from_hub(id, option)
 
 
 def parse(
@@ -271,12 +269,13 @@ def _own_limit(folder: Path) -> int:
     return settings.get("max_pixels") or (settings.get("size") or {}).get("longest_edge") or CONFIG_LIMIT
 
 
-def _from_hub(id: str, option: str) -> ModelSize:
+def _from_hub(id: HubId, option: str) -> ModelSize:
     """A Hub model's size: its config.json and the first kilobytes of its weight files are fetched."""
     try:
-        config = json.loads(Path(hf_hub_download(id, "config.json")).read_text(encoding="utf-8"))
+        file = hf_hub_download(id.name, "config.json", revision=id.revision)
+        config = json.loads(Path(file).read_text(encoding="utf-8"))
         config = _of_known_family(config, f"{option} {id}")
-        metadata = get_safetensors_metadata(id)
+        metadata = get_safetensors_metadata(id.name, revision=id.revision)
     except Refusal:
         raise
     except Exception as error:  # huggingface_hub and what it is built on raise many kinds
@@ -286,4 +285,4 @@ def _from_hub(id: str, option: str) -> ModelSize:
         for file in metadata.files_metadata.values()
         for name, info in file.tensors.items()
     ]
-    return parse(id, config, tensors)
+    return parse(str(id), config, tensors)

@@ -26,6 +26,7 @@ from vgs_mlx.recipe import Recipe
 from vgs_mlx.report.tokens import Token, tokens
 from vgs_mlx.rollout.sample import Completion, Sampling, sample
 from vgs_mlx.train.data import first_held_out
+from vgs_mlx.train.identity import PLACES
 from vgs_mlx.train.screen import Screen
 from vgs_mlx.train.setup import render_prompt
 from vgs_mlx.types import Example, Prompt
@@ -75,18 +76,28 @@ class Examples:
     notes: tuple[str, ...]
 
 
-def collect(runs: Sequence[tuple[str, Path]], recipe: Recipe, count: int, screen: Screen) -> Examples:
+def collect(
+    runs: Sequence[tuple[str, Path]],
+    recipe: Recipe,
+    count: int,
+    screen: Screen,
+    checkpoint: str | None = None,
+) -> Examples:
     """The first `count` held-out rows, answered by the student before, after each run (who, folder), and the teacher.
 
+    `checkpoint` says which of a run's weights answer, and is then named: see `trained.find`.
     All runs share `recipe`'s models and data. Where models or data can't be loaded: none, and a note why.
     """
     try:
-        return _collect(runs, recipe, count, screen)
+        return _collect(runs, recipe, count, screen, checkpoint)
     except (Refusal, OSError) as problem:
         return Examples((), (f"The answers are left out: {problem}",))
 
 
-def _collect(runs: Sequence[tuple[str, Path]], recipe: Recipe, count: int, screen: Screen) -> Examples:
+def _collect(
+    runs: Sequence[tuple[str, Path]], recipe: Recipe, count: int, screen: Screen, checkpoint: str | None
+) -> Examples:
+    trained.refuse_missing(runs[0][1], recipe, *PLACES)
     for path, option in ((recipe.student.path, "student.path"), (recipe.teacher.path, "teacher.path")):
         find_folder(path, option)  # before anything is loaded
     processor = load_processor(find_folder(recipe.student.path, "student.path"), "student.path")
@@ -98,7 +109,8 @@ def _collect(runs: Sequence[tuple[str, Path]], recipe: Recipe, count: int, scree
     del student
     for who, run in runs:
         try:
-            found = trained.find(run)
+            found = trained.find(run, checkpoint)
+            who = f"{who} ({checkpoint}: step {found.step})" if checkpoint else who
             answers[who] = answer(trained.load(run, found, screen.say), prompts, length)
         except Refusal as problem:
             notes.append(f"{who}: not shown. {problem}")

@@ -45,6 +45,7 @@ def run(
     recipe_given: Path | None,
     sets: Sequence[str],
     json_file: Path | None,
+    checkpoint: str | None,
     output: Path | None,
     against: Path | None,
 ) -> None:
@@ -54,7 +55,7 @@ def run(
     other = answers.settings_of(against) if against else None
     screen = Screen()
     recipe = evaluation_report.resolve(model, recipe_given, sets)
-    loaded, identity = evaluation_report.load(model, screen)
+    loaded, identity = evaluation_report.load(model, checkpoint, screen)
     sampling = Sampling(recipe.rollout.max_completion_length, temperature)
     how = How(recipe.data, sampling, samples, with_image, recipe.seed, recipe.rollout.batch_size)
     settings = _settings(identity, recipe, how)

@@ -22,9 +22,8 @@ from vgs_mlx.recipe import Recipe
 from vgs_mlx.recipe_objective import needs_teacher, resolved
 from vgs_mlx.rollout.sample import Completion, Sampling, sample
 from vgs_mlx.train import rewards
-from vgs_mlx.train.checkpoint import Identity
 from vgs_mlx.train.data import load_data, longest
-from vgs_mlx.train.identity import identify
+from vgs_mlx.train.identity import Identity, identify
 from vgs_mlx.train.screen import Screen
 from vgs_mlx.types import Example, Prompt
 
