@@ -6,6 +6,7 @@
     python scripts/bench.py profile         where the time and the memory of a `scaled` step go
     python scripts/bench.py growth          time and memory by completions, image tokens and length
     python scripts/bench.py real-vocab      the loss phase alone at Qwen3-VL's vocabulary
+    python scripts/bench.py chunk-size      the same by objective.chunk_size
     python scripts/bench.py sampling        our sampler beside mlx-vlm's batch generator
 
 A "step" is rollouts, scoring, backward and update. Models are random Qwen3-VLs but for `tiny`; completions of random
@@ -128,6 +129,14 @@ def real_vocab(repetitions: int, file: Path | None) -> None:
     found = loss_phase.run(repetitions)
     show("the loss phase at V = 151,936", found, file)
     loss_phase.compare(found)
+
+
+@main.command()
+@_repetitions
+@_json
+def chunk_size(repetitions: int, file: Path | None) -> None:
+    """The same by `objective.chunk_size`: seconds and memory beyond the inputs for 256 positions."""
+    show("VGS for 256 positions at V = 151,936, by chunk", loss_phase.by_chunk(repetitions), file)
 
 
 @main.command()

@@ -12,7 +12,7 @@ from rich.table import Table
 from vgs_mlx import distillation, geometry, geometry_figures, trained
 from vgs_mlx.errors import Refusal
 from vgs_mlx.evaluation_report import recipe_for
-from vgs_mlx.recipe import Recipe, resolve_path
+from vgs_mlx.recipe import Recipe, resolve_name
 from vgs_mlx.train import run_folder
 from vgs_mlx.train.screen import Screen
 from vgs_mlx.train.setup import Ready, load, with_packing
@@ -78,9 +78,9 @@ def _run(run: Path, recipe: Path | None, teacher: str | None, sets: Sequence[str
         raise Refusal(f"{run}: this run had no teacher: say which one to compare with: --teacher")
     screen.say(f"model    {found.origin}")
     asked = replace(
-        found.recipe, teacher=replace(found.recipe.teacher, path=own or resolve_path(teacher, Path()))
+        found.recipe, teacher=replace(found.recipe.teacher, path=own or resolve_name(teacher, Path()))
     )
-    ready = load(_comparable(asked), screen)
+    ready = load(_comparable(asked), screen, run=run)
     return with_packing(replace(ready, student=trained.load(run, found, screen.say)), screen)
 
 

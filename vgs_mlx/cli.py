@@ -1,17 +1,17 @@
 """The command line: parse, then one call each. Heavy imports stay inside the commands, so that --help is quick."""
 
 import sys
-from pathlib import Path
 
 import click
 
+from vgs_mlx.cli_arguments import PATH, Group, Recipe
 from vgs_mlx.cli_endings import refusing
 from vgs_mlx.errors import Refusal
 
-PATH = click.Path(path_type=Path)
+RECIPE = Recipe()
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="vgs-mlx")
 def main() -> None:
     """Distil a vision-language teacher into a small student, on your own machine.
@@ -23,10 +23,14 @@ def main() -> None:
 
 
 @main.command(short_help="Train a student.")
-@click.option("--recipe", type=PATH, help="A YAML file; it states what differs from the defaults.")
-@click.option("--student", help="Folder or Hub id of the model to train. Short for --set student.path=...")
-@click.option("--teacher", help="Folder or Hub id of the frozen model. Short for --set teacher.path=...")
-@click.option("--data", help="A .jsonl file, a Hub data set, or shapes. Short for --set data.source=...")
+@click.option("--recipe", type=RECIPE, help="A YAML file; it states what differs from the defaults.")
+@click.option(
+    "--student", help="Folder, else Hub id, of the model to train. Short for --set student.path=..."
+)
+@click.option("--teacher", help="Folder, else Hub id, of the frozen model. Short for --set teacher.path=...")
+@click.option(
+    "--data", help="A .jsonl file, a folder, else a Hub id, or shapes. Short for --set data.source=..."
+)
 @click.option(
     "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any key of the recipe; may be given again."
 )
@@ -65,7 +69,7 @@ def distill(recipe, student, teacher, data, sets, output, resume, dry_run, force
 
 
 @main.command(short_help="Memory and time before a run.")
-@click.option("--recipe", type=PATH, help="As for distill.")
+@click.option("--recipe", type=RECIPE, help="As for distill.")
 @click.option("--student", help="Folder, Hub id or config.json.")
 @click.option("--teacher", help="The same.")
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE")
@@ -83,7 +87,8 @@ def plan(recipe, student, teacher, sets, timed, **asked) -> None:
 
     Memory from configs and weight headers alone, and the gentlest changes where it doesn't fit (exit 1).
     """
-    from vgs_mlx import distillation, plan_report
+    from vgs_mlx import distillation
+    from vgs_mlx.planning import report as plan_report
 
     given = {key: path for key, path in (("student", student), ("teacher", teacher)) if path}
     resolved, _ = distillation.resolve(recipe, given, sets)
@@ -94,7 +99,7 @@ def plan(recipe, student, teacher, sets, timed, **asked) -> None:
 
 
 @main.command(short_help="Compare settings over seeds.")
-@click.argument("recipe", required=False, type=PATH)
+@click.argument("recipe", required=False, type=RECIPE)
 @click.option(
     "--vary", multiple=True, metavar="KEY=VALUE,VALUE", help="A key and its values; again: all combinations."
 )
@@ -153,7 +158,7 @@ def ablate(recipe, vary, seeds, output, baseline, jobs, sets, reach, resume, sum
 )
 @click.option(
     "--recipe",
-    type=PATH,
+    type=RECIPE,
     help="How to ask; a run has its own.",
 )
 @click.option(
@@ -191,7 +196,7 @@ def evaluate(model, data, suite, output, against, no_image, recipe, **options) -
 @main.command(short_help="The angles between the loss components' gradients.")
 @click.argument("model")
 @click.option("--teacher", help="The teacher, of a MODEL that is no run or had none.")
-@click.option("--recipe", type=PATH, help="The recipe of a MODEL that is no run.")
+@click.option("--recipe", type=RECIPE, help="The recipe of a MODEL that is no run.")
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any key of that recipe.")
 @click.option(
     "--prompts", type=click.IntRange(1), default=16, show_default=True, help="Held-out prompts a batch."
@@ -247,7 +252,7 @@ def export(run, output, dtype, bits, prompts) -> None:
     from vgs_mlx import distillation, trained
     from vgs_mlx.export import export as export_run
 
-    held_out = distillation.held_out_prompts(trained.find(run).recipe, prompts)
+    held_out = distillation.held_out_prompts(run, trained.find(run).recipe, prompts)
     export_run(run, output, dtype=dtype, bits=int(bits) if bits else None, prompts=held_out, say=click.echo)
 
 

@@ -6,13 +6,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from vgs_mlx import plan_report, recipe_file
+from vgs_mlx import recipe_file
+from vgs_mlx.data.pictures import Changed
+from vgs_mlx.device import backend
+from vgs_mlx.errors import Refusal
 from vgs_mlx.models.loading import EMBEDDED, find_folder, load_processor
-from vgs_mlx.plan import Lengths
+from vgs_mlx.models.sizes import read_size
+from vgs_mlx.planning import report as plan_report
+from vgs_mlx.planning.plan import Lengths
 from vgs_mlx.recipe import SHORTHANDS, Recipe
 from vgs_mlx.recipe_file import Setting
 from vgs_mlx.resources import quickstart
-from vgs_mlx.train import checkpoint, identity, loop, run_folder, setup
+from vgs_mlx.train import checkpoint, identity, ledger, loop, run_folder, setup
+from vgs_mlx.train.data import first_held_out
 from vgs_mlx.train.screen import Screen, accuracy_line
 from vgs_mlx.train.step import between_measurements, collect_answers, compute_gradients
 from vgs_mlx.types import Prompt
@@ -39,6 +45,7 @@ def start(recipe: Recipe, name: str, output: Path | None, *, force: bool = False
             screen.say(f"run      {folder}")
             ready = setup.load(recipe, screen, _memory_check(recipe, force, screen))
             _write_skipped(ready, folder)
+            ledger.write(folder, ready.data)
         _train(ready, folder, screen)
 
 
@@ -62,7 +69,10 @@ def resume(folder: Path, sets: Sequence[str], *, force: bool = False) -> None:
             screen.say(
                 f"WARNING  the steps before were taken on a cosine of {before.train.steps:,} steps, not of this length"
             )
-        _train(setup.load(recipe, screen, _memory_check(recipe, force, screen)), folder, screen)
+        ready = setup.load(recipe, screen, _memory_check(recipe, force, screen), folder)
+        if newest is None:  # it starts from step 0, maybe after a kill before its pictures were noted
+            ledger.write(folder, ready.data)
+        _train(ready, folder, screen)
 
 
 def dry_run(recipe: Recipe, output: Path | None, *, force: bool = False) -> None:
@@ -102,21 +112,28 @@ def _memory_check(recipe: Recipe, force: bool, screen: Screen) -> Callable[[Leng
     """What `setup.load` asks before it loads weights: does the run fit?"""
 
     def check(seen: Lengths, folders: dict[str, Path]) -> None:
-        plan_report.check(recipe, folders, seen, force, screen.say)
+        student, teacher = (
+            read_size(str(folders[role]), f"--{role}") if role in folders else None
+            for role in ("student", "teacher")
+        )
+        planned = plan_report.of_training(recipe, student, teacher, seen, backend())
+        plan_report.check(planned, "the run", force, screen.say)
 
     return check
 
 
-def held_out_prompts(recipe: Recipe, count: int) -> list[Prompt]:
-    """The first held-out rows of a run's recipe, as prompts."""
+def held_out_prompts(run: Path, recipe: Recipe, count: int) -> list[Prompt]:
+    """The first held-out rows of a run, whose recipe this is, as prompts. Raises `Refusal`."""
     processor = load_processor(find_folder(recipe.student.path, "--student"), "--student")
-    data = setup.load_data(recipe, processor, Screen())
-    return [setup.render_prompt(processor, example, recipe) for example in data.held_out[:count]]
+    examples = first_held_out(recipe, processor, count, Screen(), [run])
+    return [setup.render_prompt(processor, example, recipe) for example in examples]
 
 
 def _train(ready: setup.Ready, folder: Path, screen: Screen) -> None:
     try:
         outcome = loop.run(ready, folder, screen)
+    except Changed as refusal:
+        raise Refusal(f"{refusal}, then go on with: {run_folder.resume_command(folder)}") from refusal
     except KeyboardInterrupt:
         lost = (
             "What came after the last checkpoint is lost"

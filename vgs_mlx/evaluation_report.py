@@ -17,10 +17,11 @@ from vgs_mlx.models.loading import EMBEDDED, load_model
 from vgs_mlx.recipe import Recipe
 from vgs_mlx.resources import quickstart
 from vgs_mlx.rollout.sample import Sampling
-from vgs_mlx.train import run_folder
+from vgs_mlx.train import ledger, run_folder
 from vgs_mlx.train.checkpoint import fingerprint
+from vgs_mlx.train.data import first_held_out, load_data, reading
 from vgs_mlx.train.screen import Screen
-from vgs_mlx.train.setup import load_data, row_check
+from vgs_mlx.types import Example
 
 
 def run(
@@ -40,12 +41,12 @@ def run(
     screen = Screen()
     recipe = resolve(model, recipe_given, sets)
     loaded, _ = load(model, screen)
-    examples = _examples(loaded, recipe, data, is_run(model), screen)[:limit]
+    examples = _examples(loaded, recipe, data, Path(model) if is_run(model) else None, limit, screen)
     sampling = Sampling(recipe.rollout.max_completion_length, temperature)
     with screen.counting("evaluating") as count:
         answers = evaluate.answer(
-            loaded, examples, recipe.data, sampling, samples=samples, with_image=with_image, seed=recipe.seed,
-            progress=lambda done: count(done, len(examples)),
+            loaded, examples, recipe.data, sampling, batch_size=recipe.rollout.batch_size, samples=samples,
+            with_image=with_image, seed=recipe.seed, progress=lambda done: count(done, len(examples)),
         )  # fmt: skip
     found = {
         "model": model,
@@ -99,18 +100,19 @@ def load(model: str, screen: Screen) -> tuple[LoadedModel, str]:
     return loaded, f"{fingerprint(loaded.folder)} {fingerprint(found.weights)}"
 
 
-def _examples(model: LoadedModel, recipe: Recipe, data: str | None, own: bool, screen: Screen) -> Sequence:
-    if data is None and own:
-        return load_data(recipe, model.processor, screen).held_out
+def _examples(
+    model: LoadedModel, recipe: Recipe, data: str | None, run: Path | None, limit: int | None, screen: Screen
+) -> Sequence[Example]:
+    """The rows to ask, the first `limit` of them: a run's own held-out rows, or all of a source."""
+    if data is None and run is not None:
+        own = [run] if ledger.own_rows(run, recipe) else []
+        if limit is None:
+            return load_data(recipe, model.processor, screen, *own).held_out
+        return first_held_out(recipe, model.processor, limit, screen, own)
     settings = recipe.data
     with screen.counting("checking rows") as progress:
         return datasets.load_held_out(
-            data or settings.source,
-            columns=settings.columns,
-            allow_outside=settings.allow_outside,
-            on_bad_row=settings.on_bad_row,
-            check=row_check(model.processor, settings),
-            progress=progress,
+            data or settings.source, limit=limit, progress=progress, **reading(model.processor, settings)
         ).held_out
 
 

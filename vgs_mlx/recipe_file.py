@@ -12,12 +12,23 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from vgs_mlx import strict_yaml
+from vgs_mlx import strict_yaml, texts
 from vgs_mlx.errors import Refusal
-from vgs_mlx.recipe import Recipe, resolve_path
+from vgs_mlx.recipe import Recipe, resolve_data, resolve_name, resolve_path
 
 _RECIPE = TypeAdapter(Recipe)
 LARGEST = 2**20  # bytes of a file
+PATHS = (
+    ("student", "path", resolve_name),
+    ("teacher", "path", resolve_name),
+    ("data", "source", lambda text, folder: resolve_data(text, folder, resolve_name)),
+    (
+        "data",
+        "held_out",
+        lambda text, folder: resolve_data(text, folder, resolve_path),
+    ),  # a bare word is a split
+)
+"""The keys that may name a file or folder, and how they are made absolute."""
 _WORD = re.compile(r"'([^']*)'")  # as pydantic quotes the values that it allows
 
 
@@ -125,10 +136,10 @@ def _set(values: dict, given: Setting) -> None:
 
 
 def _absolute_paths(values: dict, folder: Path) -> None:
-    for section, key in (("student", "path"), ("teacher", "path"), ("data", "source"), ("data", "held_out")):
+    for section, key, resolve in PATHS:
         inner = values.get(section)
         if isinstance(inner, dict) and isinstance(inner.get(key), str):
-            inner[key] = resolve_path(inner[key], folder)
+            inner[key] = resolve(inner[key], folder)
     grpo = values.get("grpo")
     if isinstance(grpo, dict) and isinstance(grpo.get("reward"), str):
         file, separator, function = grpo["reward"].rpartition(":")
@@ -144,6 +155,8 @@ def _refuse_unknown(values: Any, option: type, prefix: str, where: str) -> None:
             raise Refusal(f"{where}: unknown key {prefix}{key}{_nearest(f'{prefix}{key}')}")
         if dataclasses.is_dataclass(fields[key]):
             _refuse_unknown(value, fields[key], f"{prefix}{key}.", where)
+        elif fault := texts.fault_among(value):
+            raise Refusal(f"{where}: {prefix}{key} {fault}: write it without that")
 
 
 def _nearest(key: str) -> str:

@@ -111,8 +111,6 @@ def _check(node: Node, sizes: dict[int, int | None]) -> int:
 def _check_scalar(node: ScalarNode) -> int:
     if node.tag != TEXT and len(node.value) > LONGEST_NUMBER:
         raise _wrong(f"a number of {len(node.value):,} characters", node.start_mark)
-    if any("\ud800" <= each <= "\udfff" for each in node.value):
-        raise _wrong("a text with half a character (a lone surrogate)", node.start_mark)
     return 1
 
 

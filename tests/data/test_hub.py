@@ -5,7 +5,7 @@ import io
 import pytest
 from PIL import Image
 
-from vgs_mlx.data import hub
+from vgs_mlx.data import hub, pictures
 from vgs_mlx.data.datasets import load, load_held_out
 from vgs_mlx.errors import Refusal
 
@@ -72,6 +72,15 @@ def test_lists_of_pictures_are_read_too(tmp_path):
     ]
 
 
+def test_stored_cells_are_noted_by_their_bytes(folder):
+    data = load(str(folder), held_out="test", columns=hub.PAPER_COLUMNS)
+    noted = [each.pictures[0] for each in data.train + data.held_out]
+    assert [each.size for each in noted] == [(width, 4) for width in (1, 2, 3, 4, 11, 12)]
+    assert len({each.digest for each in noted}) == 6
+    stored = pictures.looked_at(pictures.from_bytes(lambda: png(3), "the same bytes"), "row", {})
+    assert noted[2].digest == stored.digest
+
+
 def test_a_fraction_or_another_data_set_holds_out_rows(folder, tmp_path):
     assert len(load(str(folder), held_out=0.5, columns=hub.PAPER_COLUMNS).held_out) == 2
     other = load(f"{folder}:test", held_out=f"{folder}:train", columns=hub.PAPER_COLUMNS)
@@ -101,6 +110,118 @@ def test_a_column_that_is_not_there_is_refused_with_those_that_are(folder):
         load_held_out(str(folder))
     with pytest.raises(Refusal, match=r"no column 'picture' but "):
         load_held_out(str(folder), columns=hub.PAPER_COLUMNS | {"images": "picture"})
+
+
+def labelled(**features):
+    """Two rows with class labels, and further columns (feature, cells)."""
+    yes_no = hf.ClassLabel(names=["no", "yes"])
+    given = {
+        "question": (hf.Value("string"), ["Is it red?", "Is it blue?"]),
+        "answer": (yes_no, [1, 0]),
+        "kind": (hf.ClassLabel(names=["red", "blue"]), [0, 1]),
+        "image": (hf.Image(), [{"bytes": png(n), "path": None} for n in (1, 2)]),
+        **features,
+    }
+    types = hf.Features({name: feature for name, (feature, _) in given.items()})
+    return hf.Dataset.from_dict({name: cells for name, (_, cells) in given.items()}, features=types)
+
+
+def stored(data, how, path):
+    """The folder of a data set, stored in one of the two ways."""
+    if how == "save_to_disk":
+        data.save_to_disk(str(path))
+    else:
+        path.mkdir()
+        data.to_parquet(str(path / "train.parquet"))
+    return str(path)
+
+
+@pytest.mark.parametrize("how", ["parquet", "save_to_disk"])
+def test_class_labels_are_read_by_their_names(tmp_path, how):
+    first, second = load_held_out(stored(labelled(), how, tmp_path / "data")).held_out
+    assert [(each.answer, each.kind) for each in (first, second)] == [("yes", "red"), ("no", "blue")]
+
+
+def test_class_labels_in_lists_are_read_by_their_names_and_a_missing_one_is_missing(tmp_path):
+    several = hf.List(hf.ClassLabel(names=["no", "yes"]))
+    source = stored(labelled(answer=(several, [[1, 0], [0]])), "parquet", tmp_path / "lists")
+    with pytest.raises(
+        Refusal, match=r"train:0: answer must be text or a number, not a list \(yes, no\): keep"
+    ):
+        load_held_out(source)
+    unknown = hf.ClassLabel(names=["no", "yes"])
+    source = stored(labelled(answer=(unknown, [-1, None])), "parquet", tmp_path / "unknown")
+    with pytest.raises(
+        Refusal, match=r"(?s)2 of 2 rows.*:0: missing answer: the cell is empty.*:1: missing answer"
+    ):
+        load_held_out(source)
+
+
+def test_an_empty_cell_of_a_table_of_numbers_is_missing_and_a_kind_may_be_a_number(tmp_path):
+    number = hf.Value("float64")
+    data = labelled(answer=(number, [1.5, float("nan")]), kind=(hf.Value("int64"), [3, None]))
+    source = stored(data, "parquet", tmp_path / "data")
+    with pytest.raises(Refusal, match=r"1 of 2 rows .*\n.*:1: missing answer: the cell is empty"):
+        load_held_out(source)
+    found = load_held_out(source, on_bad_row="skip").held_out
+    assert [(each.answer, each.kind) for each in found] == [("1.5", "3")]
+    endless = labelled(answer=(number, [1.0, float("inf")]))
+    with pytest.raises(Refusal, match=r":1: answer must be a finite number, not inf"):
+        load_held_out(stored(endless, "parquet", tmp_path / "endless"))
+
+
+def test_options_and_columns_that_nothing_reads_are_told_as_for_files(tmp_path):
+    colours = (hf.List(hf.Value("string")), [["red", "blue"], []])
+    data = labelled(
+        choices=colours, hint=(hf.Value("string"), ["a", "b"]), images=(hf.Value("string"), ["", ""])
+    )
+    source = stored(data.rename_column("image", "picture"), "parquet", tmp_path / "data")
+    columns = {"image": "picture"}
+    with pytest.raises(
+        Refusal, match=r"1 of 2 rows .*\n.*:0: the question does not list its options \(column"
+    ):
+        load_held_out(source, columns=columns)
+    found = load_held_out(source, columns=columns, ignore_columns=["choices"])
+    assert len(found.held_out) == 2 and set(found.unread) == {"hint", "images"}
+    listed = labelled(choices=(hf.List(hf.ClassLabel(names=["red", "blue"])), [[0], [1]]))
+    assert len(load_held_out(stored(listed, "parquet", tmp_path / "listed")).held_out) == 2
+    unkind = load_held_out(source, columns=columns, ignore_columns=["choices", "kind", "images"])
+    assert [each.kind for each in unkind.held_out] == ["", ""] and unkind.unread == ("hint",)
+
+
+def test_options_that_are_pictures_are_not_decoded_and_are_named(tmp_path):
+    cells = [[{"bytes": png(3), "path": None}], []]
+    source = stored(labelled(options=(hf.List(hf.Image()), cells)), "parquet", tmp_path / "data")
+    assert load_held_out(source).unread == ("options",)
+
+
+def test_the_papers_columns_are_read_and_others_named(monkeypatch):
+    data = paper_like(2).add_column("split", ["a", "b"])
+    monkeypatch.setattr(hf, "load_dataset", lambda *_, **__: hf.DatasetDict(train=data))
+    assert load_held_out("tomyoon2/OPD_val").unread == ("split",)
+
+
+@pytest.mark.parametrize("column", ["messages", "conversations", "prompt"])
+def test_conversations_are_called_by_their_name(tmp_path, column):
+    turn = {"role": hf.Value("string"), "content": hf.Value("string")}
+    features = hf.Features({column: hf.List(turn), "images": hf.List(hf.Image())})
+    rows = {column: [[{"role": "user", "content": "What?"}]], "images": [[{"bytes": png(1), "path": None}]]}
+    source = stored(hf.Dataset.from_dict(rows, features=features), "parquet", tmp_path / "data")
+    with pytest.raises(
+        Refusal, match=f"no column 'question' but .*: the column '{column}' holds a conversation"
+    ):
+        load_held_out(source)
+    with pytest.raises(Refusal, match=f"the column '{column}' holds a conversation"):
+        load_held_out(source, columns={"question": column, "answer": column})
+
+
+def test_markers_and_texts_are_checked_as_for_files(tmp_path):
+    questions = (hf.Value("string"), ["Compare <image> with it", "a\0b"])
+    source = stored(labelled(question=questions), "parquet", tmp_path / "data")
+    with pytest.raises(
+        Refusal, match=r"(?s):0: the question holds the marker <image> at .*:1: .*NUL .at char"
+    ):
+        load_held_out(source)
 
 
 def test_damaged_and_missing_pictures_are_bad_rows(tmp_path):

@@ -227,5 +227,18 @@ def test_max_pixels_makes_a_long_prompt_shorter(processor, side):
     assert why(processor, row, length - 1, max_pixels=4 * side**2) is None
 
 
-def test_a_picture_far_too_narrow_is_a_problem_and_no_crash(processor):
-    assert "the model's processor refuses a picture" in why(processor, example(noise(1, 1, 300)))
+@pytest.mark.parametrize(
+    ("width", "height", "said"),
+    [(2, 500, "250 times as high as wide"), (6000, 28, "214 times as wide as high")],
+)
+def test_a_picture_far_too_narrow_is_a_problem_said_by_its_ratio(processor, width, height, said):
+    reason = why(processor, example(noise(1, 9, 9), noise(1, width, height)))
+    assert reason.startswith(f"picture picture-1: {width}x{height} pixels, {said}: ") and "crop it" in reason
+
+
+def test_a_noted_size_is_enough_to_count_tokens(processor):
+    def never():
+        raise AssertionError("opened")
+
+    noted = replace(example(), pictures=(Picture("noted", never, size=(100, 30)),))
+    assert image_tokens(processor, noted, None) == image_tokens(processor, example(noise(1, 100, 30)), None)

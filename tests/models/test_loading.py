@@ -1,7 +1,10 @@
 """Models are loaded strictly: what is missing, surplus, damaged or of another model is refused in one line."""
 
+import gc
 import json
 import logging
+import sys
+from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
@@ -11,6 +14,9 @@ from mlx.utils import tree_flatten
 from model_folders import EMBEDDING, configure, copied, embedded_logprobs, load, refusal, rewrite
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models.sizes import read_size
+
+sys.path.insert(0, str(Path(__file__).parent.parent.parent / "scripts"))
+from benchmarks.folders import Sizes, write_model
 
 
 def missing_weight(folder):
@@ -229,3 +235,16 @@ def test_libraries_add_no_noise_to_a_refusal(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         refusal(folder)
     assert not caplog.records
+
+
+@pytest.mark.parametrize("options", [{}, {"native": True, "bits": 4}], ids=["widened", "packed"])
+def test_loading_never_holds_all_that_is_read_and_all_that_is_made_of_it(options, tmp_path):
+    folder = write_model(tmp_path / "model", Sizes(hidden=256, layers=8, ids=1024, rows=1024), seed=0)
+    rewrite(folder, lambda weights: {name: value.astype(mx.bfloat16) for name, value in weights.items()})
+    gc.collect()
+    mx.clear_cache()
+    mx.reset_peak_memory()
+    before = mx.get_active_memory()
+    model = load(folder, **options)
+    assert mx.get_peak_memory() - before < 1.15 * (mx.get_active_memory() - before)
+    assert model.vocabulary == 1024

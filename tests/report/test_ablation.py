@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import yaml
 
 from report_parts import WATCHED
 from toy_runs import QUIET, copied, finished
+from vgs_mlx import strict_yaml
 from vgs_mlx.ablation import tables
 from vgs_mlx.ablation.grid import SUMMARY
 from vgs_mlx.ablation.grid_file import GRID
@@ -249,8 +249,8 @@ def test_examples_are_of_the_cells_that_can_be_asked_alike_and_the_page_names_th
     for name, text in changes.items():
         for seed in (0, 1):
             (made / name / f"seed-{seed}").mkdir(parents=True)
-            recipe = {**yaml.safe_load(text or "{}"), "seed": seed}
-            (made / name / f"seed-{seed}" / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+            recipe = {**strict_yaml.load(text or "{}", name), "seed": seed}
+            (made / name / f"seed-{seed}" / "recipe.yaml").write_text(strict_yaml.dump(recipe))
     runs, others = ablation.runs(made)
     assert [(name, run.name) for name, run in runs] == [("standard", "seed-1"), ("full", "seed-1")]
     assert others == ["student", "teacher", "data", "length"]

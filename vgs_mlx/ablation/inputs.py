@@ -7,8 +7,10 @@ from typing import Any
 from vgs_mlx.ablation.jobs import Job
 from vgs_mlx.errors import Refusal
 from vgs_mlx.recipe import SHAPES, Data, Recipe
-from vgs_mlx.train import checkpoint, run_folder
+from vgs_mlx.train import checkpoint, ledger, run_folder
 from vgs_mlx.trained import read_json
+
+PICTURES = "set of pictures"
 
 
 def refuse_changed(jobs: Sequence[Job]) -> None:
@@ -31,11 +33,12 @@ def refuse_changed(jobs: Sequence[Job]) -> None:
 
 
 def _kept(run: Path) -> dict[str, Any]:
-    """The fingerprints of what a run was made from, from its result or its newest checkpoint."""
-    if found := read_json(run / run_folder.RESULT).get("identity"):
-        return found
-    newest = checkpoint.newest(run)
-    return read_json(newest / checkpoint.STATE_FILE).get("identity", {}) if newest else {}
+    """The fingerprints of what a run was made from: from its result or its newest checkpoint, and of its pictures."""
+    found = read_json(run / run_folder.RESULT).get("identity")
+    if not found:
+        newest = checkpoint.newest(run)
+        found = read_json(newest / checkpoint.STATE_FILE).get("identity", {}) if newest else {}
+    return {**found, PICTURES: ledger.fingerprint(run)}
 
 
 def _named(recipe: Recipe) -> dict[str, tuple]:
@@ -47,6 +50,7 @@ def _named(recipe: Recipe) -> dict[str, tuple]:
         # the student's processor checks rows
         "data": (data.source, repr(data), student, recipe.seed if _cut_by_seed(data) else None),
         "data set": (data.source, repr(data), student),
+        PICTURES: (data.source, repr(data), student),
         "reward": (recipe.grpo.reward,),
     }
 

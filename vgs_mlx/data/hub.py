@@ -6,14 +6,14 @@ Picture cells are read raw, not decoded by `datasets`, so that pictures.py's lim
 import functools
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import datasets
 
 from vgs_mlx.data import pictures
-from vgs_mlx.data.rows import Row, to_example
+from vgs_mlx.data.rows import Columns, Row, conversation, to_example
 from vgs_mlx.errors import Refusal
 from vgs_mlx.types import Example, Picture
 
@@ -53,25 +53,44 @@ def parse_name(source: str) -> HubName | None:
     return None
 
 
-def rows(name: HubName, *, columns: Mapping[str, str], allow_outside: bool) -> list[Row]:
+def rows(name: HubName, *, columns: Columns, allow_outside: bool) -> list[Row]:
     """The data set's rows, pictures not yet decoded. Without a split: `train`, or the only one there is.
 
     Refuses what can't be loaded, a split that is not there, and columns that are not.
     """
-    columns = columns or READY_COLUMNS.get(name.name, {})
+    if not columns.names:
+        columns = replace(columns, names=READY_COLUMNS.get(name.name, {}))
     split, data = open_split(name)
-    texts = data.select_columns(_text_columns(data, columns, name))
-    pictures_of = picture_reader(
-        name, data, _picture_column(data, columns, name), allow_outside=allow_outside
+    asked = _text_columns(data, columns, name)
+    picture_column = _picture_column(data, columns, name)
+    texts = data.select_columns([*asked, *_option_columns(data, columns)])
+    pictures_of = picture_reader(name, data, picture_column, allow_outside=allow_outside)
+    ours = replace(  # the pictures stand under "images" in `row` below
+        columns,
+        names={**columns.names, "image": "image", "images": "images"},
+        ignored=[column for column in columns.ignored if column != "images"],
     )
-    ours = {**columns, "image": "image", "images": "images"}
 
     def example(index: int) -> Example:
         id = f"{name.name}:{split}:{index}"
-        row = {**texts[index], "images": pictures_of(index, id)}
-        return to_example(row, id, ours, lambda picture: picture)
+        row = {column: _named(texts.features[column], cell) for column, cell in texts[index].items()}
+        return to_example({**row, "images": pictures_of(index, id)}, id, ours, lambda picture: picture)
 
-    return [Row(f"{name.name}:{split}:{i}", functools.partial(example, i)) for i in range(len(data))]
+    known = {*asked, picture_column, *columns.ignored}
+    unread = tuple(column for column in data.column_names if column not in known)
+    return [
+        Row(f"{name.name}:{split}:{i}", functools.partial(example, i), lambda: unread)
+        for i in range(len(data))
+    ]
+
+
+def _named(feature: Any, cell: Any) -> Any:
+    """A cell with the names of class labels in place of their numbers; a label that is missing is None."""
+    if isinstance(feature, datasets.ClassLabel):
+        return feature.int2str(cell) if isinstance(cell, int) and cell >= 0 else None
+    if isinstance(feature, datasets.List | datasets.LargeList) and cell is not None:
+        return [_named(feature.feature, each) for each in cell]
+    return cell
 
 
 def open_split(name: HubName) -> tuple[str, datasets.Dataset]:
@@ -125,27 +144,38 @@ def _pick(splits: Mapping[str, datasets.Dataset], name: HubName) -> tuple[str, d
     return split, splits[split]
 
 
-def _picture_column(data: datasets.Dataset, columns: Mapping[str, str], name: HubName) -> str:
-    mapped = [columns[field] for field in ("image", "images") if field in columns]
-    found = [column for column in mapped or ["images", "image"] if column in data.column_names]
+def _picture_column(data: datasets.Dataset, columns: Columns, name: HubName) -> str:
+    mapped = [columns.names[field] for field in ("image", "images") if field in columns.names]
+    found = [
+        each
+        for each in mapped or ["images", "image"]
+        if each in data.column_names and each not in columns.ignored
+    ]
     if not found:
         raise _no_column((mapped or ["image"])[0], "image", data, name)
     return found[0]
 
 
-def _text_columns(data: datasets.Dataset, columns: Mapping[str, str], name: HubName) -> list[str]:
+def _text_columns(data: datasets.Dataset, columns: Columns, name: HubName) -> list[str]:
     """The columns of question and answer, which must be there, and of kind and solution where there."""
-    names = {field: columns.get(field, field) for field in ("question", "answer", "kind", "solution")}
-    for field, column in names.items():
-        if column not in data.column_names and (field in ("question", "answer") or field in columns):
+    fields = {field: columns.of(field) for field in ("question", "answer", "kind", "solution")}
+    for field, column in fields.items():
+        if column not in data.column_names and (field in ("question", "answer") or field in columns.names):
             raise _no_column(column, field, data, name)
-    return [column for column in dict.fromkeys(names.values()) if column in data.column_names]
+    there = [column for column in data.column_names if column not in columns.ignored]
+    return [column for column in dict.fromkeys(fields.values()) if column in there]
+
+
+def _option_columns(data: datasets.Dataset, columns: Columns) -> list[str]:
+    """The columns of options that are texts: pictures among them are not decoded to be compared with the question."""
+    return [name for name in columns.options(data.column_names) if "Image(" not in repr(data.features[name])]
 
 
 def _no_column(column: str, field: str, data: datasets.Dataset, name: HubName) -> Refusal:
     names = ", ".join(data.column_names)
-    mend = f"say in data.columns which is {field}"
-    return Refusal(f"data set {name} has no column {column!r} but {names}: {mend}")
+    nested = [name for name in data.column_names if not isinstance(data.features[name], datasets.Value)]
+    fix = conversation(nested) or f"say in data.columns which is {field}"
+    return Refusal(f"data set {name} has no column {column!r} but {names}: {fix}")
 
 
 def _cells(data: datasets.Dataset, column: str, index: int) -> list[Any]:

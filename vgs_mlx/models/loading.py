@@ -13,6 +13,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 import mlx_vlm.utils
+from mlx.utils import tree_flatten
 
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models import headers, hub, qwen3_vl
@@ -117,7 +118,10 @@ def load_model(
             )
         in_float32(module)
     module.freeze()
-    mx.eval(module.parameters())
+    for _, weight in tree_flatten(module.parameters()):
+        mx.eval(
+            weight
+        )  # one after the other: what is read and what is made of it are never all there at once
     model = LoadedModel(
         name=path,
         folder=folder,

@@ -69,6 +69,7 @@ class ModelSize:
     vision_weights: Weights
     dtype_bytes: int  # of its activations where weights keep their type
     max_pixels: int  # the processor's own limit
+    ids: int | None = None  # that its tokenizer has; the head may have more rows; None: unknown
 
 
 def read_size(path: str, option: str) -> ModelSize:

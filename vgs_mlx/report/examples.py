@@ -8,14 +8,12 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import mlx.core as mx
 import numpy as np
 from PIL import Image
 
 from vgs_mlx import trained
-from vgs_mlx.data import datasets
 from vgs_mlx.data.answers import is_correct
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models.base import LoadedModel
@@ -27,8 +25,9 @@ from vgs_mlx.objective.visual import visual_dependency_score
 from vgs_mlx.recipe import Recipe
 from vgs_mlx.report.tokens import Token, tokens
 from vgs_mlx.rollout.sample import Completion, Sampling, sample
+from vgs_mlx.train.data import first_held_out
 from vgs_mlx.train.screen import Screen
-from vgs_mlx.train.setup import render_prompt, row_check
+from vgs_mlx.train.setup import render_prompt
 from vgs_mlx.types import Example, Prompt
 
 BEFORE, AFTER, TEACHER = "Student before", "Student after", "Teacher"
@@ -91,7 +90,7 @@ def _collect(runs: Sequence[tuple[str, Path]], recipe: Recipe, count: int, scree
     for path, option in ((recipe.student.path, "student.path"), (recipe.teacher.path, "teacher.path")):
         find_folder(path, option)  # before anything is loaded
     processor = load_processor(find_folder(recipe.student.path, "student.path"), "student.path")
-    examples = _first_rows(recipe, processor, count)
+    examples = first_held_out(recipe, processor, count, screen, [run for _, run in runs])
     prompts = [render_prompt(processor, example, recipe) for example in examples]
     length = recipe.rollout.max_completion_length
     student = load_model(recipe.student.path, "student.path", say=screen.say)
@@ -116,16 +115,6 @@ def _collect(runs: Sequence[tuple[str, Path]], recipe: Recipe, count: int, scree
         for row, example in enumerate(examples)
     ]
     return Examples(tuple(shown), tuple(notes))
-
-
-def _first_rows(recipe: Recipe, processor: Any, count: int) -> tuple[Example, ...]:
-    """The first held-out rows, checked as for a run."""
-    settings = recipe.data
-    return datasets.first_held_out(
-        settings.source, count, held_out=settings.held_out, columns=settings.columns,
-        allow_outside=settings.allow_outside, on_bad_row=settings.on_bad_row, seed=recipe.seed,
-        check=row_check(processor, settings),
-    )  # fmt: skip
 
 
 def answer(model: LoadedModel, prompts: Sequence[Prompt], length: int) -> list[Completion]:

@@ -7,6 +7,7 @@ import numpy as np
 from vgs_mlx import recipe
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.rows import Encodings
+from vgs_mlx.rollout.batches import batches
 from vgs_mlx.rollout.sample import Sampling, sample
 from vgs_mlx.types import Prompt, Rollout
 
@@ -19,19 +20,15 @@ def collect(
     seed: int,
     step: int,
 ) -> list[Rollout]:
-    """Rollouts of the model with the picture, prompt by prompt, sampled `settings.batch_size` at a time.
+    """Rollouts of the model with the picture, prompt by prompt, at most `settings.batch_size` at a time.
 
     Completion j of the step's prompt i is drawn with the seed (seed, step, i, j), whatever the batching.
     """
     sampling = Sampling(settings.max_completion_length, settings.temperature, settings.top_p)
-    at_once = max(1, settings.batch_size // settings.completions_per_prompt)
     rollouts = []
-    for start in range(0, len(prompts), at_once):
-        group = prompts[start : start + at_once]
-        seeds = [
-            [(seed, step, start + i, j) for j in range(settings.completions_per_prompt)]
-            for i in range(len(group))
-        ]
+    for batch in batches(len(prompts), settings.completions_per_prompt, settings.batch_size):
+        group = [prompts[i] for i, _ in batch]
+        seeds = [[(seed, step, i, j) for j in numbers] for i, numbers in batch]
         drawn = sample(model, [prompt.with_image for prompt in group], seeds, encodings, sampling)
         rollouts += [
             Rollout(prompt, each.ids, each.sampling_logprobs, each.ended)

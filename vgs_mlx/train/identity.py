@@ -13,7 +13,9 @@ from vgs_mlx.train import rewards
 from vgs_mlx.train.checkpoint import Identity, fingerprint
 from vgs_mlx.types import Example
 
-FREE_ON_RESUME = ("train.steps", "train.checkpoint_every", "train.keep_checkpoints", "train.picture_cache_gb")
+FREE_ON_RESUME = (
+    "train.steps", "train.checkpoint_every", "train.keep_checkpoints", "train.picture_cache_gb", "train.cache_limit_gb"
+)  # fmt: skip
 """Keys that may change when a run is resumed."""
 CONTENTS = ("student", "teacher", "data", "reward")
 """The keys of an identity that stand for what is in files."""

@@ -1,6 +1,7 @@
 """The run folder: what it holds, and how files get into it without ever being half there.
 
 recipe.yaml  versions.json  README.md     before any model is loaded
+pictures.jsonl                            before the first step, see ledger.py
 metrics.jsonl  evaluations.jsonl  answers.jsonl  completions.jsonl  terms.jsonl  skipped.jsonl
 checkpoints/step-000020/ ...              see checkpoint.py
 result.json  final/                       written last
@@ -36,7 +37,7 @@ SKIPPED, BAD_BATCHES, RESULT, FINAL, CHECKPOINTS = (
     "final",
     "checkpoints",
 )
-TERMS = "terms.jsonl"
+TERMS, PICTURES = "terms.jsonl", "pictures.jsonl"
 # rows carry the step that wrote them
 STEP_FILES = (METRICS, EVALUATIONS, ANSWERS, COMPLETIONS, BAD_BATCHES, TERMS)
 PACKAGES = ("vgs-mlx", "mlx", "mlx-lm", "mlx-vlm", "transformers", "numpy")

@@ -8,29 +8,28 @@ from typing import Any
 import numpy as np
 from mlx.utils import tree_flatten
 
-from vgs_mlx.data import datasets
+from vgs_mlx import device
 from vgs_mlx.data.datasets import DataSet
-from vgs_mlx.data.prompts import image_tokens, problem, render, text_tokens
+from vgs_mlx.data.prompts import image_tokens, render, text_tokens
 from vgs_mlx.errors import Refusal
-from vgs_mlx.models import adapters, memory, probes
+from vgs_mlx.models import adapters, probes
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.loading import find_folder, load_model, load_processor, read_config
 from vgs_mlx.models.picture_cache import PictureCache
 from vgs_mlx.models.rows import encode, evaluate
-from vgs_mlx.plan import Lengths
-from vgs_mlx.recipe import Data, Recipe
-from vgs_mlx.recipe_objective import resolved
+from vgs_mlx.planning.plan import Lengths
+from vgs_mlx.recipe import Recipe
+from vgs_mlx.recipe_objective import needs_teacher, resolved
 from vgs_mlx.rollout.sample import Sampling, sample
 from vgs_mlx.train import rewards
 from vgs_mlx.train.checkpoint import Identity
+from vgs_mlx.train.data import LOOKED_AT, load_data
 from vgs_mlx.train.identity import identify
 from vgs_mlx.train.screen import Screen
-from vgs_mlx.train.step import needs_teacher
 from vgs_mlx.types import Example, Prompt
 
 PROBED = 4  # prompts, and the longest completions (in tokens) that the probes look at
 PROBED_LENGTH = 32
-LOOKED_AT = 64  # rows whose pictures' sizes stand for all in the start-up lines
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,10 +52,16 @@ class Ready:
 
 
 def load(
-    recipe: Recipe, screen: Screen, check: Callable[[Lengths, dict[str, Path]], None] | None = None
+    recipe: Recipe,
+    screen: Screen,
+    check: Callable[[Lengths, dict[str, Path]], None] | None = None,
+    run: Path | None = None,
 ) -> Ready:
-    """Processors, data, `check` (of the longest prompt), models, adapters, probes, in order. Raises `Refusal`."""
-    memory.wire()
+    """Processors, data, `check` (of the longest prompt), models, adapters, probes, in order. Raises `Refusal`.
+
+    `run` is the folder whose rows these are, if it is there already: its pictures must be those that it started with.
+    """
+    device.wire()
     refuse_contradictions(recipe)
     folders = {role: find_folder(path, f"--{role}") for role, path in _paths(recipe).items()}
     for role, folder in folders.items():
@@ -64,7 +69,7 @@ def load(
     processors = {role: load_processor(folder, f"--{role}") for role, folder in folders.items()}
     if "teacher" in processors:
         probes.same_language(processors["student"], processors["teacher"])
-    data = load_data(recipe, processors["student"], screen)
+    data = load_data(recipe, processors["student"], screen, run)
     if resolved(recipe).rewarded:
         example = data.train[0]
         rewards.reward_function(recipe.grpo)(
@@ -113,54 +118,6 @@ def refuse_contradictions(recipe: Recipe) -> None:
             f"objective.mix={recipe.objective.mix}: goes with objective.name=grpo, not {recipe.objective.name}: "
             "set objective.mix=0"
         )
-
-
-def load_data(recipe: Recipe, processor: Any, screen: Screen) -> DataSet:
-    """The data set of the recipe, every row checked, with the start-up lines about it."""
-    settings = recipe.data
-    with screen.counting("checking rows") as progress:
-        data = datasets.load(
-            settings.source,
-            held_out=settings.held_out,
-            columns=settings.columns,
-            allow_outside=settings.allow_outside,
-            on_bad_row=settings.on_bad_row,
-            seed=recipe.seed,
-            check=row_check(processor, settings),
-            progress=progress,
-        )
-    skipped = f", {len(data.skipped):,} bad rows skipped" if data.skipped else ""
-    screen.say(
-        f"data     {settings.source}: {len(data.train):,} to train on, {len(data.held_out):,} held out{skipped}"
-    )
-    screen.say(f"         {picture_line(processor, data, settings)}")
-    return data
-
-
-def row_check(processor: Any, settings: Data):
-    """The check of a row that needs the model's processor: why it can't become a prompt, or None."""
-    return lambda example: problem(
-        processor,
-        example,
-        system_prompt=settings.system_prompt,
-        max_pixels=settings.max_pixels,
-        max_length=settings.max_prompt_length,
-    )
-
-
-def picture_line(processor: Any, data: DataSet, settings: Data) -> str:
-    """What pictures cost, and whether the processor scales them."""
-    looked_at = data.train[:LOOKED_AT]
-    tokens = [image_tokens(processor, example, settings.max_pixels) for example in looked_at]
-    free = [image_tokens(processor, example, None) for example in looked_at]
-    scaled = sum(limited < whole for limited, whole in zip(tokens, free, strict=True))
-    cost = f"{min(tokens):,}" if min(tokens) == max(tokens) else f"{min(tokens):,}-{max(tokens):,}"
-    note = (
-        f"; data.max_pixels={settings.max_pixels:,} scales {scaled / len(tokens):.0%} of them down"
-        if scaled
-        else ""
-    )
-    return f"a prompt's pictures cost {cost} tokens (first {len(tokens)} rows){note}"
 
 
 def longest_prompt(processor: Any, data: DataSet, recipe: Recipe) -> Lengths:

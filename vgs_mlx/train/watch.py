@@ -14,7 +14,7 @@ from vgs_mlx.objective.binning import GROUPS, bins, edges
 from vgs_mlx.objective.objectives import OBJECTIVES, Coefficients
 from vgs_mlx.objective.terms import DIAGNOSTICS
 from vgs_mlx.objective.weightings import Batch
-from vgs_mlx.recipe import Recipe
+from vgs_mlx.recipe import WATCHED_ROWS, Recipe
 from vgs_mlx.rollout.collect import collect
 from vgs_mlx.train import run_folder
 from vgs_mlx.train.addends import Wanted, of_choice
@@ -23,7 +23,6 @@ from vgs_mlx.train.setup import Ready
 from vgs_mlx.train.step import encode_views
 from vgs_mlx.types import Rollout
 
-PROMPTS = 32  # held-out rows that are watched, one rollout each
 FILE = "watched.json"
 SEED_STREAM = 2**30  # keeps these rollouts apart from those of training
 
@@ -79,7 +78,7 @@ def look(ready: Ready, folder: Path, step: int) -> None:
 
 
 def _sampled(ready: Ready, folder: Path) -> list[Rollout]:
-    prompts = [ready.render(example) for example in ready.data.held_out[:PROMPTS]]
+    prompts = [ready.render(example) for example in ready.data.held_out[:WATCHED_ROWS]]
     encodings = encode_views(ready.student, prompts, OBJECTIVES["standard"])
     settings = ready.recipe.rollout
     every = collect(ready.student, prompts, settings, encodings, ready.recipe.seed, SEED_STREAM)
