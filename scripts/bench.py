@@ -8,6 +8,7 @@
     python scripts/bench.py real-vocab      the loss phase alone at Qwen3-VL's vocabulary
     python scripts/bench.py chunk-size      the same by objective.chunk_size
     python scripts/bench.py sampling        our sampler beside mlx-vlm's batch generator
+    python scripts/bench.py probes          the start-up probes at Qwen3-VL's vocabulary, tiny bodies
 
 A "step" is rollouts, scoring, backward and update. Models are random Qwen3-VLs but for `tiny`; completions of random
 models never end early. `scripts/bench_pytorch.py` has the comparison with PyTorch.
@@ -22,7 +23,7 @@ import vgs_mlx  # noqa: F401  (before mlx: it loads a fast BLAS)
 import click
 
 from benchmarks import growth as growing
-from benchmarks import loss_phase, made, profile, steps
+from benchmarks import loss_phase, made, profile, starting, steps
 from benchmarks import sampling as drawing
 from benchmarks.timing import show
 
@@ -147,6 +148,16 @@ def sampling(repetitions: int, file: Path | None) -> None:
     found = drawing.run(repetitions)
     show("sampling", found, file)
     drawing.compare(found)
+
+
+@main.command()
+@_repetitions
+@_json
+def probes(repetitions: int, file: Path | None) -> None:
+    """The start-up probes: the least seconds of each, V = 151,936."""
+    found = starting.run(repetitions)
+    show("the start-up probes at V = 151,936", found, file)
+    starting.compare(found)
 
 
 if __name__ == "__main__":

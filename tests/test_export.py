@@ -10,19 +10,21 @@ import mlx.core as mx
 import mlx.nn as nn
 import mlx_vlm.utils
 import pytest
+from mlx.optimizers import AdamW
 from mlx.utils import tree_flatten
 
-from vgs_mlx import proof, recipe_file
+from vgs_mlx import proof, recipe_file, trained
 from vgs_mlx.data import shapes
 from vgs_mlx.data.prompts import render
 from vgs_mlx.errors import Refusal
 from vgs_mlx.export import export
 from vgs_mlx.models import adapters, fusing, loading, precision
 from vgs_mlx.models.loading import load_model, load_processor
-from vgs_mlx.recipe import Recipe, Rollout, Student
+from vgs_mlx.recipe import Data, Recipe, Rollout, Student
 from vgs_mlx.resources import tiny_model
 from vgs_mlx.train import checkpoint
 from vgs_mlx.train.run_folder import FINAL, RECIPE
+from vgs_mlx.train.step import Progress
 
 KINDS = ("lora", "dora", "full")
 LEARNT, LITTLE, HARDLY = 0.1, 6e-3, 1e-5  # the update's size, relative to the weight it changes
@@ -50,7 +52,7 @@ def packed_student(tmp_path_factory) -> Path:
 def prompts():
     processor = load_processor(tiny_model("student"), "student")
     rows = shapes.examples("held_out", 6)
-    return [render(processor, row, system_prompt="", max_pixels=None) for row in rows]
+    return [render(processor, row, Data(system_prompt="", max_pixels=None)) for row in rows]
 
 
 def make_run(folder: Path, student: Path, *, size: float = LEARNT, weights: str = FINAL, **settings) -> Path:
@@ -190,6 +192,23 @@ def test_the_folder_is_complete_and_explains_itself(tmp_path, prompts):
     results = "0.250 before, 0.750 after", f"{found.fused.mean:.3g}", f"{found.untrained.largest:.3g}"
     for part in (*results, "mlx 0.32.4", "rank: 4", "mlx_vlm.generate --model"):
         assert part in card
+
+
+def test_the_card_of_a_checkpoint_says_what_that_one_scored(tmp_path, prompts):
+    run = make_run(tmp_path / "run", tiny_model("student"), train="lora")
+    state = checkpoint.save(
+        run, trained.load(run, trained.find(run), silent), AdamW(1e-3), Progress(step=20, best_step=20),
+        trained.find(run).recipe.student, {},
+    )  # fmt: skip
+    (run / "result.json").write_text(
+        json.dumps({"steps": 40, "accuracy_before": 0.25, "accuracy_after": 0.5})
+    )
+    rows = [{"step": 0, "accuracy": 0.25}, {"step": 20, "accuracy": 0.75}, {"step": 40, "accuracy": 0.5}]
+    (run / "evaluations.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    export(run, tmp_path / "model", prompts=prompts, checkpoint="best", say=silent)
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert state.name == "step-000020" and "step 20: the best of its evaluations" in card
+    assert "0.250 before, 0.750 after" in card
 
 
 @pytest.mark.parametrize("where", ["filled", "a file", "run/final/model", "run/checkpoints/model", "run"])

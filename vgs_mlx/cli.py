@@ -4,11 +4,10 @@ import sys
 
 import click
 
-from vgs_mlx.cli_arguments import PATH, Group, Recipe
+from vgs_mlx.cli_arguments import PATH, Group
 from vgs_mlx.cli_endings import refusing
+from vgs_mlx.cli_options import CHECKPOINT, RECIPE, asked_how, what_to_train
 from vgs_mlx.errors import Refusal
-
-RECIPE = Recipe()
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -23,19 +22,16 @@ def main() -> None:
 
 
 @main.command(short_help="Train a student.")
-@click.option("--recipe", type=RECIPE, help="A YAML file; it states what differs from the defaults.")
-@click.option(
-    "--student", help="Folder, else Hub id, of the model to train. Short for --set student.path=..."
-)
-@click.option("--teacher", help="Folder, else Hub id, of the frozen model. Short for --set teacher.path=...")
-@click.option(
-    "--data", help="A .jsonl file, a folder, else a Hub id, or shapes. Short for --set data.source=..."
-)
+@what_to_train
 @click.option(
     "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any key of the recipe; may be given again."
 )
 @click.option("--output", type=PATH, help="The run folder. Default: runs/<recipe>-<number>.")
-@click.option("--resume", is_flag=True, help="Go on with the run in --output.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with the run in --output. --data, --student and --teacher then say where one is that moved.",
+)
 @click.option(
     "--dry-run", is_flag=True, help="Load, probe, time one micro-step, tell what to expect; write nothing."
 )
@@ -51,17 +47,17 @@ def distill(recipe, student, teacher, data, sets, output, resume, dry_run, force
     """
     from vgs_mlx import distillation
 
-    shorthands = {"student": student, "teacher": teacher, "data": data}
+    given = {"student": student, "teacher": teacher, "data": data}
+    shorthands = {key: value for key, value in given.items() if value}
     if resume:
-        if output is None or recipe or any(shorthands.values()) or dry_run:
+        if output is None or recipe or dry_run:
             raise Refusal(
-                "--resume takes --output DIR (and --set train.steps=N): the recipe is the run's own"
+                "--resume takes --output DIR (and --set train.steps=N, and --data, --student or --teacher of what "
+                "moved): the recipe is the run's own"
             )
-        distillation.resume(output, sets, force=force)
+        distillation.resume(output, sets, shorthands, force=force)
         return
-    resolved, name = distillation.resolve(
-        recipe, {key: value for key, value in shorthands.items() if value}, sets
-    )
+    resolved, name = distillation.resolve(recipe, shorthands, sets)
     if dry_run:
         distillation.dry_run(resolved, output, force=force)
     else:
@@ -87,12 +83,12 @@ def plan(recipe, student, teacher, sets, timed, **asked) -> None:
 
     Memory from configs and weight headers alone, and the gentlest changes where it doesn't fit (exit 1).
     """
-    from vgs_mlx import distillation
+    from vgs_mlx import distillation, earlier_run
     from vgs_mlx.planning import report as plan_report
 
     given = {key: path for key, path in (("student", student), ("teacher", teacher)) if path}
     resolved, _ = distillation.resolve(recipe, given, sets)
-    fits = plan_report.run(resolved, say=click.echo, **asked)
+    fits = plan_report.run(earlier_run.planned_as_base(resolved, click.echo), say=click.echo, **asked)
     if timed:
         distillation.dry_run(resolved, None)
     sys.exit(0 if fits else 1)
@@ -144,30 +140,15 @@ def ablate(recipe, vary, seeds, output, baseline, jobs, sets, reach, resume, sum
 @main.command(short_help="Accuracy of a model on held-out rows.")
 @click.argument("model")
 @click.option(
-    "--data", help="A .jsonl file, a Hub data set, or shapes. Default: the run's held-out rows, or shapes."
+    "--data",
+    help="All rows of a .jsonl file, a Hub data set, or shapes. Of a copy of the run's own data, recognised by its "
+    "rows: those held out. Default: the run's held-out rows, or shapes.",
 )
-@click.option("--samples", type=click.IntRange(1), default=1, show_default=True, help="Answers a prompt.")
-@click.option("--temperature", type=click.FloatRange(0), default=0.0, show_default=True, help="0: greedy.")
-@click.option(
-    "--no-image", is_flag=True, help="Ask without the picture: what can be guessed (the blind score)."
-)
-@click.option(
-    "--limit",
-    type=click.IntRange(1),
-    help="Only the first rows; of a suite's, so many of each, always the same.",
-)
-@click.option(
-    "--recipe",
-    type=RECIPE,
-    help="How to ask; a run has its own.",
-)
-@click.option(
-    "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any key of the recipe that it is asked with."
-)
-@click.option("--json", "json_file", type=PATH, help="Write the figures here too.")
+@asked_how
 @click.option("--suite", help="Published benchmarks: vision, low-vision, text, all, or the name of one.")
 @click.option("--output", type=PATH, help="Where a suite's answers are kept. Default: suites/...")
 @click.option("--against", type=PATH, help="A suite's answers of another model, to compare with.")
+@CHECKPOINT
 @refusing
 def evaluate(model, data, suite, output, against, no_image, recipe, **options) -> None:
     """\b
@@ -208,6 +189,7 @@ def evaluate(model, data, suite, output, against, no_image, recipe, **options) -
     "--bins", type=click.IntRange(2), default=10, show_default=True, help="Bins of equally many tokens."
 )
 @click.option("--output", type=PATH, help="A folder. Default: the run.")
+@CHECKPOINT
 @refusing
 def analyze(model, **options) -> None:
     """\b
@@ -241,8 +223,13 @@ def analyze(model, **options) -> None:
     show_default=True,
     help="Held-out prompts to prove it on.",
 )
+@click.option(
+    "--data",
+    help="Where the run's data are, if they moved; or other rows to prove it on, such as shapes, if they are gone.",
+)
+@CHECKPOINT
 @refusing
-def export(run, output, dtype, bits, prompts) -> None:
+def export(run, output, dtype, bits, prompts, data, checkpoint) -> None:
     """\b
     vgs-mlx export runs/quickstart-1 --output my-model
 
@@ -252,8 +239,11 @@ def export(run, output, dtype, bits, prompts) -> None:
     from vgs_mlx import distillation, trained
     from vgs_mlx.export import export as export_run
 
-    held_out = distillation.held_out_prompts(run, trained.find(run).recipe, prompts)
-    export_run(run, output, dtype=dtype, bits=int(bits) if bits else None, prompts=held_out, say=click.echo)
+    rows, asked = distillation.prompts_to_prove_on(run, trained.find(run, checkpoint).recipe, data, prompts)
+    export_run(
+        run, output, dtype=dtype, bits=int(bits) if bits else None, prompts=rows, asked=asked, checkpoint=checkpoint,
+        say=click.echo,
+    )  # fmt: skip
 
 
 @main.command(short_help="One HTML page about a run or an ablation.")
@@ -271,8 +261,9 @@ def export(run, output, dtype, bits, prompts) -> None:
     is_flag=True,
     help="Load no models, show no answers; never in place of a page that has some.",
 )
+@CHECKPOINT
 @refusing
-def report(folder, output, examples, no_examples) -> None:
+def report(folder, output, examples, no_examples, checkpoint) -> None:
     """\b
     vgs-mlx report runs/quickstart-1
 
@@ -281,7 +272,7 @@ def report(folder, output, examples, no_examples) -> None:
     """
     from vgs_mlx.report import page
 
-    page.write(folder, output, examples=0 if no_examples else examples)
+    page.write(folder, output, examples=0 if no_examples else examples, checkpoint=checkpoint)
 
 
 @main.command(short_help="What this machine is, and how fast.")

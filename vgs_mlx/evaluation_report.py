@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from vgs_mlx import evaluate, recipe_file, trained
+from vgs_mlx import evaluate, recipe_file, sources, trained
 from vgs_mlx.data import datasets
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models.base import LoadedModel
@@ -18,8 +18,8 @@ from vgs_mlx.recipe import Recipe
 from vgs_mlx.resources import quickstart
 from vgs_mlx.rollout.sample import Sampling
 from vgs_mlx.train import ledger, run_folder
-from vgs_mlx.train.checkpoint import fingerprint
 from vgs_mlx.train.data import first_held_out, load_data, reading
+from vgs_mlx.train.identity import fingerprint
 from vgs_mlx.train.screen import Screen
 from vgs_mlx.types import Example
 
@@ -35,13 +35,18 @@ def run(
     recipe_given: Path | None,
     sets: Sequence[str],
     json_file: Path | None,
+    checkpoint: str | None,
 ) -> None:
     """See the command's help. Raises `Refusal`."""
     refuse_options(samples, temperature, json_file)
     screen = Screen()
     recipe = resolve(model, recipe_given, sets)
-    loaded, _ = load(model, screen)
-    examples = _examples(loaded, recipe, data, Path(model) if is_run(model) else None, limit, screen)
+    run = Path(model) if is_run(model) else None
+    if run and data is None:
+        trained.refuse_missing(run, recipe, "data.source", "data.held_out", here=True)
+    loaded, _ = load(model, checkpoint, screen)
+    own = sources.own_held_out(run, recipe, data, screen) if data and run else None
+    examples = own[:limit] if own else _examples(loaded, recipe, data, run, limit, screen)
     sampling = Sampling(recipe.rollout.max_completion_length, temperature)
     with screen.counting("evaluating") as count:
         answers = evaluate.answer(
@@ -50,6 +55,7 @@ def run(
         )  # fmt: skip
     found = {
         "model": model,
+        **({"checkpoint": checkpoint} if checkpoint else {}),
         "data": data or recipe.data.source,
         "with_image": with_image,
         "temperature": temperature,
@@ -66,6 +72,12 @@ def refuse_options(samples: int, temperature: float, json_file: Path | None) -> 
         raise Refusal("--samples needs a --temperature above 0: greedy answers are all the same")
     if json_file and (json_file.is_dir() or not json_file.absolute().parent.is_dir()):
         raise Refusal(f"--json {json_file}: give a file in a folder that exists")
+
+
+def refuse_checkpoint(model: str, checkpoint: str | None) -> None:
+    """Only a run has several weights. Raises `Refusal`."""
+    if checkpoint:
+        raise Refusal(f"--checkpoint {checkpoint}: {model} is not a run folder: omit --checkpoint")
 
 
 def is_run(model: str) -> bool:
@@ -89,12 +101,13 @@ def recipe_for(model: str, file: Path | None) -> Path | None:
     return quickstart() if file is None and model.startswith(EMBEDDED) else file
 
 
-def load(model: str, screen: Screen) -> tuple[LoadedModel, str]:
-    """The model that is asked, and what identifies its weights."""
+def load(model: str, checkpoint: str | None, screen: Screen) -> tuple[LoadedModel, str]:
+    """The model that is asked, `checkpoint` of it if it is a run, and what identifies its weights."""
     if not is_run(model):
+        refuse_checkpoint(model, checkpoint)
         loaded = load_model(model, "MODEL", say=screen.say)
         return loaded, fingerprint(loaded.folder)
-    found = trained.find(Path(model))
+    found = trained.find(Path(model), checkpoint)
     screen.say(f"model    {found.origin}")
     loaded = trained.load(Path(model), found, screen.say)
     return loaded, f"{fingerprint(loaded.folder)} {fingerprint(found.weights)}"
@@ -109,10 +122,16 @@ def _examples(
         if limit is None:
             return load_data(recipe, model.processor, screen, *own).held_out
         return first_held_out(recipe, model.processor, limit, screen, own)
-    settings = recipe.data
+    return all_rows(model.processor, recipe, data or recipe.data.source, limit, screen)
+
+
+def all_rows(
+    processor: Any, recipe: Recipe, source: str, limit: int | None, screen: Screen
+) -> Sequence[Example]:
+    """The usable rows of a source, the first `limit` of them, read as the recipe says."""
     with screen.counting("checking rows") as progress:
         return datasets.load_held_out(
-            data or settings.source, limit=limit, progress=progress, **reading(model.processor, settings)
+            source, limit=limit, progress=progress, **reading(processor, recipe.data)
         ).held_out
 
 

@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -17,13 +17,14 @@ from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.loading import load_model, read_config
 from vgs_mlx.models.rows import Continued
 from vgs_mlx.proof import Difference, Proof
-from vgs_mlx.train.run_folder import CHECKPOINTS, FINAL, RECIPE
+from vgs_mlx.train.run_folder import CHECKPOINTS, FINAL, ORIGIN, RECIPE
 from vgs_mlx.types import Prompt
 
 DTYPES = {"bfloat16": mx.bfloat16, "float16": mx.float16, "float32": mx.float32}  # as `auto` tries them
 LONGEST = 256  # tokens of a completion that the models are compared on
 COPIED = (".json", ".jinja", ".txt", ".model", ".tiktoken", "LICENSE", "LICENCE", "NOTICE")  # names' ends
-TRUE_OF_OTHER_WEIGHTS = ("config.json", "hf_quant_config.json", "model.safetensors.index.json")
+# not true of the new weights
+NOT_COPIED = ("config.json", "hf_quant_config.json", "model.safetensors.index.json", ORIGIN)
 HARDLY_TRAINED = (
     "There was hardly any training to lose: KL(trained ‖ untrained) is {:.1g} nats. For a student that has "
     "moved further, train with more train.steps or a higher train.learning_rate."
@@ -39,25 +40,28 @@ def export(
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto",
     bits: Literal[4, 8] | None = None,
     prompts: Sequence[Prompt],
+    asked: str = "held-out prompts",
+    checkpoint: str | None = None,
     say: Say = print,
 ) -> Proof:
     """Write the run's model, its training fused in, to the folder `output`, and prove it. Raises `Refusal`.
 
-    `prompts` are held-out ones, rendered by the student's processor. `auto` takes the narrowest dtype of the
-    changed layers that keeps the training; `bits` packs the language model afterwards. `output` appears when
-    all is proven, and not at all otherwise.
+    `checkpoint` says which of the run's weights: see `trained.find`. `prompts` are rendered by the student's
+    processor; `asked` says what they are. `auto` takes the narrowest dtype of the changed layers that keeps the
+    training; `bits` packs the language model afterwards. `output` appears when all is proven, and not at all
+    otherwise.
     """
-    found = trained.find(run)
+    found = trained.find(run, checkpoint)
     _refuse_output(run, output)
     if not prompts:
         raise Refusal("no held-out prompts to prove the export on: data.held_out must give some")
     say(f"exporting {found.origin}")
     student = proof.in_float32(trained.load(run, found, say))
     sequences = proof.answers(student, prompts, min(LONGEST, found.recipe.rollout.max_completion_length))
-    untrained = _difference(student, student.name, sequences)
+    untrained = _untrained(student, sequences, say)
     with _beside(output) as folder:
         proven = _first_kept(student, untrained, sequences, dtype, bits, folder, say)
-        model_card.write(folder, run, found, proven)
+        model_card.write(folder, run, found, proven, asked)
     say(f"wrote {output}: python -m mlx_vlm.generate --model {output} --image PICTURE --prompt QUESTION")
     say(f"asked as it was trained: vgs-mlx evaluate {output} --recipe {run / RECIPE}")
     return proven
@@ -74,7 +78,9 @@ def _first_kept(
 ) -> Proof:
     """Write and prove one dtype after another until one keeps the training. Raises `Refusal` if none does."""
     for name in _candidates(student, dtype, bits):
-        _write(student, DTYPES[name], bits, folder)
+        for old in folder.iterdir():
+            old.unlink()
+        write_model(student, DTYPES[name], bits, folder)
         proven = Proof(name, bits, _difference(student, str(folder), sequences), untrained)
         say(str(proven))
         if proven.kept:
@@ -88,6 +94,18 @@ def _first_kept(
     elif not proven.kept:
         say(f"WARNING: some of the training was lost, {_loss(proven)}: {_mend(proven)}")
     return proven
+
+
+def _untrained(student: LoadedModel, sequences: Sequence[Continued], say: Say) -> Difference:
+    """How far training has moved the student: all of it, where the last run hardly did and earlier ones had a part.
+
+    Else what those learnt could be rounded off as hardly any training to lose.
+    """
+    moved, base = _difference(student, student.name, sequences), trained.base_of(student.name)
+    if moved.mean >= proof.HARDLY_TRAINED or base == student.name:
+        return moved
+    say(f"hardly trained since {student.name}: untrained means {base} here, before earlier runs")
+    return _difference(student, base, sequences)
 
 
 def _difference(student: LoadedModel, other: str, sequences: Sequence[Continued]) -> Difference:
@@ -106,10 +124,11 @@ def _candidates(student: LoadedModel, dtype: str, bits: int | None) -> list[str]
     return [*narrow, "float32"]
 
 
-def _write(student: LoadedModel, dtype: mx.Dtype, bits: int | None, folder: Path) -> None:
-    """The whole model folder but its card. Layers that training left alone stay as they are stored."""
-    for old in folder.iterdir():
-        old.unlink()
+def write_model(student: LoadedModel, dtype: mx.Dtype, bits: int | None, folder: Path) -> None:
+    """The whole model, the training of `student` (float32) fused in, into an empty folder, but for its card.
+
+    Layers that training left alone stay as they are stored.
+    """
     plain = load_model(student.name, "student.path", native=True, say=_silent)
     fusing.put(plain.module, fusing.changed_weights(student.module), dtype)
     if bits:
@@ -118,7 +137,7 @@ def _write(student: LoadedModel, dtype: mx.Dtype, bits: int | None, folder: Path
     config = fusing.fused_config(read_config(plain.folder, "student.path"), plain.module)
     mlx_vlm.utils.save_config(config, folder / "config.json")
     for file in sorted(plain.folder.iterdir()):
-        if file.is_file() and file.name.endswith(COPIED) and file.name not in TRUE_OF_OTHER_WEIGHTS:
+        if file.is_file() and file.name.endswith(COPIED) and file.name not in NOT_COPIED:
             shutil.copyfile(file, folder / file.name)
 
 
@@ -151,16 +170,16 @@ def _beside(output: Path) -> Iterator[Path]:
         output.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir()
-    except OSError as error:
-        reason = f"can't be written there ({error.strerror})"
-        raise Refusal(f"--output {output}: {reason}: give another folder") from error
-    try:
         yield beside
         os.replace(beside, output)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(beside, ignore_errors=True)
         for each in made:
-            each.rmdir()
+            with suppress(OSError):  # not there, or somebody else uses it by now
+                each.rmdir()
+        if isinstance(error, OSError):
+            reason = f"can't be written there ({error.strerror or error})"
+            raise Refusal(f"--output {output}: {reason}: give another folder") from error
         raise
 
 

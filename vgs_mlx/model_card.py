@@ -4,10 +4,11 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from vgs_mlx import recipe_file
+from vgs_mlx import hub_names, recipe_file
+from vgs_mlx.hub_names import HubId
 from vgs_mlx.models.loading import EMBEDDED
 from vgs_mlx.proof import Proof
-from vgs_mlx.train.run_folder import RESULT
+from vgs_mlx.train.run_folder import EVALUATIONS, FINAL, ORIGIN, RESULT, rows
 from vgs_mlx.trained import Trained, read_json
 
 VERSIONS = "versions.json"
@@ -22,7 +23,7 @@ tags: [mlx, mlx-vlm, distillation, visual-gradient-steering]
 # {student}, distilled from {teacher}
 
 Made by vgs-mlx: on-policy distillation with [Visual Gradient Steering](https://arxiv.org/abs/2606.00564)
-(objective `{objective}`, data `{data}`). The training is fused in; no adapter is needed:
+(objective `{objective}`, data `{data}`).{earlier} The training is fused in; no adapter is needed:
 
     python -m mlx_vlm.generate --model .{system} --image PICTURE --prompt QUESTION
 
@@ -30,7 +31,7 @@ Made by vgs-mlx: on-policy distillation with [Visual Gradient Steering](https://
 ## Is this the trained model?
 
 Loaded with stock mlx-vlm and compared, in float32, on {positions:,} positions of the trained model's own
-greedy answers to held-out prompts; changed layers are stored as {stored}.
+greedy answers to {asked}; changed layers are stored as {stored}.
 
 | | mean | largest |
 |---|---|---|
@@ -48,18 +49,22 @@ Of {origin}; made with {versions}.
 """
 
 
-def write(folder: Path, run: Path, found: Trained, proven: Proof) -> None:
+def write(folder: Path, run: Path, found: Trained, proven: Proof, asked: str) -> None:
     """Write the card into the exported folder."""
     recipe = found.recipe
+    origin = read_json(Path(recipe.student.path) / ORIGIN)
+    began_with = origin.get("base", recipe.student.path)
     text = CARD.format(
-        base_model=f"base_model: {recipe.student.path}\n" if _is_hub_id(recipe.student.path) else "",
-        student=_name(recipe.student.path),
+        base_model=f"base_model: {base.name}\n" if (base := _hub_id(began_with)) else "",
+        student=_name(began_with),
+        earlier=f" It went on from {origin['weights']}." if origin else "",
         teacher=_name(recipe.teacher.path),
         objective=recipe.objective.name,
         data=_name(recipe.data.source),
         system=f" --system {shlex.quote(recipe.data.system_prompt)}" if recipe.data.system_prompt else "",
-        results=_results(read_json(run / RESULT)),
+        results=_results(run, found),
         positions=proven.fused.positions,
+        asked=asked,
         stored=f"{proven.dtype}, then packed to {proven.bits} bits" if proven.bits else proven.dtype,
         fused=proven.fused,
         untrained=proven.untrained,
@@ -70,13 +75,18 @@ def write(folder: Path, run: Path, found: Trained, proven: Proof) -> None:
     (folder / "README.md").write_text(text, encoding="utf-8")
 
 
-def _results(result: dict[str, Any]) -> str:
-    """The accuracies on held-out rows, where the run has measured them."""
-    if "accuracy_before" not in result or "accuracy_after" not in result:
+def _results(run: Path, found: Trained) -> str:
+    """The accuracies on held-out rows, where the run has measured these weights."""
+    result = read_json(run / RESULT)
+    before, after = result.get("accuracy_before"), result.get("accuracy_after")
+    if found.weights.name != FINAL:
+        measured = {row["step"]: row["accuracy"] for row in rows(run / EVALUATIONS)}
+        before, after = measured.get(0), measured.get(found.step)
+    if before is None or after is None:
         return ""
     return (
         "## Results\n\nGreedy accuracy on the run's held-out rows: "
-        f"{result['accuracy_before']:.3f} before, {result['accuracy_after']:.3f} after.\n\n"
+        f"{before:.3f} before, {after:.3f} after.\n\n"
     )
 
 
@@ -86,8 +96,8 @@ def _versions(found: dict[str, Any]) -> str:
 
 def _name(path: str) -> str:
     """How readers elsewhere know a model or data set: a Hub id as it is, a local path by its last part."""
-    return path if _is_hub_id(path) else Path(path.removeprefix(EMBEDDED)).name
+    return str(_hub_id(path) or Path(path.removeprefix(EMBEDDED)).name)
 
 
-def _is_hub_id(path: str) -> bool:
-    return path.count("/") == 1 and not path.startswith(("/", ".", "~")) and not Path(path).exists()
+def _hub_id(path: str) -> HubId | None:
+    return None if Path(path).exists() else hub_names.parse(path)

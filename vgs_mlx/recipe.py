@@ -33,7 +33,7 @@ SYSTEM_PROMPT = (
 class Student:
     """The model that is trained."""
 
-    path: str = ""  # a local folder, a Hub id where there is no such folder, or embedded:student
+    path: str = ""  # a folder, else a Hub id (owner/name@revision), embedded:student, or a run (RUN@best)
     train: Literal["lora", "dora", "full"] = "lora"
     rank: Count = 16
     alpha: Positive = 32.0  # the adapter's update is scaled by alpha / rank
@@ -53,7 +53,9 @@ class Teacher:
 class Data:
     """What is asked."""
 
-    source: str = "shapes"  # a .jsonl file, a folder, a Hub data set, or the built-in shapes
+    source: str = (
+        "shapes"  # a .jsonl file, a folder, else a Hub data set (owner/name@revision:split), or shapes
+    )
     held_out: str | float = (
         0.02  # a file, a split (any bare word), or a fraction of the source; for shapes also a number of rows
     )
@@ -66,6 +68,9 @@ class Data:
     max_pixels: Count | None = 1024 * 32 * 32  # the processor scales larger pictures down to this
     max_prompt_length: Count = 16_384  # tokens; a longer prompt is a bad row, never cut
     system_prompt: str = SYSTEM_PROMPT  # "" for none
+    template_options: dict[str, bool | int | float | str] = field(
+        default_factory=dict
+    )  # given to the chat template, such as enable_thinking
 
 
 @_option
@@ -97,7 +102,7 @@ class Objective:
     watch_norm_scale: bool = False  # measure η at these steps under `standard` too, where it changes nothing
     reduction: Literal["token", "sequence"] = "token"
     text_view: Literal["omit", "blank", "degraded"] = "omit"
-    chunk_size: Count = 64  # completion positions whose log-probabilities exist at one time
+    chunk_size: Count = 32  # completion positions whose log-probabilities exist at one time
     jsd_weight: Annotated[float, Field(gt=0, lt=1)] = 0.5  # β of jsd: near 0 forward KL, near 1 reverse KL
     mix: Annotated[float, Field(ge=0, le=1)] = 0.0  # α of Eq. 22: the share of distillation beside grpo
     mix_with: Distillation = "vgs"  # which distillation that is
@@ -222,3 +227,17 @@ def resolve_data(text: str, folder: Path, resolve: Callable[[str, Path], str]) -
         if (path := resolve(name, folder)) != name and (not rest or Path(path).is_dir()):
             return ":".join([path, *rest])
     return text
+
+
+def resolve_student(text: str, folder: Path) -> str:
+    """As `resolve_name`; of a run's folder, `@` and which of its weights may follow."""
+    whole, (run, mark, which) = resolve_name(text, folder), text.rpartition("@")
+    if whole != text or not mark or (path := resolve_name(run, folder)) == run:
+        return whole
+    return f"{path}@{which}"
+
+
+def path_of(text: str) -> str:
+    """The part of `path`, `path:split` or `path:config:split` that names a file or folder; `text` where none is."""
+    tries = [text.rsplit(":", colons)[0] for colons in (0, 1, 2)]
+    return next((each for each in tries if each and Path(each).expanduser().exists()), text)

@@ -14,12 +14,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from vgs_mlx import strict_yaml, texts
 from vgs_mlx.errors import Refusal
-from vgs_mlx.recipe import Recipe, resolve_data, resolve_name, resolve_path
+from vgs_mlx.recipe import Recipe, resolve_data, resolve_name, resolve_path, resolve_student
 
 _RECIPE = TypeAdapter(Recipe)
 LARGEST = 2**20  # bytes of a file
 PATHS = (
-    ("student", "path", resolve_name),
+    ("student", "path", resolve_student),
     ("teacher", "path", resolve_name),
     ("data", "source", lambda text, folder: resolve_data(text, folder, resolve_name)),
     (

@@ -17,6 +17,7 @@ from vgs_mlx.data.datasets import load, load_held_out
 from vgs_mlx.data.prompts import problem
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models.loading import load_processor
+from vgs_mlx.recipe import Data
 from vgs_mlx.resources import tiny_model
 
 
@@ -351,7 +352,8 @@ def decoded(monkeypatch):
 def test_loading_decodes_each_picture_once_though_its_row_is_checked(folder, decoded):
     processor = load_processor(tiny_model("student"), "--student")
     source = write(folder, [*[row(n) for n in range(8)], row(0, image=None, images=["8.png", "9.png"])])
-    check = functools.partial(problem, processor, system_prompt="", max_pixels=None, max_length=500)
+    settings = Data(system_prompt="", max_pixels=None, max_prompt_length=500)
+    check = functools.partial(problem, processor, settings=settings)
     data = load(source, held_out=0.5, check=check)
     assert sorted(decoded) == [f"{n}.png" for n in range(10)]
     sizes = {

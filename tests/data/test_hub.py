@@ -1,6 +1,7 @@
 """Data sets that the `datasets` library reads, here from local folders: the same path as the Hub's."""
 
 import io
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -8,6 +9,7 @@ from PIL import Image
 from vgs_mlx.data import hub, pictures
 from vgs_mlx.data.datasets import load, load_held_out
 from vgs_mlx.errors import Refusal
+from vgs_mlx.train.identity import of_data
 
 hf = pytest.importorskip("datasets")
 
@@ -60,7 +62,28 @@ def test_rows_become_examples_and_pictures_are_read_when_opened(folder):
     data = load(str(folder), held_out="test", columns=hub.PAPER_COLUMNS)
     assert widths(data.train) == [[1], [2], [3], [4]] and widths(data.held_out) == [[11], [12]]
     assert (data.train[2].question, data.train[2].answer) == ("How wide is 3?", "3")
-    assert data.train[2].id == f"{folder}:train:2" and data.held_out[0].id == f"{folder}:test:0"
+    assert data.train[2].id == "data:train:2" and data.held_out[0].id == "data:test:0"
+
+
+def test_a_data_set_that_moves_has_the_same_rows(folder, tmp_path):
+    """As the fingerprints of a run see them."""
+    before = load(str(folder), held_out="test", columns=hub.PAPER_COLUMNS)
+    (tmp_path / "elsewhere").mkdir()
+    folder.rename(tmp_path / "elsewhere" / "data")
+    after = load(str(tmp_path / "elsewhere" / "data"), held_out="test", columns=hub.PAPER_COLUMNS)
+    assert of_data(after) == of_data(before)
+
+
+def test_pictures_beside_a_table_are_named_as_seen_from_their_folder(tmp_path):
+    found = []
+    for place in ("one", "two"):
+        data = tmp_path / place / "data"
+        (data / "sub").mkdir(parents=True)
+        (data / "sub" / "a.png").write_bytes(png(5))
+        (data / "metadata.csv").write_text("file_name,question,answer\nsub/a.png,Wide?,5\n")
+        found.append(load_held_out(str(data)))
+    assert found[0].held_out[0].pictures[0].name == "sub/a.png"
+    assert of_data(found[0]) == of_data(found[1])
 
 
 def test_lists_of_pictures_are_read_too(tmp_path):
@@ -281,11 +304,95 @@ def test_the_papers_data_needs_no_columns_of_ours(monkeypatch, name):
         ("owner", None),
         ("a/b/c", None),
         ("owner/name:a:b:c", None),
+        ("owner/name@v1", ("owner/name", None, None, "v1")),
+        ("owner/name@v1:test", ("owner/name", None, "test", "v1")),
+        ("owner/name@refs/pr/3:hard:test", ("owner/name", "hard", "test", "refs/pr/3")),
+        ("owner/name@", None),
+        ("owner/name@:test", None),
     ],
 )
 def test_names_carry_configuration_and_split(source, parts):
     assert hub.parse_name(source) == (parts and hub.HubName(*parts))
     assert parts is None or str(hub.parse_name(source)) == source
+
+
+COMMIT, OTHER = "a" * 40, "b" * 40
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What `datasets` is asked for, with a Hub whose newest commit is COMMIT and whose tag v1 is OTHER."""
+    asked = []
+
+    def info(_, name, *, revision=None, timeout):
+        if revision not in (None, "v1"):
+            answer = SimpleNamespace(headers={}, request=None)
+            raise hub.RevisionNotFoundError("404 Client Error.\n\nRevision Not Found", response=answer)
+        return SimpleNamespace(sha=OTHER if revision else COMMIT)
+
+    def load_dataset(name, config, revision):
+        asked.append((name, config, revision))
+        return hf.DatasetDict(train=paper_like(2), test=paper_like(1))
+
+    monkeypatch.setattr(hub.HfApi, "dataset_info", info)
+    monkeypatch.setattr(hf, "load_dataset", load_dataset)
+    return asked
+
+
+def test_the_revision_that_is_named_is_the_one_that_is_read(asked):
+    for source, revision in (("a/b", None), ("a/b@v1:hard:test", OTHER), (f"a/b@{COMMIT}", COMMIT)):
+        found = load_held_out(source, columns=hub.PAPER_COLUMNS).held_out
+        assert asked.pop() == ("a/b", "hard" if "hard" in source else None, revision)
+        assert found[0].id == f"a/b:{'test' if 'test' in source else 'train'}:0"
+
+
+def test_a_split_to_hold_out_is_of_the_same_revision(asked):
+    load(f"a/b@{COMMIT}", held_out="test", columns=hub.PAPER_COLUMNS)
+    assert asked == [("a/b", None, COMMIT)] * 2
+
+
+def test_a_name_is_pinned_to_the_commit_of_today(asked):
+    for source, pinned in (
+        ("a/b", f"a/b@{COMMIT}"),
+        ("a/b@v1:hard:test", f"a/b@{OTHER}:hard:test"),
+        (f"a/b@{OTHER}:test", f"a/b@{OTHER}:test"),
+    ):
+        assert str(hub.pinned(hub.parse_name(source))) == pinned
+
+
+def test_a_revision_that_is_not_there_is_one_line(asked):
+    for ask in (lambda: load_held_out("a/b@v2"), lambda: hub.pinned(hub.parse_name("a/b@v2"))):
+        with pytest.raises(Refusal, match=r"data set a/b@v2: .*no revision 'v2': give a branch") as refused:
+            ask()
+        assert "\n" not in str(refused.value)
+
+
+def test_a_name_that_the_hub_cannot_resolve_is_kept_or_refused(monkeypatch):
+    def unreachable(*_, **__):
+        raise ConnectionError("no way\nto it")
+
+    monkeypatch.setattr(hub.HfApi, "dataset_info", unreachable)
+    assert str(hub.pinned(hub.parse_name("a/b:test"))) == "a/b:test"
+    assert str(hub.pinned(hub.parse_name(f"a/b@{COMMIT}"))) == f"a/b@{COMMIT}"
+    with pytest.raises(
+        Refusal, match=r"can't ask the Hub which commit 'v1' is \(no way\): go online, or give the"
+    ):
+        hub.pinned(hub.parse_name("a/b@v1"))
+
+
+def test_a_copy_of_another_commit_never_stands_in_for_the_one_named(tmp_path, monkeypatch):
+    """`datasets` takes the copy that it made last when it can't reach the Hub, with a warning that nobody sees."""
+    made = hf.Dataset.from_parquet(str(parquet(tmp_path)), cache_dir=str(tmp_path / "cache" / OTHER))
+    monkeypatch.setattr(hf, "load_dataset", lambda *_, **__: hf.DatasetDict(train=made))
+    assert OTHER in made.cache_files[0]["filename"]
+    assert len(load_held_out(f"a/b@{OTHER}", columns=hub.PAPER_COLUMNS).held_out) == 2
+    with pytest.raises(Refusal, match="the copy here is of another commit: go online, or give a folder"):
+        load_held_out(f"a/b@{COMMIT}", columns=hub.PAPER_COLUMNS)
+
+
+def parquet(folder):
+    paper_like(2).to_parquet(str(folder / "rows.parquet"))
+    return folder / "rows.parquet"
 
 
 def test_a_folder_with_a_colon_in_its_name_is_a_folder(tmp_path):

@@ -253,12 +253,23 @@ def test_a_hub_id_reads_config_and_header_only(monkeypatch, tmp_path):
     file = Path(CONFIGS / "qwen3-vl-2b.json")
     info = SimpleNamespace(dtype="BF16", shape=[10, 64])
     found = SimpleNamespace(files_metadata={"a": SimpleNamespace(tensors={"language_model.x.weight": info})})
-    monkeypatch.setattr(
-        sizes, "hf_hub_download", lambda *asked: file if asked == ("a/b", "config.json") else None
-    )
-    monkeypatch.setattr(sizes, "get_safetensors_metadata", lambda _: found)
-    size = read_size("a/b", "--student")
-    assert size.source == "header" and size.language_weights == Weights(640, 1280, 640)
+    asked = []
+
+    def download(*what, **which):
+        asked.append((*what, which))
+        return file
+
+    def metadata(*what, **which):
+        asked.append((*what, which))
+        return found
+
+    monkeypatch.setattr(sizes, "hf_hub_download", download)
+    monkeypatch.setattr(sizes, "get_safetensors_metadata", metadata)
+    for name, revision in (("a/b", None), ("a/b@refs/pr/1", "refs/pr/1")):
+        size = read_size(name, "--student")
+        assert size.source == "header" and size.language_weights == Weights(640, 1280, 640)
+        assert asked == [("a/b", "config.json", {"revision": revision}), ("a/b", {"revision": revision})]
+        asked.clear()
 
 
 def elements(size) -> int:

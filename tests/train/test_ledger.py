@@ -176,7 +176,7 @@ def test_runs_of_one_grid_had_one_set_of_pictures_however_each_cut_its_rows(tmp_
     jobs = [job("a", 0), job("a", 1), job("b", 0)]
     inputs.refuse_changed(jobs)
     noise(99).save(file.parent / "p3.png")
-    with pytest.raises(Refusal, match=r"b/seed-1: its set of pictures isn't what a, seed 0 had"):
+    with pytest.raises(Refusal, match=r"b/seed-1: differs from a, seed 0 in the set of pictures"):
         inputs.refuse_changed([*jobs, job("b", 1)])
 
 

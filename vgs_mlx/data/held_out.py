@@ -1,6 +1,7 @@
 """Which rows a run is measured on: a source of their own, or a share of the rows to train on."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +72,7 @@ def _split_of(source: str, split: str) -> str | None:
     if name is None:
         fix = f"write ./{split} for a folder of that name"
         raise Refusal(f"data.held_out {split}: a bare word is a split, and {source} has none: {fix}")
-    return str(hub.HubName(name.name, name.config, split))
+    return str(replace(name, split=split))
 
 
 def _same(source: str, other: str) -> bool:

@@ -7,8 +7,9 @@ import numpy as np
 from PIL import Image
 
 from vgs_mlx import texts
-from vgs_mlx.data import markers
+from vgs_mlx.data import markers, templates
 from vgs_mlx.errors import Refusal
+from vgs_mlx.recipe import Data
 from vgs_mlx.types import Example, Picture, Prompt, PromptView
 
 TextView = Literal["omit", "blank", "degraded"]
@@ -20,9 +21,8 @@ MARKER = "<|placeholder|>"  # mlx-vlm's processors turn it into a picture's toke
 def render(
     processor: Any,
     example: Example,
+    settings: Data,
     *,
-    system_prompt: str,
-    max_pixels: int | None,
     text_view: TextView = "omit",
     more: Set[str] = frozenset(),
 ) -> Prompt:
@@ -36,7 +36,7 @@ def render(
 
     def view(changed: Callable[[Image.Image], Image.Image] | None) -> PromptView:
         shown = [] if changed is None else [changed(picture) for picture in pictures]
-        return _view(processor, example, shown, system_prompt, max_pixels)
+        return _view(processor, example, shown, settings)
 
     return Prompt(
         example=example,
@@ -55,21 +55,19 @@ def image_tokens(processor: Any, example: Example, max_pixels: int | None) -> in
     return sum(_picture_tokens(processor, picture, limit) for picture in example.pictures)
 
 
-def prompt_length(processor: Any, example: Example, system_prompt: str, max_pixels: int | None) -> int:
+def prompt_length(processor: Any, example: Example, settings: Data) -> int:
     """How many tokens the prompt with its pictures has, nothing rendered. Raises a Refusal as `image_tokens` does."""
-    return image_tokens(processor, example, max_pixels) + text_tokens(processor, example, system_prompt)
+    return image_tokens(processor, example, settings.max_pixels) + text_tokens(processor, example, settings)
 
 
-def text_tokens(processor: Any, example: Example, system_prompt: str) -> int:
+def text_tokens(processor: Any, example: Example, settings: Data) -> int:
     """How many of its tokens are not a picture's own. Opens no picture."""
     # not verbose: how long is too long is said by `problem`, and not before that by a warning of the tokenizer's
-    text = processor.tokenizer(_text(processor, example, 0, system_prompt), verbose=False)["input_ids"]
+    text = processor.tokenizer(_text(processor, example, 0, settings), verbose=False)["input_ids"]
     return len(text) + 2 * len(example.pictures)  # vision start and end
 
 
-def problem(
-    processor: Any, example: Example, *, system_prompt: str, max_pixels: int | None, max_length: int
-) -> str | None:
+def problem(processor: Any, example: Example, settings: Data) -> str | None:
     """Why the example can't become a prompt, or None.
 
     A special token in its texts, a picture that the processor refuses, or too many tokens.
@@ -79,11 +77,13 @@ def problem(
         if fault := special_token(processor, text):
             return f"the {name} {fault}"
     try:
-        length = prompt_length(processor, example, system_prompt, max_pixels)
+        length = prompt_length(processor, example, settings)
     except Refusal as refusal:
         return str(refusal)
-    if length > max_length:
-        return f"the prompt has {length:,} tokens, data.max_prompt_length allows {max_length:,}"
+    if length > settings.max_prompt_length:
+        return (
+            f"the prompt has {length:,} tokens, data.max_prompt_length allows {settings.max_prompt_length:,}"
+        )
     return None
 
 
@@ -105,13 +105,11 @@ def refuse_system_prompt(processor: Any, text: str) -> None:
         raise Refusal(f"data.system_prompt {fault}")
 
 
-def _view(
-    processor: Any, example: Example, pictures: list[Image.Image], system_prompt: str, max_pixels: int | None
-) -> PromptView:
-    text = _text(processor, example, len(pictures), system_prompt)
+def _view(processor: Any, example: Example, pictures: list[Image.Image], settings: Data) -> PromptView:
+    text = _text(processor, example, len(pictures), settings)
     if not pictures:
         return PromptView(np.array(processor.tokenizer(text)["input_ids"], dtype=np.int32), None, None)
-    inputs = processor(text=[text], images=pictures, max_pixels=_limit(processor, max_pixels))
+    inputs = processor(text=[text], images=pictures, max_pixels=_limit(processor, settings.max_pixels))
     return PromptView(
         ids=np.array(inputs["input_ids"], dtype=np.int32).reshape(-1),
         pixel_values=np.array(inputs["pixel_values"], dtype=np.float32),
@@ -133,12 +131,12 @@ def _picture_tokens(processor: Any, picture: Picture, limit: int) -> int:
         ) from error
 
 
-def _text(processor: Any, example: Example, pictures: int, system_prompt: str) -> str:
+def _text(processor: Any, example: Example, pictures: int, settings: Data) -> str:
     content = [{"type": "image"}] * pictures + [{"type": "text", "text": example.question}]
     messages = [{"role": "user", "content": content}]
-    if system_prompt:
-        messages.insert(0, {"role": "system", "content": [{"type": "text", "text": system_prompt}]})
-    return processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    if settings.system_prompt:
+        messages.insert(0, {"role": "system", "content": [{"type": "text", "text": settings.system_prompt}]})
+    return templates.apply(processor, messages, settings.template_options)
 
 
 def _limit(processor: Any, max_pixels: int | None) -> int:

@@ -15,6 +15,7 @@ import mlx.nn as nn
 import mlx_vlm.utils
 from mlx.utils import tree_flatten
 
+from vgs_mlx import hub_names
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models import headers, hub, qwen3_vl
 from vgs_mlx.models.base import Family, LoadedModel
@@ -40,9 +41,9 @@ def find_folder(path: str, option: str) -> Path:
     folder = Path(path).expanduser()
     if folder.is_dir():
         return folder.absolute()  # a relative one could be taken for a Hub id by libraries further on
-    if path.startswith(("/", ".", "~")) or path.count("/") != 1:
-        raise Refusal(f"{option} {path}: no such folder, and no Hub id (owner/name) either")
-    return hub.download(path, option)
+    if (id := hub_names.parse(path)) is None:
+        raise Refusal(f"{option} {path}: no such folder, and not a Hub id (owner/name) either")
+    return hub.download(id, option)
 
 
 def read_config(folder: Path, option: str) -> dict[str, Any]:
@@ -51,7 +52,11 @@ def read_config(folder: Path, option: str) -> dict[str, Any]:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise Refusal(f"{where}: no readable config.json there: give a model folder") from error
+        is_run = (folder / "recipe.yaml").is_file()
+        fix = f"it is a run folder: give what vgs-mlx export {folder} --output MODEL makes"
+        raise Refusal(
+            f"{where}: no readable config.json there: {fix if is_run else 'give a model folder'}"
+        ) from error
     return checked_config(config, where)
 
 

@@ -10,10 +10,12 @@ from typing import Any, Literal
 
 from huggingface_hub import get_safetensors_metadata, hf_hub_download
 
+from vgs_mlx import hub_names
 from vgs_mlx.errors import Refusal
+from vgs_mlx.hub_names import HubId
 from vgs_mlx.models import headers, hub
 from vgs_mlx.models.headers import BYTES, Tensor
-from vgs_mlx.models.loading import EMBEDDED, checked_config, find_folder, read_config
+from vgs_mlx.models.loading import checked_config, find_folder, read_config
 from vgs_mlx.models.precision import QUANTISATION_GROUP
 
 DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
@@ -77,17 +79,13 @@ def read_size(path: str, option: str) -> ModelSize:
     where, file = f"{option} {path}", Path(path).expanduser()
     if path.endswith(".json") and file.is_file():
         return parse(path, _config_file(file, where), None, where=where)
-    if (
-        path.startswith(EMBEDDED)
-        or file.is_dir()
-        or path.count("/") != 1
-        or path.startswith((".", "/", "~"))
-    ):
+    id = hub_names.parse(path)
+    if file.is_dir() or id is None:
         folder = find_folder(path, option)
         config = read_config(folder, option)
         tensors = headers.read(folder, where)
         return parse(path, config, tensors or None, headers.picture_limit(folder, where), where)
-    return _from_hub(path, where)
+    return _from_hub(id, where)
 
 
 def parse(
@@ -255,12 +253,12 @@ def _config_file(file: Path, where: str) -> dict[str, Any]:
     return checked_config(config, where)
 
 
-def _from_hub(id: str, where: str) -> ModelSize:
+def _from_hub(id: HubId, where: str) -> ModelSize:
     """A Hub model's size: its config.json and the first kilobytes of its weight files are fetched."""
     try:
-        config = json.loads(Path(hf_hub_download(id, "config.json")).read_text(encoding="utf-8"))
-        config = checked_config(config, where)
-        metadata = get_safetensors_metadata(id)
+        file = hf_hub_download(id.name, "config.json", revision=id.revision)
+        config = checked_config(json.loads(Path(file).read_text(encoding="utf-8")), where)
+        metadata = get_safetensors_metadata(id.name, revision=id.revision)
     except Refusal:
         raise
     except Exception as error:  # huggingface_hub and what it is built on raise many kinds
@@ -271,4 +269,4 @@ def _from_hub(id: str, where: str) -> ModelSize:
         for name, info in file.tensors.items()
     ]
     headers.refuse_dtypes(tensors, where)
-    return parse(id, config, tensors, where=where)
+    return parse(str(id), config, tensors, where=where)

@@ -27,6 +27,7 @@ from vgs_mlx.recipe import Recipe
 from vgs_mlx.report.tokens import Token, tokens
 from vgs_mlx.rollout.sample import Completion, Sampling, sample
 from vgs_mlx.train.data import first_held_out
+from vgs_mlx.train.identity import PLACES
 from vgs_mlx.train.screen import Screen
 from vgs_mlx.train.setup import render_prompt
 from vgs_mlx.types import Example, Prompt
@@ -86,19 +87,29 @@ class Examples:
         return any(said.tokens for each in self.shown for said in each.said)
 
 
-def collect(runs: Sequence[tuple[str, Path]], recipe: Recipe, count: int, screen: Screen) -> Examples:
+def collect(
+    runs: Sequence[tuple[str, Path]],
+    recipe: Recipe,
+    count: int,
+    screen: Screen,
+    checkpoint: str | None = None,
+) -> Examples:
     """The first `count` held-out rows, answered by the student before, after each run (who, folder), and the teacher,
     where the recipe names one: without it the answers are shown, but their tokens have no scores.
 
+    `checkpoint` says which of a run's weights answer, and is then named: see `trained.find`.
     All runs share `recipe`'s models and data. Where models or data can't be loaded: none, and a note why.
     """
     try:
-        return _collect(runs, recipe, count, screen)
+        return _collect(runs, recipe, count, screen, checkpoint)
     except (Refusal, OSError) as problem:
         return Examples((), (f"The answers are left out: {problem}",))
 
 
-def _collect(runs: Sequence[tuple[str, Path]], recipe: Recipe, count: int, screen: Screen) -> Examples:
+def _collect(
+    runs: Sequence[tuple[str, Path]], recipe: Recipe, count: int, screen: Screen, checkpoint: str | None
+) -> Examples:
+    trained.refuse_missing(runs[0][1], recipe, *PLACES)
     find_folder(recipe.student.path, "student.path")  # before anything is loaded
     if recipe.teacher.path:
         find_folder(recipe.teacher.path, "teacher.path")
@@ -111,7 +122,8 @@ def _collect(runs: Sequence[tuple[str, Path]], recipe: Recipe, count: int, scree
     del student
     for who, run in runs:
         try:
-            found = trained.find(run)
+            found = trained.find(run, checkpoint)
+            who = f"{who} ({checkpoint}: step {found.step})" if checkpoint else who
             answers[who] = answer(trained.load(run, found, screen.say), prompts, length)
         except Refusal as problem:
             notes.append(f"{who}: not shown. {problem}")

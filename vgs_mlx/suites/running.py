@@ -45,6 +45,7 @@ def run(
     recipe_given: Path | None,
     sets: Sequence[str],
     json_file: Path | None,
+    checkpoint: str | None,
     output: Path | None,
     against: Path | None,
 ) -> None:
@@ -54,7 +55,7 @@ def run(
     other = answers.settings_of(against) if against else None
     screen = Screen()
     recipe = evaluation_report.resolve(model, recipe_given, sets)
-    loaded, identity = evaluation_report.load(model, screen)
+    loaded, identity = evaluation_report.load(model, checkpoint, screen)
     sampling = Sampling(recipe.rollout.max_completion_length, temperature)
     how = How(recipe.data, sampling, samples, with_image, recipe.seed, recipe.rollout.batch_size)
     settings = _settings(identity, recipe, how)
@@ -81,6 +82,7 @@ def _settings(identity: str, recipe: Recipe, how: How) -> dict[str, Any]:
         "with_image": how.with_image, "max_completion_length": recipe.rollout.max_completion_length,
         "system_prompt": how.data.system_prompt, "text_system_prompt": _text_prompt(how.data),
         "max_pixels": how.data.max_pixels, "max_prompt_length": how.data.max_prompt_length,
+        "template_options": how.data.template_options or None,  # none, as in answers from before there were any
     }  # fmt: skip
 
 

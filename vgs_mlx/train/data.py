@@ -1,19 +1,25 @@
 """A recipe's rows, checked by the model's processor, with what should be known of them before a run starts."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from heapq import nlargest
 from pathlib import Path
 from typing import Any
 
-from vgs_mlx.data import datasets
+from vgs_mlx.data import datasets, templates
 from vgs_mlx.data.datasets import DataSet
 from vgs_mlx.data.held_out import trained_on
 from vgs_mlx.data.pictures import shown
-from vgs_mlx.data.prompts import image_tokens, problem, refuse_system_prompt
+from vgs_mlx.data.prompts import image_tokens, problem, refuse_system_prompt, text_tokens
+from vgs_mlx.planning.plan import Lengths
 from vgs_mlx.recipe import Data, Recipe
+from vgs_mlx.recipe_objective import sampler
+from vgs_mlx.rollout.collect import given_text
 from vgs_mlx.train import ledger
 from vgs_mlx.train.screen import Screen
 from vgs_mlx.types import Example
 
+COUNTED = 16  # texts, the longest by their characters, whose tokens are counted
 LOOKED_AT = 64  # rows whose pictures' sizes stand for all in the start-up lines
 
 
@@ -78,16 +84,11 @@ def reading(processor: Any, settings: Data) -> dict[str, Any]:
 def row_check(processor: Any, settings: Data) -> Callable[[Example], str | None]:
     """The check of a row that needs the model's processor: why it can't become a prompt, or None.
 
-    Raises `Refusal` for a system prompt that no row can be asked with.
+    Raises `Refusal` where no row could be asked: for the system prompt, or options that the chat template has not.
     """
+    templates.refuse_unknown(processor, settings.template_options)
     refuse_system_prompt(processor, settings.system_prompt)
-    return lambda example: problem(
-        processor,
-        example,
-        system_prompt=settings.system_prompt,
-        max_pixels=settings.max_pixels,
-        max_length=settings.max_prompt_length,
-    )
+    return lambda example: problem(processor, example, settings)
 
 
 def data_notes(data: DataSet, recipe: Recipe) -> list[str]:
@@ -106,6 +107,27 @@ def data_notes(data: DataSet, recipe: Recipe) -> list[str]:
             f"{bare:,} of {len(data.train):,} training rows have no solution: they teach \\boxed{{answer}} alone"
         )
     return notes
+
+
+def longest(processor: Any, data: DataSet, recipe: Recipe) -> Lengths:
+    """The longest text, the most image tokens and, where rows bring their answers, the longest of these.
+
+    Not always of one row. Texts are counted in tokens where they are longest in characters.
+    """
+    examples, settings = (*data.train, *data.held_out), recipe.data
+    count = partial(text_tokens, processor, settings=settings)
+    answer = None
+    if sampler(recipe) is None:
+        given = nlargest(COUNTED, map(given_text, data.train), key=len)
+        answer = (
+            max(len(processor.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in given) + 1
+        )
+    of_a_size = {tuple(picture.size for picture in each.pictures): each for each in examples}
+    return Lengths(
+        text=max(map(count, nlargest(COUNTED, examples, key=lambda each: len(each.question)))),
+        image=max(image_tokens(processor, each, settings.max_pixels) for each in of_a_size.values()),
+        answer=answer,
+    )
 
 
 def picture_line(processor: Any, data: DataSet, settings: Data) -> str:

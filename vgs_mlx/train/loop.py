@@ -189,10 +189,12 @@ def _finish(ready: Ready, folder: Path, seconds: float) -> Outcome:
     """Write the result and, last of all, the final weights."""
     evaluations = run_folder.rows(folder / run_folder.EVALUATIONS)
     outcome = Outcome(evaluations[0], evaluations[-1], seconds)
+    best = max(evaluations, key=lambda each: each["accuracy"])  # the first of equals, as Progress has it
     result = {
         "steps": ready.recipe.train.steps,
         "accuracy_before": outcome.before["accuracy"],
         "accuracy_after": outcome.after["accuracy"],
+        "best": {"step": best["step"], "accuracy": best["accuracy"]},
         **asdict(outcome),
         "identity": contents(ready.identity, ready.data),
     }
