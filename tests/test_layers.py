@@ -17,7 +17,7 @@ FILES = sorted((ROOT / "vgs_mlx").rglob("*.py"))
 # Lowest first. A part may import its own layer and lower ones.
 LAYERS = (
     ("errors", "types", "hub_names", "texts", "blas", "device", "resources", "objective", "statistics"),
-    ("recipe", "recipe_file", "recipe_objective"),
+    ("strict_yaml", "recipe", "recipe_file", "recipe_objective"),
     ("models", "data"),
     ("rollout", "planning"),
     ("train", "evaluate", "trained", "sources", "proof"),

@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -170,16 +170,16 @@ def _beside(output: Path) -> Iterator[Path]:
         output.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir()
-    except OSError as error:
-        reason = f"can't be written there ({error.strerror})"
-        raise Refusal(f"--output {output}: {reason}: give another folder") from error
-    try:
         yield beside
         os.replace(beside, output)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(beside, ignore_errors=True)
         for each in made:
-            each.rmdir()
+            with suppress(OSError):  # not there, or somebody else uses it by now
+                each.rmdir()
+        if isinstance(error, OSError):
+            reason = f"can't be written there ({error.strerror or error})"
+            raise Refusal(f"--output {output}: {reason}: give another folder") from error
         raise
 
 

@@ -1,26 +1,30 @@
 """README.md of an exported model: what it was made from and how, what was measured, how to run it."""
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from huggingface_hub import ModelCardData
 
 from vgs_mlx import hub_names, recipe_file
 from vgs_mlx.hub_names import HubId
 from vgs_mlx.models.loading import EMBEDDED
 from vgs_mlx.proof import Proof
+from vgs_mlx.recipe import Recipe
 from vgs_mlx.train.run_folder import EVALUATIONS, FINAL, ORIGIN, RESULT, rows
 from vgs_mlx.trained import Trained, read_json
 
 VERSIONS = "versions.json"
 
+TAGS = ["mlx", "mlx-vlm", "distillation", "visual-gradient-steering"]
+
 CARD = """\
 ---
-library_name: mlx
-pipeline_tag: image-text-to-text
-tags: [mlx, mlx-vlm, distillation, visual-gradient-steering]
-{base_model}---
+{front}
+---
 
-# {student}, distilled from {teacher}
+# {student}, {made}
 
 Made by vgs-mlx: on-policy distillation with [Visual Gradient Steering](https://arxiv.org/abs/2606.00564)
 (objective `{objective}`, data `{data}`).{earlier} The training is fused in; no adapter is needed:
@@ -54,11 +58,15 @@ def write(folder: Path, run: Path, found: Trained, proven: Proof, asked: str) ->
     recipe = found.recipe
     origin = read_json(Path(recipe.student.path) / ORIGIN)
     began_with = origin.get("base", recipe.student.path)
+    base, teacher = _hub_id(began_with), recipe.teacher.path
+    front = ModelCardData(
+        library_name="mlx", pipeline_tag="image-text-to-text", tags=TAGS, base_model=base.name if base else None
+    )
     text = CARD.format(
-        base_model=f"base_model: {base.name}\n" if (base := _hub_id(began_with)) else "",
+        front=front.to_yaml(),
         student=_name(began_with),
-        earlier=f" It went on from {origin['weights']}." if origin else "",
-        teacher=_name(recipe.teacher.path),
+        made=f"distilled from {_name(teacher)}" if teacher else f"trained by {recipe.objective.name}",
+        earlier=f" It went on from {origin['weights']}." if "weights" in origin else "",
         objective=recipe.objective.name,
         data=_name(recipe.data.source),
         system=f" --system {shlex.quote(recipe.data.system_prompt)}" if recipe.data.system_prompt else "",
@@ -70,9 +78,27 @@ def write(folder: Path, run: Path, found: Trained, proven: Proof, asked: str) ->
         untrained=proven.untrained,
         versions=_versions(read_json(run / VERSIONS)),
         origin=found.origin,
-        recipe=recipe_file.dump(recipe),
+        recipe=recipe_file.dump(_published(recipe)),
     )
     (folder / "README.md").write_text(text, encoding="utf-8")
+
+
+def _published(recipe: Recipe) -> Recipe:
+    """The recipe with files and folders by their names alone: where they stand is nobody else's business."""
+
+    def named(text: str) -> str:
+        return text if text.startswith(EMBEDDED) else _name(text)
+
+    data, held_out = recipe.data, recipe.data.held_out
+    return replace(
+        recipe,
+        student=replace(recipe.student, path=named(recipe.student.path)),
+        teacher=replace(recipe.teacher, path=named(recipe.teacher.path)),
+        data=replace(
+            data, source=named(data.source), held_out=named(held_out) if isinstance(held_out, str) else held_out
+        ),
+        grpo=replace(recipe.grpo, reward=Path(recipe.grpo.reward).name),
+    )
 
 
 def _results(run: Path, found: Trained) -> str:
@@ -80,9 +106,12 @@ def _results(run: Path, found: Trained) -> str:
     result = read_json(run / RESULT)
     before, after = result.get("accuracy_before"), result.get("accuracy_after")
     if found.weights.name != FINAL:
-        measured = {row["step"]: row["accuracy"] for row in rows(run / EVALUATIONS)}
+        try:
+            measured = {row["step"]: row["accuracy"] for row in rows(run / EVALUATIONS)}
+        except (ValueError, KeyError, TypeError):  # a kill came while it wrote; the model is proven all the same
+            measured = {}
         before, after = measured.get(0), measured.get(found.step)
-    if before is None or after is None:
+    if not isinstance(before, int | float) or not isinstance(after, int | float):
         return ""
     return (
         "## Results\n\nGreedy accuracy on the run's held-out rows: "

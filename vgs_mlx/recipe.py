@@ -207,10 +207,14 @@ def resolve_name(text: str, folder: Path) -> str:
     """
     if not text or SHAPES.fullmatch(text):
         return text
-    candidate = (folder / text).expanduser()
-    if not candidate.exists():
-        return text
-    path = str(candidate.resolve())
+    try:
+        candidate = (folder / text).expanduser()
+        if not candidate.exists():
+            return text
+        path = str(candidate.resolve())
+    except (OSError, RuntimeError) as error:  # too long, not to be entered, ~ of nobody
+        why = getattr(error, "strerror", None) or error
+        raise Refusal(f"{text[:200]}: can't be looked up ({why}): give another path") from error
     if fault := texts.fault(path):
         raise Refusal(f"{texts.printable(path)}: its name {fault}: rename the file or folder")
     return path

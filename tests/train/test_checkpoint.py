@@ -165,6 +165,45 @@ def test_a_checkpoint_copied_from_another_run_is_refused_and_deleting_it_helps(t
     assert toy_runs.same_run(run, finished())
 
 
+def rewrite_state(folder, **changes) -> None:
+    """Another version's state: whole, with its own checksum. None takes a part out."""
+    state = {**json.loads((folder / "state.json").read_text()), **changes}
+    state = {key: value for key, value in state.items() if value is not None and key != "checksum"}
+    (folder / "state.json").write_text(json.dumps({**state, "checksum": checkpoint._checksum(state)}))
+
+
+PROGRESS = {"step": 1, "norm_scales": [0.5], "skipped_in_a_row": 0, "best_accuracy": None, "best_step": None}
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"progress": {**PROGRESS, "tokens": 3}}, "progress with tokens"),
+        ({"progress": {key: value for key, value in PROGRESS.items() if key != "best_step"}}, "progress without best_step"),
+        ({"progress": {**PROGRESS, "step": "1"}}, "other values of step"),
+        ({"progress": {**PROGRESS, "norm_scales": {"1": 0.5}}}, "other values of norm_scales"),
+        ({"progress": []}, "state.json without progress"),
+        ({"progress": None}, "state.json without progress"),
+        ({"identity": None, "sha256": None}, "state.json without identity, sha256"),
+    ],
+)
+@pytest.mark.parametrize("versions", ['{"vgs-mlx": "0.9.1"}', "{", "[]", None])
+def test_a_checkpoint_of_another_version_is_refused_with_the_version_that_goes_on(changes, what, versions, tmp_path):
+    folder = save(tmp_path, 1)
+    rewrite_state(folder, **changes)
+    if versions:
+        (tmp_path / "versions.json").write_text(versions)
+    model = student(seed=3)
+    before = adapters.trainable_weights(model.module)
+    with pytest.raises(Refusal) as refused:
+        checkpoint.load(folder, model, adamw.make(Train(), model), IDENTITY)
+    wrote = "vgs-mlx 0.9.1" if versions == '{"vgs-mlx": "0.9.1"}' else "another version of vgs-mlx"
+    fix = "resume it with that version, or start a new run"
+    assert str(refused.value) == f"{folder}: written by {wrote}, with {what}: {fix}"
+    after = adapters.trainable_weights(model.module)
+    assert all(mx.array_equal(value, after[name]) for name, value in before.items())
+
+
 def test_adapters_of_another_shape_are_refused(tmp_path):
     folder = save(tmp_path, 1)
     with pytest.raises(Refusal, match="its weights are of another model: "):

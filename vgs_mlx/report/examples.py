@@ -1,4 +1,4 @@
-"""Held-out examples with what the student said before, what it says now, and what the teacher says.
+"""Held-out examples with what the student said before, what it says now, and what the teacher says, if there is one.
 
 Models are loaded one after another, so that a machine that trained them can show them. All answers are greedy.
 """
@@ -8,6 +8,7 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -32,6 +33,10 @@ from vgs_mlx.train.setup import render_prompt
 from vgs_mlx.types import Example, Prompt
 
 BEFORE, AFTER, TEACHER = "Student before", "Student after", "Teacher"
+NO_TEACHER = (
+    "This run has no teacher: the answers are the student's alone, and their tokens have no colours, since a visual "
+    "dependency score says how far the picture moves a teacher."
+)
 LARGEST_SIDE = 640  # pixels of a picture in the page; larger ones are scaled down
 JPEG_QUALITY = 85
 AT_ONCE = 16  # prompts answered at the same time
@@ -54,7 +59,8 @@ class Said:
     who: str
     right: bool
     ended: bool  # False: cut off at the largest length
-    tokens: tuple[Token, ...]
+    tokens: tuple[Token, ...]  # none where no teacher could score them
+    text: str = ""  # the answer as one text
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,11 @@ class Examples:
     shown: tuple[Shown, ...]
     notes: tuple[str, ...]
 
+    @property
+    def scored(self) -> bool:
+        """Whether a teacher scored the tokens, so that they have colours."""
+        return any(said.tokens for each in self.shown for said in each.said)
+
 
 def collect(
     runs: Sequence[tuple[str, Path]],
@@ -83,7 +94,8 @@ def collect(
     screen: Screen,
     checkpoint: str | None = None,
 ) -> Examples:
-    """The first `count` held-out rows, answered by the student before, after each run (who, folder), and the teacher.
+    """The first `count` held-out rows, answered by the student before, after each run (who, folder), and the teacher,
+    where the recipe names one: without it the answers are shown, but their tokens have no scores.
 
     `checkpoint` says which of a run's weights answer, and is then named: see `trained.find`.
     All runs share `recipe`'s models and data. Where models or data can't be loaded: none, and a note why.
@@ -98,8 +110,9 @@ def _collect(
     runs: Sequence[tuple[str, Path]], recipe: Recipe, count: int, screen: Screen, checkpoint: str | None
 ) -> Examples:
     trained.refuse_missing(runs[0][1], recipe, *PLACES)
-    for path, option in ((recipe.student.path, "student.path"), (recipe.teacher.path, "teacher.path")):
-        find_folder(path, option)  # before anything is loaded
+    find_folder(recipe.student.path, "student.path")  # before anything is loaded
+    if recipe.teacher.path:
+        find_folder(recipe.teacher.path, "teacher.path")
     processor = load_processor(find_folder(recipe.student.path, "student.path"), "student.path")
     examples = first_held_out(recipe, processor, count, screen, [run for _, run in runs])
     prompts = [render_prompt(processor, example, recipe) for example in examples]
@@ -114,12 +127,15 @@ def _collect(
             answers[who] = answer(trained.load(run, found, screen.say), prompts, length)
         except Refusal as problem:
             notes.append(f"{who}: not shown. {problem}")
-    teacher = load_model(recipe.teacher.path, "teacher.path", bits=recipe.teacher.bits, say=screen.say)
-    answers[TEACHER] = answer(teacher, prompts, length)
+    teacher = None
+    if recipe.teacher.path:
+        teacher = load_model(recipe.teacher.path, "teacher.path", bits=recipe.teacher.bits, say=screen.say)
+        answers[TEACHER] = answer(teacher, prompts, length)
+    else:
+        notes.append(NO_TEACHER)
+    tokenizer = processor.tokenizer  # the teacher's is the same: a probe at every start
     said = {
-        who: [
-            _said(who, teacher, prompt, completion) for prompt, completion in zip(prompts, given, strict=True)
-        ]
+        who: [_said(who, tokenizer, teacher, *each) for each in zip(prompts, given, strict=True)]
         for who, given in answers.items()
     }
     shown = [
@@ -178,12 +194,15 @@ def _encoded(picture: Image.Image, kind: str, **options) -> bytes:
     return buffer.getvalue()
 
 
-def _said(who: str, teacher: LoadedModel, prompt: Prompt, completion: Completion) -> Said:
-    tokenizer = teacher.processor.tokenizer
+def _said(
+    who: str, tokenizer: Any, teacher: LoadedModel | None, prompt: Prompt, completion: Completion
+) -> Said:
     decode: Callable[[list[int]], str] = tokenizer.decode
     text = tokenizer.decode(completion.ids.tolist(), skip_special_tokens=True)
-    shown = tokens(decode, completion.ids, teacher.end_ids, *score(teacher, prompt, completion.ids))
-    return Said(who, is_correct(text, prompt.example.answer), completion.ended, shown)
+    shown: tuple[Token, ...] = ()
+    if teacher is not None:
+        shown = tokens(decode, completion.ids, teacher.end_ids, *score(teacher, prompt, completion.ids))
+    return Said(who, is_correct(text, prompt.example.answer), completion.ended, shown, text)
 
 
 def _shown(example: Example, said: tuple[Said, ...]) -> Shown:

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from vgs_mlx import recipe_file, trained
 from vgs_mlx.ablation.grid_file import GRID
 from vgs_mlx.errors import Refusal
-from vgs_mlx.report import ablation, curves, geometry, setting, tokens, wording
+from vgs_mlx.report import ablation, curves, forms, geometry, setting, tokens, wording
 from vgs_mlx.report.ablation import Ablation
 from vgs_mlx.report.costs import costs
 from vgs_mlx.report.examples import AFTER, Examples, collect
@@ -196,13 +196,14 @@ def rendered(template: str, **values: Any) -> str:
     environment.filters |= {"percent": wording.percent, "interval_of": wording.interval_of}
     script = (HERE / "keys.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return environment.get_template(template).render(
+    page = environment.get_template(template).render(
         style=Markup((HERE / "style.css").read_text(encoding="utf-8")),
         script=Markup(script),
         script_hash=digest,
         today=date.today().isoformat(),
         **values,
     )
+    return forms.drawable(page)
 
 
 def _compared(record: Record) -> list[dict]:
@@ -212,7 +213,7 @@ def _compared(record: Record) -> list[dict]:
 
 def _kinds(record: Record) -> list[tuple[str, list[dict]]]:
     """Accuracy by kind of question, of each evaluation that is compared; none where there is one kind only."""
-    found = [row["by_kind"] for row in _compared(record)]
+    found = [row.get("by_kind", {}) for row in _compared(record)]
     shared = [kind for kind in found[-1] if all(kind in each for each in found)] if found else []
     return [(kind, [each[kind] for each in found]) for kind in shared] if len(shared) > 1 else []
 

@@ -9,12 +9,13 @@ import hashlib
 import json
 import os
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 import mlx.optimizers as optim
+from pydantic import TypeAdapter, ValidationError
 
 from vgs_mlx import recipe
 from vgs_mlx.errors import Refusal
@@ -27,6 +28,7 @@ from vgs_mlx.train.step import Progress
 
 OPTIMIZER_FILE = "optim.safetensors"
 STATE_FILE = "state.json"
+PARTS = ("progress", "identity", "sha256")  # of the state, beside its checksum
 
 
 def save(
@@ -77,10 +79,11 @@ def load(folder: Path, student: LoadedModel, optimizer: optim.AdamW, identity: I
     """Put a checkpoint into student and optimiser. Raises `Refusal` if it is damaged or belongs to another run."""
     state = verified_state(folder)
     refuse_foreign(folder, state["identity"], identity)
+    progress = _progress(folder, state["progress"])
     adapters.load_weights(student.module, folder)
     adamw.restore(optimizer, mx.load(str(folder / OPTIMIZER_FILE)))
     mx.eval(student.module.parameters(), optimizer.state)
-    return Progress(**state["progress"])
+    return progress
 
 
 def verified_state(folder: Path) -> dict[str, Any]:
@@ -92,6 +95,8 @@ def verified_state(folder: Path) -> dict[str, Any]:
         raise Refusal(f"{folder}: damaged ({STATE_FILE} can't be read): {_previous(folder)}") from error
     if not whole:
         raise Refusal(f"{folder}: damaged (the checksum of {STATE_FILE} is wrong): {_previous(folder)}")
+    if lacking := [each for each in PARTS if not isinstance(state.get(each), dict)]:
+        raise _of_another_version(folder, f"{STATE_FILE} without {', '.join(lacking)}")
     for name, checksum in state["sha256"].items():
         if not (folder / name).is_file():
             raise Refusal(f"{folder}: damaged ({name} is missing): {_previous(folder)}")
@@ -113,6 +118,27 @@ def prune(run: Path, keep: int, best_step: int | None) -> None:
 
 def _folder(run: Path, step: int) -> Path:
     return run / CHECKPOINTS / f"step-{step:06d}"
+
+
+def _progress(folder: Path, found: dict[str, Any]) -> Progress:
+    """The progress that a checkpoint holds. Raises `Refusal` where another version wrote other fields or values."""
+    known = {each.name for each in fields(Progress)}
+    if other := sorted(known ^ found.keys()):
+        raise _of_another_version(folder, f"progress {'with' if other[0] in found else 'without'} {other[0]}")
+    try:
+        return TypeAdapter(Progress).validate_json(json.dumps(found), strict=True)
+    except ValidationError as error:
+        raise _of_another_version(folder, f"other values of {error.errors()[0]['loc'][0]}") from error
+
+
+def _of_another_version(folder: Path, what: str) -> Refusal:
+    """A whole checkpoint that this version can't go on from."""
+    try:
+        wrote = json.loads((folder.parent.parent / "versions.json").read_text(encoding="utf-8"))["vgs-mlx"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        wrote = ""
+    version = f"vgs-mlx {wrote}" if wrote and isinstance(wrote, str) else "another version of vgs-mlx"
+    return Refusal(f"{folder}: written by {version}, with {what}: resume it with that version, or start a new run")
 
 
 def refuse_foreign(folder: Path, theirs: Identity, ours: Identity) -> None:
