@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import mlx.core as mx
 import mlx.nn as nn
 import mlx_vlm.utils
 
@@ -17,7 +16,14 @@ from vgs_mlx.errors import Refusal
 from vgs_mlx.models import hub, qwen3_vl
 from vgs_mlx.models.base import Family, LoadedModel
 from vgs_mlx.models.precision import QUANTISATION_GROUP as QUANTISATION_GROUP
-from vgs_mlx.models.precision import in_float32, is_quantised, on_cpu, quantise_language, stored_as
+from vgs_mlx.models.precision import (
+    compute,
+    in_float32,
+    is_quantised,
+    on_cpu,
+    quantise_language,
+    stored_as,
+)
 from vgs_mlx.resources import tiny_model
 
 FAMILIES: dict[str, Family] = {"qwen3_vl": qwen3_vl}
@@ -87,12 +93,15 @@ def load_model(
     *,
     bits: int | None = None,
     native: bool = False,
+    lazy: bool = False,
     say: Callable[[str], None] = print,
 ) -> LoadedModel:
     """A frozen model in evaluation mode, its weights checked strictly. Raises `Refusal`.
 
     `bits` quantises the language model if the checkpoint isn't quantised yet. On the CPU, weights become
-    float32 unless `native`: 4-bit and bfloat16 products are 30-80 times slower there.
+    float32 unless `native`: 4-bit and bfloat16 products are 30-80 times slower there. `lazy`: a weight is read
+    from its file when something is computed of it, and then stays; so nothing is held of a model of which only
+    the head, or one weight after another, is asked for.
     """
     folder = find_folder(path, option)
     config = read_config(folder, option)
@@ -109,7 +118,8 @@ def load_model(
             )
         in_float32(module)
     module.freeze()
-    mx.eval(module.parameters())
+    if not lazy:
+        compute(module)
     model = LoadedModel(
         name=path,
         folder=folder,
