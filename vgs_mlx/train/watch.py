@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -79,11 +80,13 @@ def look(ready: Ready, folder: Path, step: int) -> None:
 
 
 def _sampled(ready: Ready, folder: Path) -> list[Rollout]:
+    """One completion for each watched prompt; as many prompts at a time as a training step has."""
     prompts = [ready.render(example) for example in ready.data.held_out[:PROMPTS]]
     encodings = encode_views(ready.student, prompts, OBJECTIVES["standard"])
     settings = ready.recipe.rollout
-    every = collect(ready.student, prompts, settings, encodings, ready.recipe.seed, SEED_STREAM)
-    rollouts = every[:: settings.completions_per_prompt]
+    at_once = max(1, settings.batch_size // settings.completions_per_prompt)
+    single = replace(settings, completions_per_prompt=1, batch_size=at_once)
+    rollouts = collect(ready.student, prompts, single, encodings, ready.recipe.seed, SEED_STREAM)
     ids = [rollout.completion.tolist() for rollout in rollouts]
     run_folder.write_text(folder / FILE, json.dumps(ids) + "\n")
     return rollouts
