@@ -22,11 +22,11 @@ VISION_FILE = "vision.safetensors"  # full weights trained beside an adapter
 FULL_FILE = "weights.safetensors"
 
 
-def prepare(model: LoadedModel, student: Student, seed: int) -> None:
+def prepare(model: LoadedModel, student: Student, seed: int, *, lazy: bool = False) -> None:
     """Make the recipe's part of the student trainable, in place. Raises `Refusal`.
 
     Trainable weights are float32 whatever the model's dtype: at usual learning rates bfloat16 would round
-    most updates away.
+    most updates away. `lazy`: nothing is computed yet, see `load_model`.
     """
     module, tower = model.module, model.family.vision(model.module)
     module.freeze()
@@ -43,7 +43,8 @@ def prepare(model: LoadedModel, student: Student, seed: int) -> None:
         tower.unfreeze()
     _refuse_packed(model)
     module.update(tree_map(lambda each: each.astype(mx.float32), module.trainable_parameters()))
-    precision.compute(module)
+    if not lazy:
+        precision.compute(module)
 
 
 def _unpack(part: nn.Module) -> None:
