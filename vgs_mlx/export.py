@@ -7,8 +7,8 @@ One model is in memory at a time, as it is stored (on a CPU in float32), in this
 3. for each dtype that is tried: one weight file of the fused model, while it is written; the fused model, which
    scores; its head and the trained one's.
 
-Beside a model that scores there are the activations of one pass and, where it is stored in fewer bits, the float32
-form of the layer at work. So an export needs no more than the training before it.
+Beside a model that scores there are the activations of one pass and, where it is stored in fewer bits, float32 forms
+of its vision tower, or of its embedding and one layer. So an export needs no more than the training before it.
 """
 
 import os

@@ -13,6 +13,7 @@ import numpy as np
 
 from vgs_mlx.models import precision
 from vgs_mlx.models.base import LoadedModel
+from vgs_mlx.models.letting_go import letting_go
 from vgs_mlx.models.logprobs import completion_hidden
 from vgs_mlx.models.rows import Continued, encode, evaluate
 from vgs_mlx.objective.divergence import restricted_logprobs, reverse_kl
@@ -101,14 +102,16 @@ def answers(trained: LoadedModel, prompts: Sequence[Prompt], longest: int, at_on
 def states(model: LoadedModel, sequences: Sequence[Continued], at_once: int) -> mx.array:
     """The hidden states that predict the completions' tokens, (N, D), in float32; `at_once` completions a pass.
 
-    Beside the model as it is stored, float32 forms exist of the vision tower, and then of the layer at work.
+    Beside the model as it is stored, float32 forms exist of the vision tower, and then of the embedding and one layer.
     """
     found = []
     for start in range(0, len(sequences), at_once):
         batch = sequences[start : start + at_once]
         encodings = evaluate(encode(in_float32(model), [view for view, _ in batch]))
-        found.append(completion_hidden(in_float32(model), batch, encodings))
-        mx.eval(found[-1])
+        copied = in_float32(model)
+        with letting_go(copied.family.layers(copied.module)):
+            found.append(completion_hidden(copied, batch, encodings))
+            mx.eval(found[-1])
     return mx.concatenate(found)
 
 
@@ -129,7 +132,7 @@ def compare(trained: Scored, other: Scored, chunk: int) -> Difference:
 
 
 def in_float32(model: LoadedModel) -> LoadedModel:
-    """The same model computing in float32, whatever the device. Lazy; let go of it before anything is computed.
+    """A copy of the model that computes in float32, whatever the device. Lazy, see `precision.widened`.
 
     Trained, fused and untrained model must differ in their weights alone. In 16-bit arithmetic an adapter beside
     its layer and the same one fused into it round differently, which alone can cost more KL than a short training
