@@ -7,14 +7,13 @@ import shutil
 import mlx.core as mx
 import numpy as np
 import pytest
-import yaml
 from click.testing import CliRunner
 from rich.console import Console
 
 import toy_runs
 from random_models import random_model
 from random_rollouts import prepared, rollouts
-from vgs_mlx import analyze, geometry, geometry_figures, recipe_file
+from vgs_mlx import analyze, geometry, geometry_figures, recipe_file, strict_yaml
 from vgs_mlx.cli import main
 from vgs_mlx.objective.binning import bins, edges
 from vgs_mlx.objective.steering import cosine, norm
@@ -107,7 +106,7 @@ def test_analyze_writes_numbers_and_figures_for_a_run(tmp_path):
 def test_a_run_without_a_teacher_is_compared_with_one_that_is_named(tmp_path):
     run = shutil.copytree(toy_runs.finished(), tmp_path / "run")
     text = (run / "recipe.yaml").read_text()
-    teacher = yaml.safe_load(text)["teacher"]["path"]
+    teacher = strict_yaml.load(text, "")["teacher"]["path"]
     (run / "recipe.yaml").write_text(text.replace(f"path: {teacher}", "path: ''"))
     without = CliRunner().invoke(main, ["analyze", str(run)])
     assert without.exit_code == 2 and "say which one to compare with: --teacher" in without.output

@@ -64,8 +64,8 @@ def default_cache_limit(peak: int, memory: int) -> int:
     """Bytes of freed buffers that MLX may keep for later use beside a planned `peak`: what that leaves of the memory.
 
     A twentieth of the memory at least, since without any cache every buffer is mapped anew. On Metal and CUDA MLX
-    itself sets no such limit, so that on a Mac the cache of a run whose shapes change at every step may grow to all of its
-    memory (ml-explore/mlx#3993).
+    itself sets no such limit: where shapes change at every step, the cache may grow to all of a Mac's memory
+    (ml-explore/mlx#3993).
     """
     return max(memory - peak, memory // 20)
 
@@ -75,6 +75,13 @@ def limit_cache(size: int) -> None:
     import mlx.core as mx
 
     mx.set_cache_limit(size)
+
+
+def release() -> None:
+    """Give the memory of arrays that are gone back to the system: a model's must not wait beside the next model."""
+    import mlx.core as mx
+
+    mx.clear_cache()
 
 
 def wire() -> None:

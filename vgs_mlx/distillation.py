@@ -7,29 +7,35 @@ from __future__ import annotations
 
 import math
 import shlex
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from vgs_mlx import disk, recipe_file
+from vgs_mlx import disk, hub_names, recipe_file
 from vgs_mlx.device import backend
-from vgs_mlx.errors import Interrupted
+from vgs_mlx.errors import Interrupted, Refusal
 from vgs_mlx.lazy import Lazy
 from vgs_mlx.recipe import SHORTHANDS, Recipe
 from vgs_mlx.recipe_file import Setting
 from vgs_mlx.resources import quickstart
 from vgs_mlx.train import run_folder
 from vgs_mlx.train.awake import kept_awake
-from vgs_mlx.train.screen import Screen, accuracy_line
+from vgs_mlx.train.screen import LIBRARIES, Screen, accuracy_line
 
 if TYPE_CHECKING:
     from vgs_mlx.planning.plan import Lengths
     from vgs_mlx.types import Prompt
 
+earlier_run, evaluation_report = Lazy("vgs_mlx.earlier_run"), Lazy("vgs_mlx.evaluation_report")
+sources, trained = Lazy("vgs_mlx.sources"), Lazy("vgs_mlx.trained")
+pictures, recipe_objective = Lazy("vgs_mlx.data.pictures"), Lazy("vgs_mlx.recipe_objective")
 loading, sizes = Lazy("vgs_mlx.models.loading"), Lazy("vgs_mlx.models.sizes")
-plan_report = Lazy("vgs_mlx.planning.report")
-checkpoint, identity, loop = (Lazy(f"vgs_mlx.train.{name}") for name in ("checkpoint", "identity", "loop"))
+plan_report, train_data = Lazy("vgs_mlx.planning.report"), Lazy("vgs_mlx.train.data")
+checkpoint, identity = Lazy("vgs_mlx.train.checkpoint"), Lazy("vgs_mlx.train.identity")
+ledger, loop = Lazy("vgs_mlx.train.ledger"), Lazy("vgs_mlx.train.loop")
 setup, stepping = Lazy("vgs_mlx.train.setup"), Lazy("vgs_mlx.train.step")
 
 
@@ -40,8 +46,11 @@ def resolve(file: Path | None, shorthands: Mapping[str, str], sets: Sequence[str
     """
     if file is None and not {"student", "teacher"} & shorthands.keys():
         file = quickstart()
-    short = [Setting(SHORTHANDS[name], value, f"--{name} {value}") for name, value in shorthands.items()]
-    return recipe_file.load_recipe(file, sets, short), file.stem if file else "run"
+    return recipe_file.load_recipe(file, sets, _settings(shorthands)), file.stem if file else "run"
+
+
+def _settings(shorthands: Mapping[str, str]) -> list[Setting]:
+    return [Setting(SHORTHANDS[name], value, f"--{name} {value}") for name, value in shorthands.items()]
 
 
 def start(recipe: Recipe, name: str, output: Path | None, *, force: bool = False) -> None:
@@ -53,34 +62,80 @@ def start(recipe: Recipe, name: str, output: Path | None, *, force: bool = False
         full = disk.refusing(folder, "make room, or give another folder to --output")
         with full, run_folder.gone_on_failure(folder, made):
             screen.say(f"run      {folder}")
+            setup.refuse_contradictions(recipe)  # before anything is downloaded
+            recipe = _pinned(recipe, screen)
+            if earlier_run.named(recipe.student.path):
+                recipe = earlier_run.taken_over(recipe, folder, screen.say)
+            run_folder.keep_recipe(folder, recipe)
             ready = setup.load(recipe, screen, _memory_check(recipe, force, screen))
             _write_skipped(ready, folder)
+            ledger.write(folder, ready.data)
         _train(ready, folder, screen)
 
 
-def resume(folder: Path, sets: Sequence[str], *, force: bool = False) -> None:
-    """Go on with a run; nothing to do where it has finished, unless `train.steps` grew."""
+def resume(
+    folder: Path, sets: Sequence[str], shorthands: Mapping[str, str] | None = None, *, force: bool = False
+) -> None:
+    """Go on with a run; nothing to do where it has finished, unless `train.steps` grew.
+
+    `shorthands` say where its data and models are now, where they moved: see `identity.PLACES`. The folder's recipe
+    then says so too, once they are recognised.
+    """
     screen = Screen()
     before = run_folder.opened(folder)
-    recipe = recipe_file.load_recipe(folder / run_folder.RECIPE, sets)
+    recipe = recipe_file.load_recipe(folder / run_folder.RECIPE, sets, _settings(shorthands or {}))
+    screen.say(f"run      {folder}")
     identity.refuse_changes(before, recipe)
+    if moved := identity.moved(before, recipe):
+        recipe = _pinned(recipe, screen)
     with run_folder.held(folder):
         finished = loop.finished_steps(folder)
         if finished is not None and recipe.train.steps <= finished:
-            screen.say(
-                f"{folder}: finished at step {finished}, nothing changed. "
-                f"To train longer: {run_folder.resume_command(folder)} --set train.steps={2 * finished}"
-            )
+            _stay_finished(folder, finished, replace(recipe, train=before.train), moved, screen)
             return
         run_folder.refuse_read_only(folder)
-        if (newest := checkpoint.newest(folder)) is not None:
-            with screen.working("checking the last checkpoint"):
-                checkpoint.verified_state(newest)  # before the models load
+        _refuse_unready(folder, recipe, moved, screen)
         if recipe.train.steps != before.train.steps and recipe.train.schedule == "cosine":
             screen.say(
                 f"WARNING  the steps before were taken on a cosine of {before.train.steps:,} steps, not of this length"
             )
-        _train(setup.load(recipe, screen, _memory_check(recipe, force, screen)), folder, screen)
+        ready = setup.load(recipe, screen, _memory_check(recipe, force, screen), folder)
+        if (
+            checkpoint.newest(folder) is None
+        ):  # it starts from step 0, maybe after a kill before its pictures were noted
+            ledger.write(folder, ready.data)
+        _train(ready, folder, screen)
+
+
+def _stay_finished(folder: Path, steps: int, recipe: Recipe, moved: Sequence[str], screen: Screen) -> None:
+    """Nothing to train; what moved is recognised, and the folder's recipe says where it is."""
+    if moved:
+        sources.refuse_others(folder, recipe, moved, screen)
+        run_folder.keep_recipe(folder, recipe)
+    what = f"nothing changed but {', '.join(moved)}" if moved else "nothing changed"
+    screen.say(
+        f"{folder}: finished at step {steps}, {what}. "
+        f"To train longer: {run_folder.resume_command(folder)} --set train.steps={2 * steps}"
+    )
+
+
+def _pinned(recipe: Recipe, screen: Screen) -> Recipe:
+    with screen.working("looking for models and data of the Hub"):
+        return sources.pinned(recipe, screen.say)
+
+
+def _refuse_unready(folder: Path, recipe: Recipe, moved: Sequence[str], screen: Screen) -> None:
+    """What is seen before anything loads: files that are gone, a damaged checkpoint, none to compare with."""
+    needed = [key for key in identity.PLACES if key != "teacher.path" or recipe_objective.needs_teacher(recipe)]
+    trained.refuse_missing(folder, recipe, *needed, here=True)
+    if (newest := checkpoint.newest(folder)) is not None:
+        with screen.working("checking the last checkpoint"):
+            checkpoint.verified_state(newest)
+    elif moved:
+        raise Refusal(
+            f"{folder}: stopped before its first checkpoint, so nothing says whether what is at the new place is "
+            "what it began with: start a new run"
+        )
 
 
 def dry_run(recipe: Recipe, output: Path | None, *, force: bool = False) -> None:
@@ -90,6 +145,14 @@ def dry_run(recipe: Recipe, output: Path | None, *, force: bool = False) -> None
     screen = Screen()
     screen.say(f"recipe   what differs from the defaults, which are in {recipe_file.DEFAULTS}:")
     screen.say(recipe_file.dump_differences(recipe))
+    setup.refuse_contradictions(recipe)  # before anything is downloaded
+    recipe = _pinned(recipe, screen)
+    with tempfile.TemporaryDirectory() as place:
+        _dry_run(earlier_run.taken_over(recipe, Path(place), screen.say), screen, force)
+    screen.say("dry run  nothing was trained or written")
+
+
+def _dry_run(recipe: Recipe, screen: Screen, force: bool) -> None:
     ready = setup.load(recipe, screen, _memory_check(recipe, force, screen))
     per_step = recipe.rollout.prompts_per_step * recipe.rollout.completions_per_prompt
     count = math.ceil(recipe.train.microbatch_size / recipe.rollout.completions_per_prompt)
@@ -116,7 +179,6 @@ def dry_run(recipe: Recipe, output: Path | None, *, force: bool = False) -> None
         f"{tokens:,.0f} sampled tokens a step; {hours:.2f} hours and {tokens * recipe.train.steps:,.0f} tokens for "
         f"{recipe.train.steps:,} steps, evaluation not counted"
     )
-    screen.say("dry run  nothing was trained or written")
 
 
 def _memory_check(recipe: Recipe, force: bool, screen: Screen) -> Callable[[Lengths, dict[str, Path]], None]:
@@ -133,13 +195,32 @@ def _memory_check(recipe: Recipe, force: bool, screen: Screen) -> Callable[[Leng
     return check
 
 
-def held_out_prompts(recipe: Recipe, count: int) -> list[Prompt]:
-    """The first held-out rows of a run's recipe, as prompts."""
+def held_out_prompts(run: Path, recipe: Recipe, count: int) -> list[Prompt]:
+    """The first held-out rows of a run, whose recipe this is, as prompts. Raises `Refusal`."""
     screen = Screen()
-    with screen.working(setup.LIBRARIES):
-        processor = loading.load_processor(loading.find_folder(recipe.student.path, "--student"), "--student")
-    data = setup.load_data(recipe, processor, screen)
-    return [setup.render_prompt(processor, example, recipe) for example in data.held_out[:count]]
+    processor = _processor(recipe, "--student", screen)
+    examples = train_data.first_held_out(recipe, processor, count, screen, [run])
+    return [setup.render_prompt(processor, example, recipe) for example in examples]
+
+
+def prompts_to_prove_on(run: Path, recipe: Recipe, data: str | None, count: int) -> tuple[list[Prompt], str]:
+    """Held-out rows of a run as prompts, and what they are; the first rows of `data` where it is not a copy of the
+    run's own data. Raises `Refusal`."""
+    trained.refuse_missing(run, recipe, "student.path")
+    if data is None:
+        trained.refuse_missing(run, recipe, "data.source", "data.held_out", here=True)
+        return held_out_prompts(run, recipe, count), "held-out prompts"
+    screen = Screen()
+    own = sources.own_held_out(run, recipe, data, screen)
+    processor = _processor(recipe, "student.path", screen)
+    examples = own or evaluation_report.all_rows(processor, recipe, data, count, screen)
+    prompts = [setup.render_prompt(processor, example, recipe) for example in examples[:count]]
+    return prompts, "held-out prompts" if own else f"prompts of {Path(data).name}"
+
+
+def _processor(recipe: Recipe, option: str, screen: Screen) -> Any:
+    with screen.working(LIBRARIES):
+        return loading.load_processor(loading.find_folder(recipe.student.path, option), option)
 
 
 def _train(ready: setup.Ready, folder: Path, screen: Screen) -> None:
@@ -148,6 +229,8 @@ def _train(ready: setup.Ready, folder: Path, screen: Screen) -> None:
         with disk.refusing(folder, f"make room, or make it writable, then go on with: {again}"):
             with kept_awake(ready.recipe.train.keep_awake, screen.say):
                 outcome = loop.run(ready, folder, screen)
+    except pictures.Changed as refusal:
+        raise Refusal(f"{refusal}, then go on with: {again}") from refusal
     except KeyboardInterrupt:
         lost = (
             "What came after the last checkpoint is lost"
@@ -167,6 +250,9 @@ def _tell(outcome: loop.Outcome, folder: Path, ready: setup.Ready, screen: Scree
     screen.say("")
     screen.say(f"before   {accuracy_line(outcome.before)}")
     screen.say(f"after    {accuracy_line(outcome.after)}")
+    best = trained.read_json(folder / run_folder.RESULT)["best"]
+    if best["step"] not in (0, ready.recipe.train.steps):
+        screen.say(f"best     accuracy {best['accuracy']:.3f} at step {best['step']}: --checkpoint best")
     own = outcome.seconds_of_last_process
     resumed = f" ({own:.0f} s since it was resumed)" if outcome.seconds - own > 0.5 else ""
     screen.say(f"took     {outcome.seconds:.0f} s{resumed}; everything is in {folder}")
@@ -178,7 +264,9 @@ def _tell(outcome: loop.Outcome, folder: Path, ready: setup.Ready, screen: Scree
     screen.say(f"         vgs-mlx export {name} --output {fused}   (a model that stock mlx-vlm runs)")
     settings = ready.recipe.student
     if settings.train != "full" and not settings.train_vision:
-        base = shlex.quote(str(ready.student.folder) if settings.path.startswith(loading.EMBEDDED) else settings.path)
+        embedded = settings.path.startswith(loading.EMBEDDED)
+        base = shlex.quote(str(ready.student.folder) if embedded else settings.path)
+        base = base.replace("@", " --revision ") if hub_names.parse(settings.path) else base
         screen.say(
             f"         python -m mlx_vlm.generate --model {base} --adapter-path {final} "
             "--image PICTURE --prompt QUESTION"

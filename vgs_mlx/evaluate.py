@@ -59,10 +59,7 @@ def answer(
     numbers = range(len(examples)) if numbers is None else numbers
     for batch in batches(len(examples), samples, batch_size):
         group = [examples[place] for place, _ in batch]
-        prompts = [
-            render(model.processor, each, system_prompt=data.system_prompt, max_pixels=data.max_pixels)
-            for each in group
-        ]
+        prompts = [render(model.processor, each, data) for each in group]
         views = [prompt.with_image if with_image else prompt.text_only for prompt in prompts]
         seeds = [[(seed, SEED_STREAM, numbers[place], j) for j in drawn] for place, drawn in batch]
         completions = sample(model, views, seeds, evaluated(encode(model, views)), sampling)

@@ -15,9 +15,9 @@ from vgs_mlx.recipe import Recipe, Student
 from vgs_mlx.resources import recipes_folder
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent / "scripts"))
-import plan_check
+from benchmarks import step_peaks
 
-CASES = {case.name: case for case in plan_check.cases(small=True)}
+CASES = {case.name: case for case in step_peaks.cases(small=True)}
 SEEN = Lengths(160, 1024)
 
 
@@ -37,9 +37,9 @@ def test_the_measured_peak_is_within_15_percent_of_the_plan(name):
     case = CASES[name]
     gc.collect()
     others = mx.get_active_memory()  # models that other tests keep
-    student, teacher = plan_check.models(True, case.recipe.student)
-    expected = plan_check.planned(plan_check.size_of(student), plan_check.size_of(teacher), case)
-    found = plan_check.measure(student, teacher, case)
+    student, teacher = step_peaks.models(True, case.recipe.student)
+    expected = step_peaks.planned(step_peaks.size_of(student), step_peaks.size_of(teacher), case)
+    found = step_peaks.measure(student, teacher, case)
     for phase, measured in found.items():
         assert measured - others == pytest.approx(expected[phase], rel=0.15), phase
 

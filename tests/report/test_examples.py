@@ -14,7 +14,9 @@ from toy_runs import QUIET, finished, recipe
 from vgs_mlx.data import shapes
 from vgs_mlx.models.logprobs import compute_logprobs
 from vgs_mlx.models.rows import Continued
+from vgs_mlx.report import page
 from vgs_mlx.report.examples import AFTER, BEFORE, LARGEST_SIDE, TEACHER, collect, score, shown_picture
+from vgs_mlx.report.record import read
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +61,22 @@ def test_a_run_without_weights_leaves_its_student_out_and_says_so(tmp_path):
     found = collect([(AFTER, tmp_path)], recipe(), 1, QUIET)
     assert [said.who for said in found.shown[0].said] == [BEFORE, TEACHER]
     assert len(found.notes) == 1 and str(tmp_path) in found.notes[0]
+
+
+def test_a_run_without_a_teacher_shows_its_answers_without_colours_and_says_why(tmp_path):
+    alone = replace(recipe(), teacher=replace(recipe().teacher, path=""))
+    found = collect([(AFTER, finished())], alone, 2, QUIET)
+    assert [[said.who for said in each.said] for each in found.shown] == [[BEFORE, AFTER]] * 2
+    with_teacher = collect([(AFTER, finished())], recipe(), 2, QUIET)
+    for each, scored in zip(found.shown, with_teacher.shown, strict=True):
+        for said, coloured in zip(each.said, scored.said, strict=False):
+            assert said == replace(coloured, tokens=())
+    assert len(found.notes) == 1 and "This run has no teacher" in found.notes[0]
+    shown = page.render_run(read(finished()), found)
+    assert found.shown[0].said[1].text in shown.replace("&#39;", "'").replace("&#34;", '"')
+    assert page.EXAMPLE in shown and 'class="t v' not in shown and 'class="legend"' not in shown
+    assert "no colours" in shown and "The colour of a token" not in shown
+    assert 'class="legend"' in page.render_run(read(finished()), with_teacher)
 
 
 def test_models_that_are_gone_leave_the_examples_out_and_say_so():

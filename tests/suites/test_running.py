@@ -172,7 +172,7 @@ def test_rows_without_pictures_are_asked_without_speaking_of_one(student, asked,
     prompts = []
     real = evaluate.render
     monkeypatch.setattr(
-        evaluate, "render", lambda *a, **o: prompts.append(o["system_prompt"]) or real(*a, **o)
+        evaluate, "render", lambda *asked: prompts.append(asked[2].system_prompt) or real(*asked)
     )
     running.ask(student, AIME, place / "a.jsonl", how(prompt=SYSTEM_PROMPT), limit=1)
     running.ask(student, AIME, place / "b.jsonl", how(prompt="Look at the picture!"), limit=1)

@@ -1,4 +1,4 @@
-"""Held-out examples with what the student said before, what it says now, and what the teacher says.
+"""Held-out examples with what the student said before, what it says now, and what the teacher says, if there is one.
 
 Models are loaded one after another, so that a machine that trained them can show them. All answers are greedy.
 """
@@ -15,7 +15,6 @@ import numpy as np
 from PIL import Image
 
 from vgs_mlx import trained
-from vgs_mlx.data import datasets
 from vgs_mlx.data.answers import is_correct
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models.base import LoadedModel
@@ -27,11 +26,17 @@ from vgs_mlx.objective.visual import visual_dependency_score
 from vgs_mlx.recipe import Recipe
 from vgs_mlx.report.tokens import Token, tokens
 from vgs_mlx.rollout.sample import Completion, Sampling, sample
+from vgs_mlx.train.data import first_held_out
+from vgs_mlx.train.identity import PLACES
 from vgs_mlx.train.screen import Screen
-from vgs_mlx.train.setup import render_prompt, row_check
+from vgs_mlx.train.setup import render_prompt
 from vgs_mlx.types import Example, Prompt
 
 BEFORE, AFTER, TEACHER = "Student before", "Student after", "Teacher"
+NO_TEACHER = (
+    "This run has no teacher: the answers are the student's alone, and their tokens have no colours, since a visual "
+    "dependency score says how far the picture moves a teacher."
+)
 LARGEST_SIDE = 640  # pixels of a picture in the page; larger ones are scaled down
 JPEG_QUALITY = 85
 AT_ONCE = 16  # prompts answered at the same time
@@ -54,7 +59,8 @@ class Said:
     who: str
     right: bool
     ended: bool  # False: cut off at the largest length
-    tokens: tuple[Token, ...]
+    tokens: tuple[Token, ...]  # none where no teacher could score them
+    text: str = ""  # the answer as one text
 
 
 @dataclass(frozen=True)
@@ -75,23 +81,40 @@ class Examples:
     shown: tuple[Shown, ...]
     notes: tuple[str, ...]
 
+    @property
+    def scored(self) -> bool:
+        """Whether a teacher scored the tokens, so that they have colours."""
+        return any(said.tokens for each in self.shown for said in each.said)
 
-def collect(runs: Sequence[tuple[str, Path]], recipe: Recipe, count: int, screen: Screen) -> Examples:
-    """The first `count` held-out rows, answered by the student before, after each run (who, folder), and the teacher.
 
+def collect(
+    runs: Sequence[tuple[str, Path]],
+    recipe: Recipe,
+    count: int,
+    screen: Screen,
+    checkpoint: str | None = None,
+) -> Examples:
+    """The first `count` held-out rows, answered by the student before, after each run (who, folder), and the teacher,
+    where the recipe names one: without it the answers are shown, but their tokens have no scores.
+
+    `checkpoint` says which of a run's weights answer, and is then named: see `trained.find`.
     All runs share `recipe`'s models and data. Where models or data can't be loaded: none, and a note why.
     """
     try:
-        return _collect(runs, recipe, count, screen)
+        return _collect(runs, recipe, count, screen, checkpoint)
     except (Refusal, OSError) as problem:
         return Examples((), (f"The answers are left out: {problem}",))
 
 
-def _collect(runs: Sequence[tuple[str, Path]], recipe: Recipe, count: int, screen: Screen) -> Examples:
-    for path, option in ((recipe.student.path, "student.path"), (recipe.teacher.path, "teacher.path")):
-        find_folder(path, option)  # before anything is loaded
+def _collect(
+    runs: Sequence[tuple[str, Path]], recipe: Recipe, count: int, screen: Screen, checkpoint: str | None
+) -> Examples:
+    trained.refuse_missing(runs[0][1], recipe, *PLACES)
+    find_folder(recipe.student.path, "student.path")  # before anything is loaded
+    if recipe.teacher.path:
+        find_folder(recipe.teacher.path, "teacher.path")
     processor = load_processor(find_folder(recipe.student.path, "student.path"), "student.path")
-    examples = _first_rows(recipe, processor, count)
+    examples = first_held_out(recipe, processor, count, screen, [run for _, run in runs])
     prompts = [render_prompt(processor, example, recipe) for example in examples]
     length = recipe.rollout.max_completion_length
     student = load_model(recipe.student.path, "student.path", say=screen.say)
@@ -99,16 +122,20 @@ def _collect(runs: Sequence[tuple[str, Path]], recipe: Recipe, count: int, scree
     del student
     for who, run in runs:
         try:
-            found = trained.find(run)
+            found = trained.find(run, checkpoint)
+            who = f"{who} ({checkpoint}: step {found.step})" if checkpoint else who
             answers[who] = answer(trained.load(run, found, screen.say), prompts, length)
         except Refusal as problem:
             notes.append(f"{who}: not shown. {problem}")
-    teacher = load_model(recipe.teacher.path, "teacher.path", bits=recipe.teacher.bits, say=screen.say)
-    answers[TEACHER] = answer(teacher, prompts, length)
+    teacher = None
+    if recipe.teacher.path:
+        teacher = load_model(recipe.teacher.path, "teacher.path", bits=recipe.teacher.bits, say=screen.say)
+        answers[TEACHER] = answer(teacher, prompts, length)
+    else:
+        notes.append(NO_TEACHER)
+    tokenizer = processor.tokenizer  # the teacher's is the same: a probe at every start
     said = {
-        who: [
-            _said(who, teacher, prompt, completion) for prompt, completion in zip(prompts, given, strict=True)
-        ]
+        who: [_said(who, tokenizer, teacher, *each) for each in zip(prompts, given, strict=True)]
         for who, given in answers.items()
     }
     shown = [
@@ -116,16 +143,6 @@ def _collect(runs: Sequence[tuple[str, Path]], recipe: Recipe, count: int, scree
         for row, example in enumerate(examples)
     ]
     return Examples(tuple(shown), tuple(notes))
-
-
-def _first_rows(recipe: Recipe, processor: Any, count: int) -> tuple[Example, ...]:
-    """The first held-out rows, checked as for a run."""
-    settings = recipe.data
-    return datasets.first_held_out(
-        settings.source, count, held_out=settings.held_out, columns=settings.columns,
-        allow_outside=settings.allow_outside, on_bad_row=settings.on_bad_row, seed=recipe.seed,
-        check=row_check(processor, settings),
-    )  # fmt: skip
 
 
 def answer(model: LoadedModel, prompts: Sequence[Prompt], length: int) -> list[Completion]:
@@ -177,12 +194,15 @@ def _encoded(picture: Image.Image, kind: str, **options) -> bytes:
     return buffer.getvalue()
 
 
-def _said(who: str, teacher: LoadedModel, prompt: Prompt, completion: Completion) -> Said:
-    tokenizer = teacher.processor.tokenizer
+def _said(
+    who: str, tokenizer: Any, teacher: LoadedModel | None, prompt: Prompt, completion: Completion
+) -> Said:
     decode: Callable[[list[int]], str] = tokenizer.decode
     text = tokenizer.decode(completion.ids.tolist(), skip_special_tokens=True)
-    shown = tokens(decode, completion.ids, teacher.end_ids, *score(teacher, prompt, completion.ids))
-    return Said(who, is_correct(text, prompt.example.answer), completion.ended, shown)
+    shown: tuple[Token, ...] = ()
+    if teacher is not None:
+        shown = tokens(decode, completion.ids, teacher.end_ids, *score(teacher, prompt, completion.ids))
+    return Said(who, is_correct(text, prompt.example.answer), completion.ended, shown, text)
 
 
 def _shown(example: Example, said: tuple[Said, ...]) -> Shown:

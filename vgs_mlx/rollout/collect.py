@@ -9,7 +9,7 @@ from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.rows import Encodings
 from vgs_mlx.rollout.batches import batches
 from vgs_mlx.rollout.sample import Sampling, sample
-from vgs_mlx.types import Prompt, Rollout
+from vgs_mlx.types import Example, Prompt, Rollout
 
 
 def collect(
@@ -38,16 +38,21 @@ def collect(
     return rollouts
 
 
+def given_text(example: Example) -> str:
+    """A row's own answer in full: the worked solution, or the boxed answer where there is none."""
+    return example.solution or f"\\boxed{{{example.answer}}}"
+
+
 def given_answers(model: LoadedModel, prompts: Sequence[Prompt]) -> list[Rollout]:
-    """The rows' own answers as if they had been sampled: the worked solution, or the boxed answer where there is none.
+    """The rows' own answers (`given_text`) as if they had been sampled.
 
     End of sequence included; nothing is cut. Sampling log-probs are 0: nobody sampled them.
     """
     tokenizer = model.processor.tokenizer
     found = []
     for prompt in prompts:
-        text = prompt.example.solution or f"\\boxed{{{prompt.example.answer}}}"
-        ids = tokenizer(text, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
+        ids = tokenizer(given_text(prompt.example), add_special_tokens=False)["input_ids"]
+        ids = [*ids, tokenizer.eos_token_id]
         found.append(
             Rollout(prompt, np.array(ids, dtype=np.int32), np.zeros(len(ids), dtype=np.float32), True)
         )

@@ -17,8 +17,8 @@ from vgs_mlx.suites import answers, chosen, tables
 from vgs_mlx.suites.benchmark import TEXT_SYSTEM_PROMPT, Benchmark
 from vgs_mlx.suites.rows import Item, items
 from vgs_mlx.train import run_folder
+from vgs_mlx.train.data import row_check
 from vgs_mlx.train.screen import Screen
-from vgs_mlx.train.setup import row_check
 from vgs_mlx.types import Example
 
 
@@ -45,6 +45,8 @@ def run(
     recipe_given: Path | None,
     sets: Sequence[str],
     json_file: Path | None,
+    checkpoint: str | None,
+    force: bool = False,
     output: Path | None,
     against: Path | None,
 ) -> None:
@@ -54,7 +56,11 @@ def run(
     other = answers.settings_of(against) if against else None
     screen = Screen()
     recipe = evaluation_report.resolve(model, recipe_given, sets)
-    loaded, identity = evaluation_report.load(model, screen)
+    asked = evaluation_report.locate(model, checkpoint, screen)
+    evaluation_report.check_memory(
+        asked, recipe, None, screen, samples=samples, temperature=temperature, force=force
+    )
+    loaded, identity = evaluation_report.load(asked, screen)
     sampling = Sampling(recipe.rollout.max_completion_length, temperature)
     how = How(recipe.data, sampling, samples, with_image, recipe.seed, recipe.rollout.batch_size)
     settings = _settings(identity, recipe, how)
@@ -81,6 +87,7 @@ def _settings(identity: str, recipe: Recipe, how: How) -> dict[str, Any]:
         "with_image": how.with_image, "max_completion_length": recipe.rollout.max_completion_length,
         "system_prompt": how.data.system_prompt, "text_system_prompt": _text_prompt(how.data),
         "max_pixels": how.data.max_pixels, "max_prompt_length": how.data.max_prompt_length,
+        "template_options": how.data.template_options or None,  # none, as in answers from before there were any
     }  # fmt: skip
 
 

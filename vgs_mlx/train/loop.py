@@ -253,10 +253,12 @@ def _finish(run: _Run) -> Outcome:
     now = time.perf_counter()
     steps = sum(_seconds(row) for row in run_folder.rows(folder / run_folder.METRICS))
     outcome = Outcome(evaluations[0], evaluations[-1], steps + now - run.last, now - run.begin)
+    best = run_folder.best_evaluation(folder)
     result = {
         "steps": ready.recipe.train.steps,
         "accuracy_before": outcome.before["accuracy"],
         "accuracy_after": outcome.after["accuracy"],
+        "best": {"step": best["step"], "accuracy": best["accuracy"]},
         **asdict(outcome),
         "identity": contents(ready.identity, ready.data),
     }

@@ -20,6 +20,7 @@ from rich.text import Text
 
 HEADINGS = ("step", "loss", "visual", "η", "VDS", "right", "length", "tok/s", "peak GB")
 LIVE_ROWS = 8
+LIBRARIES = "loading MLX and transformers"  # what the first use of a processor waits for
 
 
 class Screen:
