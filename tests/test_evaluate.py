@@ -11,9 +11,10 @@ import pytest
 from rich.console import Console
 
 from toy_runs import command, copied, finished
-from vgs_mlx import evaluate, evaluation_report
+from vgs_mlx import device, evaluate, evaluation_report
 from vgs_mlx.data import shapes
 from vgs_mlx.data.answers import accuracy_interval
+from vgs_mlx.device import Memory
 from vgs_mlx.evaluate import Answer, grade, summary
 from vgs_mlx.models.loading import load_model
 from vgs_mlx.recipe import Data
@@ -263,3 +264,25 @@ def test_what_is_no_model_is_refused_in_one_line(model, said, tmp_path, monkeypa
     refused = command("evaluate", model, "--data", "shapes:2")
     assert refused.exit_code == 2
     assert said in refused.stderr and len(refused.stderr.splitlines()) == 1
+
+
+def test_what_cannot_fit_is_refused_before_weights_load_unless_forced(monkeypatch):
+    monkeypatch.setattr(device, "this_machine", lambda: Memory(2**20, "a very small machine"))
+    monkeypatch.setattr(evaluation_report, "load_model", lambda *_, **__: 1 / 0)
+    asked = ("evaluate", "embedded:student", "--data", "shapes:4")
+    shown = command(*asked)
+    assert shown.exit_code == 2 and "the evaluation doesn't fit in memory" in shown.stderr
+    assert "--set rollout.batch_size=" in shown.stderr and "--force" in shown.stderr
+    assert isinstance(command(*asked, "--force").exception, ZeroDivisionError)
+
+
+def test_a_run_is_asked_at_most_as_many_at_a_time_as_its_recipe_says(monkeypatch):
+    run, sizes, draw = finished("rollout.batch_size=3"), [], evaluate.sample
+
+    def counted(model, views, *rest):
+        sizes.append(len(views))
+        return draw(model, views, *rest)
+
+    monkeypatch.setattr(evaluate, "sample", counted)
+    assert command("evaluate", run, "--limit", 8).exit_code == 0
+    assert sizes == [3, 3, 2]

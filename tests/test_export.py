@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,9 +11,11 @@ from pathlib import Path
 import mlx.core as mx
 import mlx.nn as nn
 import mlx_vlm.utils
+import numpy as np
 import pytest
 from mlx.optimizers import AdamW
 from mlx.utils import tree_flatten
+from mlx_vlm.models import qwen3_vl
 
 from vgs_mlx import model_card, proof, recipe_file, strict_yaml, trained
 from vgs_mlx.data import shapes
@@ -21,6 +24,7 @@ from vgs_mlx.errors import Refusal
 from vgs_mlx.export import _beside, export
 from vgs_mlx.models import adapters, fusing, loading, precision
 from vgs_mlx.models.loading import load_model, load_processor
+from vgs_mlx.models.rows import Continued
 from vgs_mlx.recipe import Data, Grpo, Recipe, Rollout, Student, Teacher
 from vgs_mlx.resources import tiny_model
 from vgs_mlx.train import checkpoint
@@ -34,12 +38,10 @@ LEARNT, LITTLE, HARDLY = 0.1, 6e-3, 1e-5  # the update's size, relative to the w
 def silent(_: str) -> None: ...
 
 
-@pytest.fixture(scope="session")
-def packed_student(tmp_path_factory) -> Path:
-    """The tiny student with its language model in 4 bits, vision plain, as mlx-vlm stores it."""
+def stored_packed(folder: Path, **packing) -> Path:
+    """The tiny student with layers packed in 4 bits by `nn.quantize`, as a model folder."""
     model = load_model(str(tiny_model("student")), "student", native=True, say=silent)
-    folder = tmp_path_factory.mktemp("packed")
-    precision.quantise_language(model.module, 4)
+    nn.quantize(model.module, bits=4, **packing)
     mlx_vlm.utils.save_weights(folder, model.module)
     config = json.loads((model.folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(fusing.fused_config(config, model.module)))
@@ -50,16 +52,53 @@ def packed_student(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def packed_student(tmp_path_factory) -> Path:
+    """The tiny student with its language model in 4 bits, vision plain, as mlx-vlm stores it."""
+
+    def language(path: str, layer: nn.Module) -> bool:
+        return path.startswith("language_model.") and hasattr(layer, "to_quantized")
+
+    return stored_packed(tmp_path_factory.mktemp("packed"), group_size=64, class_predicate=language)
+
+
+@pytest.fixture(scope="session")
+def packed_tower(tmp_path_factory) -> Path:
+    """The tiny student with its vision tower in 4 bits too, as foreign conversions have it."""
+
+    def wide(_: str, layer: nn.Module) -> bool:
+        return hasattr(layer, "to_quantized") and layer.weight.shape[-1] % 32 == 0
+
+    return stored_packed(tmp_path_factory.mktemp("tower"), group_size=32, class_predicate=wide)
+
+
+@pytest.fixture(scope="session")
 def prompts():
     processor = load_processor(tiny_model("student"), "student")
     rows = shapes.examples("held_out", 6)
     return [render(processor, row, Data(system_prompt="", max_pixels=None)) for row in rows]
 
 
+@pytest.fixture(scope="session")
+def wide_student(tmp_path_factory) -> tuple[Path, int]:
+    """The tiny student made wide, in bfloat16, with random weights; and its bytes in float32."""
+    folder = tmp_path_factory.mktemp("wide") / "student"
+    shutil.copytree(tiny_model("student"), folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"] |= {"hidden_size": 384, "intermediate_size": 1152, "num_hidden_layers": 8}
+    config["text_config"] |= {"num_attention_heads": 12, "num_key_value_heads": 4}
+    config["vision_config"]["out_hidden_size"] = 384
+    (folder / "config.json").write_text(json.dumps(config))
+    mx.random.seed(0)
+    module = qwen3_vl.Model(qwen3_vl.ModelConfig.from_dict(config))
+    module.set_dtype(mx.bfloat16)
+    mlx_vlm.utils.save_weights(folder, module)
+    return folder, sum(4 * value.size for _, value in tree_flatten(module.parameters()))
+
+
 def make_run(folder: Path, student: Path, *, size: float = LEARNT, weights: str = FINAL, **settings) -> Path:
     """A run folder whose student has moved by `size`, relative to its weights, in a random direction."""
-    trained = Student(path=str(student), rank=4, **settings)
-    recipe = Recipe(student=trained, rollout=Rollout(max_completion_length=24))
+    how = Student(path=str(student), rank=4, **settings)
+    recipe = Recipe(student=how, rollout=Rollout(max_completion_length=24))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / RECIPE).write_text(recipe_file.dump(recipe))
     model = load_model(str(student), "student", say=silent)
@@ -124,6 +163,20 @@ def test_on_an_accelerator_packed_layers_are_fused_too(
     assert (embedding in weights_of(tmp_path / "model")) == (settings["train"] != "full")
 
 
+@pytest.mark.parametrize("settings", [{"train": "lora"}, {"train": "dora"}, {"train": "full"}], ids=KINDS)
+@pytest.mark.parametrize("vision", [True, False], ids=["tower trained", "tower frozen"])
+def test_a_packed_tower_trains_unpacked_is_saved_and_exported(
+    tmp_path, packed_tower, prompts, settings, vision, monkeypatch
+):
+    monkeypatch.setattr(loading, "on_cpu", lambda: False)
+    run = make_run(tmp_path / "run", packed_tower, **settings, train_vision=vision)
+    moved = trained.load(run, trained.find(run), silent)
+    assert precision.is_quantised(moved.module.vision_tower) != vision
+    assert export(run, tmp_path / "model", prompts=prompts[:2], say=silent).kept
+    stored = weights_of(tmp_path / "model")
+    assert ("vision_tower.blocks.0.attn.qkv.scales" in stored) != vision
+
+
 def test_layers_that_training_left_alone_stay_as_the_checkpoint_has_them(tmp_path, packed_student, prompts):
     run = make_run(tmp_path / "run", packed_student, train="lora", targets=("q_proj",))
     export(run, tmp_path / "model", prompts=prompts, say=silent)
@@ -168,6 +221,57 @@ def test_eight_bits_hold_a_language_model_that_learnt_something(tmp_path, prompt
     assert config["quantization"] == {"group_size": 64, "bits": 8, "mode": "affine"}
     packed = {name for name in weights_of(tmp_path / "model") if name.endswith(".scales")}
     assert packed and all(name.startswith("language_model.") for name in packed)
+
+
+@pytest.mark.parametrize("train", ["lora", "full"])
+def test_an_export_holds_one_model_at_a_time(tmp_path, wide_student, prompts, train):
+    student, size = wide_student
+    run = make_run(tmp_path / "run", student, train=train)
+    assert size > 50e6
+    mx.clear_cache()
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    export(run, tmp_path / "model", prompts=prompts[:2], say=silent)
+    assert mx.get_peak_memory() - before < 1.3 * size
+    assert mx.get_active_memory() - before < 0.1 * size
+
+
+def test_on_an_accelerator_no_model_is_widened_as_a_whole(wide_student, prompts):
+    student, size = wide_student
+    model = load_model(str(student), "student", native=True, say=silent)
+    sequences = [Continued(prompt.with_image, np.arange(10, 20)) for prompt in prompts[:2]]
+    expected = proof.states(load_model(str(student), "student", say=silent), sequences, 2)
+    mx.clear_cache()
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    found = proof.states(model, sequences, 2)
+    assert mx.get_peak_memory() - before < 0.35 * size
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_file_of_weights_is_in_memory_at_a_time_while_they_are_written(tmp_path, wide_student, monkeypatch):
+    student, size = wide_student
+
+    def small(weights, _):  # as `make_shards` cuts them, at 1/10 of the model
+        found, held = [], {}
+        for name, value in weights.items():
+            if held and sum(each.nbytes for each in held.values()) + value.nbytes > size / 20:
+                found, held = [*found, held], {}
+            held[name] = value
+        return [*found, held]
+
+    monkeypatch.setattr(fusing, "make_shards", small)
+    module = load_model(str(student), "student", native=True, lazy=True, say=silent).module
+    mx.clear_cache()
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    fusing.save(module, tmp_path)
+    assert mx.get_peak_memory() - before < size / 10
+    assert len(list(tmp_path.glob("model-000*.safetensors"))) > 5
+    index = json.loads((tmp_path / "model.safetensors.index.json").read_text())["weight_map"]
+    stored = mx.load(str(student / "model.safetensors"))
+    assert index.keys() == stored.keys()
+    assert all(mx.array_equal(mx.load(str(tmp_path / index[name]))[name], stored[name]) for name in stored)
 
 
 def test_exporting_twice_gives_the_same_bytes(tmp_path, prompts):
@@ -215,7 +319,10 @@ def test_the_card_of_a_checkpoint_says_what_that_one_scored(tmp_path, prompts):
 def test_the_card_names_no_folder_of_the_user_s_and_its_front_matter_is_yaml(tmp_path, monkeypatch):
     home = tmp_path / "home" / "someone"
     home.mkdir(parents=True)
-    places = {"student": Student(path=str(home / "models" / "small")), "teacher": Teacher(path=str(home / "big one"))}
+    places = {
+        "student": Student(path=str(home / "models" / "small")),
+        "teacher": Teacher(path=str(home / "big one")),
+    }
     data = Data(source=str(home / "mine" / "rows.jsonl"), held_out=str(home / "rest.jsonl"))
     recipe = Recipe(**places, data=data, grpo=Grpo(reward=f"{home}/rewards.py:reward"))
     found = trained.Trained(recipe, home / "run" / FINAL, "run-1, a finished run", 4)
@@ -223,7 +330,13 @@ def test_the_card_names_no_folder_of_the_user_s_and_its_front_matter_is_yaml(tmp
     (tmp_path / "model").mkdir()
 
     def card(recipe):
-        model_card.write(tmp_path / "model", home, replace(found, recipe=recipe), proof.Proof("float32", None, same, same), "rows")
+        model_card.write(
+            tmp_path / "model",
+            home,
+            replace(found, recipe=recipe),
+            proof.Proof("float32", None, same, same),
+            "rows",
+        )
         text = (tmp_path / "model" / "README.md").read_text()
         _, front, body = text.split("---\n", 2)
         return strict_yaml.load(front, "front"), body
@@ -241,7 +354,9 @@ def test_the_card_names_no_folder_of_the_user_s_and_its_front_matter_is_yaml(tmp
     assert body.startswith("\n# owner/na: me, trained by vgs\n")
     written = strict_yaml.load(body.split("```yaml\n")[1].split("```")[0], "recipe")
     assert written["data"]["source"] == "shapes:24" and written["data"]["held_out"] == 0.5
-    embedded = replace(hub, student=Student(path="embedded:student"), teacher=Teacher(path="embedded:teacher"))
+    embedded = replace(
+        hub, student=Student(path="embedded:student"), teacher=Teacher(path="embedded:teacher")
+    )
     front, body = card(embedded)
     assert body.startswith("\n# student, distilled from teacher\n") and "path: embedded:student" in body
 
@@ -268,7 +383,10 @@ def test_what_went_wrong_is_said_even_where_the_new_folders_are_in_use_by_now(tm
 
 
 def test_an_output_that_appeared_meanwhile_is_refused_and_stays(tmp_path):
-    with pytest.raises(Refusal, match="--output .*can't be written there"), _beside(tmp_path / "new" / "model"):
+    with (
+        pytest.raises(Refusal, match="--output .*can't be written there"),
+        _beside(tmp_path / "new" / "model"),
+    ):
         (tmp_path / "new" / "model").mkdir()
         (tmp_path / "new" / "model" / "mine").touch()
     assert [each.name for each in (tmp_path / "new").rglob("*")] == ["model", "mine"]

@@ -22,14 +22,23 @@ def found(fused: float, untrained: float, *, bits: int | None = None) -> Proof:
     return Proof("bfloat16", bits, Difference(fused, fused, 1.0, 7), Difference(untrained, untrained, 1.0, 7))
 
 
+def compared(trained, other, *, at_once: int = 8, chunk: int = 64) -> Difference:
+    """Both models score the same sequences; then they are compared."""
+    scored = [
+        proof.Scored(proof.states(model, sequences(), at_once), lambda model=model: model)
+        for model in (trained, other)
+    ]
+    return proof.compare(*scored, chunk)
+
+
 def test_a_model_is_no_different_from_itself():
-    difference = proof.compare(random_model(0), random_model(0), sequences())
+    difference = compared(random_model(0), random_model(0))
     assert difference == Difference(0.0, 0.0, 1.0, sum(len(completion) for _, completion in sequences()))
 
 
 def test_the_divergence_is_that_of_the_textbook_over_all_positions():
     trained, other = random_model(0), random_model(1)
-    difference = proof.compare(trained, other, sequences())
+    difference = compared(trained, other)
     p, q = (np.array(compute_logprobs(model, sequences())[0], dtype=np.float64) for model in (trained, other))
     kl = (np.exp(p) * (p - q)).sum(axis=1)
     assert difference.mean == pytest.approx(kl.mean(), rel=1e-4)
@@ -38,18 +47,16 @@ def test_the_divergence_is_that_of_the_textbook_over_all_positions():
     assert difference.mean > 0.1 and difference.agreement < 1.0
 
 
-def test_how_the_comparison_is_split_changes_nothing(monkeypatch):
-    whole = proof.compare(random_model(0), random_model(1), sequences())
-    monkeypatch.setattr(proof, "BATCH", 3)
-    monkeypatch.setattr(proof, "CHUNK", 2)
-    split = proof.compare(random_model(0), random_model(1), sequences())
+def test_how_the_comparison_is_split_changes_nothing():
+    whole = compared(random_model(0), random_model(1))
+    split = compared(random_model(0), random_model(1), at_once=3, chunk=2)
     assert split.mean == pytest.approx(whole.mean, rel=1e-5)
     assert (split.positions, split.agreement) == (whole.positions, whole.agreement)
 
 
 def test_the_answers_compared_on_are_the_trained_model_s_most_likely_ones():
     model, prompts = random_model(0), [random_prompt(i) for i in range(3)]
-    for prompt, (view, completion) in zip(prompts, proof.answers(model, prompts, 6), strict=True):
+    for prompt, (view, completion) in zip(prompts, proof.answers(model, prompts, 6, 2), strict=True):
         logprobs, _ = compute_logprobs(model, [Continued(view, completion)])
         assert view is prompt.with_image
         assert completion.tolist() == mx.argmax(logprobs, axis=-1).tolist()
@@ -79,4 +86,4 @@ def test_a_model_that_overflowed_is_never_accepted(untrained):
 def test_an_overflow_shows_as_nan():
     broken = random_model(0)
     broken.module.language_model.model.norm.weight = mx.full((32,), math.inf)
-    assert math.isnan(proof.compare(random_model(0), broken, sequences()).mean)
+    assert math.isnan(compared(random_model(0), broken).mean)

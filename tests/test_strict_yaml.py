@@ -96,8 +96,15 @@ def test_what_is_dumped_reads_back_equal():
     texts = ["yes", "1e-5", "012", "1:30", "2020-01-01", "~", "=", "<<", "!x", "&a", "*a", "a: b", "# x", "-", "---",
              "", " a ", "\t", "a\nb", "\n\n a\n", "\x85", "\u2028", "é 🙂", "'", '"', "%", "@", "\ufeff", "word " * 99]  # fmt: skip
     draw = random.Random(0)
-    texts += ["".join(draw.choices("ab01:-#'\"[]{}&*!|>%@`,?=~_.+ \n\t\\é🙂\u2028\x85", k=7)) for _ in range(1000)]
-    value = {"texts": texts, **dict.fromkeys(texts, 1), "numbers": [1, 1e-6, 5e-5, 1.0, -3], "none": [None, True, {}, []]}
+    texts += [
+        "".join(draw.choices("ab01:-#'\"[]{}&*!|>%@`,?=~_.+ \n\t\\é🙂\u2028\x85", k=7)) for _ in range(1000)
+    ]
+    value = {
+        "texts": texts,
+        **dict.fromkeys(texts, 1),
+        "numbers": [1, 1e-6, 5e-5, 1.0, -3],
+        "none": [None, True, {}, []],
+    }
     again = strict_yaml.load(strict_yaml.dump(value), "f")
     assert again == value and list(again) == list(value)
 
@@ -121,4 +128,6 @@ train:
     assert found["data"]["system_prompt"].endswith("</reason>. Then give the final answer in \\boxed{}.")
     assert found["train"] == {"learning_rate": 5e-5, "grad_checkpoint": False}
     assert found["student"] == {"path": "embedded:student", "targets": None}
-    assert found["data"]["held_out"] == "yes" and found["data"]["empty"] == "" and found["data"]["columns"] == {}
+    assert (
+        found["data"]["held_out"] == "yes" and found["data"]["empty"] == "" and found["data"]["columns"] == {}
+    )

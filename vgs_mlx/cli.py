@@ -6,7 +6,7 @@ import click
 
 from vgs_mlx.cli_arguments import PATH, Group
 from vgs_mlx.cli_endings import refusing
-from vgs_mlx.cli_options import CHECKPOINT, RECIPE, asked_how, what_to_train
+from vgs_mlx.cli_options import CHECKPOINT, FORCE, RECIPE, asked_how, what_to_train
 from vgs_mlx.errors import Refusal
 
 
@@ -35,7 +35,7 @@ def main() -> None:
 @click.option(
     "--dry-run", is_flag=True, help="Load, probe, time one micro-step, tell what to expect; write nothing."
 )
-@click.option("--force", is_flag=True, help="Start even what the plan says can't fit in memory.")
+@FORCE
 @refusing
 def distill(recipe, student, teacher, data, sets, output, resume, dry_run, force) -> None:
     """\b
@@ -149,6 +149,7 @@ def ablate(recipe, vary, seeds, output, baseline, jobs, sets, reach, resume, sum
 @click.option("--output", type=PATH, help="Where a suite's answers are kept. Default: suites/...")
 @click.option("--against", type=PATH, help="A suite's answers of another model, to compare with.")
 @CHECKPOINT
+@FORCE
 @refusing
 def evaluate(model, data, suite, output, against, no_image, recipe, **options) -> None:
     """\b

@@ -14,6 +14,8 @@ CHECKPOINT = click.option(
     help="Which of a run's weights. Default: the final ones, the newest while it has not finished.",
 )
 
+FORCE = click.option("--force", is_flag=True, help="Start even what the plan says can't fit in memory.")
+
 
 def what_to_train(command: Callable) -> Callable:
     """Adds the options that say what a run is made from."""

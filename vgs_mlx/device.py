@@ -77,6 +77,13 @@ def limit_cache(size: int) -> None:
     mx.set_cache_limit(size)
 
 
+def release() -> None:
+    """Give the memory of arrays that are gone back to the system: a model's must not wait beside the next model."""
+    import mlx.core as mx
+
+    mx.clear_cache()
+
+
 def wire() -> None:
     """Let MLX keep weights wired up to a Mac's recommended working set: they are read at full speed then."""
     import mlx.core as mx

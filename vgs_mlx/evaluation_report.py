@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,22 @@ from rich.text import Text
 
 from vgs_mlx import evaluate, recipe_file, sources, trained
 from vgs_mlx.data import datasets
+from vgs_mlx.data.datasets import DataSet
+from vgs_mlx.device import backend
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models.base import LoadedModel
-from vgs_mlx.models.loading import EMBEDDED, load_model
+from vgs_mlx.models.loading import EMBEDDED, find_folder, load_model, load_processor, read_config
+from vgs_mlx.models.sizes import read_size
+from vgs_mlx.planning import report as planning
+from vgs_mlx.planning.plan import Lengths, lengths
 from vgs_mlx.recipe import Recipe
 from vgs_mlx.resources import quickstart
 from vgs_mlx.rollout.sample import Sampling
 from vgs_mlx.train import ledger, run_folder
-from vgs_mlx.train.data import first_held_out, load_data, reading
+from vgs_mlx.train.data import first_held_out, load_data, longest, reading
 from vgs_mlx.train.identity import fingerprint
 from vgs_mlx.train.screen import Screen
+from vgs_mlx.trained import Trained
 from vgs_mlx.types import Example
 
 
@@ -36,6 +43,7 @@ def run(
     sets: Sequence[str],
     json_file: Path | None,
     checkpoint: str | None,
+    force: bool = False,
 ) -> None:
     """See the command's help. Raises `Refusal`."""
     refuse_options(samples, temperature, json_file)
@@ -44,9 +52,13 @@ def run(
     run = Path(model) if is_run(model) else None
     if run and data is None:
         trained.refuse_missing(run, recipe, "data.source", "data.held_out", here=True)
-    loaded, _ = load(model, checkpoint, screen)
+    asked = locate(model, checkpoint, screen)
+    processor = load_processor(asked.folder, "MODEL")
     own = sources.own_held_out(run, recipe, data, screen) if data and run else None
-    examples = own[:limit] if own else _examples(loaded, recipe, data, run, limit, screen)
+    examples = own[:limit] if own else _examples(processor, recipe, data, run, limit, screen)
+    seen = longest(processor, DataSet((), tuple(examples)), recipe)
+    check_memory(asked, recipe, seen, screen, samples=samples, temperature=temperature, force=force)
+    loaded, _ = load(asked, screen)
     sampling = Sampling(recipe.rollout.max_completion_length, temperature)
     with screen.counting("evaluating") as count:
         answers = evaluate.answer(
@@ -101,28 +113,69 @@ def recipe_for(model: str, file: Path | None) -> Path | None:
     return quickstart() if file is None and model.startswith(EMBEDDED) else file
 
 
-def load(model: str, checkpoint: str | None, screen: Screen) -> tuple[LoadedModel, str]:
-    """The model that is asked, `checkpoint` of it if it is a run, and what identifies its weights."""
+@dataclass(frozen=True)
+class Asked:
+    """A model that is asked, its weights not yet read."""
+
+    name: str  # as the user wrote it
+    folder: Path  # of the model, or of the one that the run trained
+    found: Trained | None  # the run's weights
+
+
+def locate(model: str, checkpoint: str | None, screen: Screen) -> Asked:
+    """The model that is asked, `checkpoint` of it if it is a run. Raises `Refusal`."""
     if not is_run(model):
         refuse_checkpoint(model, checkpoint)
-        loaded = load_model(model, "MODEL", say=screen.say)
-        return loaded, fingerprint(loaded.folder)
+        folder = find_folder(model, "MODEL")
+        read_config(folder, "MODEL")
+        return Asked(model, folder, None)
     found = trained.find(Path(model), checkpoint)
     screen.say(f"model    {found.origin}")
-    loaded = trained.load(Path(model), found, screen.say)
-    return loaded, f"{fingerprint(loaded.folder)} {fingerprint(found.weights)}"
+    trained.refuse_missing(Path(model), found.recipe, "student.path")
+    return Asked(model, find_folder(found.recipe.student.path, "student.path"), found)
+
+
+def load(asked: Asked, screen: Screen) -> tuple[LoadedModel, str]:
+    """The model itself, and what identifies its weights."""
+    if asked.found is None:
+        loaded = load_model(asked.name, "MODEL", say=screen.say)
+        return loaded, fingerprint(loaded.folder)
+    loaded = trained.load(Path(asked.name), asked.found, screen.say)
+    return loaded, f"{fingerprint(loaded.folder)} {fingerprint(asked.found.weights)}"
+
+
+def check_memory(
+    asked: Asked,
+    recipe: Recipe,
+    seen: Lengths | None,
+    screen: Screen,
+    *,
+    samples: int,
+    temperature: float,
+    force: bool,
+) -> None:
+    """Say what answering takes, before weights are read; `seen` None: prompts as long as the recipe allows.
+
+    Raises `Refusal` where it doesn't fit, unless forced.
+    """
+    size = read_size(str(asked.folder), "MODEL")
+    planned = planning.of_evaluation(
+        recipe, size, seen or lengths(recipe, size), backend(), trained=asked.found is not None,
+        samples=samples, temperature=temperature,
+    )  # fmt: skip
+    planning.check(planned, "the evaluation", force, screen.say)
 
 
 def _examples(
-    model: LoadedModel, recipe: Recipe, data: str | None, run: Path | None, limit: int | None, screen: Screen
+    processor: Any, recipe: Recipe, data: str | None, run: Path | None, limit: int | None, screen: Screen
 ) -> Sequence[Example]:
     """The rows to ask, the first `limit` of them: a run's own held-out rows, or all of a source."""
     if data is None and run is not None:
         own = [run] if ledger.own_rows(run, recipe) else []
         if limit is None:
-            return load_data(recipe, model.processor, screen, *own).held_out
-        return first_held_out(recipe, model.processor, limit, screen, own)
-    return all_rows(model.processor, recipe, data or recipe.data.source, limit, screen)
+            return load_data(recipe, processor, screen, *own).held_out
+        return first_held_out(recipe, processor, limit, screen, own)
+    return all_rows(processor, recipe, data or recipe.data.source, limit, screen)
 
 
 def all_rows(

@@ -1,9 +1,22 @@
-"""From a run to a model folder that stock mlx-vlm loads, proven to be the model that was trained."""
+"""From a run to a model folder that stock mlx-vlm loads, proven to be the model that was trained.
+
+One model is in memory at a time, as it is stored (on a CPU in float32), in this order:
+
+1. the trained student, which answers and scores;
+2. the untrained one, which scores; then its head and the trained one's, which are compared;
+3. for each dtype that is tried: one weight file of the fused model, while it is written; the fused model, which
+   scores; its head and the trained one's.
+
+Beside a model that scores there are the activations of one pass and, where it is stored in fewer bits, float32 forms
+of its vision tower, or of its embedding and one layer. So an export needs no more than the training before it.
+"""
 
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -11,13 +24,16 @@ import mlx.core as mx
 import mlx_vlm.utils
 
 from vgs_mlx import model_card, proof, trained
+from vgs_mlx.device import release
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models import fusing, precision
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.loading import load_model, read_config
 from vgs_mlx.models.rows import Continued
-from vgs_mlx.proof import Difference, Proof
+from vgs_mlx.proof import Difference, Proof, Scored
+from vgs_mlx.recipe import Recipe
 from vgs_mlx.train.run_folder import CHECKPOINTS, FINAL, ORIGIN, RECIPE
+from vgs_mlx.trained import Trained
 from vgs_mlx.types import Prompt
 
 DTYPES = {"bfloat16": mx.bfloat16, "float16": mx.float16, "float32": mx.float32}  # as `auto` tries them
@@ -56,32 +72,65 @@ def export(
     if not prompts:
         raise Refusal("no held-out prompts to prove the export on: data.held_out must give some")
     say(f"exporting {found.origin}")
-    student = proof.in_float32(trained.load(run, found, say))
-    sequences = proof.answers(student, prompts, min(LONGEST, found.recipe.rollout.max_completion_length))
-    untrained = _untrained(student, sequences, say)
+    subject = _subject(run, found, prompts, say)
+    untrained = _untrained(subject, say)
     with _beside(output) as folder:
-        proven = _first_kept(student, untrained, sequences, dtype, bits, folder, say)
+        proven = _first_kept(subject, untrained, dtype, bits, folder, say)
         model_card.write(folder, run, found, proven, asked)
     say(f"wrote {output}: python -m mlx_vlm.generate --model {output} --image PICTURE --prompt QUESTION")
     say(f"asked as it was trained: vgs-mlx evaluate {output} --recipe {run / RECIPE}")
     return proven
 
 
+@dataclass(frozen=True, eq=False)
+class _Subject:
+    """The trained student, gone but for what it answered and how it scored that."""
+
+    recipe: Recipe
+    load: Callable[[], LoadedModel]  # again, lazy
+    sequences: list[Continued]
+    scored: Scored
+
+    @property
+    def name(self) -> str:
+        """The model that it was before training, as the user wrote it."""
+        return self.recipe.student.path
+
+
+def _subject(run: Path, found: Trained, prompts: Sequence[Prompt], say: Say) -> _Subject:
+    settings = found.recipe.rollout
+    longest = min(LONGEST, settings.max_completion_length)
+    student = trained.load(run, found, say)
+    sequences = proof.answers(student, prompts, longest, settings.batch_size)
+    states = proof.states(student, sequences, _scored_at_once(found.recipe))
+    load = partial(trained.load, run, found, _silent, lazy=True)
+    return _Subject(found.recipe, load, sequences, Scored(states, load))
+
+
+def _difference(subject: _Subject, path: str, option: str) -> Difference:
+    """How far a model, loaded strictly by stock mlx-vlm, is from the trained student."""
+    load = partial(load_model, path, option, say=_silent)
+    states = proof.states(load(), subject.sequences, _scored_at_once(subject.recipe))
+    release()
+    return proof.compare(
+        subject.scored, Scored(states, partial(load, lazy=True)), subject.recipe.objective.chunk_size
+    )
+
+
+def _scored_at_once(recipe: Recipe) -> int:
+    """Completions in a pass that scores: no more than in a micro-batch of training."""
+    return min(recipe.train.microbatch_size, recipe.rollout.batch_size)
+
+
 def _first_kept(
-    student: LoadedModel,
-    untrained: Difference,
-    sequences: Sequence[Continued],
-    dtype: str,
-    bits: int | None,
-    folder: Path,
-    say: Say,
+    subject: _Subject, untrained: Difference, dtype: str, bits: int | None, folder: Path, say: Say
 ) -> Proof:
     """Write and prove one dtype after another until one keeps the training. Raises `Refusal` if none does."""
-    for name in _candidates(student, dtype, bits):
+    for name in _candidates(subject, dtype, bits):
         for old in folder.iterdir():
             old.unlink()
-        write_model(student, DTYPES[name], bits, folder)
-        proven = Proof(name, bits, _difference(student, str(folder), sequences), untrained)
+        write_model(subject.load, DTYPES[name], bits, folder)
+        proven = Proof(name, bits, _difference(subject, str(folder), "--output"), untrained)
         say(str(proven))
         if proven.kept:
             break
@@ -96,46 +145,49 @@ def _first_kept(
     return proven
 
 
-def _untrained(student: LoadedModel, sequences: Sequence[Continued], say: Say) -> Difference:
+def _untrained(subject: _Subject, say: Say) -> Difference:
     """How far training has moved the student: all of it, where the last run hardly did and earlier ones had a part.
 
     Else what those learnt could be rounded off as hardly any training to lose.
     """
-    moved, base = _difference(student, student.name, sequences), trained.base_of(student.name)
-    if moved.mean >= proof.HARDLY_TRAINED or base == student.name:
+    moved, base = _difference(subject, subject.name, "student.path"), trained.base_of(subject.name)
+    if moved.mean >= proof.HARDLY_TRAINED or base == subject.name:
         return moved
-    say(f"hardly trained since {student.name}: untrained means {base} here, before earlier runs")
-    return _difference(student, base, sequences)
+    say(f"hardly trained since {subject.name}: untrained means {base} here, before earlier runs")
+    return _difference(subject, base, "student.path")
 
 
-def _difference(student: LoadedModel, other: str, sequences: Sequence[Continued]) -> Difference:
-    """How far a model, loaded strictly by stock mlx-vlm, is from the trained student."""
-    return proof.compare(student, proof.in_float32(load_model(other, "--output", say=_silent)), sequences)
-
-
-def _candidates(student: LoadedModel, dtype: str, bits: int | None) -> list[str]:
+def _candidates(subject: _Subject, dtype: str, bits: int | None) -> list[str]:
     """The dtypes to try. The student's own comes before another as narrow: mlx widens a mix to float32."""
     if dtype != "auto":
         return [dtype]
-    own = fusing.own_dtype(load_model(student.name, "student.path", native=True, say=_silent).module)
+    own = fusing.own_dtype(_stored(subject.name).module)
     if bits:
         return [name for name, each in DTYPES.items() if each == own]  # of the scales: bits decide the rest
     narrow = sorted(("bfloat16", "float16"), key=lambda name: DTYPES[name] != own)
     return [*narrow, "float32"]
 
 
-def write_model(student: LoadedModel, dtype: mx.Dtype, bits: int | None, folder: Path) -> None:
-    """The whole model, the training of `student` (float32) fused in, into an empty folder, but for its card.
+def _stored(path: str) -> LoadedModel:
+    """A checkpoint as it is stored; lazy."""
+    return load_model(path, "student.path", native=True, lazy=True, say=_silent)
+
+
+def write_model(load: Callable[[], LoadedModel], dtype: mx.Dtype, bits: int | None, folder: Path) -> None:
+    """The whole model, the training of the student that `load` gives fused in, into an empty folder, but for its card.
 
     Layers that training left alone stay as they are stored.
     """
-    plain = load_model(student.name, "student.path", native=True, say=_silent)
+    student = load()
+    plain = _stored(student.name)
     fusing.put(plain.module, fusing.changed_weights(student.module), dtype)
+    del student
     if bits:
         precision.quantise_language(plain.module, bits)
-    mlx_vlm.utils.save_weights(folder, plain.module)
     config = fusing.fused_config(read_config(plain.folder, "student.path"), plain.module)
     mlx_vlm.utils.save_config(config, folder / "config.json")
+    fusing.save(plain.module, folder)
+    release()
     for file in sorted(plain.folder.iterdir()):
         if file.is_file() and file.name.endswith(COPIED) and file.name not in NOT_COPIED:
             shutil.copyfile(file, folder / file.name)

@@ -60,7 +60,10 @@ def write(folder: Path, run: Path, found: Trained, proven: Proof, asked: str) ->
     began_with = origin.get("base", recipe.student.path)
     base, teacher = _hub_id(began_with), recipe.teacher.path
     front = ModelCardData(
-        library_name="mlx", pipeline_tag="image-text-to-text", tags=TAGS, base_model=base.name if base else None
+        library_name="mlx",
+        pipeline_tag="image-text-to-text",
+        tags=TAGS,
+        base_model=base.name if base else None,
     )
     text = CARD.format(
         front=front.to_yaml(),
@@ -95,7 +98,9 @@ def _published(recipe: Recipe) -> Recipe:
         student=replace(recipe.student, path=named(recipe.student.path)),
         teacher=replace(recipe.teacher, path=named(recipe.teacher.path)),
         data=replace(
-            data, source=named(data.source), held_out=named(held_out) if isinstance(held_out, str) else held_out
+            data,
+            source=named(data.source),
+            held_out=named(held_out) if isinstance(held_out, str) else held_out,
         ),
         grpo=replace(recipe.grpo, reward=Path(recipe.grpo.reward).name),
     )
@@ -108,7 +113,11 @@ def _results(run: Path, found: Trained) -> str:
     if found.weights.name != FINAL:
         try:
             measured = {row["step"]: row["accuracy"] for row in rows(run / EVALUATIONS)}
-        except (ValueError, KeyError, TypeError):  # a kill came while it wrote; the model is proven all the same
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+        ):  # a kill came while it wrote; the model is proven all the same
             measured = {}
         before, after = measured.get(0), measured.get(found.step)
     if not isinstance(before, int | float) or not isinstance(after, int | float):

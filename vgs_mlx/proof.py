@@ -1,14 +1,19 @@
-"""Is the exported model the trained one? It, and the untrained one, score the trained one's own answers."""
+"""Is the exported model the trained one? It, and the untrained one, score the trained one's own answers.
+
+One model is in memory at a time. What is kept of each is its hidden states at the positions compared, (N, D); the
+heads that make log-probabilities of them are read again when no body is there.
+"""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import mlx.core as mx
 import numpy as np
 
-from vgs_mlx.models import fusing, precision
+from vgs_mlx.models import precision
 from vgs_mlx.models.base import LoadedModel
+from vgs_mlx.models.letting_go import letting_go
 from vgs_mlx.models.logprobs import completion_hidden
 from vgs_mlx.models.rows import Continued, encode, evaluate
 from vgs_mlx.objective.divergence import restricted_logprobs, reverse_kl
@@ -18,8 +23,6 @@ from vgs_mlx.types import Prompt
 KEPT_SHARE = 0.01  # of KL(trained ‖ untrained); KL grows with the square, so this is a tenth of the way back
 LOST_SHARE = 0.25  # half of the way back: too much even for a model that was to be packed
 HARDLY_TRAINED = 1e-4  # nats: a smaller KL(trained ‖ untrained) is no training worth measuring a loss against
-BATCH = 8  # completions in one forward pass
-CHUNK = 64  # positions whose log-probabilities exist at one time
 
 
 @dataclass(frozen=True)
@@ -74,48 +77,65 @@ class Proof:
         )
 
 
-def answers(trained: LoadedModel, prompts: Sequence[Prompt], longest: int) -> list[Continued]:
-    """The trained model's greedy completions, with pictures: what the models are compared on."""
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """What a comparison needs of a model whose body is gone."""
+
+    states: mx.array  # (N, D) float32: those that predict the tokens of the completions
+    head: Callable[[], LoadedModel]  # the model again, lazy: its head alone is computed
+
+
+def answers(trained: LoadedModel, prompts: Sequence[Prompt], longest: int, at_once: int) -> list[Continued]:
+    """The trained model's greedy completions, with pictures: what the models are compared on.
+
+    `at_once` prompts are answered at a time, in the precision in which the model is stored.
+    """
     found = []
-    for start in range(0, len(prompts), BATCH):
-        views = [prompt.with_image for prompt in prompts[start : start + BATCH]]
+    for start in range(0, len(prompts), at_once):
+        views = [prompt.with_image for prompt in prompts[start : start + at_once]]
         encodings = evaluate(encode(trained, views))
         drawn = sample(trained, views, [[(0,)]] * len(views), encodings, Sampling(longest, temperature=0.0))
         found += [Continued(view, completion.ids) for view, [completion] in zip(views, drawn, strict=True)]
     return found
 
 
-def compare(trained: LoadedModel, other: LoadedModel, sequences: Sequence[Continued]) -> Difference:
-    """How far `other` is from `trained`, both in float32 (see `in_float32`)."""
+def states(model: LoadedModel, sequences: Sequence[Continued], at_once: int) -> mx.array:
+    """The hidden states that predict the completions' tokens, (N, D), in float32; `at_once` completions a pass.
+
+    Beside the model as it is stored, float32 forms exist of the vision tower, and then of the embedding and one layer.
+    """
+    found = []
+    for start in range(0, len(sequences), at_once):
+        batch = sequences[start : start + at_once]
+        encodings = evaluate(encode(in_float32(model), [view for view, _ in batch]))
+        copied = in_float32(model)
+        with letting_go(copied.family.layers(copied.module)):
+            found.append(completion_hidden(copied, batch, encodings))
+            mx.eval(found[-1])
+    return mx.concatenate(found)
+
+
+def compare(trained: Scored, other: Scored, chunk: int) -> Difference:
+    """How far `other` is from `trained`. Two heads are in memory, and log-probabilities of `chunk` positions."""
+    heads = [in_float32(each.head()) for each in (trained, other)]
     divergences, same = [], []
-    for start in range(0, len(sequences), BATCH):
-        batch = sequences[start : start + BATCH]
-        views = [view for view, _ in batch]
-        hidden = [completion_hidden(model, batch, encode(model, views)) for model in (trained, other)]
-        mx.eval(hidden)
-        for first in range(0, hidden[0].shape[0], CHUNK):
-            ours, theirs = (
-                restricted_logprobs(model.logits(states[first : first + CHUNK]), model.support())
-                for model, states in zip((trained, other), hidden, strict=True)
-            )
-            divergences.append(np.array(reverse_kl(ours, theirs)))
-            same.append(np.array(mx.argmax(ours, axis=-1) == mx.argmax(theirs, axis=-1)))
+    for first in range(0, trained.states.shape[0], chunk):
+        ours, theirs = (
+            restricted_logprobs(head.logits(each.states[first : first + chunk]), head.support())
+            for head, each in zip(heads, (trained, other), strict=True)
+        )
+        divergences.append(np.array(reverse_kl(ours, theirs)))
+        same.append(np.array(mx.argmax(ours, axis=-1) == mx.argmax(theirs, axis=-1)))
     kl = np.concatenate(divergences).astype(np.float64)
     mean = float(np.maximum(kl.mean(), 0.0))  # equal models give rounding of either sign; nan stays nan
     return Difference(mean, float(kl.max()), float(np.concatenate(same).mean()), len(kl))
 
 
 def in_float32(model: LoadedModel) -> LoadedModel:
-    """The same model, now float32, whatever the device.
+    """A copy of the model that computes in float32, whatever the device. Lazy, see `precision.widened`.
 
-    Trained, fused and untrained model must differ in their weights alone, so all three come from `load_model`
-    and through here. In 16-bit arithmetic an adapter beside its layer and the same one fused into it round
-    differently, which alone can cost more KL than a short training makes.
+    Trained, fused and untrained model must differ in their weights alone. In 16-bit arithmetic an adapter beside
+    its layer and the same one fused into it round differently, which alone can cost more KL than a short training
+    makes.
     """
-    packed = fusing.packed_layers(model.module)
-    precision.in_float32(model.module)
-    for path, layer in model.module.named_modules():
-        if path in packed:
-            layer.freeze()  # packed weights don't train; unpacking made new layers, which would
-    mx.eval(model.module.parameters())
-    return model
+    return replace(model, module=precision.widened(model.module))

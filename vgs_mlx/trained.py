@@ -11,6 +11,7 @@ from vgs_mlx.errors import Refusal
 from vgs_mlx.models import adapters
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.loading import load_model
+from vgs_mlx.models.precision import compute
 from vgs_mlx.recipe import Recipe, path_of
 from vgs_mlx.train import checkpoint, run_folder
 from vgs_mlx.train.identity import PLACES, Identity, differences, of_model
@@ -106,19 +107,26 @@ def refuse_missing(run: Path, recipe: Recipe, *keys: str, here: bool = False) ->
             raise Refusal(f"{place}: no longer there, and {run} needs it: say where it is now with {option}")
 
 
-def load(run: Path, found: Trained, say: Callable[[str], None] = print) -> LoadedModel:
+def load(run: Path, found: Trained, say: Callable[[str], None] = print, *, lazy: bool = False) -> LoadedModel:
     """The trained student: as `load_model` gives it, its adapters beside its layers. Raises `Refusal`."""
     refuse_missing(run, found.recipe, "student.path")
-    student = load_model(found.recipe.student.path, "student.path", say=say)
+    student = load_model(found.recipe.student.path, "student.path", lazy=lazy, say=say)
+    adapters.prepare(student, found.recipe.student, found.recipe.seed, lazy=lazy)
+    put(run, found, student, lazy=lazy)
+    return student
+
+
+def put(run: Path, found: Trained, student: LoadedModel, *, lazy: bool = False) -> None:
+    """Put the trained weights into a student that is ready to train as the run's recipe says. Raises `Refusal`."""
     _refuse_another_student(run, student)
-    adapters.prepare(student, found.recipe.student, found.recipe.seed)
     try:
         adapters.load_weights(student.module, found.weights)
+        if not lazy:
+            compute(student.module)
     except RuntimeError as error:  # mlx's word for a file that it can't read
         reason = " ".join(str(error).split())
         raise Refusal(f"{found.weights}: damaged: {reason}: delete it and resume the run") from error
     student.module.eval()
-    return student
 
 
 def kept_identity(run: Path) -> Identity:

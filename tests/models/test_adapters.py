@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import mlx.core as mx
+import mlx.nn as nn
 import mlx_vlm.utils
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from mlx.utils import tree_flatten
 from model_folders import embedded_logprobs, load
 from random_models import random_completion, random_model, random_prompt
 from vgs_mlx.errors import Refusal
-from vgs_mlx.models import adapters
+from vgs_mlx.models import adapters, precision
 from vgs_mlx.models.logprobs import compute_logprobs
 from vgs_mlx.models.rows import Continued
 from vgs_mlx.recipe import Student
@@ -175,6 +176,70 @@ def test_a_packed_model_can_be_the_student(kind):
         adapters.set_weights(model.module, learnt)
     np.testing.assert_allclose(embedded_logprobs(packed), embedded_logprobs(unpacked), atol=5e-3)
     assert np.abs(embedded_logprobs(packed) - before).max() > 0.05
+
+
+PACKED_TOWER = [
+    Student(rank=4, train_vision=True),
+    Student(train="dora", rank=4, train_vision=True),
+    Student(train="full", train_vision=True),
+    Student(train="full"),
+]
+
+
+def with_packed_tower(native: bool = True):
+    """The embedded student with every layer in 4 bits, its vision tower too, as foreign conversions have it."""
+    model = load("embedded:student", native=True)
+    nn.quantize(
+        model.module,
+        group_size=32,
+        bits=4,
+        class_predicate=lambda _, layer: hasattr(layer, "to_quantized") and layer.weight.shape[-1] % 32 == 0,
+    )
+    model.module.freeze()
+    if not native:
+        precision.in_float32(model.module)
+        model.module.freeze()
+    return model
+
+
+@pytest.mark.parametrize("settings", PACKED_TOWER, ids=["lora", "dora", "full", "full, tower frozen"])
+def test_a_packed_vision_tower_is_unpacked_where_it_trains_and_else_left_alone(settings):
+    packed, unpacked = (with_packed_tower(native) for native in (True, False))
+    before = embedded_logprobs(unpacked)
+    tower = packed.module.vision_tower
+    assert precision.is_quantised(tower)
+    for model in (packed, unpacked):
+        adapters.prepare(model, settings, seed=1)
+    weights = adapters.trainable_weights(unpacked.module)
+    assert weights.keys() == adapters.trainable_weights(packed.module).keys()
+    assert {each.dtype for each in adapters.trainable_weights(packed.module).values()} == {mx.float32}
+    assert precision.is_quantised(tower) != settings.train_vision
+    found = adapters.trainable_weights(packed.module)
+    whole = [name for name in weights if not adapters.is_adapter_weight(name)]
+    assert all(mx.array_equal(found[name], weights[name]) for name in whole), "nothing is rounded"
+    packed.module.set_dtype(mx.float32)  # packed integers stay
+    learnt = {name: value + 0.02 * mx.random.normal(value.shape) for name, value in weights.items()}
+    for model in (packed, unpacked):
+        adapters.set_weights(model.module, learnt)
+    np.testing.assert_allclose(embedded_logprobs(packed), embedded_logprobs(unpacked), atol=5e-3)
+    assert np.abs(embedded_logprobs(packed) - before).max() > 0.05
+
+
+def test_a_packing_that_can_not_be_unpacked_is_refused_where_it_would_train():
+    model = random_model(0)
+    layer = model.module.vision_tower.blocks[0].mlp
+    layer.linear_fc1 = Unknown(mx.ones((4, 4), mx.uint32))
+    with pytest.raises(Refusal, match="linear_fc1.*packed in a way that can't be unpacked.*not quantised"):
+        adapters.prepare(model, Student(rank=4, train_vision=True), seed=1)
+    adapters.prepare(model := random_model(0), Student(rank=4), seed=1)  # where it stays as it is, it may be
+
+
+class Unknown(nn.Module):
+    """A layer whose weights are integers."""
+
+    def __init__(self, weight: mx.array):
+        super().__init__()
+        self.weight = weight
 
 
 # --- files ------------------------------------------------------------------------------------------------------

@@ -166,7 +166,9 @@ def test_a_checkpoint_in_the_layout_of_transformers_5_is_refused_by_name_and_its
         read_size(str(folder), "--student")
     assert str(planned.value) == line
     as_its_refusal_says(folder)
-    np.testing.assert_array_equal(embedded_logprobs(load(folder)), embedded_logprobs(load("embedded:student")))
+    np.testing.assert_array_equal(
+        embedded_logprobs(load(folder)), embedded_logprobs(load("embedded:student"))
+    )
 
 
 def test_a_rotary_base_at_its_new_place_alone_is_refused(tmp_path):

@@ -95,12 +95,27 @@ def test_what_is_no_qwen3_vl_is_refused(config, told, tmp_path):
 @pytest.mark.parametrize(
     ("section", "key", "value", "told"),
     [
-        ("text_config", "hidden_size", "2048", "has text_config.hidden_size '2048', not a whole number from 1"),
-        ("text_config", "num_attention_heads", 0, "has text_config.num_attention_heads 0, not a whole number"),
+        (
+            "text_config",
+            "hidden_size",
+            "2048",
+            "has text_config.hidden_size '2048', not a whole number from 1",
+        ),
+        (
+            "text_config",
+            "num_attention_heads",
+            0,
+            "has text_config.num_attention_heads 0, not a whole number",
+        ),
         ("text_config", "num_hidden_layers", 10**9, "not a whole number from 1 to 1,000,000"),
         ("text_config", "head_dim", [1], "has text_config.head_dim [1], not a whole number"),
         ("vision_config", "depth", None, "lacks vision_config.depth"),
-        ("vision_config", "out_hidden_size", 1.5, "has vision_config.out_hidden_size 1.5, not a whole number"),
+        (
+            "vision_config",
+            "out_hidden_size",
+            1.5,
+            "has vision_config.out_hidden_size 1.5, not a whole number",
+        ),
         ("vision_config", "deepstack_visual_indexes", 3, "deepstack_visual_indexes 3, not a list of layers"),
     ],
 )
@@ -159,7 +174,10 @@ def refused(folder: Path) -> str:
         {"header": {"a": {"shape": [1], "data_offsets": [0, 4]}}, "data": bytes(4)},
         {"header": {"a": [1]}},
         {"header": {"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}, "data": bytes(4)},
-        {"header": {"a": {"dtype": "F32", "shape": [2**40, 2**40], "data_offsets": [0, 4]}}, "data": bytes(4)},
+        {
+            "header": {"a": {"dtype": "F32", "shape": [2**40, 2**40], "data_offsets": [0, 4]}},
+            "data": bytes(4),
+        },
         {"header": {"a": {"dtype": "F33", "shape": [1], "data_offsets": [0, 4]}}, "data": bytes(4)},
         {"header": {"a": entry("F32", 32)}, "data": bytes(100)},
         {"header": {}, "length": 2**60},

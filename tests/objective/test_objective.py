@@ -13,7 +13,7 @@ from vgs_mlx.objective.divergence import (
     token_logprobs,
 )
 from vgs_mlx.objective.objectives import OBJECTIVES, resolve, total, weights_by_role
-from vgs_mlx.objective.steering import cosine, norm, steer
+from vgs_mlx.objective.steering import added, cosine, norm, steer
 from vgs_mlx.objective.terms import readable
 from vgs_mlx.objective.tokens import predicting_positions, token_weights
 from vgs_mlx.objective.visual import Views, visual_dependency_score, visual_target
@@ -126,6 +126,28 @@ def test_the_total_weighs_the_roles():
     assert merged["standard"].tolist() == [0.5, 0.5]
     assert merged["visual"].tolist() == [1.0, 1.0]
     assert merged["language"].tolist() == pytest.approx([0.0, 0.05])
+
+
+def test_the_sum_of_two_trees_takes_a_name_in_one_alone_as_it_is():
+    left, right = {"a": mx.array([1.0]), "b": mx.array([2.0])}, {"b": mx.array([5.0]), "c": mx.array([7.0])}
+    found = added(left, right)
+    assert {name: value.item() for name, value in found.items()} == {"a": 1.0, "b": 7.0, "c": 7.0}
+    assert list(found) == ["a", "b", "c"] and found["a"] is left["a"]
+
+
+def test_the_sum_of_two_trees_reads_each_a_few_times_however_many_names_it_has():
+    reads = []
+
+    class Counted(dict):
+        def __iter__(self):  # with this, CPython asks `keys` for what it merges
+            return super().__iter__()
+
+        def keys(self):
+            reads.append(self)
+            return super().keys()
+
+    added(Counted({str(name): mx.array(1.0) for name in range(50)}), {})
+    assert len(reads) < 5
 
 
 def steered(standard, steering, preservation=None, gamma=2.0, lam=0.01, earlier=()):

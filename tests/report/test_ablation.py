@@ -4,7 +4,6 @@ import json
 import math
 import re
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -21,6 +20,7 @@ from vgs_mlx.report import ablation, page
 from vgs_mlx.report.ablation import headline
 from vgs_mlx.report.cells import short_name
 from vgs_mlx.report.examples import Examples, Shown
+
 
 def test_settings_of_the_paper_have_their_symbols():
     assert short_name(BASE) == "standard"

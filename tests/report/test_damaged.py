@@ -20,14 +20,55 @@ from vgs_mlx.report.record import read
 from vgs_mlx.train import run_folder
 
 JSON = ("versions.json", run_folder.RESULT, "geometry.json", str(ablation.SUMMARY))
-JSONL = (run_folder.METRICS, run_folder.EVALUATIONS, run_folder.ANSWERS, run_folder.COMPLETIONS, run_folder.TERMS)
-VALUES = ("x", None, [], {}, [[]], -1, 0, 0.5, float("nan"), float("inf"), 1e300, 10**400, True, "\ud800\0\x07", [{}])
-WHOLE = (b"", b"\n\n", b"{", b"[]", b"{}", b"null", b"3", b'"text"', b"\xff\xfe", b"[" * 10**5, b'{"step": 3}', b"{}\n[]\n")
+JSONL = (
+    run_folder.METRICS,
+    run_folder.EVALUATIONS,
+    run_folder.ANSWERS,
+    run_folder.COMPLETIONS,
+    run_folder.TERMS,
+)
+VALUES = (
+    "x",
+    None,
+    [],
+    {},
+    [[]],
+    -1,
+    0,
+    0.5,
+    float("nan"),
+    float("inf"),
+    1e300,
+    10**400,
+    True,
+    "\ud800\0\x07",
+    [{}],
+)
+WHOLE = (
+    b"",
+    b"\n\n",
+    b"{",
+    b"[]",
+    b"{}",
+    b"null",
+    b"3",
+    b'"text"',
+    b"\xff\xfe",
+    b"[" * 10**5,
+    b'{"step": 3}',
+    b"{}\n[]\n",
+)
 
 
 def places(value: Any, path: tuple = ()) -> Iterator[tuple]:
     """The path of everything in a JSON value, but of one of the members of a list alone."""
-    inner = value.items() if isinstance(value, dict) else list(enumerate(value))[-1:] if isinstance(value, list) else ()
+    inner = (
+        value.items()
+        if isinstance(value, dict)
+        else list(enumerate(value))[-1:]
+        if isinstance(value, list)
+        else ()
+    )
     for key, each in inner:
         yield (*path, key)
         yield from places(each, (*path, key))
@@ -113,12 +154,18 @@ def test_no_damage_to_a_run_raises_anything_but_a_refusal(run):
 
 def test_no_damage_to_an_ablation_raises_anything_but_a_refusal(compared):
     run = compared / OTHER / "seed-0"
-    fuzzed(compared, [compared / ablation.SUMMARY, *(run / name for name in (run_folder.METRICS, run_folder.TERMS))], rounds=6)
+    fuzzed(
+        compared,
+        [compared / ablation.SUMMARY, *(run / name for name in (run_folder.METRICS, run_folder.TERMS))],
+        rounds=6,
+    )
 
 
 @pytest.mark.parametrize("name", [*JSONL, *JSON[:3]])
 def test_every_damage_to_a_file_leaves_a_record_or_rows_out(run, name, monkeypatch):
-    monkeypatch.setattr(recipe_file, "load_recipe", functools.cache(recipe_file.load_recipe))  # the same each time
+    monkeypatch.setattr(
+        recipe_file, "load_recipe", functools.cache(recipe_file.load_recipe)
+    )  # the same each time
     whole = read(run)
     for content in damages(run / name):
         (run / name).write_bytes(content)
@@ -139,7 +186,9 @@ def test_what_is_no_file_is_not_read(run, name):
     assert name in drawn(run)
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff", b"student: [", b"train: {stepz: 3}", b"a: &a [*a]"])
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"{", b"\xff", b"student: [", b"train: {stepz: 3}", b"a: &a [*a]"]
+)
 def test_a_damaged_recipe_is_refused_or_the_default(run, content):
     (run / run_folder.RECIPE).write_bytes(content)
     assert str(run / run_folder.RECIPE) in drawn(run) or not content

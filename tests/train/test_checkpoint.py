@@ -179,7 +179,10 @@ PROGRESS = {"step": 1, "norm_scales": [0.5], "skipped_in_a_row": 0, "best_accura
     ("changes", "what"),
     [
         ({"progress": {**PROGRESS, "tokens": 3}}, "progress with tokens"),
-        ({"progress": {key: value for key, value in PROGRESS.items() if key != "best_step"}}, "progress without best_step"),
+        (
+            {"progress": {key: value for key, value in PROGRESS.items() if key != "best_step"}},
+            "progress without best_step",
+        ),
         ({"progress": {**PROGRESS, "step": "1"}}, "other values of step"),
         ({"progress": {**PROGRESS, "norm_scales": {"1": 0.5}}}, "other values of norm_scales"),
         ({"progress": []}, "state.json without progress"),
@@ -188,7 +191,9 @@ PROGRESS = {"step": 1, "norm_scales": [0.5], "skipped_in_a_row": 0, "best_accura
     ],
 )
 @pytest.mark.parametrize("versions", ['{"vgs-mlx": "0.9.1"}', "{", "[]", None])
-def test_a_checkpoint_of_another_version_is_refused_with_the_version_that_goes_on(changes, what, versions, tmp_path):
+def test_a_checkpoint_of_another_version_is_refused_with_the_version_that_goes_on(
+    changes, what, versions, tmp_path
+):
     folder = save(tmp_path, 1)
     rewrite_state(folder, **changes)
     if versions:

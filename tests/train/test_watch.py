@@ -6,7 +6,10 @@ import pytest
 
 import toy_runs
 from vgs_mlx.errors import Refusal
+from vgs_mlx.objective.objectives import OBJECTIVES
+from vgs_mlx.rollout.collect import collect
 from vgs_mlx.train import run_folder, watch
+from vgs_mlx.train.step import encode_views
 
 WATCHED = ("train.watch_every=2", "data.held_out=8")
 
@@ -41,6 +44,20 @@ def test_rollouts_that_are_lost_are_refused(tmp_path):
     made_ready = toy_runs.ready(*WATCHED)
     with pytest.raises(Refusal, match="put it back"):
         watch.look(made_ready, tmp_path, 2)
+
+
+def test_one_completion_is_drawn_for_each_prompt_the_first_that_training_would_draw(tmp_path, monkeypatch):
+    made_ready = toy_runs.ready(*WATCHED, "rollout.completions_per_prompt=4", "rollout.batch_size=16")
+    drawn = []
+    monkeypatch.setattr(watch, "collect", lambda *given: drawn.append(collect(*given)) or drawn[-1])
+    watch.look(made_ready, tmp_path, 0)
+    prompts = [made_ready.render(example) for example in made_ready.data.held_out]
+    encodings = encode_views(made_ready.student, prompts, OBJECTIVES["standard"])
+    recipe = made_ready.recipe
+    every = collect(made_ready.student, prompts, recipe.rollout, encodings, recipe.seed, watch.SEED_STREAM)
+    kept = json.loads((tmp_path / watch.FILE).read_text())
+    assert kept == [each.completion.tolist() for each in every[::4]]
+    assert [len(each) for each in drawn] == [len(prompts)]
 
 
 def test_a_later_look_takes_the_kept_rollouts(tmp_path):

@@ -10,6 +10,7 @@ from mlx.utils import tree_flatten, tree_map, tree_unflatten
 from mlx_vlm.trainer.peft import utils as peft
 
 from vgs_mlx.errors import Refusal
+from vgs_mlx.models import precision
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.recipe import Student
 
@@ -21,40 +22,67 @@ VISION_FILE = "vision.safetensors"  # full weights trained beside an adapter
 FULL_FILE = "weights.safetensors"
 
 
-def prepare(model: LoadedModel, student: Student, seed: int) -> None:
+def prepare(model: LoadedModel, student: Student, seed: int, *, lazy: bool = False) -> None:
     """Make the recipe's part of the student trainable, in place. Raises `Refusal`.
 
     Trainable weights are float32 whatever the model's dtype: at usual learning rates bfloat16 would round
-    most updates away.
+    most updates away. `lazy`: nothing is computed yet, see `load_model`.
     """
-    module = model.module
+    module, tower = model.module, model.family.vision(model.module)
     module.freeze()
     if student.train == "full":
-        peft.dequantize(module)
+        _unpack(module.language_model)
         module.language_model.unfreeze()
     else:
-        mx.random.seed(seed)  # lora_a starts random
-        targets = None if student.targets is None else list(student.targets)
-        try:
-            peft.get_peft_model(
-                module,
-                targets,
-                rank=student.rank,
-                alpha=student.alpha,
-                dropout=0.0,
-                verbose=False,
-                use_dora=student.train == "dora",
-            )
-        except ValueError as error:
-            reason = str(error).split("Available")[0].strip()
-            raise Refusal(f"student.targets: {reason} Names look like q_proj, v_proj, down_proj") from error
-    if tree_flatten(model.family.vision(module).trainable_parameters()):
+        _attach(module, student, seed)
+    if tree_flatten(tower.trainable_parameters()):
         # picture features are computed once and shared, so nothing in there would ever get a gradient
         raise Refusal("student.targets: a layer of the vision tower: set student.train_vision=true instead")
     if student.train_vision:
-        model.family.vision(module).unfreeze()
+        _unpack(tower)
+        tower.unfreeze()
+    _refuse_packed(model)
     module.update(tree_map(lambda each: each.astype(mx.float32), module.trainable_parameters()))
-    mx.eval(module.parameters())
+    if not lazy:
+        precision.compute(module)
+
+
+def _unpack(part: nn.Module) -> None:
+    """Make packed layers of a part that trains plain ones: packed integers have no gradient. What is plain stays."""
+    if precision.is_quantised(part):
+        precision.in_float32(part)
+
+
+def _attach(module: nn.Module, student: Student, seed: int) -> None:
+    """LoRA or DoRA beside the layers that the recipe names. Raises `Refusal`."""
+    mx.random.seed(seed)  # lora_a starts random
+    try:
+        peft.get_peft_model(
+            module,
+            None if student.targets is None else list(student.targets),
+            rank=student.rank,
+            alpha=student.alpha,
+            dropout=0.0,
+            verbose=False,
+            use_dora=student.train == "dora",
+        )
+    except ValueError as error:
+        reason = str(error).split("Available")[0].strip()
+        raise Refusal(f"student.targets: {reason} Names look like q_proj, v_proj, down_proj") from error
+
+
+def _refuse_packed(model: LoadedModel) -> None:
+    """Integers that train would be taken for weights: a packing that `precision` doesn't know stays packed."""
+    packed = [
+        name
+        for name, value in trainable_weights(model.module).items()
+        if not mx.issubdtype(value.dtype, mx.floating)
+    ]
+    if packed:
+        raise Refusal(
+            f"{model.name}: {packed[0]} should train, but is packed in a way that can't be unpacked: "
+            "take a checkpoint that is not quantised"
+        )
 
 
 def trainable_weights(module: nn.Module) -> Weights:

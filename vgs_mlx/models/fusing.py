@@ -4,25 +4,30 @@ Fused weights are computed in float32 and left unpacked: a small update disappea
 again (an update of 1 % of the weight is off by 350 % in 4 bits), and bfloat16 already rounds off much of it.
 """
 
+import json
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx.utils import tree_flatten, tree_unflatten
+from mlx.utils import tree_flatten, tree_map, tree_unflatten
 from mlx_vlm.trainer.peft.dora_layers import DoRALinear
 from mlx_vlm.trainer.peft.lora_layers import LoRALinear
+from mlx_vlm.utils import make_shards
 
+from vgs_mlx.models import precision
 from vgs_mlx.models.adapters import Weights, is_adapter_weight, set_weights, trainable_weights
 
 ADAPTED = (LoRALinear, DoRALinear)
+FILE_GIB = 1  # of a weight file: so much of a model is in memory while it is written
 PACKED = (nn.QuantizedLinear, nn.QuantizedEmbedding)
 
 
 def changed_weights(module: nn.Module) -> Weights:
     """The weights that training changed, float32, named as in a model without adapters; lazy.
 
-    `module` is a trained student in float32 (`precision.in_float32`), with its adapters.
+    `module` is a trained student with its adapters, in whatever precision it is stored.
     """
     whole = {name: value for name, value in trainable_weights(module).items() if not is_adapter_weight(name)}
     adapted = {
@@ -36,8 +41,10 @@ def changed_weights(module: nn.Module) -> Weights:
 def fused_weight(layer: LoRALinear | DoRALinear) -> mx.array:
     """The weight (out, in) of the plain linear layer that computes the same as an adapted one.
 
-    LoRA: W + s (AB)ᵀ. DoRA scales each row of that to the learned length m. The bias stays as it is.
+    LoRA: W + s (AB)ᵀ. DoRA scales each row of that to the learned length m. The bias stays as it is. Computed in
+    float32 from whatever the layer stores; lazy.
     """
+    layer = precision.widened(layer)
     weight = layer.linear.weight + layer.scale * (layer.lora_b.T @ layer.lora_a.T)
     if isinstance(layer, DoRALinear):
         weight = (layer.m / mx.linalg.norm(weight, axis=1))[:, None] * weight
@@ -51,6 +58,29 @@ def put(module: nn.Module, weights: Weights, dtype: mx.Dtype) -> None:
     plain = [(path, _plain(layers[path], weights[f"{path}.weight"])) for path in packed]
     module.update_modules(tree_unflatten(plain))
     set_weights(module, {name: value.astype(dtype) for name, value in weights.items()})
+
+
+def save(module: nn.Module, folder: Path) -> None:
+    """Write a model's weights with their index, as mlx-vlm and transformers read them. The module is empty afterwards.
+
+    Lazy weights are computed one after another and let go with their file: what is in memory of a lazily loaded
+    model is one file and, at most, the float32 form of one weight.
+    """
+    weights = dict(tree_flatten(module.parameters()))
+    module.update(tree_map(lambda _: mx.array(0), module.parameters()))
+    files = [weights for weights in make_shards(weights, FILE_GIB) if weights]
+    size = sum(each.nbytes for each in weights.values())
+    del weights
+    index: dict[str, str] = {}
+    for number in range(len(files)):
+        held, files[number] = files[number], {}
+        name = f"model-{number + 1:05d}-of-{len(files):05d}" if len(files) > 1 else "model"
+        for each in held.values():
+            mx.eval(each)
+        mx.save_safetensors(str(folder / f"{name}.safetensors"), held, metadata={"format": "mlx"})
+        index |= dict.fromkeys(held, f"{name}.safetensors")
+    content = {"metadata": {"total_size": size}, "weight_map": dict(sorted(index.items()))}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(content, indent=4), encoding="utf-8")
 
 
 def packed_layers(module: nn.Module) -> set[str]:

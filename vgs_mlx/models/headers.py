@@ -62,7 +62,9 @@ def refuse_dtypes(tensors: list[Tensor], where: str) -> None:
     """Every weight is of numbers that MLX reads. Raises `Refusal`."""
     for each in tensors:
         if each.dtype not in BYTES:
-            raise Refusal(f"{where}: {each.name} is stored as {each.dtype}, which MLX can't compute with: {ANOTHER}")
+            raise Refusal(
+                f"{where}: {each.name} is stored as {each.dtype}, which MLX can't compute with: {ANOTHER}"
+            )
 
 
 def refuse_layout(config: dict[str, Any], where: str) -> None:
@@ -116,7 +118,9 @@ def _listed(file: Path, where: str) -> list[Tensor]:
             return [Tensor(name, each.get_dtype(), tuple(each.get_shape())) for name, each in slices.items()]
     except (SafetensorError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise Refusal(f"{where}: {file.name}: its header is damaged ({reason}): download the model again") from error
+        raise Refusal(
+            f"{where}: {file.name}: its header is damaged ({reason}): download the model again"
+        ) from error
 
 
 def _settings(file: Path, where: str) -> dict[str, Any]:

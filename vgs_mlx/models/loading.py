@@ -10,10 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import mlx.core as mx
 import mlx.nn as nn
 import mlx_vlm.utils
-from mlx.utils import tree_flatten
 
 from vgs_mlx import hub_names
 from vgs_mlx.errors import Refusal
@@ -21,7 +19,14 @@ from vgs_mlx.models import headers, hub, qwen3_vl
 from vgs_mlx.models.base import Family, LoadedModel
 from vgs_mlx.models.headers import PICTURE_SETTINGS
 from vgs_mlx.models.precision import QUANTISATION_GROUP as QUANTISATION_GROUP
-from vgs_mlx.models.precision import in_float32, is_quantised, on_cpu, quantise_language, stored_as
+from vgs_mlx.models.precision import (
+    compute,
+    in_float32,
+    is_quantised,
+    on_cpu,
+    quantise_language,
+    stored_as,
+)
 from vgs_mlx.resources import tiny_model
 
 FAMILIES: dict[str, Family] = {"qwen3_vl": qwen3_vl}
@@ -101,12 +106,15 @@ def load_model(
     *,
     bits: int | None = None,
     native: bool = False,
+    lazy: bool = False,
     say: Callable[[str], None] = print,
 ) -> LoadedModel:
     """A frozen model in evaluation mode, its weights checked strictly. Raises `Refusal`.
 
     `bits` quantises the language model if the checkpoint isn't quantised yet. On the CPU, weights become
-    float32 unless `native`: 4-bit and bfloat16 products are 30-80 times slower there.
+    float32 unless `native`: 4-bit and bfloat16 products are 30-80 times slower there. `lazy`: a weight is read
+    from its file when something is computed of it, and then stays; so nothing is held of a model of which only
+    the head, or one weight after another, is asked for.
     """
     folder = find_folder(path, option)
     config = read_config(folder, option)
@@ -123,10 +131,8 @@ def load_model(
             )
         in_float32(module)
     module.freeze()
-    for _, weight in tree_flatten(module.parameters()):
-        mx.eval(
-            weight
-        )  # one after the other: what is read and what is made of it are never all there at once
+    if not lazy:
+        compute(module)
     model = LoadedModel(
         name=path,
         folder=folder,

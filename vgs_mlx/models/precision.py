@@ -1,5 +1,8 @@
 """What numbers hold a model's weights (packed 4- or 8-bit, 16-bit, float32) and the ways between them."""
 
+import copy
+from typing import Any
+
 import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_map
@@ -29,6 +32,41 @@ def in_float32(module: nn.Module) -> None:
     """Unpack every layer, all weights float32, in place. Scales are widened first, so nothing is rounded."""
     module.update(tree_map(_widened, module.parameters()))
     peft.dequantize(module)
+
+
+def widened(module: nn.Module) -> nn.Module:
+    """A copy of a model that computes in float32, whatever its weights are stored as. Lazy: nothing is computed here.
+
+    The weights of the copy are made of the model's own when something is computed of them. Let go of the copy before
+    that, and each exists while it is used, however large the model is; a weight that is float32 already is shared.
+    """
+    copied = _copied(module)
+    in_float32(copied)
+    return copied
+
+
+def _copied(part: Any) -> Any:
+    """A copy of a tree of modules, down to its arrays, which are shared."""
+    if isinstance(part, nn.Module):
+        found = copy.copy(part)
+        for name, each in part.items():
+            found[name] = _copied(each)
+        return found
+    if isinstance(part, dict):
+        return {name: _copied(each) for name, each in part.items()}
+    if isinstance(part, (list, tuple)):
+        return type(part)(_copied(each) for each in part)
+    return part
+
+
+def compute(module: nn.Module) -> None:
+    """Compute all weights that are still lazy, one after another.
+
+    At once, all weights would exist in both forms where they are unpacked, packed or change their dtype: a bfloat16
+    checkpoint that is widened to float32 would peak at 1.5 times its size in float32.
+    """
+    for _, value in tree_flatten(module.parameters()):
+        mx.eval(value)
 
 
 def quantise_language(module: nn.Module, bits: int) -> None:

@@ -109,7 +109,9 @@ def parse(
     language = [each for each, here in zip(kept, is_vision, strict=True) if not here]
     floats = [each for each in language if each.dtype in DTYPES.values()]
     if not floats:
-        raise Refusal(f"{where or name}: its weight files hold no floating-point weights: give a complete model")
+        raise Refusal(
+            f"{where or name}: its weight files hold no floating-point weights: give a complete model"
+        )
     return ModelSize(
         name=name,
         source="header" if tensors else "config",

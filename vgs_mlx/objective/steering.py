@@ -63,8 +63,8 @@ def scaled(tree: Tree, factor: float) -> Tree:
 
 def added(left: Tree, right: Tree) -> Tree:
     """The sum of two trees; a name in one alone counts as 0 in the other."""
-    return {name: left[name] + right[name] if name in left and name in right else {**left, **right}[name]
-            for name in left | right}  # fmt: skip
+    both = {name: value + right[name] for name, value in left.items() if name in right}
+    return {**left, **right, **both}
 
 
 def _ratio(numerator: mx.array, denominator: mx.array, otherwise: float) -> mx.array:

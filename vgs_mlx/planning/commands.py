@@ -120,7 +120,7 @@ def _watch(recipe: Recipe, pair: Pair, seen: Lengths) -> Iterator[Phase]:
     if recipe.train.watch_every is None:
         return
     looked, settings = work.of_watch(recipe, seen), recipe.rollout
-    prompts = prompts_at_once(looked.prompts, 1, settings.batch_size)
+    prompts = prompts_at_once(looked.prompts, settings.completions_per_prompt, settings.batch_size)
     asked = Sampled(looked.prompts, prompts, prompts, looked.length, settings.temperature, settings.top_p)
     held = phases.picture_features("student", pair.student, seen, looked.prompts * looked.pictured_views)
     yield phases.sampling("watched rollouts", "student", pair.student, seen, asked)

@@ -14,7 +14,7 @@ from vgs_mlx.errors import Refusal
 from vgs_mlx.models.sizes import ModelSize, read_size
 from vgs_mlx.planning import commands
 from vgs_mlx.planning.plan import Lengths, Plan, lengths
-from vgs_mlx.planning.remedy import Planned, Remedy, remedy
+from vgs_mlx.planning.remedy import OF_EVALUATION, Planned, Remedy, remedy
 from vgs_mlx.recipe import Recipe
 from vgs_mlx.recipe_objective import needs_teacher, sampler
 
@@ -68,6 +68,26 @@ def of_training(
         return commands.training(changed, student, teacher, lengths, device)
 
     return Planned(recipe, student, teacher, seen, make)
+
+
+def of_evaluation(
+    recipe: Recipe,
+    student: ModelSize,
+    seen: Lengths,
+    device: str,
+    *,
+    trained: bool,
+    samples: int,
+    temperature: float,
+) -> Planned:
+    """`vgs-mlx evaluate`: of a run's student beside its adapters (`trained`), or of a model as it is."""
+
+    def make(changed: Recipe, lengths: Lengths) -> Plan:
+        return commands.evaluation(
+            changed, student, lengths, device, trained=trained, samples=samples, temperature=temperature
+        )
+
+    return Planned(recipe, student, None, seen, make, OF_EVALUATION)
 
 
 def _write_json(file: Path, made: Plan, allowed: Memory) -> None:

@@ -5,10 +5,10 @@ doubted where it is drawn. Keys that are not named here stay.
 """
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, NotRequired
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, with_config
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import TypedDict
 
 from vgs_mlx.geometry import PAIRS, TERMS
 from vgs_mlx.objective.binning import GROUPS
@@ -114,7 +114,9 @@ Bin = form(
         "Bin",
         {"bin": Step, "tokens": NotRequired[Count], "frequent": NotRequired[list[tuple[Text, Count]]]}
         | dict.fromkeys(("vds_low", "vds_high"), NotRequired[Number | None])
-        | dict.fromkeys((*PAIRS, *(f"{kind}_{term}" for kind in ("norm", "mean") for term in TERMS)), Measured),
+        | dict.fromkeys(
+            (*PAIRS, *(f"{kind}_{term}" for kind in ("norm", "mean") for term in TERMS)), Measured
+        ),
     )
 )
 """A bin of geometry.json."""

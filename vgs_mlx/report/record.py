@@ -103,7 +103,11 @@ def _content(file: Path) -> bytes | None:
 
 def _numbers(row: Row) -> Row:
     """A row of metrics with what the form names and, besides, the numbers alone."""
-    return {name: value for name, value in row.items() if name in forms.Metrics.__annotations__ or _is_number(value)}
+    return {
+        name: value
+        for name, value in row.items()
+        if name in forms.Metrics.__annotations__ or _is_number(value)
+    }
 
 
 def _is_number(value: Any) -> bool:

@@ -46,6 +46,7 @@ def run(
     sets: Sequence[str],
     json_file: Path | None,
     checkpoint: str | None,
+    force: bool = False,
     output: Path | None,
     against: Path | None,
 ) -> None:
@@ -55,7 +56,11 @@ def run(
     other = answers.settings_of(against) if against else None
     screen = Screen()
     recipe = evaluation_report.resolve(model, recipe_given, sets)
-    loaded, identity = evaluation_report.load(model, checkpoint, screen)
+    asked = evaluation_report.locate(model, checkpoint, screen)
+    evaluation_report.check_memory(
+        asked, recipe, None, screen, samples=samples, temperature=temperature, force=force
+    )
+    loaded, identity = evaluation_report.load(asked, screen)
     sampling = Sampling(recipe.rollout.max_completion_length, temperature)
     how = How(recipe.data, sampling, samples, with_image, recipe.seed, recipe.rollout.batch_size)
     settings = _settings(identity, recipe, how)

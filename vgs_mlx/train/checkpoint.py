@@ -138,7 +138,9 @@ def _of_another_version(folder: Path, what: str) -> Refusal:
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         wrote = ""
     version = f"vgs-mlx {wrote}" if wrote and isinstance(wrote, str) else "another version of vgs-mlx"
-    return Refusal(f"{folder}: written by {version}, with {what}: resume it with that version, or start a new run")
+    return Refusal(
+        f"{folder}: written by {version}, with {what}: resume it with that version, or start a new run"
+    )
 
 
 def refuse_foreign(folder: Path, theirs: Identity, ours: Identity) -> None:

@@ -117,7 +117,7 @@ def longest(processor: Any, data: DataSet, recipe: Recipe) -> Lengths:
     examples, settings = (*data.train, *data.held_out), recipe.data
     count = partial(text_tokens, processor, settings=settings)
     answer = None
-    if sampler(recipe) is None:
+    if sampler(recipe) is None and data.train:
         given = nlargest(COUNTED, map(given_text, data.train), key=len)
         answer = (
             max(len(processor.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in given) + 1

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from vgs_mlx.objective.objectives import OBJECTIVES, Coefficients
 from vgs_mlx.objective.terms import DIAGNOSTICS
 from vgs_mlx.objective.weightings import Batch
 from vgs_mlx.recipe import WATCHED_ROWS, Recipe
+from vgs_mlx.rollout.batches import prompts_at_once
 from vgs_mlx.rollout.collect import collect
 from vgs_mlx.train import run_folder
 from vgs_mlx.train.addends import Wanted, of_choice
@@ -78,11 +80,13 @@ def look(ready: Ready, folder: Path, step: int) -> None:
 
 
 def _sampled(ready: Ready, folder: Path) -> list[Rollout]:
+    """One completion for each watched prompt; as many prompts at a time as a training step has."""
     prompts = [ready.render(example) for example in ready.data.held_out[:WATCHED_ROWS]]
     encodings = encode_views(ready.student, prompts, OBJECTIVES["standard"])
     settings = ready.recipe.rollout
-    every = collect(ready.student, prompts, settings, encodings, ready.recipe.seed, SEED_STREAM)
-    rollouts = every[:: settings.completions_per_prompt]
+    at_once = prompts_at_once(len(prompts), settings.completions_per_prompt, settings.batch_size)
+    single = replace(settings, completions_per_prompt=1, batch_size=at_once)
+    rollouts = collect(ready.student, prompts, single, encodings, ready.recipe.seed, SEED_STREAM)
     ids = [rollout.completion.tolist() for rollout in rollouts]
     run_folder.write_text(folder / FILE, json.dumps(ids) + "\n")
     return rollouts

@@ -1,0 +1,38 @@
+"""A forward pass through a model whose weights would not all fit: layer after layer, each gone when it is done."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_map
+
+
+@contextmanager
+def letting_go(layers: Sequence[nn.Module]) -> Iterator[None]:
+    """Inside, a layer is computed as soon as it is called, and then loses its weights.
+
+    With lazy weights (`precision.widened`) one layer's exist at a time: in a single graph, MLX would make those of
+    later layers early. For one forward pass of a copy, without gradients. A call operator belongs to the class, so
+    the classes of `layers` are changed for the time of the body.
+    """
+    kinds = {type(layer) for layer in layers}
+    originals = {kind: kind.__call__ for kind in kinds}
+    for kind, original in originals.items():
+        kind.__call__ = _computing(original)
+    try:
+        yield
+    finally:
+        for kind, original in originals.items():
+            kind.__call__ = original
+
+
+def _computing(original: Any) -> Any:
+    def call(layer: nn.Module, *arguments: Any, **options: Any) -> Any:
+        found = original(layer, *arguments, **options)
+        mx.eval(found)
+        layer.update(tree_map(lambda _: mx.array(0), layer.parameters()))
+        return found
+
+    return call
