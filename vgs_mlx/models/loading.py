@@ -5,6 +5,7 @@ none, and runs Python files that come with a checkpoint (`model_file`, `auto_map
 """
 
 import json
+import os
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -43,8 +44,8 @@ def find_folder(path: str, option: str) -> Path:
         )
     if path.startswith(EMBEDDED):
         return tiny_model(path.removeprefix(EMBEDDED))
-    folder = Path(path).expanduser()
-    if folder.is_dir():
+    folder = Path(os.path.expanduser(path))
+    if os.path.isdir(folder):  # which is False, and raises nothing, for what can't be looked up
         return folder.absolute()  # a relative one could be taken for a Hub id by libraries further on
     if (id := hub_names.parse(path)) is None:
         raise Refusal(f"{option} {path}: no such folder, and not a Hub id (owner/name) either")

@@ -84,6 +84,8 @@ def _own(reward: str) -> Callable[[Example, str], float]:
     if not file.is_file():
         raise Refusal(f"{where}: no such file: {file}")
     spec = importlib.util.spec_from_file_location(f"vgs_mlx_reward_{file.stem}", file)
+    if spec is None or spec.loader is None:
+        raise Refusal(f"{where}: {file} is not a Python file: its name ends in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up there
     try:
