@@ -9,6 +9,8 @@ import click
 from vgs_mlx import texts
 from vgs_mlx.resources import shipped_recipe
 
+PLACES = ("model", "student", "teacher", "data")
+"""Arguments that are text, since they may name what is on the Hub, and may be paths."""
 PATH = click.Path(path_type=Path)
 
 
@@ -75,10 +77,14 @@ def refuse_unwritable(param: click.Parameter, value: Any) -> None:
 
 
 def refuse_unreachable(param: click.Parameter, value: Any) -> None:
-    """A path may lead to nothing yet, but the system must be able to say so. Raises `Refused`."""
+    """A path may lead to nothing yet, but the system must be able to say so, and a folder be open. Raises `Refused`."""
+    if not isinstance(value, Path) and (value is None or param.name not in PLACES):
+        return
+    path = os.path.expanduser(value)
+    if isinstance(value, str) and path.startswith("~"):
+        raise Refused(f"{name_of(param)} {value[:200]}: nobody of that name has a home here: give another path")
     try:
-        if isinstance(value, Path):
-            value.stat()
+        os.listdir(path) if os.path.isdir(path) else os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:  # too long, not to be entered, a circle of links

@@ -58,7 +58,7 @@ def read_config(folder: Path, option: str) -> dict[str, Any]:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        is_run = (folder / "recipe.yaml").is_file()
+        is_run = os.path.isfile(folder / "recipe.yaml")
         fix = f"it is a run folder: give what vgs-mlx export {folder} --output MODEL makes"
         raise Refusal(
             f"{where}: no readable config.json there: {fix if is_run else 'give a model folder'}"
