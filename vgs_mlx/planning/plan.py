@@ -34,6 +34,10 @@ class Phase:
         """What is there in its fullest moment."""
         return max(self.moments, key=lambda parts: sum(parts.values()))
 
+    def beside(self, parts: Parts) -> "Phase":
+        """The same phase, `parts` being there in all of it."""
+        return Phase(self.name, tuple({**parts, **moment} for moment in self.moments))
+
 
 @dataclass(frozen=True)
 class Plan:
