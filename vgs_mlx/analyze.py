@@ -15,7 +15,7 @@ from vgs_mlx.evaluation_report import recipe_for
 from vgs_mlx.recipe import Recipe, resolve_path
 from vgs_mlx.train import run_folder
 from vgs_mlx.train.screen import Screen
-from vgs_mlx.train.setup import Ready, load, with_packing
+from vgs_mlx.train.setup import Ready, load
 
 FILE = "geometry.json"
 
@@ -81,7 +81,8 @@ def _run(run: Path, recipe: Path | None, teacher: str | None, sets: Sequence[str
         found.recipe, teacher=replace(found.recipe.teacher, path=own or resolve_path(teacher, Path()))
     )
     ready = load(_comparable(asked), screen)
-    return with_packing(replace(ready, student=trained.load(run, found, screen.say)), screen)
+    trained.put(run, found, ready.student)
+    return ready
 
 
 def _model(
