@@ -6,7 +6,9 @@
     python scripts/bench.py profile         where the time and the memory of a `scaled` step go
     python scripts/bench.py growth          time and memory by completions, image tokens and length
     python scripts/bench.py real-vocab      the loss phase alone at Qwen3-VL's vocabulary
+    python scripts/bench.py chunk-size      the same by objective.chunk_size
     python scripts/bench.py sampling        our sampler beside mlx-vlm's batch generator
+    python scripts/bench.py probes          the start-up probes at Qwen3-VL's vocabulary, tiny bodies
 
 A "step" is rollouts, scoring, backward and update. Models are random Qwen3-VLs but for `tiny`; completions of random
 models never end early. `scripts/bench_pytorch.py` has the comparison with PyTorch.
@@ -21,7 +23,7 @@ import vgs_mlx  # noqa: F401  (before mlx: it loads a fast BLAS)
 import click
 
 from benchmarks import growth as growing
-from benchmarks import loss_phase, made, profile, steps
+from benchmarks import loss_phase, made, profile, starting, steps
 from benchmarks import sampling as drawing
 from benchmarks.timing import show
 
@@ -133,11 +135,29 @@ def real_vocab(repetitions: int, file: Path | None) -> None:
 @main.command()
 @_repetitions
 @_json
+def chunk_size(repetitions: int, file: Path | None) -> None:
+    """The same by `objective.chunk_size`: seconds and memory beyond the inputs for 256 positions."""
+    show("VGS for 256 positions at V = 151,936, by chunk", loss_phase.by_chunk(repetitions), file)
+
+
+@main.command()
+@_repetitions
+@_json
 def sampling(repetitions: int, file: Path | None) -> None:
     """8 prompts x 4 completions x 128 tokens with 256 image tokens: tokens a second."""
     found = drawing.run(repetitions)
     show("sampling", found, file)
     drawing.compare(found)
+
+
+@main.command()
+@_repetitions
+@_json
+def probes(repetitions: int, file: Path | None) -> None:
+    """The start-up probes: the least seconds of each, V = 151,936."""
+    found = starting.run(repetitions)
+    show("the start-up probes at V = 151,936", found, file)
+    starting.compare(found)
 
 
 if __name__ == "__main__":

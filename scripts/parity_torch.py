@@ -112,8 +112,8 @@ def torch_logits(model: TorchModel, rollouts: Sequence[Rollout], view: str) -> t
 
 def sample_rollouts(student: LoadedModel, seed: int) -> list[Rollout]:
     """The student's own ragged completions, three of each prompt."""
-    options = dict(system_prompt=recipe.SYSTEM_PROMPT, max_pixels=None)
-    prompts = [render(student.processor, example, **options) for example in chosen_examples()]
+    asked = recipe.Data(max_pixels=None)
+    prompts = [render(student.processor, example, asked) for example in chosen_examples()]
     sampling = recipe.Rollout(completions_per_prompt=3, max_completion_length=max(LENGTHS))
     views = [view for prompt in prompts for view in (prompt.with_image, prompt.text_only)]
     drawn = collect(student, prompts, sampling, encode_views(student, views), seed, 0)

@@ -1,11 +1,16 @@
-"""Plans beside measurements: the peak of whole steps on random Qwen3-VLs, each in several settings.
+"""Plans beside measurements: the peak of whole commands, each in a fresh process, on random models of 50 MB and more.
 
-python scripts/plan_check.py            a table; the last column is plan / measured
-python scripts/plan_check.py --small    smaller models, seconds
+python scripts/plan_check.py              a table: what the plan says, what MLX held at most, and their ratio
+python scripts/plan_check.py --only sft   the cases whose names hold that word; may be given again
+python scripts/plan_check.py --steps      single steps in one process instead (--small: smaller models)
+python scripts/plan_check.py --arrays     arrays of chunk x vocabulary in the loss phase, for every objective
 """
 
+import json
+import subprocess
 import sys
-from dataclasses import dataclass, replace
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import vgs_mlx  # noqa: F401  (before mlx: it loads a fast BLAS)
@@ -13,128 +18,152 @@ import vgs_mlx  # noqa: F401  (before mlx: it loads a fast BLAS)
 # isort: split
 import click
 import mlx.core as mx
-from mlx.utils import tree_flatten
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-sys.path.insert(0, str(Path(__file__).parent))
-from benchmarks import made
-from vgs_mlx import plan, recipe
-from vgs_mlx.models import adapters
-from vgs_mlx.models.base import LoadedModel
-from vgs_mlx.models.sizes import ModelSize, Tensor, parse
-from vgs_mlx.train import optimizer as adamw
-from vgs_mlx.train.step import Progress, collect_answers, run_step
+from benchmarks import arrays, step_peaks
+from benchmarks.folders import Sizes, write_model, write_rows
+from vgs_mlx.cli import main as vgs
+from vgs_mlx.planning import report
 
-WORDS = 24
+STUDENT, TEACHER = Sizes(256, 16), Sizes(512, 8)
+REAL = {"ids": 151_669, "rows": 151_936}  # Qwen3-VL's tokenizer and head
+BASE = {
+    "data.held_out": 0.5, "rollout.prompts_per_step": 2, "rollout.max_completion_length": 48, "rollout.batch_size": 8,
+    "train.steps": 1, "train.evaluate_rows": 8, "objective.chunk_size": 32,
+}  # fmt: skip
+ROWS = 64  # half of them held out
+HEADER = "| command | fullest phase | plan, MB | measured, MB | plan / measured |\n|---|---|---|---|---|"
 
 
 @dataclass(frozen=True)
 class Case:
-    """One setting."""
+    """One command on one pair of models."""
 
     name: str
-    recipe: recipe.Recipe
-    image: int  # tokens of a prompt's picture
+    sets: dict[str, object]
+    command: str = "distill"  # or one that reads the run that such a distill has left
+    student: Sizes = STUDENT
+    teacher: Sizes = TEACHER
+    image: int = 144  # tokens of a prompt's picture
+    solution: int = 0  # words of a row's solution
 
 
-def size_of(model: LoadedModel) -> ModelSize:
-    """The size of a model that is in memory, as its config and header would give it."""
-    text, vision = vars(model.module.config.text_config), vars(model.module.config.vision_config)
-    dtypes = {mx.float32: "F32", mx.bfloat16: "BF16", mx.float16: "F16", mx.uint32: "U32"}
-    listed = [
-        Tensor(name, dtypes[each.dtype], each.shape)
-        for name, each in tree_flatten(model.module.parameters())
-        if not adapters.is_adapter_weight(name)
-    ]
-    config = {
-        "text_config": text,
-        "vision_config": vision,
-        "tie_word_embeddings": text["tie_word_embeddings"],
-    }
-    return parse(model.name, config, listed)
+REAL_SIZES = {"student": Sizes(256, 4, **REAL), "teacher": Sizes(384, 4, **REAL)}
+CASES = (
+    Case("distill", {}),
+    Case("distill, evaluation 32 rows at a time", {"rollout.batch_size": 32, "train.evaluate_rows": 32}),
+    Case("distill, large pictures", {"rollout.batch_size": 4, "train.evaluate_rows": 4}, image=1024),
+    Case("distill, micro-batches of 8", {"train.microbatch_size": 8, "rollout.completions_per_prompt": 8}),
+    Case("distill, checkpointed", {"train.grad_checkpoint": True}),
+    Case("distill, standard", {"objective.name": "standard"}),
+    Case("distill, standard, η watched", {"objective.name": "standard", "objective.watch_norm_scale": True}),
+    Case("distill, watched", {"train.watch_every": 1, "rollout.batch_size": 4, "train.evaluate_rows": 4}),
+    Case("distill, va-opd", {"objective.name": "va-opd"}),
+    Case("distill, full weights", {"student.train": "full"}),
+    Case("distill, full weights, η exact", {"student.train": "full", "objective.norm_scale": "exact"}),
+    Case("distill, DoRA", {"student.train": "dora"}),
+    Case("distill, vision trains", {"student.train_vision": True}),
+    Case("distill, sft on long solutions", {"objective.name": "sft"}, solution=400),
+    Case("distill, sft on the teacher's answers", {"objective.name": "sft", "objective.answers": "teacher"}),
+    Case("distill, grpo", {"objective.name": "grpo", "grpo.updates_per_rollout": 2}),
+    Case(
+        "distill, grpo with pdcr",
+        {"objective.name": "grpo", "grpo.updates_per_rollout": 2, "grpo.reward": "pdcr"},
+    ),
+    Case("distill, V = 151,936", {}, **REAL_SIZES),
+    Case("distill, V = 151,936, chunks of 64", {"objective.chunk_size": 64}, **REAL_SIZES),
+    Case("distill, V = 151,936, standard", {"objective.name": "standard"}, **REAL_SIZES),
+    Case("evaluate", {}, "evaluate"),
+    Case("export", {}, "export"),
+    Case("export, full weights", {"student.train": "full"}, "export"),
+    Case("analyze", {}, "analyze"),
+    Case("report", {}, "report"),
+)
+OPTIONS = {"export": ("--output", "exported"), "analyze": ("--batches", "1", "--prompts", "4"), "report": ()}
 
 
-def measure(student: LoadedModel, teacher: LoadedModel, case: Case) -> dict[str, int]:
-    """The peaks (bytes) of sampling and of a whole step, with what rests in memory included."""
-    settings = case.recipe
-    asked = made.prompts(settings.rollout.prompts_per_step, case.image, WORDS)
-    optimizer = adamw.make(settings.train, student)
-    mx.eval(optimizer.state)
-    mx.clear_cache()
-    mx.reset_peak_memory()
-    collect_answers(student, teacher, asked, settings, Progress())
-    drawn = mx.get_peak_memory()
-    mx.clear_cache()
-    mx.reset_peak_memory()
-    run_step(student, teacher, asked, settings, optimizer, Progress())
-    return {"rollouts": drawn, "step": mx.get_peak_memory()}
-
-
-def planned(student: ModelSize, teacher: ModelSize, case: Case) -> dict[str, int]:
-    """What the plan says of the same."""
-    made = plan.make(case.recipe, student, teacher, plan.Lengths(WORDS + 1, case.image), "cpu")
-    return {"rollouts": made.peaks["rollouts"], "step": made.peak}
-
-
-def cases(small: bool) -> list[Case]:
-    """Micro-batch, completions, length, image tokens, checkpointing, weights and objective, one after another."""
-    prompts, length, image = (2, 32, 64) if small else (2, 96, 256)
-    base = recipe.Recipe(
-        rollout=recipe.Rollout(
-            prompts_per_step=prompts, completions_per_prompt=4, max_completion_length=length
-        ),
-        objective=recipe.Objective(chunk_size=16, norm_scale=0.5),
-        train=recipe.Train(microbatch_size=4),
+def measure(case: Case, folder: Path) -> dict[str, float]:
+    """Plan and peak of one command, in bytes; called in a process of its own, which `folder` is new to."""
+    run, sets = (
+        str(folder / "run"),
+        [f"--set={key}={json.dumps(value)}" for key, value in (BASE | case.sets).items()],
     )
-    varied = {
-        "LoRA, vgs": {},
-        "micro-batch 8": {"train.microbatch_size": 8},
-        "micro-batch 1": {"train.microbatch_size": 1},
-        "8 completions": {"rollout.completions_per_prompt": 8, "train.microbatch_size": 8},
-        "twice as long": {"rollout.max_completion_length": 2 * length},
-        "checkpointed": {"train.grad_checkpoint": True},
-        "standard": {"objective.name": "standard"},
-        "λ = 0": {"objective.preservation_coef": 0.0},
-        "chunks of 64": {"objective.chunk_size": 64},
-        "full": {"student.train": "full"},
-        "full, 32 micro-batches": {
-            "student.train": "full",
-            "train.microbatch_size": 1,
-            "rollout.prompts_per_step": 8,
-        },
-        "full, checkpointed": {"student.train": "full", "train.grad_checkpoint": True},
-    }
-    found = []
-    for name, changes in varied.items():
-        changed = base
-        for key, value in changes.items():
-            changed = plan.changed(changed, key, value)
-        found.append(Case(name, changed, image))
-    measured = plan.changed(plan.changed(base, "student.train", "full"), "objective.norm_scale", "exact")
-    return [*found, Case("4 x the picture", base, 4 * image), Case("full, η measured", measured, image)]
-
-
-def models(small: bool, settings: recipe.Student) -> tuple[LoadedModel, LoadedModel]:
-    sides = ((128, 12, 0), (256, 8, 1)) if small else ((256, 12, 0), (512, 8, 1))
     student, teacher = (
-        made.sized_model(f"hidden-{hidden}", hidden, layers, seed) for hidden, layers, seed in sides
+        str(write_model(folder / role, vars(case)[role], seed))
+        for seed, role in enumerate(("student", "teacher"))
     )
-    adapters.prepare(student, settings, seed=0)
-    return replace(student, packs=True), replace(teacher, packs=True)
+    rows = str(write_rows(folder / "data", ROWS, case.image, case.solution))
+    watched = _Watched()
+    vgs(["distill", f"--student={student}", f"--teacher={teacher}", f"--data={rows}", f"--output={run}", *sets],
+        standalone_mode=False)  # fmt: skip
+    if case.command != "distill":
+        watched = _Watched()
+        vgs([case.command, run, *OPTIONS.get(case.command, ())], standalone_mode=False)
+    return watched.figures()
 
 
-@click.command()
+class _Watched:
+    """The first plan that is made and the most that MLX holds from now on, whoever resets its own peak."""
+
+    def __init__(self) -> None:
+        self.plans, self.peak, self._reset, check = [], 0, mx.reset_peak_memory, report.check
+        mx.reset_peak_memory = self._note
+        report.check = lambda *given, **options: self.plans.append(check(*given, **options)) or self.plans[-1]
+        self._reset()
+
+    def _note(self) -> None:
+        self.peak = max(self.peak, mx.get_peak_memory())
+        self._reset()
+
+    def figures(self) -> dict[str, float]:
+        self._note()
+        return {"phase": self.plans[0].phase, "plan": self.plans[0].peak, "measured": self.peak}
+
+
+def row(name: str, found: dict[str, float]) -> str:
+    """A row of the table."""
+    plan, measured = found["plan"], found["measured"]
+    return (
+        f"| {name} | {found['phase']} | {plan / 1e6:,.0f} | {measured / 1e6:,.0f} | {plan / measured:.2f} |"
+    )
+
+
+@click.command(help=__doc__.replace("\n\npython", "\n\n\b\npython"))
+@click.option("--only", multiple=True)
+@click.option("--steps", is_flag=True)
 @click.option("--small", is_flag=True)
-def main(small: bool) -> None:
-    """See the module's text."""
-    print("| setting | phase | plan, MB | measured, MB | plan / measured |\n|---|---|---|---|---|")
-    for case in cases(small):
-        student, teacher = models(small, case.recipe.student)
-        sizes = size_of(student), size_of(teacher)
-        found, expected = measure(student, teacher, case), planned(*sizes, case)
-        for phase, value in found.items():
-            figures = f"{expected[phase] / 1e6:,.0f} | {value / 1e6:,.0f} | {expected[phase] / value:.2f}"
-            print(f"| {case.name} | {phase} | {figures} |", flush=True)
+@click.option("--arrays", "count_arrays", is_flag=True)
+@click.option(
+    "--here", type=click.IntRange(0), hidden=True, help="The number of a case, measured in this process."
+)
+def main(only: tuple[str, ...], steps: bool, small: bool, count_arrays: bool, here: int | None) -> None:
+    if here is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            found = measure(CASES[here], Path(folder))
+        print(f"\n{json.dumps(found)}")
+    elif count_arrays:
+        print("| objective | sliced | plan | measured |\n|---|---|---|---|")
+        for case in arrays.cases():
+            for sliced in (False, True):
+                counted, found = (each(case, sliced=sliced) for each in (arrays.planned, arrays.measured))
+                print(f"| {case.name} | {'yes' if sliced else 'no'} | {counted} | {found:.1f} |", flush=True)
+    elif steps:
+        print(HEADER.replace("command | fullest phase", "setting | phase"))
+        for line in step_peaks.rows(small):
+            print(line, flush=True)
+    else:
+        print(HEADER)
+        for number, case in enumerate(CASES):
+            if not only or any(word in case.name for word in only):
+                print(row(case.name, _in_a_fresh_process(number)), flush=True)
+
+
+def _in_a_fresh_process(number: int) -> dict[str, float]:
+    command = [sys.executable, __file__, "--here", str(number)]
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        raise click.ClickException(f"{CASES[number].name}: {done.stderr.strip()}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 if __name__ == "__main__":

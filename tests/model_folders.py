@@ -18,6 +18,7 @@ from vgs_mlx.models import loading
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.logprobs import compute_logprobs
 from vgs_mlx.models.rows import Continued
+from vgs_mlx.recipe import Data
 from vgs_mlx.resources import tiny_model
 
 EMBEDDING = "language_model.model.embed_tokens.weight"
@@ -63,7 +64,7 @@ def refusal(path: str | Path) -> str:
 def embedded_logprobs(model: LoadedModel) -> np.ndarray:
     """Log-probs of a completion after a question about shapes, in both views."""
     [example] = shapes.examples("held_out", 1)
-    prompt = render(model.processor, example, system_prompt="", max_pixels=None)
+    prompt = render(model.processor, example, Data(system_prompt="", max_pixels=None))
     completion = random_completion(0, 8) + 10
     sequences = [Continued(view, completion) for view in (prompt.with_image, prompt.text_only)]
     return np.array(compute_logprobs(model, sequences)[0])

@@ -11,9 +11,10 @@ import pytest
 from rich.console import Console
 
 from toy_runs import command, copied, finished
-from vgs_mlx import evaluate, evaluation_report
+from vgs_mlx import device, evaluate, evaluation_report
 from vgs_mlx.data import shapes
 from vgs_mlx.data.answers import accuracy_interval
+from vgs_mlx.device import Memory
 from vgs_mlx.evaluate import Answer, grade, summary
 from vgs_mlx.models.loading import load_model
 from vgs_mlx.recipe import Data
@@ -127,7 +128,7 @@ def test_greedy_answers_do_not_depend_on_the_batch(student, rows):
     texts = [
         [
             row[0].completion
-            for row in evaluate.answer(student, rows, Data(system_prompt=""), sampling, batch=batch)
+            for row in evaluate.answer(student, rows, Data(system_prompt=""), sampling, batch_size=batch)
         ]
         for batch in (1, 3, 64)
     ]
@@ -138,18 +139,18 @@ def test_greedy_answers_do_not_depend_on_the_batch(student, rows):
 def test_sampled_answers_depend_on_the_seed_and_not_on_the_batch(student, rows):
     def drawn(batch, seed=0):
         settings = Data(system_prompt=""), Sampling(8, temperature=1.0)
-        found = evaluate.answer(student, rows[:4], *settings, samples=2, batch=batch, seed=seed)
+        found = evaluate.answer(student, rows[:4], *settings, samples=2, batch_size=batch, seed=seed)
         assert [len(row) for row in found] == [2] * 4
         return [[each.completion for each in row] for row in found]
 
-    assert drawn(2) == drawn(64)
+    assert drawn(1) == drawn(2) == drawn(64), "a batch may be smaller than the answers of a prompt"
     assert drawn(64) != drawn(64, seed=1)
     assert any(row[0] != row[1] for row in drawn(64)), "the answers of one prompt are drawn apart"
 
 
 def test_progress_is_told_up_to_the_last_prompt(student, rows):
     told = []
-    evaluate.answer(student, rows, Data(), Sampling(1, temperature=0.0), batch=3, progress=told.append)
+    evaluate.answer(student, rows, Data(), Sampling(1, temperature=0.0), batch_size=3, progress=told.append)
     assert told == [3, 6, 7]
 
 
@@ -162,7 +163,7 @@ def test_without_the_picture_no_picture_is_fed(student, rows, monkeypatch):
 
     monkeypatch.setattr(evaluate, "sample", look)
     for with_image in (True, False):
-        evaluate.answer(student, rows[:2], Data(), Sampling(1), with_image=with_image)
+        evaluate.answer(student, rows[:2], Data(), Sampling(1), batch_size=2, with_image=with_image)
     image = student.module.config.image_token_id
     assert [view.pixel_values is None for view in seen] == [False, False, True, True]
     assert [image in view.ids for view in seen] == [True, True, False, False]
@@ -263,3 +264,25 @@ def test_what_is_no_model_is_refused_in_one_line(model, said, tmp_path, monkeypa
     refused = command("evaluate", model, "--data", "shapes:2")
     assert refused.exit_code == 2
     assert said in refused.stderr and len(refused.stderr.splitlines()) == 1
+
+
+def test_what_cannot_fit_is_refused_before_weights_load_unless_forced(monkeypatch):
+    monkeypatch.setattr(device, "this_machine", lambda: Memory(2**20, "a very small machine"))
+    monkeypatch.setattr(evaluation_report, "load_model", lambda *_, **__: 1 / 0)
+    asked = ("evaluate", "embedded:student", "--data", "shapes:4")
+    shown = command(*asked)
+    assert shown.exit_code == 2 and "the evaluation doesn't fit in memory" in shown.stderr
+    assert "--set rollout.batch_size=" in shown.stderr and "--force" in shown.stderr
+    assert isinstance(command(*asked, "--force").exception, ZeroDivisionError)
+
+
+def test_a_run_is_asked_at_most_as_many_at_a_time_as_its_recipe_says(monkeypatch):
+    run, sizes, draw = finished("rollout.batch_size=3"), [], evaluate.sample
+
+    def counted(model, views, *rest):
+        sizes.append(len(views))
+        return draw(model, views, *rest)
+
+    monkeypatch.setattr(evaluate, "sample", counted)
+    assert command("evaluate", run, "--limit", 8).exit_code == 0
+    assert sizes == [3, 3, 2]

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import mlx.core as mx
@@ -12,21 +13,23 @@ import mlx.nn as nn
 import mlx_vlm.utils
 import numpy as np
 import pytest
+from mlx.optimizers import AdamW
 from mlx.utils import tree_flatten
 from mlx_vlm.models import qwen3_vl
 
-from vgs_mlx import proof, recipe_file, trained
+from vgs_mlx import model_card, proof, recipe_file, strict_yaml, trained
 from vgs_mlx.data import shapes
 from vgs_mlx.data.prompts import render
 from vgs_mlx.errors import Refusal
-from vgs_mlx.export import export
+from vgs_mlx.export import _beside, export
 from vgs_mlx.models import adapters, fusing, loading, precision
 from vgs_mlx.models.loading import load_model, load_processor
 from vgs_mlx.models.rows import Continued
-from vgs_mlx.recipe import Recipe, Rollout, Student
+from vgs_mlx.recipe import Data, Grpo, Recipe, Rollout, Student, Teacher
 from vgs_mlx.resources import tiny_model
 from vgs_mlx.train import checkpoint
 from vgs_mlx.train.run_folder import FINAL, RECIPE
+from vgs_mlx.train.step import Progress
 
 KINDS = ("lora", "dora", "full")
 LEARNT, LITTLE, HARDLY = 0.1, 6e-3, 1e-5  # the update's size, relative to the weight it changes
@@ -72,7 +75,7 @@ def packed_tower(tmp_path_factory) -> Path:
 def prompts():
     processor = load_processor(tiny_model("student"), "student")
     rows = shapes.examples("held_out", 6)
-    return [render(processor, row, system_prompt="", max_pixels=None) for row in rows]
+    return [render(processor, row, Data(system_prompt="", max_pixels=None)) for row in rows]
 
 
 @pytest.fixture(scope="session")
@@ -296,6 +299,68 @@ def test_the_folder_is_complete_and_explains_itself(tmp_path, prompts):
         assert part in card
 
 
+def test_the_card_of_a_checkpoint_says_what_that_one_scored(tmp_path, prompts):
+    run = make_run(tmp_path / "run", tiny_model("student"), train="lora")
+    state = checkpoint.save(
+        run, trained.load(run, trained.find(run), silent), AdamW(1e-3), Progress(step=20, best_step=20),
+        trained.find(run).recipe.student, {},
+    )  # fmt: skip
+    (run / "result.json").write_text(
+        json.dumps({"steps": 40, "accuracy_before": 0.25, "accuracy_after": 0.5})
+    )
+    rows = [{"step": 0, "accuracy": 0.25}, {"step": 20, "accuracy": 0.75}, {"step": 40, "accuracy": 0.5}]
+    (run / "evaluations.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    export(run, tmp_path / "model", prompts=prompts, checkpoint="best", say=silent)
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert state.name == "step-000020" and "step 20: the best of its evaluations" in card
+    assert "0.250 before, 0.750 after" in card
+
+
+def test_the_card_names_no_folder_of_the_user_s_and_its_front_matter_is_yaml(tmp_path, monkeypatch):
+    home = tmp_path / "home" / "someone"
+    home.mkdir(parents=True)
+    places = {
+        "student": Student(path=str(home / "models" / "small")),
+        "teacher": Teacher(path=str(home / "big one")),
+    }
+    data = Data(source=str(home / "mine" / "rows.jsonl"), held_out=str(home / "rest.jsonl"))
+    recipe = Recipe(**places, data=data, grpo=Grpo(reward=f"{home}/rewards.py:reward"))
+    found = trained.Trained(recipe, home / "run" / FINAL, "run-1, a finished run", 4)
+    same = proof.Difference(0.1, 0.2, 0.9, 100)
+    (tmp_path / "model").mkdir()
+
+    def card(recipe):
+        model_card.write(
+            tmp_path / "model",
+            home,
+            replace(found, recipe=recipe),
+            proof.Proof("float32", None, same, same),
+            "rows",
+        )
+        text = (tmp_path / "model" / "README.md").read_text()
+        _, front, body = text.split("---\n", 2)
+        return strict_yaml.load(front, "front"), body
+
+    front, body = card(recipe)
+    assert "home" not in body and "someone" not in body
+    assert front["library_name"] == "mlx" and "base_model" not in front and "mlx-vlm" in front["tags"]
+    written = strict_yaml.load(body.split("```yaml\n")[1].split("```")[0], "recipe")
+    assert (written["student"]["path"], written["teacher"]["path"]) == ("small", "big one")
+    assert (written["data"]["source"], written["data"]["held_out"]) == ("rows.jsonl", "rest.jsonl")
+    assert written["grpo"]["reward"] == "rewards.py:reward"
+    hub = Recipe(student=Student(path="owner/na: me"), data=Data(source="shapes:24", held_out=0.5))
+    front, body = card(hub)
+    assert front["base_model"] == "owner/na: me"  # a name that is no YAML as it stands
+    assert body.startswith("\n# owner/na: me, trained by vgs\n")
+    written = strict_yaml.load(body.split("```yaml\n")[1].split("```")[0], "recipe")
+    assert written["data"]["source"] == "shapes:24" and written["data"]["held_out"] == 0.5
+    embedded = replace(
+        hub, student=Student(path="embedded:student"), teacher=Teacher(path="embedded:teacher")
+    )
+    front, body = card(embedded)
+    assert body.startswith("\n# student, distilled from teacher\n") and "path: embedded:student" in body
+
+
 @pytest.mark.parametrize("where", ["filled", "a file", "run/final/model", "run/checkpoints/model", "run"])
 def test_an_output_that_would_harm_something_is_refused_before_any_work(tmp_path, prompts, where):
     run = make_run(tmp_path / "run", tiny_model("student"), train="lora")
@@ -307,6 +372,26 @@ def test_an_output_that_would_harm_something_is_refused_before_any_work(tmp_path
         export(run, tmp_path / where, prompts=prompts, say=silent)
     assert "\n" not in str(refusal.value)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_what_went_wrong_is_said_even_where_the_new_folders_are_in_use_by_now(tmp_path):
+    with pytest.raises(ZeroDivisionError), _beside(tmp_path / "new" / "deep" / "model") as folder:
+        (folder / "half").touch()
+        (tmp_path / "new" / "mine").touch()  # somebody else's, meanwhile
+        raise ZeroDivisionError
+    assert [each.name for each in (tmp_path / "new").iterdir()] == ["mine"]
+
+
+def test_an_output_that_appeared_meanwhile_is_refused_and_stays(tmp_path):
+    with (
+        pytest.raises(Refusal, match="--output .*can't be written there"),
+        _beside(tmp_path / "new" / "model"),
+    ):
+        (tmp_path / "new" / "model").mkdir()
+        (tmp_path / "new" / "model" / "mine").touch()
+    assert [each.name for each in (tmp_path / "new").rglob("*")] == ["model", "mine"]
+    with pytest.raises(Refusal, match="--output .*can't be written there"), _beside(tmp_path / ("x" * 300)):
+        pass
 
 
 def test_an_empty_output_folder_may_be_there_already(tmp_path, prompts):

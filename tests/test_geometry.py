@@ -8,14 +8,13 @@ from dataclasses import replace
 import mlx.core as mx
 import numpy as np
 import pytest
-import yaml
 from click.testing import CliRunner
 from rich.console import Console
 
 import toy_runs
 from random_models import random_model
 from random_rollouts import prepared, rollouts
-from vgs_mlx import analyze, geometry, geometry_figures, recipe_file, trained
+from vgs_mlx import analyze, geometry, geometry_figures, recipe_file, strict_yaml, trained
 from vgs_mlx.cli import main
 from vgs_mlx.models import adapters, probes
 from vgs_mlx.models.rows import encode, evaluate
@@ -163,7 +162,7 @@ def test_analyze_loads_and_probes_a_run_s_student_once_and_measures_it_as_traine
         monkeypatch.setattr(
             module, "load_model", lambda *given, **how: loaded.append(given[0]) or load_model(*given, **how)
         )
-    monkeypatch.setattr(probes, "packing", lambda *given: probed.append(given[0].name) or packing(*given))
+    monkeypatch.setattr(probes, "packing", lambda *given: probed.append(given[0].model.name) or packing(*given))
     monkeypatch.setattr(geometry, "measure", lambda student, *_: seen.append(student) or {"bins": []})
     monkeypatch.setattr(analyze, "_print", lambda *_: None)
     monkeypatch.setattr(geometry_figures, "draw", lambda *_: [])
@@ -178,7 +177,7 @@ def test_analyze_loads_and_probes_a_run_s_student_once_and_measures_it_as_traine
 def test_a_run_without_a_teacher_is_compared_with_one_that_is_named(tmp_path):
     run = shutil.copytree(toy_runs.finished(), tmp_path / "run")
     text = (run / "recipe.yaml").read_text()
-    teacher = yaml.safe_load(text)["teacher"]["path"]
+    teacher = strict_yaml.load(text, "")["teacher"]["path"]
     (run / "recipe.yaml").write_text(text.replace(f"path: {teacher}", "path: ''"))
     without = CliRunner().invoke(main, ["analyze", str(run)])
     assert without.exit_code == 2 and "say which one to compare with: --teacher" in without.output

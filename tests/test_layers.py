@@ -16,15 +16,15 @@ FILES = sorted((ROOT / "vgs_mlx").rglob("*.py"))
 
 # Lowest first. A part may import its own layer and lower ones.
 LAYERS = (
-    ("errors", "types", "blas", "resources", "objective", "statistics"),
-    ("recipe", "recipe_file", "recipe_objective"),
+    ("errors", "types", "hub_names", "texts", "blas", "device", "resources", "objective", "statistics"),
+    ("strict_yaml", "recipe", "recipe_file", "recipe_objective"),
     ("models", "data"),
-    ("rollout",),
-    ("train", "evaluate", "trained", "proof", "plan", "plan_loss"),
-    ("distillation", "evaluation_report", "export", "model_card", "doctor", "plan_report"),
+    ("rollout", "planning"),
+    ("train", "evaluate", "trained", "sources", "proof"),
+    ("distillation", "earlier_run", "evaluation_report", "export", "model_card", "doctor"),
     ("geometry", "geometry_figures"),
     ("analyze", "ablation", "report", "suites"),
-    ("cli", "cli_endings"),
+    ("cli", "cli_arguments", "cli_endings", "cli_options"),
 )
 RANKS = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 PURE = {"mlx", "numpy", "jaxtyping"}  # what the objective may import besides the standard library and itself

@@ -1,6 +1,7 @@
 """A recipe is read strictly: what doesn't fit is one line that says what, where and how to mend it."""
 
 import dataclasses
+import os
 from pathlib import Path
 
 import pytest
@@ -40,8 +41,25 @@ def refusal(*sets, file=None):
         ("rollout.top_p=1.5", "rollout.top_p"),
         ("train=3", "train needs keys below it"),
         ("train.steps", "write it as key=value"),
-        ("train.steps=[", "mend the YAML"),
-        ("data.source=!!python/object/apply:os.system [id]", "mend the YAML"),
+        ("train.steps=[", "fix the YAML there"),
+        (
+            'data.system_prompt="a\\ud800"',
+            r"data.system_prompt is not valid Unicode (lone surrogate \ud800 at character 2)",
+        ),
+        ('data.source="a\\0b"', "data.source holds a NUL (at character 2)"),
+        (
+            'student.targets=[a, "\\udfff"]',
+            r"student.targets is not valid Unicode (lone surrogate \udfff at character 1)",
+        ),
+        ('data.columns={"question": "\\ud83d"}', r"data.columns is not valid Unicode (lone surrogate \ud83d"),
+        ("data.source=!!python/object/apply:os.system [id]", "a tag (tag:yaml.org,2002:python/object"),
+        ("data.columns={[1]: x}", "a list or a section as a key"),
+        ("data.columns=&a {image: *a}", "an alias of what it stands in"),
+        ("data.columns={image: 2020-01-01}", "put it in quotes"),
+        ("train.steps=" + "9" * 5000, "a number of 5,000 characters"),
+        ("train.grad_checkpoint=yes", "train.grad_checkpoint: input should be a valid boolean, got 'yes'"),
+        ("student.path=" + "x" * 5000, "can't be looked up (File name too long)"),
+        ("student.path=~nobody-of-that-name/x", "can't be looked up"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(text, said):
@@ -55,6 +73,37 @@ def test_a_file_is_named_with_the_line_of_its_fault(tmp_path):
     file.write_text("- a\n- b\n")
     assert "expected keys" in refusal(file=file)
     assert "can't be read" in refusal(file=tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"train:\n  steps: 3\xff\n", ", line 2: not UTF-8 text: give a YAML file"),
+        (b"\x00\x01\x02", ", line 1: holds the character U+0000: fix the YAML there"),
+        (b"train: {steps: 3}\nx: !!binary aGk=\n", ", line 2: a tag (tag:yaml.org,2002:binary)"),
+        (b" " * 2_000_000, ": larger than a recipe ever is (1,048,576 bytes)"),
+    ],
+    ids=range(4),
+)
+def test_a_file_that_is_no_recipe_is_refused(content, said, tmp_path):
+    file = tmp_path / "r.yaml"
+    file.write_bytes(content)
+    assert f"{file}{said}" in refusal(file=file)
+
+
+def test_a_file_that_is_none_is_refused_and_waited_for_by_nobody(tmp_path):
+    assert f"{tmp_path}: can't be read (it is not a file)" in refusal(file=tmp_path)
+    assert "can't be read (no such file)" in refusal(file=tmp_path / "none.yaml")
+    os.mkfifo(tmp_path / "pipe.yaml")
+    assert "can't be read (it is not a file)" in refusal(file=tmp_path / "pipe.yaml")
+    assert "can't be read (File name too long)" in refusal(file=tmp_path / ("x" * 5000))
+
+
+def test_a_recipe_may_merge_and_alias_its_sections(tmp_path):
+    file = tmp_path / "r.yaml"
+    file.write_text("student: &tiny {path: embedded:student}\nteacher:\n  <<: *tiny\n  bits: 4\n")
+    recipe = recipe_file.load_recipe(file)
+    assert (recipe.teacher.path, recipe.teacher.bits) == ("embedded:student", 4)
 
 
 def test_a_dumped_recipe_reads_back_equal(tmp_path):
@@ -82,6 +131,62 @@ def test_paths_in_a_file_are_relative_to_it_and_hub_ids_stay(tmp_path, monkeypat
     recipe = recipe_file.load_recipe(file)
     assert recipe.data.source == str(tmp_path / "there" / "rows.jsonl")
     assert recipe.student.path == "Qwen/Qwen3-VL-2B-Instruct"
+
+
+def test_a_split_is_never_a_folder(tmp_path, monkeypatch):
+    for name in ("test", "validation", "owner"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "r.yaml"
+    for split in ("test", "validation"):
+        file.write_text(f"data: {{source: owner/name, held_out: {split}}}\n")
+        for recipe in (
+            recipe_file.load_recipe(file),
+            recipe_file.load_recipe(None, ["data.source=owner/name", f"data.held_out={split}"]),
+        ):
+            assert (recipe.data.source, recipe.data.held_out) == ("owner/name", split)
+    assert recipe_file.load_recipe(None, ["data.held_out=./test"]).data.held_out == str(tmp_path / "test")
+    assert recipe_file.load_recipe(None, ["data.held_out=test/"]).data.held_out == str(tmp_path / "test")
+
+
+def test_a_bare_word_that_can_only_be_a_folder_is_that_folder(tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for key in ("student.path", "teacher.path", "data.source"):
+        section, name = key.split(".")
+        for given, meant in (("mine", str(tmp_path / "mine")), ("other", "other")):
+            recipe = recipe_file.load_recipe(None, [f"{key}={given}"])
+            assert getattr(getattr(recipe, section), name) == meant
+
+
+@pytest.mark.parametrize("key", ["source", "held_out"])
+def test_a_split_may_follow_a_folder_s_name(key, tmp_path, monkeypatch):
+    (tmp_path / "there" / "rows").mkdir(parents=True)
+    file = tmp_path / "there" / "r.yaml"
+    file.write_text(f"data: {{{key}: './rows:hard:test'}}\n")
+    monkeypatch.chdir(tmp_path)
+    assert getattr(recipe_file.load_recipe(file).data, key) == f"{tmp_path}/there/rows:hard:test"
+    for given, meant in (
+        ("there/rows:test", f"{tmp_path}/there/rows:test"),
+        ("owner/name:test", "owner/name:test"),
+    ):
+        assert getattr(recipe_file.load_recipe(None, [f"data.{key}={given}"]).data, key) == meant
+
+
+def test_a_folder_goes_before_the_hub_s_name_of_the_same_form(tmp_path, monkeypatch):
+    (tmp_path / "owner" / "name").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    recipe = recipe_file.load_recipe(None, ["student.path=owner/name", "data.source=owner/name"])
+    assert recipe.student.path == recipe.data.source == str(tmp_path / "owner" / "name")
+
+
+def test_a_folder_whose_name_is_not_unicode_is_refused(tmp_path, monkeypatch):
+    odd = tmp_path / "caf\udce9"
+    odd.mkdir()
+    (odd / "rows.jsonl").touch()
+    monkeypatch.chdir(odd)
+    said = refusal("data.source=rows.jsonl")
+    assert r"caf\udce9/rows.jsonl: its name is not valid Unicode (lone surrogate \udce9" in said
 
 
 def test_a_set_wins_over_the_file_and_the_file_over_the_default(tmp_path):

@@ -76,7 +76,7 @@ FRACTION = ("--set", "data.held_out=0.5")
         (("--set", "data.held_out=-1"), "data.held_out -1"),
         (("--set", "student.targets=[nonesuch]", *options("train.steps=1")), "student.targets"),
         (("--resume",), "no run to resume there (no recipe.yaml)"),
-        (("--resume", "--student", "x"), "the recipe is the run's own"),
+        (("--resume", "--recipe", "x"), "the recipe is the run's own"),
         (("--resume", "--dry-run"), "the recipe is the run's own"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
@@ -252,5 +252,5 @@ def test_a_dry_run_with_an_output_does_not_make_it():
 
 def test_export_of_what_is_no_run_is_refused():
     Path("folder").mkdir()
-    assert "no run folder (no recipe.yaml in it)" in refusal("export", "folder", "--output", "fused")
+    assert "not a run folder (no recipe.yaml in it)" in refusal("export", "folder", "--output", "fused")
     assert "Missing option '--output'" in refusal("export", "folder")

@@ -8,6 +8,7 @@ import mlx.core as mx
 import pytest
 from mlx.optimizers import AdamW
 
+from toy_runs import command, finished
 from vgs_mlx import recipe_file, trained
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models import adapters
@@ -15,6 +16,7 @@ from vgs_mlx.models.loading import load_model
 from vgs_mlx.recipe import Recipe, Student
 from vgs_mlx.resources import tiny_model
 from vgs_mlx.train import checkpoint
+from vgs_mlx.train.identity import fingerprint
 from vgs_mlx.train.run_folder import FINAL, RECIPE, RESULT
 from vgs_mlx.train.step import Progress
 
@@ -40,10 +42,10 @@ def run(tmp_path, student) -> Path:
     return tmp_path
 
 
-def save_checkpoint(run: Path, student, step: int) -> Path:
-    identity = {"student": checkpoint.fingerprint(student.folder)}
+def save_checkpoint(run: Path, student, step: int, best: int | None = None) -> Path:
+    identity = {"student": fingerprint(student.folder)}
     settings = Student(path=student.name, rank=2)
-    return checkpoint.save(run, student, AdamW(1e-3), Progress(step=step), settings, identity)
+    return checkpoint.save(run, student, AdamW(1e-3), Progress(step=step, best_step=best), settings, identity)
 
 
 def finish(run: Path, student, steps: int) -> Path:
@@ -72,6 +74,77 @@ def test_a_finished_run_that_trains_on_counts_as_unfinished(run, student):
     finish(run, student, 20)
     newest = save_checkpoint(run, student, 30)
     assert trained.find(run).weights == newest
+
+
+def test_any_of_a_run_s_weights_can_be_named(run, student):
+    folders = {step: save_checkpoint(run, student, step, best=20) for step in (10, 20, 30)}
+    final = finish(run, student, 30)
+    named = {"10": 10, "20": 20, "best": 20, "newest": 30}
+    for which, step in named.items():
+        found = trained.find(run, which)
+        assert (found.weights, found.step) == (folders[step], step) and f"step {step}" in found.origin
+    assert trained.find(run, "final").weights == trained.find(run).weights == final
+    assert trained.find(run).step == 30
+    save_checkpoint(run, student, 40, best=20)
+    assert trained.find(run, "final").weights == final and trained.find(run).step == 40
+
+
+@pytest.mark.parametrize(
+    ("which", "best", "said"),
+    [
+        ("15", 10, "no checkpoint of step 15: give one that is there: 10, 20"),
+        ("final", 10, "no final weights, it has not finished: give one that is there: 10, 20"),
+        ("best", 5, "no checkpoint of step 5: give one that is there"),
+        ("best", 0, "no step was better than the untrained student: give one that is there"),
+        ("best", None, "no best checkpoint: give one that is there"),
+        ("first", 10, "no weights are called 'first': give final, newest, best or the number of a step"),
+        ("-1", 10, "no weights are called '-1': give final, newest, best"),
+    ],
+)
+def test_weights_that_are_not_there_are_refused_with_those_that_are(run, student, which, best, said):
+    for step in (10, 20):
+        save_checkpoint(run, student, step, best=best)
+    with pytest.raises(Refusal) as refusal:
+        trained.find(run, which)
+    assert said in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("evaluate", "RUN"),
+        ("evaluate", "RUN", "--suite", "math500"),
+        ("export", "RUN", "--output", "model"),
+        ("report", "RUN", "--output", "page.html"),
+        ("analyze", "RUN", "--output", "analysis"),
+    ],
+    ids=lambda each: " ".join(each[:1] + each[2:3]),
+)
+def test_every_command_that_loads_a_run_takes_a_checkpoint(arguments, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    line = [str(finished()) if each == "RUN" else each for each in arguments]
+    refused = command(*line, "--checkpoint", "3")
+    assert refused.exit_code == 2, refused.output
+    said = f"{finished()}: no checkpoint of step 3: give one that is there: 2, 4, final"
+    assert said in refused.stderr and len(refused.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "analyze"])
+def test_a_model_has_no_checkpoints(verb, tmp_path):
+    more = ("--output", tmp_path / "new") if verb == "analyze" else ()
+    refused = command(verb, "embedded:student", "--checkpoint", "best", *more)
+    assert refused.exit_code == 2
+    assert "--checkpoint best: embedded:student is not a run folder: omit --checkpoint" in refused.stderr
+
+
+def test_the_weights_of_the_step_that_is_named_are_loaded():
+    run = finished()
+    loaded = trained.load(run, trained.find(run, "2"), silent)
+    kept = mx.load(str(run / "checkpoints" / "step-000002" / adapters.ADAPTER_FILE))
+    weights = adapters.trainable_weights(loaded.module)
+    assert weights.keys() == kept.keys()
+    assert all(bool(mx.array_equal(weights[name], kept[name])) for name in kept)
 
 
 def test_the_loaded_model_holds_the_run_s_weights(run, student):

@@ -11,9 +11,10 @@ from rich.table import Table
 
 from vgs_mlx import distillation, geometry, geometry_figures, trained
 from vgs_mlx.errors import Refusal
-from vgs_mlx.evaluation_report import recipe_for
-from vgs_mlx.recipe import Recipe, resolve_path
+from vgs_mlx.evaluation_report import recipe_for, refuse_checkpoint
+from vgs_mlx.recipe import Recipe, resolve_name
 from vgs_mlx.train import run_folder
+from vgs_mlx.train.identity import PLACES
 from vgs_mlx.train.screen import Screen
 from vgs_mlx.train.setup import Ready, load
 
@@ -26,6 +27,7 @@ def run(
     teacher: str | None,
     recipe: Path | None,
     sets: Sequence[str],
+    checkpoint: str | None,
     prompts: int,
     batches: int,
     bins: int,
@@ -35,8 +37,10 @@ def run(
     screen = Screen()
     is_run = (Path(model) / run_folder.RECIPE).is_file()
     folder = _folder(model, is_run, output)
+    if not is_run:
+        refuse_checkpoint(model, checkpoint)
     ready = (
-        _run(Path(model), recipe, teacher, sets, screen)
+        _run(Path(model), checkpoint, recipe, teacher, sets, screen)
         if is_run
         else _model(model, recipe, teacher, sets, screen)
     )
@@ -66,9 +70,16 @@ def _folder(model: str, is_run: bool, output: Path | None) -> Path:
     return folder
 
 
-def _run(run: Path, recipe: Path | None, teacher: str | None, sets: Sequence[str], screen: Screen) -> Ready:
+def _run(
+    run: Path,
+    checkpoint: str | None,
+    recipe: Path | None,
+    teacher: str | None,
+    sets: Sequence[str],
+    screen: Screen,
+) -> Ready:
     """The run's student as it was trained, its own teacher and held-out rows."""
-    found = trained.find(run)
+    found = trained.find(run, checkpoint)
     own = found.recipe.teacher.path
     if recipe or sets or (teacher and own):
         raise Refusal(
@@ -76,11 +87,12 @@ def _run(run: Path, recipe: Path | None, teacher: str | None, sets: Sequence[str
         )
     if not (teacher or own):
         raise Refusal(f"{run}: this run had no teacher: say which one to compare with: --teacher")
+    trained.refuse_missing(run, found.recipe, *PLACES)
     screen.say(f"model    {found.origin}")
     asked = replace(
-        found.recipe, teacher=replace(found.recipe.teacher, path=own or resolve_path(teacher, Path()))
+        found.recipe, teacher=replace(found.recipe.teacher, path=own or resolve_name(teacher, Path()))
     )
-    ready = load(_comparable(asked), screen)
+    ready = load(_comparable(asked), screen, run=run)
     trained.put(run, found, ready.student)
     return ready
 

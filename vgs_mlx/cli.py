@@ -1,17 +1,16 @@
 """The command line: parse, then one call each. Heavy imports stay inside the commands, so that --help is quick."""
 
 import sys
-from pathlib import Path
 
 import click
 
+from vgs_mlx.cli_arguments import PATH, Group
 from vgs_mlx.cli_endings import refusing
+from vgs_mlx.cli_options import CHECKPOINT, FORCE, RECIPE, asked_how, what_to_train
 from vgs_mlx.errors import Refusal
 
-PATH = click.Path(path_type=Path)
 
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="vgs-mlx")
 def main() -> None:
     """Distil a vision-language teacher into a small student, on your own machine.
@@ -23,19 +22,20 @@ def main() -> None:
 
 
 @main.command(short_help="Train a student.")
-@click.option("--recipe", type=PATH, help="A YAML file; it states what differs from the defaults.")
-@click.option("--student", help="Folder or Hub id of the model to train. Short for --set student.path=...")
-@click.option("--teacher", help="Folder or Hub id of the frozen model. Short for --set teacher.path=...")
-@click.option("--data", help="A .jsonl file, a Hub data set, or shapes. Short for --set data.source=...")
+@what_to_train
 @click.option(
     "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any key of the recipe; may be given again."
 )
 @click.option("--output", type=PATH, help="The run folder. Default: runs/<recipe>-<number>.")
-@click.option("--resume", is_flag=True, help="Go on with the run in --output.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with the run in --output. --data, --student and --teacher then say where one is that moved.",
+)
 @click.option(
     "--dry-run", is_flag=True, help="Load, probe, time one micro-step, tell what to expect; write nothing."
 )
-@click.option("--force", is_flag=True, help="Start even what the plan says can't fit in memory.")
+@FORCE
 @refusing
 def distill(recipe, student, teacher, data, sets, output, resume, dry_run, force) -> None:
     """\b
@@ -47,17 +47,17 @@ def distill(recipe, student, teacher, data, sets, output, resume, dry_run, force
     """
     from vgs_mlx import distillation
 
-    shorthands = {"student": student, "teacher": teacher, "data": data}
+    given = {"student": student, "teacher": teacher, "data": data}
+    shorthands = {key: value for key, value in given.items() if value}
     if resume:
-        if output is None or recipe or any(shorthands.values()) or dry_run:
+        if output is None or recipe or dry_run:
             raise Refusal(
-                "--resume takes --output DIR (and --set train.steps=N): the recipe is the run's own"
+                "--resume takes --output DIR (and --set train.steps=N, and --data, --student or --teacher of what "
+                "moved): the recipe is the run's own"
             )
-        distillation.resume(output, sets, force=force)
+        distillation.resume(output, sets, shorthands, force=force)
         return
-    resolved, name = distillation.resolve(
-        recipe, {key: value for key, value in shorthands.items() if value}, sets
-    )
+    resolved, name = distillation.resolve(recipe, shorthands, sets)
     if dry_run:
         distillation.dry_run(resolved, output, force=force)
     else:
@@ -65,7 +65,7 @@ def distill(recipe, student, teacher, data, sets, output, resume, dry_run, force
 
 
 @main.command(short_help="Memory and time before a run.")
-@click.option("--recipe", type=PATH, help="As for distill.")
+@click.option("--recipe", type=RECIPE, help="As for distill.")
 @click.option("--student", help="Folder, Hub id or config.json.")
 @click.option("--teacher", help="The same.")
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE")
@@ -83,18 +83,19 @@ def plan(recipe, student, teacher, sets, timed, **asked) -> None:
 
     Memory from configs and weight headers alone, and the gentlest changes where it doesn't fit (exit 1).
     """
-    from vgs_mlx import distillation, plan_report
+    from vgs_mlx import distillation, earlier_run
+    from vgs_mlx.planning import report as plan_report
 
     given = {key: path for key, path in (("student", student), ("teacher", teacher)) if path}
     resolved, _ = distillation.resolve(recipe, given, sets)
-    fits = plan_report.run(resolved, say=click.echo, **asked)
+    fits = plan_report.run(earlier_run.planned_as_base(resolved, click.echo), say=click.echo, **asked)
     if timed:
         distillation.dry_run(resolved, None)
     sys.exit(0 if fits else 1)
 
 
 @main.command(short_help="Compare settings over seeds.")
-@click.argument("recipe", required=False, type=PATH)
+@click.argument("recipe", required=False, type=RECIPE)
 @click.option(
     "--vary", multiple=True, metavar="KEY=VALUE,VALUE", help="A key and its values; again: all combinations."
 )
@@ -139,30 +140,16 @@ def ablate(recipe, vary, seeds, output, baseline, jobs, sets, reach, resume, sum
 @main.command(short_help="Accuracy of a model on held-out rows.")
 @click.argument("model")
 @click.option(
-    "--data", help="A .jsonl file, a Hub data set, or shapes. Default: the run's held-out rows, or shapes."
+    "--data",
+    help="All rows of a .jsonl file, a Hub data set, or shapes. Of a copy of the run's own data, recognised by its "
+    "rows: those held out. Default: the run's held-out rows, or shapes.",
 )
-@click.option("--samples", type=click.IntRange(1), default=1, show_default=True, help="Answers a prompt.")
-@click.option("--temperature", type=click.FloatRange(0), default=0.0, show_default=True, help="0: greedy.")
-@click.option(
-    "--no-image", is_flag=True, help="Ask without the picture: what can be guessed (the blind score)."
-)
-@click.option(
-    "--limit",
-    type=click.IntRange(1),
-    help="Only the first rows; of a suite's, so many of each, always the same.",
-)
-@click.option(
-    "--recipe",
-    type=PATH,
-    help="How to ask; a run has its own.",
-)
-@click.option(
-    "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any key of the recipe that it is asked with."
-)
-@click.option("--json", "json_file", type=PATH, help="Write the figures here too.")
+@asked_how
 @click.option("--suite", help="Published benchmarks: vision, low-vision, text, all, or the name of one.")
 @click.option("--output", type=PATH, help="Where a suite's answers are kept. Default: suites/...")
 @click.option("--against", type=PATH, help="A suite's answers of another model, to compare with.")
+@CHECKPOINT
+@FORCE
 @refusing
 def evaluate(model, data, suite, output, against, no_image, recipe, **options) -> None:
     """\b
@@ -191,7 +178,7 @@ def evaluate(model, data, suite, output, against, no_image, recipe, **options) -
 @main.command(short_help="The angles between the loss components' gradients.")
 @click.argument("model")
 @click.option("--teacher", help="The teacher, of a MODEL that is no run or had none.")
-@click.option("--recipe", type=PATH, help="The recipe of a MODEL that is no run.")
+@click.option("--recipe", type=RECIPE, help="The recipe of a MODEL that is no run.")
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any key of that recipe.")
 @click.option(
     "--prompts", type=click.IntRange(1), default=16, show_default=True, help="Held-out prompts a batch."
@@ -203,6 +190,7 @@ def evaluate(model, data, suite, output, against, no_image, recipe, **options) -
     "--bins", type=click.IntRange(2), default=10, show_default=True, help="Bins of equally many tokens."
 )
 @click.option("--output", type=PATH, help="A folder. Default: the run.")
+@CHECKPOINT
 @refusing
 def analyze(model, **options) -> None:
     """\b
@@ -236,8 +224,13 @@ def analyze(model, **options) -> None:
     show_default=True,
     help="Held-out prompts to prove it on.",
 )
+@click.option(
+    "--data",
+    help="Where the run's data are, if they moved; or other rows to prove it on, such as shapes, if they are gone.",
+)
+@CHECKPOINT
 @refusing
-def export(run, output, dtype, bits, prompts) -> None:
+def export(run, output, dtype, bits, prompts, data, checkpoint) -> None:
     """\b
     vgs-mlx export runs/quickstart-1 --output my-model
 
@@ -247,8 +240,11 @@ def export(run, output, dtype, bits, prompts) -> None:
     from vgs_mlx import distillation, trained
     from vgs_mlx.export import export as export_run
 
-    held_out = distillation.held_out_prompts(trained.find(run).recipe, prompts)
-    export_run(run, output, dtype=dtype, bits=int(bits) if bits else None, prompts=held_out, say=click.echo)
+    rows, asked = distillation.prompts_to_prove_on(run, trained.find(run, checkpoint).recipe, data, prompts)
+    export_run(
+        run, output, dtype=dtype, bits=int(bits) if bits else None, prompts=rows, asked=asked, checkpoint=checkpoint,
+        say=click.echo,
+    )  # fmt: skip
 
 
 @main.command(short_help="One HTML page about a run or an ablation.")
@@ -266,8 +262,9 @@ def export(run, output, dtype, bits, prompts) -> None:
     is_flag=True,
     help="Load no models, show no answers; never in place of a page that has some.",
 )
+@CHECKPOINT
 @refusing
-def report(folder, output, examples, no_examples) -> None:
+def report(folder, output, examples, no_examples, checkpoint) -> None:
     """\b
     vgs-mlx report runs/quickstart-1
 
@@ -276,7 +273,7 @@ def report(folder, output, examples, no_examples) -> None:
     """
     from vgs_mlx.report import page
 
-    page.write(folder, output, examples=0 if no_examples else examples)
+    page.write(folder, output, examples=0 if no_examples else examples, checkpoint=checkpoint)
 
 
 @main.command(short_help="What this machine is, and how fast.")

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vgs_mlx import blas
+from vgs_mlx.device import backend
 
 Row = tuple[str, str]  # what, and its value or why there is none
 
@@ -40,6 +41,7 @@ def report(seconds: float = 1.0) -> list[Row]:
     return [
         *rows,
         ("GPU memory", _or_reason(gpu_memory)),
+        ("MLX's buffers", _or_reason(buffers)),
         ("BLAS", _or_reason(blas_in_use)),
         ("matrix product", _or_reason(lambda: matrix_product(seconds))),
     ]
@@ -80,15 +82,6 @@ def device() -> str:
     )
 
 
-def backend() -> str:
-    """What MLX's default device is: "metal", "cuda" or "cpu"."""
-    import mlx.core as mx
-
-    if mx.default_device() == mx.cpu:
-        return "cpu"
-    return "metal" if mx.metal.is_available() else "cuda"
-
-
 def conflicts() -> Iterator[Row]:
     """A row where two Linux builds of MLX are installed: both own mlx/lib/libmlx.so, the later one won."""
     builds = {wheel: blas.installed_version(wheel) for wheel in ("mlx-cpu", *blas.CUDA_WHEELS)}
@@ -123,6 +116,14 @@ def gpu_memory() -> str:
     if total := info.get("total_memory"):
         return f"{total / GIB:.1f} GiB"
     return "none"
+
+
+def buffers() -> str:
+    """What MLX holds in this process, and that a run bounds the freed buffers that it keeps."""
+    import mlx.core as mx
+
+    used, kept = (each() / GIB for each in (mx.get_active_memory, mx.get_cache_memory))
+    return f"{used:.2f} GiB in use, {kept:.2f} GiB freed and kept; commands bound the latter (train.cache_limit_gb)"
 
 
 def matrix_product(seconds: float = 1.0) -> str:

@@ -15,11 +15,11 @@ from vgs_mlx.data.prompts import render
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.rows import encode
 from vgs_mlx.models.rows import evaluate as evaluated
+from vgs_mlx.rollout.batches import batches
 from vgs_mlx.rollout.sample import Sampling, sample
 from vgs_mlx.types import Example
 
 SEED_STREAM = 1_000_003  # keeps evaluation's random numbers apart from those of training steps
-BATCH = 64  # completions drawn at the same time
 
 Correct = Callable[[str, str], bool]  # (completion, right answer) -> whether it is right
 
@@ -42,36 +42,32 @@ def answer(
     data: recipe.Data,
     sampling: Sampling,
     *,
+    batch_size: int,
     samples: int = 1,
     with_image: bool = True,
     seed: int = 0,
     numbers: Sequence[int] | None = None,
     correct: Correct = is_correct,
-    batch: int = BATCH,
     progress: Callable[[int], None] = lambda count: None,
 ) -> list[list[Answer]]:
     """Let the model answer every example `samples` times, and grade. `progress` hears how many examples are done.
 
-    An example's answers depend on the seed and on its number, its place in the list where `numbers` says nothing.
+    At most `batch_size` completions are sampled at a time. An example's answers depend on the seed and on its
+    number, its place in the list where `numbers` says nothing.
     """
-    found: list[list[Answer]] = []
+    found: list[list[Answer]] = [[] for _ in examples]
     numbers = range(len(examples)) if numbers is None else numbers
-    at_once = max(1, batch // samples)
-    for start in range(0, len(examples), at_once):
-        group = examples[start : start + at_once]
-        prompts = [
-            render(model.processor, each, system_prompt=data.system_prompt, max_pixels=data.max_pixels)
-            for each in group
-        ]
+    for batch in batches(len(examples), samples, batch_size):
+        group = [examples[place] for place, _ in batch]
+        prompts = [render(model.processor, each, data) for each in group]
         views = [prompt.with_image if with_image else prompt.text_only for prompt in prompts]
-        places = numbers[start : start + at_once]
-        seeds = [[(seed, SEED_STREAM, place, j) for j in range(samples)] for place in places]
-        drawn = sample(model, views, seeds, evaluated(encode(model, views)), sampling)
-        found += [
-            [grade(model.processor, example, each.ids, each.ended, correct) for each in row]
-            for example, row in zip(group, drawn, strict=True)
-        ]
-        progress(len(found))
+        seeds = [[(seed, SEED_STREAM, numbers[place], j) for j in drawn] for place, drawn in batch]
+        completions = sample(model, views, seeds, evaluated(encode(model, views)), sampling)
+        for (place, _), row in zip(batch, completions, strict=True):
+            found[place] += [
+                grade(model.processor, examples[place], each.ids, each.ended, correct) for each in row
+            ]
+        progress(batch[-1][0] + 1)
     return found
 
 

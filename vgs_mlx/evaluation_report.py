@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +10,25 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from vgs_mlx import evaluate, recipe_file, trained
+from vgs_mlx import evaluate, recipe_file, sources, trained
 from vgs_mlx.data import datasets
+from vgs_mlx.data.datasets import DataSet
+from vgs_mlx.device import backend
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models.base import LoadedModel
-from vgs_mlx.models.loading import EMBEDDED, load_model
+from vgs_mlx.models.loading import EMBEDDED, find_folder, load_model, load_processor, read_config
+from vgs_mlx.models.sizes import read_size
+from vgs_mlx.planning import report as planning
+from vgs_mlx.planning.plan import Lengths, lengths
 from vgs_mlx.recipe import Recipe
 from vgs_mlx.resources import quickstart
 from vgs_mlx.rollout.sample import Sampling
-from vgs_mlx.train import run_folder
-from vgs_mlx.train.checkpoint import fingerprint
+from vgs_mlx.train import ledger, run_folder
+from vgs_mlx.train.data import first_held_out, load_data, longest, reading
+from vgs_mlx.train.identity import fingerprint
 from vgs_mlx.train.screen import Screen
-from vgs_mlx.train.setup import load_data, row_check
+from vgs_mlx.trained import Trained
+from vgs_mlx.types import Example
 
 
 def run(
@@ -34,21 +42,32 @@ def run(
     recipe_given: Path | None,
     sets: Sequence[str],
     json_file: Path | None,
+    checkpoint: str | None,
+    force: bool = False,
 ) -> None:
     """See the command's help. Raises `Refusal`."""
     refuse_options(samples, temperature, json_file)
     screen = Screen()
     recipe = resolve(model, recipe_given, sets)
-    loaded, _ = load(model, screen)
-    examples = _examples(loaded, recipe, data, is_run(model), screen)[:limit]
+    run = Path(model) if is_run(model) else None
+    if run and data is None:
+        trained.refuse_missing(run, recipe, "data.source", "data.held_out", here=True)
+    asked = locate(model, checkpoint, screen)
+    processor = load_processor(asked.folder, "MODEL")
+    own = sources.own_held_out(run, recipe, data, screen) if data and run else None
+    examples = own[:limit] if own else _examples(processor, recipe, data, run, limit, screen)
+    seen = longest(processor, DataSet((), tuple(examples)), recipe)
+    check_memory(asked, recipe, seen, screen, samples=samples, temperature=temperature, force=force)
+    loaded, _ = load(asked, screen)
     sampling = Sampling(recipe.rollout.max_completion_length, temperature)
     with screen.counting("evaluating") as count:
         answers = evaluate.answer(
-            loaded, examples, recipe.data, sampling, samples=samples, with_image=with_image, seed=recipe.seed,
-            progress=lambda done: count(done, len(examples)),
+            loaded, examples, recipe.data, sampling, batch_size=recipe.rollout.batch_size, samples=samples,
+            with_image=with_image, seed=recipe.seed, progress=lambda done: count(done, len(examples)),
         )  # fmt: skip
     found = {
         "model": model,
+        **({"checkpoint": checkpoint} if checkpoint else {}),
         "data": data or recipe.data.source,
         "with_image": with_image,
         "temperature": temperature,
@@ -65,6 +84,12 @@ def refuse_options(samples: int, temperature: float, json_file: Path | None) -> 
         raise Refusal("--samples needs a --temperature above 0: greedy answers are all the same")
     if json_file and (json_file.is_dir() or not json_file.absolute().parent.is_dir()):
         raise Refusal(f"--json {json_file}: give a file in a folder that exists")
+
+
+def refuse_checkpoint(model: str, checkpoint: str | None) -> None:
+    """Only a run has several weights. Raises `Refusal`."""
+    if checkpoint:
+        raise Refusal(f"--checkpoint {checkpoint}: {model} is not a run folder: omit --checkpoint")
 
 
 def is_run(model: str) -> bool:
@@ -88,29 +113,78 @@ def recipe_for(model: str, file: Path | None) -> Path | None:
     return quickstart() if file is None and model.startswith(EMBEDDED) else file
 
 
-def load(model: str, screen: Screen) -> tuple[LoadedModel, str]:
-    """The model that is asked, and what identifies its weights."""
+@dataclass(frozen=True)
+class Asked:
+    """A model that is asked, its weights not yet read."""
+
+    name: str  # as the user wrote it
+    folder: Path  # of the model, or of the one that the run trained
+    found: Trained | None  # the run's weights
+
+
+def locate(model: str, checkpoint: str | None, screen: Screen) -> Asked:
+    """The model that is asked, `checkpoint` of it if it is a run. Raises `Refusal`."""
     if not is_run(model):
-        loaded = load_model(model, "MODEL", say=screen.say)
-        return loaded, fingerprint(loaded.folder)
-    found = trained.find(Path(model))
+        refuse_checkpoint(model, checkpoint)
+        folder = find_folder(model, "MODEL")
+        read_config(folder, "MODEL")
+        return Asked(model, folder, None)
+    found = trained.find(Path(model), checkpoint)
     screen.say(f"model    {found.origin}")
-    loaded = trained.load(Path(model), found, screen.say)
-    return loaded, f"{fingerprint(loaded.folder)} {fingerprint(found.weights)}"
+    trained.refuse_missing(Path(model), found.recipe, "student.path")
+    return Asked(model, find_folder(found.recipe.student.path, "student.path"), found)
 
 
-def _examples(model: LoadedModel, recipe: Recipe, data: str | None, own: bool, screen: Screen) -> Sequence:
-    if data is None and own:
-        return load_data(recipe, model.processor, screen).held_out
-    settings = recipe.data
+def load(asked: Asked, screen: Screen) -> tuple[LoadedModel, str]:
+    """The model itself, and what identifies its weights."""
+    if asked.found is None:
+        loaded = load_model(asked.name, "MODEL", say=screen.say)
+        return loaded, fingerprint(loaded.folder)
+    loaded = trained.load(Path(asked.name), asked.found, screen.say)
+    return loaded, f"{fingerprint(loaded.folder)} {fingerprint(asked.found.weights)}"
+
+
+def check_memory(
+    asked: Asked,
+    recipe: Recipe,
+    seen: Lengths | None,
+    screen: Screen,
+    *,
+    samples: int,
+    temperature: float,
+    force: bool,
+) -> None:
+    """Say what answering takes, before weights are read; `seen` None: prompts as long as the recipe allows.
+
+    Raises `Refusal` where it doesn't fit, unless forced.
+    """
+    size = read_size(str(asked.folder), "MODEL")
+    planned = planning.of_evaluation(
+        recipe, size, seen or lengths(recipe, size), backend(), trained=asked.found is not None,
+        samples=samples, temperature=temperature,
+    )  # fmt: skip
+    planning.check(planned, "the evaluation", force, screen.say)
+
+
+def _examples(
+    processor: Any, recipe: Recipe, data: str | None, run: Path | None, limit: int | None, screen: Screen
+) -> Sequence[Example]:
+    """The rows to ask, the first `limit` of them: a run's own held-out rows, or all of a source."""
+    if data is None and run is not None:
+        own = [run] if ledger.own_rows(run, recipe) else []
+        if limit is None:
+            return load_data(recipe, processor, screen, *own).held_out
+        return first_held_out(recipe, processor, limit, screen, own)
+    return all_rows(processor, recipe, data or recipe.data.source, limit, screen)
+
+
+def all_rows(
+    processor: Any, recipe: Recipe, source: str, limit: int | None, screen: Screen
+) -> Sequence[Example]:
+    """The usable rows of a source, the first `limit` of them, read as the recipe says."""
     with screen.counting("checking rows") as progress:
         return datasets.load_held_out(
-            data or settings.source,
-            columns=settings.columns,
-            allow_outside=settings.allow_outside,
-            on_bad_row=settings.on_bad_row,
-            check=row_check(model.processor, settings),
-            progress=progress,
+            source, limit=limit, progress=progress, **reading(processor, recipe.data)
         ).held_out
 
 

@@ -14,7 +14,7 @@ of its vision tower, or of its embedding and one layer. So an export needs no mo
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,21 +24,23 @@ import mlx.core as mx
 import mlx_vlm.utils
 
 from vgs_mlx import model_card, proof, trained
+from vgs_mlx.device import release
 from vgs_mlx.errors import Refusal
-from vgs_mlx.models import fusing, memory, precision
+from vgs_mlx.models import fusing, precision
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.loading import load_model, read_config
 from vgs_mlx.models.rows import Continued
 from vgs_mlx.proof import Difference, Proof, Scored
 from vgs_mlx.recipe import Recipe
-from vgs_mlx.train.run_folder import CHECKPOINTS, FINAL, RECIPE
+from vgs_mlx.train.run_folder import CHECKPOINTS, FINAL, ORIGIN, RECIPE
 from vgs_mlx.trained import Trained
 from vgs_mlx.types import Prompt
 
 DTYPES = {"bfloat16": mx.bfloat16, "float16": mx.float16, "float32": mx.float32}  # as `auto` tries them
 LONGEST = 256  # tokens of a completion that the models are compared on
 COPIED = (".json", ".jinja", ".txt", ".model", ".tiktoken", "LICENSE", "LICENCE", "NOTICE")  # names' ends
-TRUE_OF_OTHER_WEIGHTS = ("config.json", "hf_quant_config.json", "model.safetensors.index.json")
+# not true of the new weights
+NOT_COPIED = ("config.json", "hf_quant_config.json", "model.safetensors.index.json", ORIGIN)
 HARDLY_TRAINED = (
     "There was hardly any training to lose: KL(trained ‖ untrained) is {:.1g} nats. For a student that has "
     "moved further, train with more train.steps or a higher train.learning_rate."
@@ -54,24 +56,27 @@ def export(
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto",
     bits: Literal[4, 8] | None = None,
     prompts: Sequence[Prompt],
+    asked: str = "held-out prompts",
+    checkpoint: str | None = None,
     say: Say = print,
 ) -> Proof:
     """Write the run's model, its training fused in, to the folder `output`, and prove it. Raises `Refusal`.
 
-    `prompts` are held-out ones, rendered by the student's processor. `auto` takes the narrowest dtype of the
-    changed layers that keeps the training; `bits` packs the language model afterwards. `output` appears when
-    all is proven, and not at all otherwise.
+    `checkpoint` says which of the run's weights: see `trained.find`. `prompts` are rendered by the student's
+    processor; `asked` says what they are. `auto` takes the narrowest dtype of the changed layers that keeps the
+    training; `bits` packs the language model afterwards. `output` appears when all is proven, and not at all
+    otherwise.
     """
-    found = trained.find(run)
+    found = trained.find(run, checkpoint)
     _refuse_output(run, output)
     if not prompts:
         raise Refusal("no held-out prompts to prove the export on: data.held_out must give some")
     say(f"exporting {found.origin}")
     subject = _subject(run, found, prompts, say)
-    untrained = _difference(subject, subject.name, "student.path")
+    untrained = _untrained(subject, say)
     with _beside(output) as folder:
         proven = _first_kept(subject, untrained, dtype, bits, folder, say)
-        model_card.write(folder, run, found, proven)
+        model_card.write(folder, run, found, proven, asked)
     say(f"wrote {output}: python -m mlx_vlm.generate --model {output} --image PICTURE --prompt QUESTION")
     say(f"asked as it was trained: vgs-mlx evaluate {output} --recipe {run / RECIPE}")
     return proven
@@ -98,6 +103,8 @@ def _subject(run: Path, found: Trained, prompts: Sequence[Prompt], say: Say) -> 
     student = trained.load(run, found, say)
     sequences = proof.answers(student, prompts, longest, settings.batch_size)
     states = proof.states(student, sequences, _scored_at_once(found.recipe))
+    del student
+    release()
     load = partial(trained.load, run, found, _silent, lazy=True)
     return _Subject(found.recipe, load, sequences, Scored(states, load))
 
@@ -106,7 +113,7 @@ def _difference(subject: _Subject, path: str, option: str) -> Difference:
     """How far a model, loaded strictly by stock mlx-vlm, is from the trained student."""
     load = partial(load_model, path, option, say=_silent)
     states = proof.states(load(), subject.sequences, _scored_at_once(subject.recipe))
-    memory.release()
+    release()
     return proof.compare(
         subject.scored, Scored(states, partial(load, lazy=True)), subject.recipe.objective.chunk_size
     )
@@ -122,7 +129,9 @@ def _first_kept(
 ) -> Proof:
     """Write and prove one dtype after another until one keeps the training. Raises `Refusal` if none does."""
     for name in _candidates(subject, dtype, bits):
-        _write(subject, DTYPES[name], bits, folder)
+        for old in folder.iterdir():
+            old.unlink()
+        write_model(subject.load, DTYPES[name], bits, folder)
         proven = Proof(name, bits, _difference(subject, str(folder), "--output"), untrained)
         say(str(proven))
         if proven.kept:
@@ -138,36 +147,51 @@ def _first_kept(
     return proven
 
 
+def _untrained(subject: _Subject, say: Say) -> Difference:
+    """How far training has moved the student: all of it, where the last run hardly did and earlier ones had a part.
+
+    Else what those learnt could be rounded off as hardly any training to lose.
+    """
+    moved, base = _difference(subject, subject.name, "student.path"), trained.base_of(subject.name)
+    if moved.mean >= proof.HARDLY_TRAINED or base == subject.name:
+        return moved
+    say(f"hardly trained since {subject.name}: untrained means {base} here, before earlier runs")
+    return _difference(subject, base, "student.path")
+
+
 def _candidates(subject: _Subject, dtype: str, bits: int | None) -> list[str]:
     """The dtypes to try. The student's own comes before another as narrow: mlx widens a mix to float32."""
     if dtype != "auto":
         return [dtype]
-    own = fusing.own_dtype(_stored(subject).module)
+    own = fusing.own_dtype(_stored(subject.name).module)
     if bits:
         return [name for name, each in DTYPES.items() if each == own]  # of the scales: bits decide the rest
     narrow = sorted(("bfloat16", "float16"), key=lambda name: DTYPES[name] != own)
     return [*narrow, "float32"]
 
 
-def _stored(subject: _Subject) -> LoadedModel:
-    """The checkpoint that training started from, as it is stored; lazy."""
-    return load_model(subject.name, "student.path", native=True, lazy=True, say=_silent)
+def _stored(path: str) -> LoadedModel:
+    """A checkpoint as it is stored; lazy."""
+    return load_model(path, "student.path", native=True, lazy=True, say=_silent)
 
 
-def _write(subject: _Subject, dtype: mx.Dtype, bits: int | None, folder: Path) -> None:
-    """The whole model folder but its card. Layers that training left alone stay as they are stored."""
-    for old in folder.iterdir():
-        old.unlink()
-    plain = _stored(subject)
-    fusing.put(plain.module, fusing.changed_weights(subject.load().module), dtype)
+def write_model(load: Callable[[], LoadedModel], dtype: mx.Dtype, bits: int | None, folder: Path) -> None:
+    """The whole model, the training of the student that `load` gives fused in, into an empty folder, but for its card.
+
+    Layers that training left alone stay as they are stored.
+    """
+    student = load()
+    plain = _stored(student.name)
+    fusing.put(plain.module, fusing.changed_weights(student.module), dtype)
+    del student
     if bits:
         precision.quantise_language(plain.module, bits)
     config = fusing.fused_config(read_config(plain.folder, "student.path"), plain.module)
     mlx_vlm.utils.save_config(config, folder / "config.json")
     fusing.save(plain.module, folder)
-    memory.release()
+    release()
     for file in sorted(plain.folder.iterdir()):
-        if file.is_file() and file.name.endswith(COPIED) and file.name not in TRUE_OF_OTHER_WEIGHTS:
+        if file.is_file() and file.name.endswith(COPIED) and file.name not in NOT_COPIED:
             shutil.copyfile(file, folder / file.name)
 
 
@@ -200,16 +224,16 @@ def _beside(output: Path) -> Iterator[Path]:
         output.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir()
-    except OSError as error:
-        reason = f"can't be written there ({error.strerror})"
-        raise Refusal(f"--output {output}: {reason}: give another folder") from error
-    try:
         yield beside
         os.replace(beside, output)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(beside, ignore_errors=True)
         for each in made:
-            each.rmdir()
+            with suppress(OSError):  # not there, or somebody else uses it by now
+                each.rmdir()
+        if isinstance(error, OSError):
+            reason = f"can't be written there ({error.strerror or error})"
+            raise Refusal(f"--output {output}: {reason}: give another folder") from error
         raise
 
 

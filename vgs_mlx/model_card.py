@@ -1,28 +1,33 @@
 """README.md of an exported model: what it was made from and how, what was measured, how to run it."""
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vgs_mlx import recipe_file
+from huggingface_hub import ModelCardData
+
+from vgs_mlx import hub_names, recipe_file
+from vgs_mlx.hub_names import HubId
 from vgs_mlx.models.loading import EMBEDDED
 from vgs_mlx.proof import Proof
-from vgs_mlx.train.run_folder import RESULT
+from vgs_mlx.recipe import Recipe
+from vgs_mlx.train.run_folder import EVALUATIONS, FINAL, ORIGIN, RESULT, rows
 from vgs_mlx.trained import Trained, read_json
 
 VERSIONS = "versions.json"
 
+TAGS = ["mlx", "mlx-vlm", "distillation", "visual-gradient-steering"]
+
 CARD = """\
 ---
-library_name: mlx
-pipeline_tag: image-text-to-text
-tags: [mlx, mlx-vlm, distillation, visual-gradient-steering]
-{base_model}---
+{front}
+---
 
-# {student}, distilled from {teacher}
+# {student}, {made}
 
 Made by vgs-mlx: on-policy distillation with [Visual Gradient Steering](https://arxiv.org/abs/2606.00564)
-(objective `{objective}`, data `{data}`). The training is fused in; no adapter is needed:
+(objective `{objective}`, data `{data}`).{earlier} The training is fused in; no adapter is needed:
 
     python -m mlx_vlm.generate --model .{system} --image PICTURE --prompt QUESTION
 
@@ -30,7 +35,7 @@ Made by vgs-mlx: on-policy distillation with [Visual Gradient Steering](https://
 ## Is this the trained model?
 
 Loaded with stock mlx-vlm and compared, in float32, on {positions:,} positions of the trained model's own
-greedy answers to held-out prompts; changed layers are stored as {stored}.
+greedy answers to {asked}; changed layers are stored as {stored}.
 
 | | mean | largest |
 |---|---|---|
@@ -48,35 +53,78 @@ Of {origin}; made with {versions}.
 """
 
 
-def write(folder: Path, run: Path, found: Trained, proven: Proof) -> None:
+def write(folder: Path, run: Path, found: Trained, proven: Proof, asked: str) -> None:
     """Write the card into the exported folder."""
     recipe = found.recipe
+    origin = read_json(Path(recipe.student.path) / ORIGIN)
+    began_with = origin.get("base", recipe.student.path)
+    base, teacher = _hub_id(began_with), recipe.teacher.path
+    front = ModelCardData(
+        library_name="mlx",
+        pipeline_tag="image-text-to-text",
+        tags=TAGS,
+        base_model=base.name if base else None,
+    )
     text = CARD.format(
-        base_model=f"base_model: {recipe.student.path}\n" if _is_hub_id(recipe.student.path) else "",
-        student=_name(recipe.student.path),
-        teacher=_name(recipe.teacher.path),
+        front=front.to_yaml(),
+        student=_name(began_with),
+        made=f"distilled from {_name(teacher)}" if teacher else f"trained by {recipe.objective.name}",
+        earlier=f" It went on from {origin['weights']}." if "weights" in origin else "",
         objective=recipe.objective.name,
         data=_name(recipe.data.source),
         system=f" --system {shlex.quote(recipe.data.system_prompt)}" if recipe.data.system_prompt else "",
-        results=_results(read_json(run / RESULT)),
+        results=_results(run, found),
         positions=proven.fused.positions,
+        asked=asked,
         stored=f"{proven.dtype}, then packed to {proven.bits} bits" if proven.bits else proven.dtype,
         fused=proven.fused,
         untrained=proven.untrained,
         versions=_versions(read_json(run / VERSIONS)),
         origin=found.origin,
-        recipe=recipe_file.dump(recipe),
+        recipe=recipe_file.dump(_published(recipe)),
     )
     (folder / "README.md").write_text(text, encoding="utf-8")
 
 
-def _results(result: dict[str, Any]) -> str:
-    """The accuracies on held-out rows, where the run has measured them."""
-    if "accuracy_before" not in result or "accuracy_after" not in result:
+def _published(recipe: Recipe) -> Recipe:
+    """The recipe with files and folders by their names alone: where they stand is nobody else's business."""
+
+    def named(text: str) -> str:
+        return text if text.startswith(EMBEDDED) else _name(text)
+
+    data, held_out = recipe.data, recipe.data.held_out
+    return replace(
+        recipe,
+        student=replace(recipe.student, path=named(recipe.student.path)),
+        teacher=replace(recipe.teacher, path=named(recipe.teacher.path)),
+        data=replace(
+            data,
+            source=named(data.source),
+            held_out=named(held_out) if isinstance(held_out, str) else held_out,
+        ),
+        grpo=replace(recipe.grpo, reward=Path(recipe.grpo.reward).name),
+    )
+
+
+def _results(run: Path, found: Trained) -> str:
+    """The accuracies on held-out rows, where the run has measured these weights."""
+    result = read_json(run / RESULT)
+    before, after = result.get("accuracy_before"), result.get("accuracy_after")
+    if found.weights.name != FINAL:
+        try:
+            measured = {row["step"]: row["accuracy"] for row in rows(run / EVALUATIONS)}
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+        ):  # a kill came while it wrote; the model is proven all the same
+            measured = {}
+        before, after = measured.get(0), measured.get(found.step)
+    if not isinstance(before, int | float) or not isinstance(after, int | float):
         return ""
     return (
         "## Results\n\nGreedy accuracy on the run's held-out rows: "
-        f"{result['accuracy_before']:.3f} before, {result['accuracy_after']:.3f} after.\n\n"
+        f"{before:.3f} before, {after:.3f} after.\n\n"
     )
 
 
@@ -86,8 +134,8 @@ def _versions(found: dict[str, Any]) -> str:
 
 def _name(path: str) -> str:
     """How readers elsewhere know a model or data set: a Hub id as it is, a local path by its last part."""
-    return path if _is_hub_id(path) else Path(path.removeprefix(EMBEDDED)).name
+    return str(_hub_id(path) or Path(path.removeprefix(EMBEDDED)).name)
 
 
-def _is_hub_id(path: str) -> bool:
-    return path.count("/") == 1 and not path.startswith(("/", ".", "~")) and not Path(path).exists()
+def _hub_id(path: str) -> HubId | None:
+    return None if Path(path).exists() else hub_names.parse(path)

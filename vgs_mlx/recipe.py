@@ -3,13 +3,18 @@
 Coefficients keep the paper's symbols in their comments: γ steering, λ preservation, η norm scale (arXiv 2606.00564).
 """
 
+import os
 import re
+from collections.abc import Callable
 from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
+
+from vgs_mlx import texts
+from vgs_mlx.errors import Refusal
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
 _option = dataclass(frozen=True, config=_STRICT)
@@ -28,7 +33,7 @@ SYSTEM_PROMPT = (
 class Student:
     """The model that is trained."""
 
-    path: str = ""  # a local folder, a Hub id, or embedded:student
+    path: str = ""  # a folder, else a Hub id (owner/name@revision), embedded:student, or a run (RUN@best)
     train: Literal["lora", "dora", "full"] = "lora"
     rank: Count = 16
     alpha: Positive = 32.0  # the adapter's update is scaled by alpha / rank
@@ -40,7 +45,7 @@ class Student:
 class Teacher:
     """The frozen model that the student is pulled towards."""
 
-    path: str = ""  # a local folder, a Hub id, or embedded:teacher
+    path: str = ""  # a local folder, a Hub id where there is no such folder, or embedded:teacher
     bits: Literal[4, 8] | None = None  # quantise the language model of a teacher that is not yet quantised
 
 
@@ -48,16 +53,24 @@ class Teacher:
 class Data:
     """What is asked."""
 
-    source: str = "shapes"  # a .jsonl file, a Hub data set, or the built-in shapes
+    source: str = (
+        "shapes"  # a .jsonl file, a folder, else a Hub data set (owner/name@revision:split), or shapes
+    )
     held_out: str | float = (
-        0.02  # a file, a split, or a fraction of the source; for shapes also a number of rows
+        0.02  # a file, a split (any bare word), or a fraction of the source; for shapes also a number of rows
     )
     columns: dict[str, str] = field(default_factory=dict)  # our name -> the data set's
+    ignore_columns: tuple[
+        str, ...
+    ] = ()  # the data set's, known and not wanted: options that the question lists
     allow_outside: bool = False  # pictures outside the data set's folder
     on_bad_row: Literal["fail", "skip"] = "fail"
     max_pixels: Count | None = 1024 * 32 * 32  # the processor scales larger pictures down to this
     max_prompt_length: Count = 16_384  # tokens; a longer prompt is a bad row, never cut
     system_prompt: str = SYSTEM_PROMPT  # "" for none
+    template_options: dict[str, bool | int | float | str] = field(
+        default_factory=dict
+    )  # given to the chat template, such as enable_thinking
 
 
 @_option
@@ -89,7 +102,7 @@ class Objective:
     watch_norm_scale: bool = False  # measure η at these steps under `standard` too, where it changes nothing
     reduction: Literal["token", "sequence"] = "token"
     text_view: Literal["omit", "blank", "degraded"] = "omit"
-    chunk_size: Count = 64  # completion positions whose log-probabilities exist at one time
+    chunk_size: Count = 32  # completion positions whose log-probabilities exist at one time
     jsd_weight: Annotated[float, Field(gt=0, lt=1)] = 0.5  # β of jsd: near 0 forward KL, near 1 reverse KL
     mix: Annotated[float, Field(ge=0, le=1)] = 0.0  # α of Eq. 22: the share of distillation beside grpo
     mix_with: Distillation = "vgs"  # which distillation that is
@@ -127,6 +140,9 @@ class Train:
     picture_cache_gb: NonNegative = (
         0.0  # picture features of frozen vision towers kept between steps; 0: none
     )
+    cache_limit_gb: NonNegative | None = (
+        None  # freed buffers that MLX keeps for later use, at most; None: what the plan leaves of the memory
+    )
     grad_checkpoint: bool = False  # recompute activations in the backward pass: less memory, more time
     checkpoint_every: Count = 20
     keep_checkpoints: Count = 2  # the newest N are kept, and the best
@@ -152,6 +168,11 @@ class Recipe:
     train: Train = field(default_factory=Train)
 
 
+WATCHED_ROWS = 32
+"""Held-out rows that `train.watch_every` looks at, one rollout each."""
+DENSE_REWARDS = ("pacr", "pdcr")
+"""Rewards of `grpo` that score every step of the reasoning with the student."""
+
 SHORTHANDS = {"student": "student.path", "teacher": "teacher.path", "data": "data.source"}
 """Command-line options that are short for a key."""
 
@@ -166,9 +187,57 @@ def reward_file(reward: str) -> Path | None:
     return Path(file) if separator else None
 
 
+def is_word(text: str) -> bool:
+    """Whether the text is a bare word and not written as a path: no separator or suffix, no dot or ~ in front."""
+    return not (os.sep in text or ":" in text or text.startswith((".", "~")) or Path(text).suffix)
+
+
 def resolve_path(text: str, folder: Path) -> str:
-    """`text` as an absolute path if it names something in `folder`; else unchanged (built in, a Hub id, a split)."""
-    if SHAPES.fullmatch(text):
+    """`text` as an absolute path if it names something in `folder` and is written as a path; else unchanged.
+
+    A bare word stays one, whatever `folder` holds. Raises a Refusal for a path that can't be written down.
+    """
+    return text if is_word(text) else resolve_name(text, folder)
+
+
+def resolve_name(text: str, folder: Path) -> str:
+    """The same of a name that can be no bare word but a folder's: of a model, or of a data set.
+
+    What is in `folder` goes before what the Hub calls so: owner/name is that folder where there is one.
+    """
+    if not text or SHAPES.fullmatch(text):
         return text
-    candidate = (folder / text).expanduser()
-    return str(candidate.resolve()) if text and candidate.exists() else text
+    try:
+        candidate = (folder / text).expanduser()
+        if not candidate.exists():
+            return text
+        path = str(candidate.resolve())
+    except (OSError, RuntimeError) as error:  # too long, not to be entered, ~ of nobody
+        why = getattr(error, "strerror", None) or error
+        raise Refusal(f"{text[:200]}: can't be looked up ({why}): give another path") from error
+    if fault := texts.fault(path):
+        raise Refusal(f"{texts.printable(path)}: its name {fault}: rename the file or folder")
+    return path
+
+
+def resolve_data(text: str, folder: Path, resolve: Callable[[str, Path], str]) -> str:
+    """What `resolve` makes of a data set's name, of which `:split` or `:config:split` may follow a folder's."""
+    for colons in (0, 1, 2):
+        name, *rest = text.rsplit(":", colons)
+        if (path := resolve(name, folder)) != name and (not rest or Path(path).is_dir()):
+            return ":".join([path, *rest])
+    return text
+
+
+def resolve_student(text: str, folder: Path) -> str:
+    """As `resolve_name`; of a run's folder, `@` and which of its weights may follow."""
+    whole, (run, mark, which) = resolve_name(text, folder), text.rpartition("@")
+    if whole != text or not mark or (path := resolve_name(run, folder)) == run:
+        return whole
+    return f"{path}@{which}"
+
+
+def path_of(text: str) -> str:
+    """The part of `path`, `path:split` or `path:config:split` that names a file or folder; `text` where none is."""
+    tries = [text.rsplit(":", colons)[0] for colons in (0, 1, 2)]
+    return next((each for each in tries if each and Path(each).expanduser().exists()), text)

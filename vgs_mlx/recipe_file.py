@@ -10,13 +10,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from vgs_mlx import strict_yaml, texts
 from vgs_mlx.errors import Refusal
-from vgs_mlx.recipe import Recipe, resolve_path
+from vgs_mlx.recipe import Recipe, resolve_data, resolve_name, resolve_path, resolve_student
 
 _RECIPE = TypeAdapter(Recipe)
+LARGEST = 2**20  # bytes of a file
+PATHS = (
+    ("student", "path", resolve_student),
+    ("teacher", "path", resolve_name),
+    ("data", "source", lambda text, folder: resolve_data(text, folder, resolve_name)),
+    (
+        "data",
+        "held_out",
+        lambda text, folder: resolve_data(text, folder, resolve_path),
+    ),  # a bare word is a split
+)
+"""The keys that may name a file or folder, and how they are made absolute."""
 _WORD = re.compile(r"'([^']*)'")  # as pydantic quotes the values that it allows
 
 
@@ -28,38 +40,6 @@ class Setting:
     value: Any
     where: str  # what to name where it is wrong: the option or the place in a file
     folder: Path = Path()  # which paths are relative to: the current one
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML 1.1 that also reads 1e-5 as a number and refuses a key given twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        """As PyYAML's own, once no key is found twice. Raises `yaml.constructor.ConstructorError`."""
-        seen: set = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} stands twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)$"), list("-+0123456789.")
-)
-
-
-def parse_yaml(text: str, where: str) -> Any:
-    """The value of a YAML text. Raises `Refusal` with `where`, the line and the reason."""
-    try:
-        return yaml.load(text, _Loader)
-    except yaml.MarkedYAMLError as error:
-        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise Refusal(f"{where}{line}: {error.problem}: mend the YAML there") from error
-    except yaml.YAMLError as error:
-        raise Refusal(f"{where}: {' '.join(str(error).split())}: mend the YAML there") from error
 
 
 def load_recipe(file: Path | None, sets: Sequence[str] = (), shorthands: Sequence[Setting] = ()) -> Recipe:
@@ -82,7 +62,7 @@ def settings(sets: Sequence[str]) -> list[Setting]:
         key, separator, value = (part.strip() for part in text.partition("="))
         if not separator or not key:
             raise Refusal(f"--set {text}: write it as key=value, for example --set train.steps=100")
-        found.append(Setting(key, parse_yaml(value, f"--set {text}"), f"--set {text}"))
+        found.append(Setting(key, strict_yaml.load(value, f"--set {text}"), f"--set {text}"))
     return found
 
 
@@ -102,14 +82,14 @@ def build(values: Mapping, where: str) -> Recipe:
     """A `Recipe` from nested plain values, the rest being defaults. Raises `Refusal` with the first thing wrong."""
     _refuse_unknown(values, Recipe, "", where)
     try:
-        return _RECIPE.validate_json(json.dumps(values, default=str))  # strict JSON: lists may fill tuples
+        return _RECIPE.validate_json(json.dumps(values))  # strict JSON: lists may fill tuples
     except ValidationError as error:
         raise Refusal(_first_problem(error, where)) from error
 
 
 def dump(recipe: Recipe) -> str:
     """The whole recipe as YAML that `load_recipe` reads back to an equal one."""
-    return yaml.safe_dump(_RECIPE.dump_python(recipe, mode="json"), sort_keys=False, allow_unicode=True)
+    return strict_yaml.dump(_RECIPE.dump_python(recipe, mode="json"))
 
 
 def flat(recipe: Recipe) -> dict[str, Any]:
@@ -125,11 +105,20 @@ def flat(recipe: Recipe) -> dict[str, Any]:
 def read(file: Path) -> dict:
     """The keys and values of a YAML file. Raises `Refusal`."""
     try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        if not file.is_file():
+            why = "it is not a file" if file.exists() else "no such file"
+            raise Refusal(f"{file}: can't be read ({why}): give a YAML file")
+        if file.stat().st_size > LARGEST:
+            raise Refusal(f"{file}: larger than a recipe ever is ({LARGEST:,} bytes): give a YAML file")
+        content = file.read_bytes()
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise Refusal(f"{file}, line {line}: not UTF-8 text: give a YAML file") from error
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
         raise Refusal(f"{file}: can't be read ({why}): give a YAML file") from error
-    values = parse_yaml(text, str(file))
+    values = strict_yaml.load(text, str(file))
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -147,10 +136,10 @@ def _set(values: dict, given: Setting) -> None:
 
 
 def _absolute_paths(values: dict, folder: Path) -> None:
-    for section, key in (("student", "path"), ("teacher", "path"), ("data", "source"), ("data", "held_out")):
+    for section, key, resolve in PATHS:
         inner = values.get(section)
         if isinstance(inner, dict) and isinstance(inner.get(key), str):
-            inner[key] = resolve_path(inner[key], folder)
+            inner[key] = resolve(inner[key], folder)
     grpo = values.get("grpo")
     if isinstance(grpo, dict) and isinstance(grpo.get("reward"), str):
         file, separator, function = grpo["reward"].rpartition(":")
@@ -166,6 +155,8 @@ def _refuse_unknown(values: Any, option: type, prefix: str, where: str) -> None:
             raise Refusal(f"{where}: unknown key {prefix}{key}{_nearest(f'{prefix}{key}')}")
         if dataclasses.is_dataclass(fields[key]):
             _refuse_unknown(value, fields[key], f"{prefix}{key}.", where)
+        elif fault := texts.fault_among(value):
+            raise Refusal(f"{where}: {prefix}{key} {fault}: write it without that")
 
 
 def _nearest(key: str) -> str:

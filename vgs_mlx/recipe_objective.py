@@ -1,7 +1,12 @@
-"""The objective that a recipe asks for."""
+"""What a recipe asks of the two models: its objective, who samples, and whether there is a teacher at all."""
 
-from vgs_mlx.objective.objectives import Objective, resolve
+from dataclasses import replace
+from typing import Literal
+
+from vgs_mlx.objective.objectives import Objective, Part, resolve
 from vgs_mlx.recipe import Recipe
+
+WATCHED = Part("visual", role="steering")  # whose η is measured where none is used
 
 
 def resolved(recipe: Recipe) -> Objective:
@@ -10,3 +15,35 @@ def resolved(recipe: Recipe) -> Objective:
     return resolve(
         settings.name, settings.steering_coef, settings.preservation_coef, settings.mix, settings.mix_with
     )
+
+
+def measuring(recipe: Recipe) -> Objective:
+    """The objective of a step that measures η: with the steering term where η is only watched."""
+    objective = resolved(recipe)
+    if objective.steers:
+        return objective
+    return replace(objective, parts=(*objective.parts, WATCHED))
+
+
+def measures_norm_scale(recipe: Recipe) -> bool:
+    """Whether some steps measure η."""
+    settings = recipe.objective
+    return isinstance(settings.norm_scale, str) if resolved(recipe).steers else settings.watch_norm_scale
+
+
+def updates_per_step(recipe: Recipe) -> int:
+    """Updates that a step makes from its rollouts: one, but for GRPO."""
+    return recipe.grpo.updates_per_rollout if resolved(recipe).rewarded else 1
+
+
+def sampler(recipe: Recipe) -> Literal["student", "teacher"] | None:
+    """Who samples the answers that a step learns from; None where the rows bring them."""
+    if resolved(recipe).on_policy:
+        return "student"
+    return "teacher" if recipe.objective.answers == "teacher" else None
+
+
+def needs_teacher(recipe: Recipe) -> bool:
+    """Whether anything is asked of a teacher: its opinion, its answers, or terms that are only watched."""
+    watches = measures_norm_scale(recipe) or recipe.train.watch_every is not None
+    return bool(resolved(recipe).teacher_views) or sampler(recipe) == "teacher" or watches

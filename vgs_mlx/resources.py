@@ -17,6 +17,12 @@ def recipes_folder() -> Path:
     raise Refusal(f"{PACKAGE / 'recipes'}: the recipes are missing: install vgs-mlx again")
 
 
+def shipped_recipe(path: Path) -> Path | None:
+    """The package's own recipe that `recipes/NAME.yaml`, wherever it leads, is called after; None where it has none."""
+    shipped = recipes_folder() / path.name
+    return shipped if path.parent.name == "recipes" and shipped.is_file() else None
+
+
 def quickstart() -> Path:
     """The recipe that the built-in models are made for."""
     return recipes_folder() / "quickstart.yaml"

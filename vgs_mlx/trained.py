@@ -12,8 +12,9 @@ from vgs_mlx.models import adapters
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.loading import load_model
 from vgs_mlx.models.precision import compute
-from vgs_mlx.recipe import Recipe
-from vgs_mlx.train import checkpoint
+from vgs_mlx.recipe import Recipe, path_of
+from vgs_mlx.train import checkpoint, run_folder
+from vgs_mlx.train.identity import PLACES, Identity, differences, of_model
 from vgs_mlx.train.run_folder import FINAL, RECIPE, RESULT
 
 
@@ -24,28 +25,91 @@ class Trained:
     recipe: Recipe
     weights: Path  # the folder that holds them
     origin: str  # for readers: which run, and which of its weights
+    step: int | None  # how many steps they have trained; None where the run doesn't say
 
 
-def find(run: Path) -> Trained:
-    """A run's final weights or, until it has finished, those of its newest checkpoint. Raises `Refusal`."""
+def find(run: Path, which: str | None = None) -> Trained:
+    """A run's weights: `final`, `newest`, `best` (by its evaluations) or the number of a step. Raises `Refusal`.
+
+    Without a word, the final ones or, until the run has finished, those of its newest checkpoint.
+    """
     if not (run / RECIPE).is_file():
-        raise Refusal(f"{run}: no run folder (no {RECIPE} in it): give the --output of a `vgs-mlx distill`")
-    recipe = recipe_file.load_recipe(run / RECIPE)
-    newest = checkpoint.newest(run)
-    step = int(newest.name.removeprefix("step-")) if newest else 0
-    if (run / FINAL).is_dir() and step <= read_json(run / RESULT).get("steps", step):  # else it was resumed
-        return Trained(recipe, run / FINAL, f"{run.name}, a finished run")
-    if newest is None:
+        raise Refusal(
+            f"{run}: not a run folder (no {RECIPE} in it): give the --output of a `vgs-mlx distill`"
+        )
+    recipe, there = recipe_file.load_recipe(run / RECIPE), checkpoints(run)
+    newest, ended = max(there, default=0), read_json(run / RESULT).get("steps")
+    # weights older than the newest checkpoint: the run was finished, then resumed
+    finished = (run / FINAL).is_dir() and newest <= (newest if ended is None else ended)
+    if which == "final" or (which is None and finished):
+        if not (run / FINAL).is_dir():
+            raise _not_there(run, "no final weights, it has not finished")
+        return Trained(recipe, run / FINAL, f"{run.name}, {'a finished run' if finished else 'final'}", ended)
+    if which is None and not there:
         raise Refusal(f"{run}: nothing trained yet, it stopped before its first checkpoint: resume it first")
-    checkpoint.verified_state(newest)
-    origin = f"{run.name}, step {step}: the newest checkpoint of a run that has not finished"
-    return Trained(recipe, newest, origin)
+    step, origin = _step(run, which, newest)
+    if step not in there:
+        raise _not_there(run, f"no checkpoint of step {step}")
+    checkpoint.verified_state(there[step])
+    if which is None:
+        origin = "the newest checkpoint of a run that has not finished"
+    return Trained(recipe, there[step], f"{run.name}, step {step}{origin and f': {origin}'}", step)
 
 
-def load(
-    run: Path, found: Trained, say: Callable[[str], None] = print, *, lazy: bool = False
-) -> LoadedModel:
+def checkpoints(run: Path) -> dict[int, Path]:
+    """The checkpoints of a run by their step."""
+    return {int(each.name.removeprefix("step-")): each for each in checkpoint.all_of(run)}
+
+
+def best_step(run: Path) -> int | None:
+    """The step with the highest accuracy so far, 0 being the untrained student; None where nothing says so."""
+    newest = checkpoint.newest(run)
+    return checkpoint.verified_state(newest)["progress"].get("best_step") if newest else None
+
+
+def _step(run: Path, which: str | None, newest: int) -> tuple[int, str]:
+    """The step that is meant, and a word about it. Raises `Refusal`."""
+    if which in (None, "newest"):
+        return newest, "the newest checkpoint"
+    if which.isdecimal():
+        return int(which), ""
+    if which != "best":
+        raise Refusal(
+            f"{run}: no weights are called {which!r}: give final, newest, best or the number of a step"
+        )
+    best = best_step(run)
+    if best is None:
+        raise _not_there(run, "no best checkpoint")
+    if best == 0:
+        raise _not_there(run, "no step was better than the untrained student")
+    return best, "the best of its evaluations"
+
+
+def _not_there(run: Path, what: str) -> Refusal:
+    """What is asked for is not there; what is."""
+    there = [str(step) for step in checkpoints(run)]
+    there += ["final"] if (run / FINAL).is_dir() else []
+    mend = f"give one that is there: {', '.join(there)}" if there else "resume it first"
+    return Refusal(f"{run}: {what}: {mend}")
+
+
+def refuse_missing(run: Path, recipe: Recipe, *keys: str, here: bool = False) -> None:
+    """The files and folders that these keys of a run's recipe name (see PLACES) must be there. Raises `Refusal`.
+
+    `here`: the command at hand takes the option that says where they are now.
+    """
+    for key in keys:
+        place = recipe_file.flat(recipe)[key]
+        # what was there when the run began has an absolute path; a split or configuration may follow
+        gone = isinstance(place, str) and place.startswith("/") and not Path(path_of(place)).exists()
+        if gone or (key == "student.path" and place == run_folder.STUDENT):  # in the run's own folder
+            option = PLACES[key] if here else f"{run_folder.resume_command(run)} {PLACES[key]}"
+            raise Refusal(f"{place}: no longer there, and {run} needs it: say where it is now with {option}")
+
+
+def load(run: Path, found: Trained, say: Callable[[str], None] = print, *, lazy: bool = False) -> LoadedModel:
     """The trained student: as `load_model` gives it, its adapters beside its layers. Raises `Refusal`."""
+    refuse_missing(run, found.recipe, "student.path")
     student = load_model(found.recipe.student.path, "student.path", lazy=lazy, say=say)
     adapters.prepare(student, found.recipe.student, found.recipe.seed, lazy=lazy)
     put(run, found, student, lazy=lazy)
@@ -65,16 +129,31 @@ def put(run: Path, found: Trained, student: LoadedModel, *, lazy: bool = False) 
     student.module.eval()
 
 
-def _refuse_another_student(run: Path, student: LoadedModel) -> None:
+def kept_identity(run: Path) -> Identity:
+    """What a run says it was made from, in its newest checkpoint and its result; {} where it kept neither."""
     newest = checkpoint.newest(run)
-    trained = read_json(newest / checkpoint.STATE_FILE).get("identity", {}).get("student") if newest else None
-    if trained not in (None, checkpoint.fingerprint(student.folder)):
-        raise Refusal(f"{student.folder}: not the model that {run} trained (its files differ): put it back")
+    state = read_json(newest / checkpoint.STATE_FILE) if newest else {}
+    return {**state.get("identity", {}), **(read_json(run / RESULT).get("identity") or {})}
+
+
+def _refuse_another_student(run: Path, student: LoadedModel) -> None:
+    if changed := differences(kept_identity(run), of_model("student", student.folder)):
+        raise Refusal(
+            f"{student.folder}: not the model that {run} trained: {changed} changed since: put it back"
+        )
+
+
+def base_of(path: str) -> str:
+    """The model that all training of the model at `path` began with: where an earlier run trained it, that run's."""
+    return read_json(Path(path) / run_folder.ORIGIN).get("base", path)
 
 
 def read_json(file: Path) -> dict[str, Any]:
     """A run's JSON file; {} where there is none. Raises `Refusal`."""
     try:
-        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        if not isinstance(found, dict):
+            raise ValueError("not an object")
+        return found
     except ValueError as error:
         raise Refusal(f"{file}: no readable JSON ({error}): delete it, or put it back") from error

@@ -13,6 +13,9 @@ class Picture:
 
     name: str  # for messages and logs: a file name, "data URI", "shapes/train/17"
     open: Callable[[], Image.Image]  # RGB, EXIF orientation applied
+    encoded: Callable[[], bytes] | None = None  # the bytes that it is decoded from; None: it is drawn
+    size: tuple[int, int] | None = None  # width and height in pixels, as opened; None: not looked at yet
+    digest: str = ""  # of its bytes when it was looked at; "": not looked at yet, or drawn
 
 
 @dataclass(frozen=True)

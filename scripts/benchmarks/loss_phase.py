@@ -14,15 +14,14 @@ from vgs_mlx.objective.weightings import Batch
 from vgs_mlx.train.addends import of_objective
 
 VOCABULARY, HIDDEN = 151_936, 2_048
+IDS = 151_669  # that Qwen3-VL's tokenizer has
 CHUNK = 64
+CHUNKS = (16, 32, 64)
 
 
 def run(repetitions: int) -> Medians:
     """Time of standard and VGS; memory beyond the inputs in chunks, at once, and as positions grow."""
-    mx.random.seed(0)
-    weights = [mx.random.normal((VOCABULARY, HIDDEN)) * HIDDEN**-0.5 for _ in range(2)]
-    heads = [Head(lambda _, states, weight=weight: states @ weight.T, {}) for weight in weights]
-    mx.eval(weights)
+    heads = _heads()
     found = alternate(
         {
             f"{name}, 128 positions": lambda name=name: phase(heads, name, 128, CHUNK)
@@ -43,6 +42,22 @@ def run(repetitions: int) -> Medians:
     return found
 
 
+def by_chunk(repetitions: int) -> Medians:
+    """Time and memory of VGS for 256 positions by the size of a chunk, with as many ids as the tokenizer has."""
+    heads = _heads(IDS)
+    return alternate(
+        {f"vgs, chunks of {size}": lambda size=size: phase(heads, "vgs", 256, size, IDS) for size in CHUNKS},
+        repetitions,
+    )
+
+
+def _heads(ids: int = VOCABULARY) -> list[Head]:
+    mx.random.seed(0)
+    weights = [mx.random.normal((VOCABULARY, HIDDEN)) * HIDDEN**-0.5 for _ in range(2)]
+    mx.eval(weights)
+    return [Head(lambda _, states, weight=weight: (states @ weight.T)[..., :ids], {}) for weight in weights]
+
+
 def compare(found: Medians) -> None:
     """The ratios that count."""
     beyond = {name: values["beyond_inputs_gb"] for name, values in found.items()}
@@ -54,13 +69,15 @@ def compare(found: Medians) -> None:
           most=1.05)  # fmt: skip
 
 
-def phase(heads: list[Head], name: str, positions: int, chunk: int) -> dict[str, float]:
+def phase(
+    heads: list[Head], name: str, positions: int, chunk: int, vocabulary: int = VOCABULARY
+) -> dict[str, float]:
     """Seconds of the loss phase with frozen heads as a step runs it, scores of the teacher included; its memory."""
     student, teacher = (
         Views(*(mx.random.normal((positions, HIDDEN)) for _ in range(2 if name == "vgs" else 1)))
         for _ in range(2)
     )
-    ids, support = mx.zeros(positions, dtype=mx.int32), mx.ones(VOCABULARY, dtype=mx.bool_)
+    ids, support = mx.zeros(positions, dtype=mx.int32), mx.ones(vocabulary, dtype=mx.bool_)
     mx.eval(student, teacher, ids, support)
     batch = Batch(np.full(positions, 1 / positions), [positions], [0], {}, 2.0)
     wanted = of_objective(resolve(name, 2.0, 0.01), 2.0, 0.01, False, batch)

@@ -1,6 +1,7 @@
 """Random Qwen3-VLs, prompts and recipes of the sizes that are measured. Completions never end early."""
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -18,9 +19,11 @@ from vgs_mlx.models import adapters
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.loading import load_model
 from vgs_mlx.models.precision import in_float32, on_cpu, quantise_language
+from vgs_mlx.resources import tiny_model
 from vgs_mlx.types import Example, Prompt, PromptView, Rollout
 
 VOCABULARY = 8192
+REAL_ROWS, REAL_IDS = 151_936, 151_669  # of Qwen3-VL's head and tokenizer
 PATCH = 16
 SIZES = {"student": (256, 0), "teacher": (512, 1)}  # width, seed
 
@@ -126,18 +129,34 @@ def paper_models(layers: int | None = None) -> tuple[LoadedModel, LoadedModel]:
     return student, teacher
 
 
+def with_real_vocabulary(folder: Path) -> Path:
+    """A copy of the embedded student with as many ids and rows of the head as Qwen3-VL; the new ones are made up."""
+    shutil.copytree(tiny_model("student"), folder)
+    config, tokenizer = (
+        json.loads((folder / name).read_text(encoding="utf-8")) for name in ("config.json", "tokenizer.json")
+    )
+    config["vocab_size"] = config["text_config"]["vocab_size"] = REAL_ROWS
+    words = tokenizer["model"]["vocab"]
+    words |= {f"made-up-{number}": number for number in range(len(words), REAL_IDS)}
+    for name, content in (("config.json", config), ("tokenizer.json", tokenizer)):
+        (folder / name).write_text(json.dumps(content), encoding="utf-8")
+    weights = mx.load(str(folder / "model.safetensors"))
+    rows = weights["language_model.model.embed_tokens.weight"]
+    mx.random.seed(0)
+    new = 0.1 * mx.random.normal((REAL_ROWS - rows.shape[0], rows.shape[1]))
+    weights["language_model.model.embed_tokens.weight"] = mx.concatenate([rows, new.astype(rows.dtype)])
+    mx.eval(weights)  # before the file that they are read from is written
+    mx.save_safetensors(str(folder / "model.safetensors"), weights)
+    return folder
+
+
 def embedded() -> tuple[LoadedModel, LoadedModel, list[Prompt], recipes.Recipe]:
     """The shipped student and teacher, the quickstart's settings, and the prompts of one of its steps."""
     settings = recipe_file.load_recipe(Path(__file__).parent.parent.parent / "recipes" / "quickstart.yaml")
     student, teacher = (load_model(f"embedded:{name}", f"--{name}") for name in ("student", "teacher"))
     adapters.prepare(student, settings.student, seed=0)
     asked = [
-        render(
-            student.processor,
-            each,
-            system_prompt=settings.data.system_prompt,
-            max_pixels=settings.data.max_pixels,
-        )
+        render(student.processor, each, settings.data)
         for each in shapes.examples("train", settings.rollout.prompts_per_step)
     ]
     return student, teacher, asked, settings

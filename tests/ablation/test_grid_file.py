@@ -85,7 +85,7 @@ def test_the_blind_score_is_measured_unless_the_recipe_says_no(tmp_path):
             ["train.steps=1,2", "train.warmup_steps=0,-1"],
             "--vary train.warmup_steps=-1: train.warmup_steps: ",
         ),
-        (["train=2020-01-01,x"], '--vary train="2020-01-01": train needs keys below it'),
+        (["train=2020-01-01,x"], "--vary train=2020-01-01,x, line 1: '2020-01-01' is read as a timestamp"),
         (["train.steps"], "--vary train.steps: write it as key=value,value"),
         (["train.steps="], "--vary train.steps=: write it as key=value,value"),
         (["=1"], "--vary =1: write it as key=value,value"),

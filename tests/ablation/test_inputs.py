@@ -17,7 +17,15 @@ from vgs_mlx.train import run_folder
 from vgs_mlx.train.identity import contents
 from vgs_mlx.types import Example
 
-HAD = {"student": "s", "teacher": "t", "data": "d", "reward": "r"}
+HAD = {
+    "student": "s", "student chat template": "c", "teacher": "t", "teacher tokenizer": "k", "data solutions": "d",
+    "reward": "r",
+}  # fmt: skip
+WORDS = {
+    "student": "the student's weights or config.json", "student chat template": "the student's chat template",
+    "teacher": "the teacher's weights or config.json", "teacher tokenizer": "the teacher's tokenizer",
+    "data solutions": "the data's solutions", "reward": "the reward",
+}  # fmt: skip
 
 
 def job(folder: Path, cell: str, had: dict | None, **sections) -> Job:
@@ -33,21 +41,23 @@ def test_a_run_that_had_other_data_or_models_behind_the_same_path_is_refused_by_
     jobs = [job(tmp_path, "a", HAD), job(tmp_path, "old", None), job(tmp_path, "b", HAD)]
     inputs.refuse_changed(jobs)
     jobs.append(job(tmp_path, "c", HAD | {what: "other"}))
-    with pytest.raises(Refusal, match=rf"c/seed-0: its {what} isn't what a, seed 0 had.*--resume"):
+    with pytest.raises(
+        Refusal, match=rf"c/seed-0: differs from a, seed 0 in {WORDS[what]}, though.*--resume"
+    ):
         inputs.refuse_changed(jobs)
 
 
 def test_what_recipes_name_otherwise_may_differ(tmp_path):
-    other = {"student": "s2", "teacher": "t2", "data": "d2"}
+    other = {what: "other" for what in HAD if what != "reward"}
     fraction = {"source": "rows.jsonl", "held_out": 0.1}
     inputs.refuse_changed(
         [
             job(tmp_path, "a", HAD),
             job(tmp_path, "paths", other, student={"path": "x"}, teacher={"path": "y"}, data={"source": "z"}),
-            job(tmp_path, "pixels", HAD | {"data": "fewer rows"}, data={"max_pixels": 9}),
-            job(tmp_path, "no teacher", HAD | {"teacher": "none"}),
-            job(tmp_path, "cut", HAD | {"data": "of seed 0"}, data=fraction),
-            job(tmp_path, "cut", HAD | {"data": "of seed 1"}, data=fraction, seed=1),
+            job(tmp_path, "pixels", HAD | {"data solutions": "fewer rows"}, data={"max_pixels": 9}),
+            job(tmp_path, "no teacher", HAD | {"teacher": "none", "teacher tokenizer": "k"}),
+            job(tmp_path, "cut", HAD | {"data solutions": "of seed 0"}, data=fraction),
+            job(tmp_path, "cut", HAD | {"data solutions": "of seed 1"}, data=fraction, seed=1),
         ]
     )
 
@@ -56,21 +66,22 @@ def test_seeds_share_rows_that_are_not_cut_by_seed(tmp_path):
     apart = {"source": "rows.jsonl", "held_out": "others.jsonl"}
     jobs = [
         job(tmp_path, "a", HAD, data=apart),
-        job(tmp_path, "a", HAD | {"data": "changed"}, data=apart, seed=1),
+        job(tmp_path, "a", HAD | {"data solutions": "changed"}, data=apart, seed=1),
     ]
     with pytest.raises(Refusal, match=r"name rows\.jsonl"):
         inputs.refuse_changed(jobs)
 
 
 def test_seeds_that_cut_a_file_differently_must_have_had_the_same_file(tmp_path):
-    fraction, had = {"source": "rows.jsonl", "held_out": 0.1}, {**HAD, "data set": "all rows"}
+    fraction, had = {"source": "rows.jsonl", "held_out": 0.1}, {**HAD, "all rows": "whole"}
     jobs = [
-        job(tmp_path, "a", had | {"data": "of seed 0"}, data=fraction),
-        job(tmp_path, "a", had | {"data": "of seed 1"}, data=fraction, seed=1),
+        job(tmp_path, "a", had | {"data solutions": "of seed 0"}, data=fraction),
+        job(tmp_path, "a", had | {"data solutions": "of seed 1"}, data=fraction, seed=1),
     ]
     inputs.refuse_changed(jobs)
-    jobs.append(job(tmp_path, "a", had | {"data": "of seed 2", "data set": "edited"}, data=fraction, seed=2))
-    with pytest.raises(Refusal, match="seed-2: its data set isn't what a, seed 0 had"):
+    edited = had | {"data solutions": "of seed 2", "all rows": "edited"}
+    jobs.append(job(tmp_path, "a", edited, data=fraction, seed=2))
+    with pytest.raises(Refusal, match="seed-2: differs from a, seed 0 in the data's rows"):
         inputs.refuse_changed(jobs)
 
 
@@ -105,4 +116,5 @@ def test_a_grid_whose_model_changed_between_two_runs_is_refused_by_summary_and_b
     for line in ("--summary", "--resume"):
         refused = command("ablate", line, tmp_path)
         assert refused.exit_code == 2, refused.output
-        assert "b/seed-0: its student isn't what a, seed 0 had" in " ".join(refused.output.split())
+        said = " ".join(refused.output.split())
+        assert "b/seed-0: differs from a, seed 0 in the student's weights or config.json" in said

@@ -1,16 +1,24 @@
 """Loading a data set: rows from JSON Lines and the built-in shapes, and bad rows reported with their line."""
 
 import base64
+import functools
+import gc
 import io
 import json
 import re
+import shutil
+import tracemalloc
 
 import pytest
 from PIL import Image
 
-from vgs_mlx.data import datasets, shapes
+from vgs_mlx.data import datasets, pictures, shapes
 from vgs_mlx.data.datasets import load, load_held_out
+from vgs_mlx.data.prompts import problem
 from vgs_mlx.errors import Refusal
+from vgs_mlx.models.loading import load_processor
+from vgs_mlx.recipe import Data
+from vgs_mlx.resources import tiny_model
 
 
 @pytest.fixture
@@ -53,7 +61,13 @@ def reason_of(folder, bad):
 def test_rows_become_examples(folder):
     rows = [
         row(3, kind="width", solution="It is 4 wide."),
-        row(0, image=None, images=["1.png", uri(7)], question=" <image>\nWhich? ", answer=" \\boxed{B} "),
+        row(
+            0,
+            image=None,
+            images=["1.png", uri(7)],
+            question=" <image>\n<image> Which? ",
+            answer=" \\boxed{B} ",
+        ),
         row(2, answer=2.5),
     ]
     first, second, third = load_held_out(write(folder, rows)).held_out
@@ -84,6 +98,7 @@ def test_a_unicode_line_separator_inside_a_text_does_not_end_the_line(folder):
         ('{"image": "0.png", "question": ', "broken JSON"),
         ("{'image': '0.png'}", "broken JSON"),
         ('{"answer": NaN}', "broken JSON: NaN"),
+        ('{"question": "a", "question": "b"}', "the key 'question' stands twice: keep one"),
         ("[" * 100_000, "broken JSON"),
         ('["0.png"]', "not a JSON object"),
         ("3", "not a JSON object"),
@@ -94,10 +109,15 @@ def test_a_unicode_line_separator_inside_a_text_does_not_end_the_line(folder):
         (row(question=["what"]), "question must be text, not a list"),
         (row(answer=None), "missing answer"),
         (row(answer=" "), "missing answer"),
-        (row(answer=True), "answer must be text or a number, not true or false"),
-        (row(answer=["3"]), "answer must be text or a number, not a list"),
-        (row(kind=3), "kind must be text, not a number"),
-        (row(image=None), "no picture"),
+        (
+            row(answer=True),
+            "answer must be text or a number, not true or false: write the word, such as 'yes'",
+        ),
+        (row(answer=["3"]), r"answer must be text or a number, not a list \(3\): keep the one that is right"),
+        (row(answer={"a": 1}), "answer must be text or a number, not an object"),
+        (row(kind=[3]), "kind must be text, not a list"),
+        (row(kind=True), "kind must be text, not true or false"),
+        (row(image=None), r"no picture \(this row has no column 'image' or 'images' among answer, question;"),
         (row(image=""), "no picture"),
         (row(image=None, images=[]), "no picture"),
         (row(image=None, images=["0.png", None]), "no picture"),
@@ -105,7 +125,33 @@ def test_a_unicode_line_separator_inside_a_text_does_not_end_the_line(folder):
         (row(image=["0.png"]), "not a list: name the column images"),
         (row(image=None, images="0.png"), "images must be a list"),
         (row(image=7), "a path or a data URI"),
-        (row(image={"bytes": "x"}), "a path or a data URI"),
+        (
+            row(image={"bytes": "x"}),
+            "a path or a data URI, not an object with bytes: write data:image/png;base64,",
+        ),
+        (row(image={"path": "0.png"}), 'a path or a data URI, not an object: write its path alone, "0.png"'),
+        (
+            row(question="See <image> here"),
+            "the question holds the marker <image> at character 5: pictures come",
+        ),
+        (
+            row(question="<image 1> See"),
+            "the question holds the marker <image 1> at character 1: .*'picture 1'",
+        ),
+        (row(question="<image><image> See"), "the question has 2 x <image> for 1 picture"),
+        (row(question="<video>What happens?"), "the marker <video> .*videos and sounds are not read"),
+        (
+            row(options=["red", "blue"]),
+            r"does not list its options \(column 'options': red, blue\): .*ignore_columns",
+        ),
+        (row(A="red", B="blue"), r"does not list its options \(column 'A': red\)"),
+        (
+            row(question="Why \ud800 so?"),
+            r"the question is not valid Unicode \(lone surrogate \\ud800 at character 5",
+        ),
+        (row(answer="\udfff"), r"the answer is not valid Unicode \(lone surrogate \\udfff at character 1\)"),
+        (row(kind="a\0"), r"the kind holds a NUL \(at character 2\)"),
+        (row(solution="\ud83d!"), r"the solution is not valid Unicode \(lone surrogate \\ud83d"),
         (row(image="gone.png"), "picture gone.png: no such file"),
         (row(image="train.jsonl"), "picture train.jsonl: not a picture"),
         (row(image="."), "not a file"),
@@ -117,6 +163,67 @@ def test_a_unicode_line_separator_inside_a_text_does_not_end_the_line(folder):
 )
 def test_a_bad_row_is_refused_with_its_line_and_reason(folder, bad, reason):
     assert re.match(f".*({reason})", reason_of(folder, bad))
+
+
+TURNS = [{"role": "user", "content": "What?"}, {"role": "assistant", "content": "This."}]
+
+
+@pytest.mark.parametrize(
+    "talk",
+    [{"messages": TURNS}, {"conversations": TURNS, "id": "7"}, {"prompt": TURNS, "images": ["0.png"]}],
+    ids=list,
+)
+def test_a_conversation_is_called_one_and_columns_cannot_map_it(folder, talk):
+    column = next(name for name in talk if name in ("messages", "conversations", "prompt"))
+    said = reason_of(folder, talk)
+    assert f"the column '{column}' holds a conversation, and these are not read yet: write the user's" in said
+    assert "data.columns" not in said
+    with pytest.raises(Refusal, match=f"the column '{column}' holds a conversation"):
+        load_held_out(write(folder, [talk]), columns={"question": column})
+
+
+def test_options_that_the_question_lists_or_that_are_ignored_change_nothing(folder):
+    listed = row(question="Which?\nA. red\nB. blue", options=["red", "blue"], answer="A")
+    free = row(options=None, choices=[])
+    assert len(load_held_out(write(folder, [listed, free])).held_out) == 2
+    source = write(folder, [row(choices=["red", "blue"])])
+    assert len(load_held_out(source, ignore_columns=["choices"]).held_out) == 1
+
+
+@pytest.mark.parametrize("answer", [1, "0"])
+def test_an_answer_that_counts_the_options_is_refused(folder, answer):
+    question, colours = "Which?\nA. red\nB. blue", ["red", "blue"]
+    said = reason_of(folder, row(question=question, options=colours, answer=answer))
+    assert (
+        f"the answer {answer} is in none of the options (column 'options': red, blue): if it counts" in said
+    )
+    for good in ("A", "blue", "B. blue"):
+        rows = [row(question=question, options=colours, answer=good)]
+        assert len(load_held_out(write(folder, rows)).held_out) == 1
+    numbers = row(question="How many: 1 cm, 2 cm or 3 cm?", options=["1 cm", "2 cm", "3 cm"], answer=2)
+    counted = row(question=question, options=colours, answer=answer)
+    assert len(load_held_out(write(folder, [numbers])).held_out) == 1
+    assert len(load_held_out(write(folder, [counted]), ignore_columns=["options"]).held_out) == 1
+
+
+def test_a_column_of_ours_may_be_ignored_too(folder):
+    source = write(folder, [row(0, images=["1.png", "2.png"], kind="k", solution="s")])
+    found = load_held_out(source, ignore_columns=["images", "kind"]).held_out[0]
+    assert (found.pictures[0].name, found.kind, found.solution) == ("0.png", "", "s")
+
+
+def test_columns_that_nothing_reads_are_known_once(folder):
+    source = write(folder, [row(0, id=1, hint="no"), row(1, id=2, source="x"), "{", row(2)])
+    found = load(source, held_out=0.5, on_bad_row="skip", ignore_columns=["id"])
+    assert found.unread == ("hint", "source")
+    other = write(folder, [row(3, note="n", hint="h")], "held.jsonl")
+    assert load(source, held_out=other, on_bad_row="skip").unread == ("id", "hint", "source", "note")
+    assert load_held_out(write(folder, [row(0)])).unread == ()
+
+
+@pytest.mark.parametrize(("kind", "text"), [(3, "3"), (2.5, "2.5"), (None, ""), (" a ", "a")])
+def test_a_kind_may_be_a_number(folder, kind, text):
+    assert load_held_out(write(folder, [row(kind=kind)])).held_out[0].kind == text
 
 
 def test_text_that_is_not_utf8_is_a_bad_row(folder):
@@ -226,12 +333,81 @@ def test_the_first_held_out_rows_are_those_of_the_whole_and_no_other_picture_is_
     whole = load(source, **given).held_out
     made = []
     real = datasets._make
-    monkeypatch.setattr(datasets, "_make", lambda row: made.append(row) or real(row))
+    monkeypatch.setattr(datasets, "_make", lambda row, **rest: made.append(row) or real(row, **rest))
     first = datasets.first_held_out(source, 3, **given)
     assert [each.id for each in first] == [each.id for each in whole[:3]]
     everything = on_bad_row == "skip" and held_out == 0.5  # the cut needs to know the bad rows
     assert len(made) == (11 if everything else 3 + len(bad))
     assert len(datasets.first_held_out(source, 99, **given)) == len(whole)
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """The names of the pictures that were decoded, in order."""
+    names, real = [], pictures._decode
+    monkeypatch.setattr(pictures, "_decode", lambda data, name: names.append(name) or real(data, name))
+    return names
+
+
+def test_loading_decodes_each_picture_once_though_its_row_is_checked(folder, decoded):
+    processor = load_processor(tiny_model("student"), "--student")
+    source = write(folder, [*[row(n) for n in range(8)], row(0, image=None, images=["8.png", "9.png"])])
+    settings = Data(system_prompt="", max_pixels=None, max_prompt_length=500)
+    check = functools.partial(problem, processor, settings=settings)
+    data = load(source, held_out=0.5, check=check)
+    assert sorted(decoded) == [f"{n}.png" for n in range(10)]
+    sizes = {
+        picture.name: picture.size for example in data.train + data.held_out for picture in example.pictures
+    }
+    assert sizes == {f"{n}.png": (n + 1, 4) for n in range(10)}
+
+
+def test_bytes_that_many_rows_show_are_decoded_once(folder, decoded, monkeypatch):
+    monkeypatch.setattr(
+        datasets.os, "cpu_count", lambda: 1
+    )  # two threads may meet the same bytes at one moment
+    shutil.copy(folder / "3.png", folder / "copy.png")
+    source = write(
+        folder, [row(3), row(3), row(3, image="copy.png"), row(3, image=uri(7)), row(1, image=uri(7))]
+    )
+    assert [each.pictures[0].size for each in load_held_out(source).held_out] == [(4, 4)] * 3 + [(7, 4)] * 2
+    assert len(decoded) == 2
+
+
+def test_a_noted_size_is_that_of_the_upright_picture(folder):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (9, 4)).save(folder / "turned.jpg", exif=exif)
+    [example] = load_held_out(write(folder, [row(0, image="turned.jpg")])).held_out
+    assert example.pictures[0].size == example.pictures[0].open().size == (4, 9)
+
+
+def test_no_picture_s_pixels_or_bytes_stay_in_memory(folder):
+    for number in range(10):
+        Image.effect_noise((1000, 1000), 50).save(folder / f"{number}.png")
+    tracemalloc.start()
+    data = load_held_out(write(folder, [row(n) for n in range(10)]))
+    assert len(data.held_out) == 10 and tracemalloc.get_traced_memory()[0] < 300_000  # of 10 MB
+    tracemalloc.stop()
+    images = [each for each in gc.get_objects() if issubclass(type(each), Image.Image)]
+    assert not [image for image in images if image.size == (1000, 1000)]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda file: Image.new("RGB", (3, 4), "blue").save(file), "picture 2.png: its bytes have changed"),
+        (lambda file: file.unlink(), "picture 2.png: no such file"),
+    ],
+)
+def test_a_picture_that_changes_after_its_row_was_checked_is_refused_when_it_is_opened(
+    folder, change, reason
+):
+    [example] = load_held_out(source := write(folder, [row(2)])).held_out
+    assert example.pictures[0].open().size == (3, 4)
+    change(folder / "2.png")
+    with pytest.raises(pictures.Changed, match=f"{reason}.* since its row was checked \\({source}:1\\)"):
+        example.pictures[0].open()
 
 
 def test_the_first_held_out_shapes_are_those_of_the_whole_and_bad_rows_are_refused(folder):
@@ -294,9 +470,37 @@ def test_a_source_that_is_nothing_is_one_clear_line(source, message):
     assert "\n" not in str(caught.value)
 
 
-def test_another_kind_of_file_is_refused(folder):
-    with pytest.raises(Refusal, match=r"not a .jsonl file"):
+def test_another_kind_of_file_is_refused_with_what_works(folder):
+    with pytest.raises(Refusal, match=r"not a .jsonl file: write one JSON object a line"):
         load(str(folder / "0.png"), held_out=0.1)
+    for name in ("one.parquet", "data.json", "table.csv"):
+        (folder / name).write_text("x")
+        with pytest.raises(
+            Refusal, match=rf"data file .*{name}: not a .jsonl file: give a folder that holds noth"
+        ):
+            load(str(folder / name), held_out=0.1)
+
+
+def test_the_first_rows_of_a_source_are_read_alone(folder):
+    source = write(folder, [row(0), row(1), *[row(image="gone.png")] * 8])
+    assert [each.answer for each in load_held_out(source, limit=2).held_out] == ["1", "2"]
+    with pytest.raises(Refusal, match=r"1 of 3 rows .*\n.*train.jsonl:3: picture gone.png"):
+        load_held_out(source, limit=3)
+    skipping = write(folder, [row(0), "{", row(1), row(image="gone.png"), row(2), "{"])
+    found = load_held_out(skipping, limit=3, on_bad_row="skip")
+    assert [each.answer for each in found.held_out] == ["1", "2", "3"] and len(found.skipped) == 2
+    assert len(load_held_out("shapes:9", limit=4).held_out) == 4
+
+
+@pytest.mark.parametrize("source", ["train.jsonl", "shapes:8"])
+def test_a_bare_word_is_a_split_and_a_file_has_none(folder, source, monkeypatch):
+    monkeypatch.chdir(folder)
+    write(folder, [row(0), row(1)])
+    (folder / "test").mkdir()
+    with pytest.raises(
+        Refusal, match=rf"data.held_out test: a bare word is a split, and {source} has none: write \./"
+    ):
+        load(source, held_out="test")
 
 
 def test_shapes_are_held_out_by_their_own_split(monkeypatch):

@@ -1,13 +1,15 @@
 """Data sets that the `datasets` library reads, here from local folders: the same path as the Hub's."""
 
 import io
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
-from vgs_mlx.data import hub
+from vgs_mlx.data import hub, pictures
 from vgs_mlx.data.datasets import load, load_held_out
 from vgs_mlx.errors import Refusal
+from vgs_mlx.train.identity import of_data
 
 hf = pytest.importorskip("datasets")
 
@@ -60,7 +62,28 @@ def test_rows_become_examples_and_pictures_are_read_when_opened(folder):
     data = load(str(folder), held_out="test", columns=hub.PAPER_COLUMNS)
     assert widths(data.train) == [[1], [2], [3], [4]] and widths(data.held_out) == [[11], [12]]
     assert (data.train[2].question, data.train[2].answer) == ("How wide is 3?", "3")
-    assert data.train[2].id == f"{folder}:train:2" and data.held_out[0].id == f"{folder}:test:0"
+    assert data.train[2].id == "data:train:2" and data.held_out[0].id == "data:test:0"
+
+
+def test_a_data_set_that_moves_has_the_same_rows(folder, tmp_path):
+    """As the fingerprints of a run see them."""
+    before = load(str(folder), held_out="test", columns=hub.PAPER_COLUMNS)
+    (tmp_path / "elsewhere").mkdir()
+    folder.rename(tmp_path / "elsewhere" / "data")
+    after = load(str(tmp_path / "elsewhere" / "data"), held_out="test", columns=hub.PAPER_COLUMNS)
+    assert of_data(after) == of_data(before)
+
+
+def test_pictures_beside_a_table_are_named_as_seen_from_their_folder(tmp_path):
+    found = []
+    for place in ("one", "two"):
+        data = tmp_path / place / "data"
+        (data / "sub").mkdir(parents=True)
+        (data / "sub" / "a.png").write_bytes(png(5))
+        (data / "metadata.csv").write_text("file_name,question,answer\nsub/a.png,Wide?,5\n")
+        found.append(load_held_out(str(data)))
+    assert found[0].held_out[0].pictures[0].name == "sub/a.png"
+    assert of_data(found[0]) == of_data(found[1])
 
 
 def test_lists_of_pictures_are_read_too(tmp_path):
@@ -70,6 +93,15 @@ def test_lists_of_pictures_are_read_too(tmp_path):
         [2],
         [3],
     ]
+
+
+def test_stored_cells_are_noted_by_their_bytes(folder):
+    data = load(str(folder), held_out="test", columns=hub.PAPER_COLUMNS)
+    noted = [each.pictures[0] for each in data.train + data.held_out]
+    assert [each.size for each in noted] == [(width, 4) for width in (1, 2, 3, 4, 11, 12)]
+    assert len({each.digest for each in noted}) == 6
+    stored = pictures.looked_at(pictures.from_bytes(lambda: png(3), "the same bytes"), "row", {})
+    assert noted[2].digest == stored.digest
 
 
 def test_a_fraction_or_another_data_set_holds_out_rows(folder, tmp_path):
@@ -101,6 +133,118 @@ def test_a_column_that_is_not_there_is_refused_with_those_that_are(folder):
         load_held_out(str(folder))
     with pytest.raises(Refusal, match=r"no column 'picture' but "):
         load_held_out(str(folder), columns=hub.PAPER_COLUMNS | {"images": "picture"})
+
+
+def labelled(**features):
+    """Two rows with class labels, and further columns (feature, cells)."""
+    yes_no = hf.ClassLabel(names=["no", "yes"])
+    given = {
+        "question": (hf.Value("string"), ["Is it red?", "Is it blue?"]),
+        "answer": (yes_no, [1, 0]),
+        "kind": (hf.ClassLabel(names=["red", "blue"]), [0, 1]),
+        "image": (hf.Image(), [{"bytes": png(n), "path": None} for n in (1, 2)]),
+        **features,
+    }
+    types = hf.Features({name: feature for name, (feature, _) in given.items()})
+    return hf.Dataset.from_dict({name: cells for name, (_, cells) in given.items()}, features=types)
+
+
+def stored(data, how, path):
+    """The folder of a data set, stored in one of the two ways."""
+    if how == "save_to_disk":
+        data.save_to_disk(str(path))
+    else:
+        path.mkdir()
+        data.to_parquet(str(path / "train.parquet"))
+    return str(path)
+
+
+@pytest.mark.parametrize("how", ["parquet", "save_to_disk"])
+def test_class_labels_are_read_by_their_names(tmp_path, how):
+    first, second = load_held_out(stored(labelled(), how, tmp_path / "data")).held_out
+    assert [(each.answer, each.kind) for each in (first, second)] == [("yes", "red"), ("no", "blue")]
+
+
+def test_class_labels_in_lists_are_read_by_their_names_and_a_missing_one_is_missing(tmp_path):
+    several = hf.List(hf.ClassLabel(names=["no", "yes"]))
+    source = stored(labelled(answer=(several, [[1, 0], [0]])), "parquet", tmp_path / "lists")
+    with pytest.raises(
+        Refusal, match=r"train:0: answer must be text or a number, not a list \(yes, no\): keep"
+    ):
+        load_held_out(source)
+    unknown = hf.ClassLabel(names=["no", "yes"])
+    source = stored(labelled(answer=(unknown, [-1, None])), "parquet", tmp_path / "unknown")
+    with pytest.raises(
+        Refusal, match=r"(?s)2 of 2 rows.*:0: missing answer: the cell is empty.*:1: missing answer"
+    ):
+        load_held_out(source)
+
+
+def test_an_empty_cell_of_a_table_of_numbers_is_missing_and_a_kind_may_be_a_number(tmp_path):
+    number = hf.Value("float64")
+    data = labelled(answer=(number, [1.5, float("nan")]), kind=(hf.Value("int64"), [3, None]))
+    source = stored(data, "parquet", tmp_path / "data")
+    with pytest.raises(Refusal, match=r"1 of 2 rows .*\n.*:1: missing answer: the cell is empty"):
+        load_held_out(source)
+    found = load_held_out(source, on_bad_row="skip").held_out
+    assert [(each.answer, each.kind) for each in found] == [("1.5", "3")]
+    endless = labelled(answer=(number, [1.0, float("inf")]))
+    with pytest.raises(Refusal, match=r":1: answer must be a finite number, not inf"):
+        load_held_out(stored(endless, "parquet", tmp_path / "endless"))
+
+
+def test_options_and_columns_that_nothing_reads_are_told_as_for_files(tmp_path):
+    colours = (hf.List(hf.Value("string")), [["red", "blue"], []])
+    data = labelled(
+        choices=colours, hint=(hf.Value("string"), ["a", "b"]), images=(hf.Value("string"), ["", ""])
+    )
+    source = stored(data.rename_column("image", "picture"), "parquet", tmp_path / "data")
+    columns = {"image": "picture"}
+    with pytest.raises(
+        Refusal, match=r"1 of 2 rows .*\n.*:0: the question does not list its options \(column"
+    ):
+        load_held_out(source, columns=columns)
+    found = load_held_out(source, columns=columns, ignore_columns=["choices"])
+    assert len(found.held_out) == 2 and set(found.unread) == {"hint", "images"}
+    listed = labelled(choices=(hf.List(hf.ClassLabel(names=["red", "blue"])), [[0], [1]]))
+    assert len(load_held_out(stored(listed, "parquet", tmp_path / "listed")).held_out) == 2
+    unkind = load_held_out(source, columns=columns, ignore_columns=["choices", "kind", "images"])
+    assert [each.kind for each in unkind.held_out] == ["", ""] and unkind.unread == ("hint",)
+
+
+def test_options_that_are_pictures_are_not_decoded_and_are_named(tmp_path):
+    cells = [[{"bytes": png(3), "path": None}], []]
+    source = stored(labelled(options=(hf.List(hf.Image()), cells)), "parquet", tmp_path / "data")
+    assert load_held_out(source).unread == ("options",)
+
+
+def test_the_papers_columns_are_read_and_others_named(monkeypatch):
+    data = paper_like(2).add_column("split", ["a", "b"])
+    monkeypatch.setattr(hf, "load_dataset", lambda *_, **__: hf.DatasetDict(train=data))
+    assert load_held_out("tomyoon2/OPD_val").unread == ("split",)
+
+
+@pytest.mark.parametrize("column", ["messages", "conversations", "prompt"])
+def test_conversations_are_called_by_their_name(tmp_path, column):
+    turn = {"role": hf.Value("string"), "content": hf.Value("string")}
+    features = hf.Features({column: hf.List(turn), "images": hf.List(hf.Image())})
+    rows = {column: [[{"role": "user", "content": "What?"}]], "images": [[{"bytes": png(1), "path": None}]]}
+    source = stored(hf.Dataset.from_dict(rows, features=features), "parquet", tmp_path / "data")
+    with pytest.raises(
+        Refusal, match=f"no column 'question' but .*: the column '{column}' holds a conversation"
+    ):
+        load_held_out(source)
+    with pytest.raises(Refusal, match=f"the column '{column}' holds a conversation"):
+        load_held_out(source, columns={"question": column, "answer": column})
+
+
+def test_markers_and_texts_are_checked_as_for_files(tmp_path):
+    questions = (hf.Value("string"), ["Compare <image> with it", "a\0b"])
+    source = stored(labelled(question=questions), "parquet", tmp_path / "data")
+    with pytest.raises(
+        Refusal, match=r"(?s):0: the question holds the marker <image> at .*:1: .*NUL .at char"
+    ):
+        load_held_out(source)
 
 
 def test_damaged_and_missing_pictures_are_bad_rows(tmp_path):
@@ -160,11 +304,95 @@ def test_the_papers_data_needs_no_columns_of_ours(monkeypatch, name):
         ("owner", None),
         ("a/b/c", None),
         ("owner/name:a:b:c", None),
+        ("owner/name@v1", ("owner/name", None, None, "v1")),
+        ("owner/name@v1:test", ("owner/name", None, "test", "v1")),
+        ("owner/name@refs/pr/3:hard:test", ("owner/name", "hard", "test", "refs/pr/3")),
+        ("owner/name@", None),
+        ("owner/name@:test", None),
     ],
 )
 def test_names_carry_configuration_and_split(source, parts):
     assert hub.parse_name(source) == (parts and hub.HubName(*parts))
     assert parts is None or str(hub.parse_name(source)) == source
+
+
+COMMIT, OTHER = "a" * 40, "b" * 40
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What `datasets` is asked for, with a Hub whose newest commit is COMMIT and whose tag v1 is OTHER."""
+    asked = []
+
+    def info(_, name, *, revision=None, timeout):
+        if revision not in (None, "v1"):
+            answer = SimpleNamespace(headers={}, request=None)
+            raise hub.RevisionNotFoundError("404 Client Error.\n\nRevision Not Found", response=answer)
+        return SimpleNamespace(sha=OTHER if revision else COMMIT)
+
+    def load_dataset(name, config, revision):
+        asked.append((name, config, revision))
+        return hf.DatasetDict(train=paper_like(2), test=paper_like(1))
+
+    monkeypatch.setattr(hub.HfApi, "dataset_info", info)
+    monkeypatch.setattr(hf, "load_dataset", load_dataset)
+    return asked
+
+
+def test_the_revision_that_is_named_is_the_one_that_is_read(asked):
+    for source, revision in (("a/b", None), ("a/b@v1:hard:test", OTHER), (f"a/b@{COMMIT}", COMMIT)):
+        found = load_held_out(source, columns=hub.PAPER_COLUMNS).held_out
+        assert asked.pop() == ("a/b", "hard" if "hard" in source else None, revision)
+        assert found[0].id == f"a/b:{'test' if 'test' in source else 'train'}:0"
+
+
+def test_a_split_to_hold_out_is_of_the_same_revision(asked):
+    load(f"a/b@{COMMIT}", held_out="test", columns=hub.PAPER_COLUMNS)
+    assert asked == [("a/b", None, COMMIT)] * 2
+
+
+def test_a_name_is_pinned_to_the_commit_of_today(asked):
+    for source, pinned in (
+        ("a/b", f"a/b@{COMMIT}"),
+        ("a/b@v1:hard:test", f"a/b@{OTHER}:hard:test"),
+        (f"a/b@{OTHER}:test", f"a/b@{OTHER}:test"),
+    ):
+        assert str(hub.pinned(hub.parse_name(source))) == pinned
+
+
+def test_a_revision_that_is_not_there_is_one_line(asked):
+    for ask in (lambda: load_held_out("a/b@v2"), lambda: hub.pinned(hub.parse_name("a/b@v2"))):
+        with pytest.raises(Refusal, match=r"data set a/b@v2: .*no revision 'v2': give a branch") as refused:
+            ask()
+        assert "\n" not in str(refused.value)
+
+
+def test_a_name_that_the_hub_cannot_resolve_is_kept_or_refused(monkeypatch):
+    def unreachable(*_, **__):
+        raise ConnectionError("no way\nto it")
+
+    monkeypatch.setattr(hub.HfApi, "dataset_info", unreachable)
+    assert str(hub.pinned(hub.parse_name("a/b:test"))) == "a/b:test"
+    assert str(hub.pinned(hub.parse_name(f"a/b@{COMMIT}"))) == f"a/b@{COMMIT}"
+    with pytest.raises(
+        Refusal, match=r"can't ask the Hub which commit 'v1' is \(no way\): go online, or give the"
+    ):
+        hub.pinned(hub.parse_name("a/b@v1"))
+
+
+def test_a_copy_of_another_commit_never_stands_in_for_the_one_named(tmp_path, monkeypatch):
+    """`datasets` takes the copy that it made last when it can't reach the Hub, with a warning that nobody sees."""
+    made = hf.Dataset.from_parquet(str(parquet(tmp_path)), cache_dir=str(tmp_path / "cache" / OTHER))
+    monkeypatch.setattr(hf, "load_dataset", lambda *_, **__: hf.DatasetDict(train=made))
+    assert OTHER in made.cache_files[0]["filename"]
+    assert len(load_held_out(f"a/b@{OTHER}", columns=hub.PAPER_COLUMNS).held_out) == 2
+    with pytest.raises(Refusal, match="the copy here is of another commit: go online, or give a folder"):
+        load_held_out(f"a/b@{COMMIT}", columns=hub.PAPER_COLUMNS)
+
+
+def parquet(folder):
+    paper_like(2).to_parquet(str(folder / "rows.parquet"))
+    return folder / "rows.parquet"
 
 
 def test_a_folder_with_a_colon_in_its_name_is_a_folder(tmp_path):

@@ -11,6 +11,7 @@ from PIL import Image
 
 from vgs_mlx.data.prompts import MARKER, image_tokens, problem, render
 from vgs_mlx.models.loading import find_folder, load_processor, read_config
+from vgs_mlx.recipe import Data
 from vgs_mlx.types import Example, Picture
 
 QUESTION = "How many red circles are there?"
@@ -40,7 +41,7 @@ def example(*images: Image.Image, question: str = QUESTION) -> Example:
 
 def rendered(processor, *images, question=QUESTION, system_prompt=SYSTEM, max_pixels=None, **options):
     row = example(*images, question=question)
-    return render(processor, row, system_prompt=system_prompt, max_pixels=max_pixels, **options)
+    return render(processor, row, Data(system_prompt=system_prompt, max_pixels=max_pixels), **options)
 
 
 def ids_of(processor, names=VISION) -> set[int]:
@@ -148,7 +149,7 @@ SIZES = [(72, 72), (10, 10), (100, 30), (31, 200), (500, 400), (1, 150)]
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_image_tokens_are_counted_as_the_processor_makes_them(processor, size, max_pixels):
     row = example(noise(1, *size), noise(2, *SIZES[0]))
-    view = render(processor, row, system_prompt="", max_pixels=max_pixels).with_image
+    view = render(processor, row, Data(system_prompt="", max_pixels=max_pixels)).with_image
     [placeholder] = ids_of(processor, ["<|image_pad|>"])
     assert image_tokens(processor, row, max_pixels) == (view.ids == placeholder).sum() > 1
 
@@ -187,7 +188,8 @@ def test_degraded_pictures_keep_a_tenth_of_each_side(processor, side):
 
 
 def why(processor, row, max_length=500, system_prompt=SYSTEM, max_pixels=None):
-    return problem(processor, row, system_prompt=system_prompt, max_pixels=max_pixels, max_length=max_length)
+    settings = Data(system_prompt=system_prompt, max_pixels=max_pixels, max_prompt_length=max_length)
+    return problem(processor, row, settings)
 
 
 @pytest.mark.parametrize("token", [*VISION, "<|im_end|>", "<|im_start|>", "<|endoftext|>", MARKER])
@@ -227,5 +229,18 @@ def test_max_pixels_makes_a_long_prompt_shorter(processor, side):
     assert why(processor, row, length - 1, max_pixels=4 * side**2) is None
 
 
-def test_a_picture_far_too_narrow_is_a_problem_and_no_crash(processor):
-    assert "the model's processor refuses a picture" in why(processor, example(noise(1, 1, 300)))
+@pytest.mark.parametrize(
+    ("width", "height", "said"),
+    [(2, 500, "250 times as high as wide"), (6000, 28, "214 times as wide as high")],
+)
+def test_a_picture_far_too_narrow_is_a_problem_said_by_its_ratio(processor, width, height, said):
+    reason = why(processor, example(noise(1, 9, 9), noise(1, width, height)))
+    assert reason.startswith(f"picture picture-1: {width}x{height} pixels, {said}: ") and "crop it" in reason
+
+
+def test_a_noted_size_is_enough_to_count_tokens(processor):
+    def never():
+        raise AssertionError("opened")
+
+    noted = replace(example(), pictures=(Picture("noted", never, size=(100, 30)),))
+    assert image_tokens(processor, noted, None) == image_tokens(processor, example(noise(1, 100, 30)), None)

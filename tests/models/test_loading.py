@@ -1,7 +1,10 @@
 """Models are loaded strictly: what is missing, surplus, damaged or of another model is refused in one line."""
 
+import gc
 import json
 import logging
+import sys
+from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
@@ -10,6 +13,10 @@ from mlx.utils import tree_flatten
 
 from model_folders import EMBEDDING, configure, copied, embedded_logprobs, load, refusal, rewrite
 from vgs_mlx.errors import Refusal
+from vgs_mlx.models.sizes import read_size
+
+sys.path.insert(0, str(Path(__file__).parent.parent.parent / "scripts"))
+from benchmarks.folders import Sizes, write_model
 
 
 def missing_weight(folder):
@@ -63,6 +70,37 @@ def fewer_rows_than_ids(folder):
     rewrite(folder, lambda weights: weights | {EMBEDDING: weights[EMBEDDING][:100]})
 
 
+def as_transformers_5(folder):
+    """The config of a Qwen3-VL as `save_pretrained` of transformers 5 writes it."""
+    config = json.loads((folder / "config.json").read_text())
+    text, vision = config["text_config"], config["vision_config"]
+    text["rope_parameters"] = {"rope_theta": text.pop("rope_theta"), **text.pop("rope_scaling")}
+    configure(folder, text_config=text, vision_config=vision | {"model_type": "qwen3_vl_vision"})
+
+
+def as_its_refusal_says(folder):
+    """The edit that undoes it."""
+    config = json.loads((folder / "config.json").read_text())
+    text, vision = config["text_config"], config["vision_config"]
+    text["rope_theta"] = text["rope_parameters"].pop("rope_theta")
+    text["rope_scaling"] = text.pop("rope_parameters")
+    configure(folder, text_config=text, vision_config=vision | {"model_type": "qwen3_vl"})
+
+
+def heads_of_no_size(folder):
+    config = json.loads((folder / "config.json").read_text())
+    configure(folder, vision_config=config["vision_config"] | {"num_heads": 0})
+
+
+def as_fp8(folder):
+    """Bytes of F8_E4M3 for one weight, which MLX would read as whole numbers."""
+    file = folder / "model.safetensors"
+    rewrite(folder, lambda weights: weights | {"language_model.model.norm.weight": mx.zeros(128, mx.uint8)})
+    size = int.from_bytes(file.read_bytes()[:8], "little")
+    header = file.read_bytes()[8 : 8 + size].replace(b'"U8"', b'"F8_E4M3"')
+    file.write_bytes(len(header).to_bytes(8, "little") + header + file.read_bytes()[8 + size :])
+
+
 def without(*names: str):
     return lambda folder: [(folder / name).unlink() for name in names]
 
@@ -90,6 +128,10 @@ WEIGHTS = "download the model again"
         (cut_short, "damaged", WEIGHTS),
         (cut_in_the_header, "damaged", WEIGHTS),
         (empty_file, "damaged", WEIGHTS),
+        (as_transformers_5, "transformers 5", "or edit config.json"),
+        (heads_of_no_size, "division", "take an mlx-community conversion"),
+        (as_fp8, "norm.weight is stored as F8_E4M3", "take the bfloat16 checkpoint"),
+        (setting(quantization_config={"quant_method": "gptq", "bits": 4}), "packed by gptq", "mlx-community"),
         (without("model.safetensors"), "no weights", "download the whole model"),
         (fewer_rows_than_ids, "its head has 100 rows, its tokenizer", "one of the two is of another model"),
         (setting(image_token_id=90_000), "no id 90000", "one of the two is of another model"),
@@ -113,6 +155,31 @@ def test_a_damaged_model_is_refused_in_one_line(tmp_path, damage, reason, mend):
     line = refusal(folder)
     assert line.startswith(f"--student {folder}: ")
     assert reason in line and mend in line and "\n" not in line and len(line) < 700
+
+
+def test_a_checkpoint_in_the_layout_of_transformers_5_is_refused_by_name_and_its_mend_works(tmp_path):
+    folder = copied(tmp_path / "model")
+    as_transformers_5(folder)
+    line = refusal(folder)
+    assert "damaged" not in line and "downloading it again changes nothing" in line
+    with pytest.raises(Refusal) as planned:
+        read_size(str(folder), "--student")
+    assert str(planned.value) == line
+    as_its_refusal_says(folder)
+    np.testing.assert_array_equal(
+        embedded_logprobs(load(folder)), embedded_logprobs(load("embedded:student"))
+    )
+
+
+def test_a_rotary_base_at_its_new_place_alone_is_refused(tmp_path):
+    """mlx-vlm would drop what it doesn't know."""
+    folder = copied(tmp_path / "model")
+    text = json.loads((folder / "config.json").read_text())["text_config"]
+    both = text | {"rope_parameters": {"rope_theta": 1e4}}
+    configure(folder, text_config=both)
+    load(folder)  # the old places say it all
+    configure(folder, text_config={key: value for key, value in both.items() if key != "rope_scaling"})
+    assert "text_config" in refusal(folder)
 
 
 def test_an_undamaged_copy_is_loaded(tmp_path):
@@ -170,3 +237,16 @@ def test_libraries_add_no_noise_to_a_refusal(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         refusal(folder)
     assert not caplog.records
+
+
+@pytest.mark.parametrize("options", [{}, {"native": True, "bits": 4}], ids=["widened", "packed"])
+def test_loading_never_holds_all_that_is_read_and_all_that_is_made_of_it(options, tmp_path):
+    folder = write_model(tmp_path / "model", Sizes(hidden=256, layers=8, ids=1024, rows=1024), seed=0)
+    rewrite(folder, lambda weights: {name: value.astype(mx.bfloat16) for name, value in weights.items()})
+    gc.collect()
+    mx.clear_cache()
+    mx.reset_peak_memory()
+    before = mx.get_active_memory()
+    model = load(folder, **options)
+    assert mx.get_peak_memory() - before < 1.15 * (mx.get_active_memory() - before)
+    assert model.vocabulary == 1024

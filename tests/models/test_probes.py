@@ -16,8 +16,12 @@ from vgs_mlx.data import shapes
 from vgs_mlx.data.prompts import render
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models import adapters, probes, qwen3_vl
+from vgs_mlx.models import packing as packed_rows
 from vgs_mlx.models.base import LoadedModel, Rows
+from vgs_mlx.models.block_attention import Blocks
 from vgs_mlx.models.loading import load_model
+from vgs_mlx.models.rows import encode
+from vgs_mlx.rollout.sample import Sampling, sample
 
 PROMPTS = tuple(random_prompt(seed, pictures=1 + seed % 2, words=4 + seed) for seed in range(3))
 COMPLETIONS = tuple(random_completion(seed, 5 + seed) for seed in range(3))
@@ -27,23 +31,40 @@ EQUALLY_LONG = tuple(random_completion(seed, 5) for seed in range(3))
 Forward = Callable[..., mx.array]
 
 
+def attempt(model, prompts=PROMPTS, completions=COMPLETIONS) -> probes.Trial:
+    views = [vars(prompt)[view] for prompt in prompts for view in probes.VIEWS]
+    return probes.attempt(model, prompts, completions, encode(model, views))
+
+
 def causality(model, prompts=PROMPTS, completions=COMPLETIONS):
-    probes.causality(model, prompts[0], completions[0])
+    probes.causality(attempt(model, prompts, completions))
 
 
 def padding(model, prompts=PROMPTS, completions=COMPLETIONS):
-    probes.padding(model, prompts, completions)
+    probes.padding(attempt(model, prompts, completions))
 
 
 def text_view(model, prompts=PROMPTS, completions=COMPLETIONS):
-    probes.text_view(model, prompts[0], completions[0])
+    probes.text_view(attempt(model, prompts, completions))
 
 
-PROBES = (causality, padding, text_view)
+def sampling(model, prompts=PROMPTS, completions=COMPLETIONS, *, sampler=None, top_p=1.0, packs=True):
+    """The probe of what `sampler`, the model itself by default, draws as long as `completions`."""
+    views = [prompt.with_image for prompt in prompts]
+    settings, seeds = (
+        Sampling(max(map(len, completions)), 1.0, top_p),
+        [[(row,)] for row in range(len(views))],
+    )
+    drawn = [row[0] for row in sample(sampler or model, views, seeds, encode(model, views), settings)]
+    trial = attempt(model, prompts, [each.ids for each in drawn])
+    probes.sampling(trial, [each.sampling_logprobs for each in drawn], packs=packs)
+
+
+PROBES = (causality, padding, text_view, sampling)
 
 
 def refused(probe: Callable[[], None], reason: str, mend: str) -> None:
-    """The probe refuses in one line that says what is wrong and then how to mend it."""
+    """The probe refuses in one line that says what is wrong and then how to fix it."""
     with pytest.raises(Refusal) as found:
         probe()
     line = str(found.value)
@@ -116,6 +137,24 @@ def keeps_old_positions() -> LoadedModel:
     return with_forward(forward)
 
 
+def decodes(change: Callable[[Rows], Rows]) -> LoadedModel:
+    """Right in one pass over a whole row, and wrong where it goes on from a cache, a token at a time."""
+
+    def forward(module, rows: Rows, cache=None):
+        return qwen3_vl.hidden_states(module, rows if cache is None or rows.features else change(rows), cache)
+
+    return with_forward(forward)
+
+
+def decodes_one_position_late() -> LoadedModel:
+    return decodes(lambda rows: replace(rows, positions=rows.positions + 1))
+
+
+def decodes_without_the_key_mask() -> LoadedModel:
+    """Looks at the padding behind the shorter prompts of a batch."""
+    return decodes(lambda rows: replace(rows, attention=None))
+
+
 def makes_nan() -> LoadedModel:
     def forward(module, rows: Rows, cache=None):
         return qwen3_vl.hidden_states(module, rows, cache) * mx.nan
@@ -171,24 +210,24 @@ def test_a_sound_model_passes(make, probe):
 def test_the_embedded_models_pass(role):
     model = load_model(f"embedded:{role}", f"--{role}", say=lambda _: None)
     rows = shapes.examples("train", 3)
-    prompts = [render(model.processor, row, system_prompt="Look.", max_pixels=None) for row in rows]
+    prompts = [render(model.processor, row, recipe.Data()) for row in rows]
     completions = [random_completion(at, 6 + at) + 10 for at in range(3)]
     for probe in PROBES:
         probe(model, prompts, completions)
-    assert probes.packing(model, prompts, completions)
+    assert probes.packing(attempt(model, prompts, completions))
 
 
 @pytest.mark.parametrize("where", ["both", "with_image", "text_only"])
 @pytest.mark.parametrize("length", [1, 6])
 def test_a_model_that_sees_ahead_is_refused(where, length):
     model, completions = everyone_sees_everyone(where), [random_completion(4, length)]
-    refused(lambda: causality(model, completions=completions), "last token", "use another family")
+    refused(lambda: causality(model, PROMPTS[:1], completions), "last token", "use another family")
 
 
 def test_a_completion_of_one_repeated_token_still_shows_a_leak():
     """The probe must change the last token even where the first is no other."""
     model, same = everyone_sees_everyone("both"), np.full(4, 9, dtype=np.int32)
-    refused(lambda: causality(model, completions=[same]), "last token", "use another family")
+    refused(lambda: causality(model, PROMPTS[:1], [same]), "last token", "use another family")
 
 
 @pytest.mark.parametrize(
@@ -219,7 +258,7 @@ def test_a_misplaced_completion_is_refused(monkeypatch):
 
     true_places = probes.flat_positions
     monkeypatch.setattr(probes, "flat_positions", one_too_late)
-    refused(lambda: text_view(random_model(0)), "misplaced", "mend this family's file")
+    refused(lambda: text_view(random_model(0)), "misplaced", "fix this family's file")
 
 
 @pytest.mark.parametrize("probe", PROBES, ids=lambda probe: probe.__name__)
@@ -228,10 +267,93 @@ def test_nan_passes_no_probe(probe):
 
 
 def test_rows_are_packed_only_where_that_changes_nothing():
-    assert probes.packing(random_model(0), PROMPTS, COMPLETIONS)
-    assert not probes.packing(everyone_sees_everyone("both"), PROMPTS, COMPLETIONS)
-    assert not probes.packing(with_forward(lambda module, rows, cache=None: qwen3_vl.hidden_states(
-        module, replace(rows, attention=None), cache)), PROMPTS, COMPLETIONS)  # fmt: skip
+    assert probes.packing(attempt(random_model(0)))
+    assert not probes.packing(attempt(everyone_sees_everyone("both")))
+    assert not probes.packing(attempt(with_forward(lambda module, rows, cache=None: qwen3_vl.hidden_states(
+        module, replace(rows, attention=None), cache))))  # fmt: skip
+
+
+def test_rows_are_not_packed_where_their_completions_are_taken_for_one_another(monkeypatch):
+    def swapped(prompt, lengths):
+        places = true_places(prompt, lengths)
+        return np.concatenate([places[lengths[0] :], places[: lengths[0]]])
+
+    true_places = packed_rows.packed_predicting_positions
+    monkeypatch.setattr(packed_rows, "packed_predicting_positions", swapped)
+    assert not probes.packing(attempt(random_model(0)))
+
+
+def test_rows_are_not_packed_where_positions_go_on_from_one_completion_to_the_next():
+    def forward(module, rows: Rows, cache=None):
+        if isinstance(rows.attention, Blocks):
+            going_on = np.broadcast_to(np.arange(rows.ids.shape[1]), rows.positions.shape)
+            rows = replace(rows, positions=np.maximum(rows.positions, going_on.astype(np.int32)))
+        return qwen3_vl.hidden_states(module, rows, cache)
+
+    assert not probes.packing(attempt(with_forward(forward)))
+
+
+# --- samples are of the distribution that they are scored under ------------------------------------------------
+
+UNLIKE_SCORED = "nats from that of the same token when scored"
+
+
+@pytest.mark.parametrize("make", [decodes_one_position_late, decodes_without_the_key_mask])
+def test_a_model_that_decodes_otherwise_than_it_scores_is_refused(make):
+    model = make()
+    for probe in (causality, padding, text_view):  # these see nothing wrong
+        probe(model)
+    refused(lambda: sampling(model), UNLIKE_SCORED, "use another family")
+
+
+def test_samples_of_a_truncated_distribution_are_refused():
+    """A sound model, and a sampler that leaves the tail out: what it keeps is likelier than it is when scored."""
+    refused(lambda: sampling(random_model(0), top_p=0.9), UNLIKE_SCORED, "use another family")
+
+
+def test_the_refusal_says_how_far_off_which_token_of_which_model_is():
+    trial = attempt(random_model(0))
+    sampled = [
+        probes._taken(trial.model, *each)
+        for each in zip(trial.padded["with_image"], COMPLETIONS, strict=True)
+    ]
+    probes.sampling(trial, sampled, packs=True)
+    sampled[2][3] += 0.5
+    with pytest.raises(Refusal) as found:
+        probes.sampling(trial, sampled, packs=True)
+    position = len(PROMPTS[2].with_image.ids) + 3
+    assert str(found.value).startswith("random-0: the log-prob of a sampled token is 0.5 nats from")
+    assert f"(token 4 of 7, position {position} of training row 3)" in str(found.value)
+
+
+def test_samples_are_held_against_packed_rows_where_the_run_packs_alone():
+    sound = attempt(random_model(0))
+    sampled = [
+        probes._taken(sound.model, *each)
+        for each in zip(sound.padded["with_image"], COMPLETIONS, strict=True)
+    ]
+    trial = replace(
+        sound, packed={view: [each * 1.1 for each in sound.packed[view]] for view in probes.VIEWS}
+    )
+    probes.sampling(trial, sampled, packs=False)
+    refused(
+        lambda: probes.sampling(trial, sampled, packs=True),
+        "in a row that its prompt's",
+        "use another family",
+    )
+
+
+def test_the_gap_at_the_farthest_states_is_that_of_all_positions():
+    """Log-probs are made at a few positions alone: where a state moved, not where all are apart by rounding."""
+    model, rng = random_model(0), np.random.default_rng(0)
+    states = attempt(model).alone["with_image"]
+    for place in range(len(COMPLETIONS[0])):
+        moved = mx.array(rng.normal(size=states[0].shape).astype(np.float32) * 1e-6)
+        moved[place] += 0.1 * mx.array(rng.normal(size=states[0].shape[1]).astype(np.float32))
+        before, after = (probes._logprobs(model, each) for each in (states[0], states[0] + moved))
+        assert (
+            probes._gap(model, states[:1], [states[0] + moved]) == float(mx.abs(before - after).max()) > 1e-3
+        )
 
 
 def test_leaks_are_told_from_rounding():
@@ -244,20 +366,31 @@ def test_leaks_are_told_from_rounding():
 
 
 def test_a_teacher_that_ignores_the_picture_has_share_zero():
-    assert probes.picture_reaction(looks_at_the_last_token_only(), PROMPTS, COMPLETIONS) == 0
+    assert probes.picture_reaction(attempt(looks_at_the_last_token_only())) == 0
 
 
 def test_a_teacher_that_looks_has_a_share_of_its_positions():
-    share = probes.picture_reaction(random_model(0), PROMPTS, COMPLETIONS)
+    share = probes.picture_reaction(attempt(random_model(0)))
     positions = share * sum(map(len, COMPLETIONS))
     assert 0 < share <= 1 and positions == pytest.approx(round(positions), abs=1e-4)
 
 
 def test_the_share_counts_positions_above_the_threshold(monkeypatch):
     monkeypatch.setattr(probes, "REACTS_ABOVE", -1.0)
-    assert probes.picture_reaction(random_model(0), PROMPTS, COMPLETIONS) == 1
+    assert probes.picture_reaction(attempt(random_model(0))) == 1
     monkeypatch.setattr(probes, "REACTS_ABOVE", 1e6)
-    assert probes.picture_reaction(random_model(0), PROMPTS, COMPLETIONS) == 0
+    assert probes.picture_reaction(attempt(random_model(0))) == 0
+
+
+def test_a_teacher_that_reacts_at_a_single_position_is_not_taken_for_one_that_does_not_look(monkeypatch):
+    """A few positions are scored; that none of them moves does not mean that none does."""
+    trial = attempt(random_model(0))
+    views = [probes._logprobs(trial.model, mx.concatenate(trial.padded[view])) for view in probes.VIEWS]
+    scores = np.array(probes.visual_dependency_score(*views))
+    monkeypatch.setattr(probes, "SCORED", 1)
+    monkeypatch.setattr(probes, "REACTS_ABOVE", float(np.sort(scores)[-2:].mean()))
+    assert scores.argmax() != 0
+    assert probes.picture_reaction(trial) == pytest.approx(1 / len(scores))
 
 
 # --- the recipe ------------------------------------------------------------------------------------------------

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
+from vgs_mlx.data import pairing
 from vgs_mlx.errors import Refusal
-from vgs_mlx.models import probes
 from vgs_mlx.models.loading import find_folder, load_processor
 
 
@@ -16,8 +16,8 @@ def student():
 
 
 def test_the_embedded_student_and_teacher_share_their_language(student):
-    probes.same_language(student, load_processor(find_folder("embedded:teacher", "--teacher"), "--teacher"))
-    probes.same_language(student, copy.deepcopy(student))
+    pairing.same_language(student, load_processor(find_folder("embedded:teacher", "--teacher"), "--teacher"))
+    pairing.same_language(student, copy.deepcopy(student))
 
 
 def another_word(processor):
@@ -81,7 +81,7 @@ def test_a_teacher_with_another_language_is_refused(student, damage, reason):
     damage(teacher)
     for pair in ((student, teacher), (teacher, student)):
         with pytest.raises(Refusal) as refused:
-            probes.same_language(*pair)
+            pairing.same_language(*pair)
         line = str(refused.value)
         assert "\n" not in line and reason in line
         assert line.index(reason) < line.index("take a student and a teacher of one model family")

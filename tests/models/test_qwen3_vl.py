@@ -16,6 +16,7 @@ from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.loading import load_model
 from vgs_mlx.models.logprobs import compute_logprobs
 from vgs_mlx.models.rows import Continued, build, encode
+from vgs_mlx.recipe import Data
 from vgs_mlx.types import Example, Picture, PromptView
 
 MODELS = ("random-tied", "random-untied", "embedded:student", "embedded:teacher")
@@ -53,7 +54,8 @@ def view_of(name: str, kind: str) -> PromptView:
     one, two = noise(1, 72, 72), noise(2, 96, 48)
     pictures = {"no picture": (), "two pictures": (one, two)}.get(kind, (one,))
     example = Example(id="row", question="What is in the picture?", answer="1", pictures=pictures)
-    prompt = render(model_named(name).processor, example, system_prompt="Look.", max_pixels=None)
+    settings = Data(system_prompt="Look.", max_pixels=None)
+    prompt = render(model_named(name).processor, example, settings)
     return prompt.text_only if kind == "text view" else prompt.with_image
 
 

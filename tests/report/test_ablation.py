@@ -4,13 +4,12 @@ import json
 import math
 import re
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-import yaml
 
-from report_parts import WATCHED
+from report_parts import BASE, OTHER, WATCHED, difference, folder, spread, summary
 from toy_runs import QUIET, copied, finished
+from vgs_mlx import strict_yaml
 from vgs_mlx.ablation import tables
 from vgs_mlx.ablation.grid import SUMMARY
 from vgs_mlx.ablation.grid_file import GRID
@@ -21,50 +20,6 @@ from vgs_mlx.report import ablation, page
 from vgs_mlx.report.ablation import headline
 from vgs_mlx.report.cells import short_name
 from vgs_mlx.report.examples import Examples, Shown
-
-BASE, OTHER = "objective.name=standard", "objective.name=vgs,objective.steering_coef=2"
-
-
-def spread(mean: float, half: float | None = 0.01) -> dict:
-    low, high = (None, None) if half is None else (mean - half, mean + half)
-    return {"mean": mean, "sd": half and half / 2, "low": low, "high": high, "count": 3}
-
-
-def cell(name: str, final: float) -> dict:
-    curve = [
-        {"step": step, "tokens": 1.0, "seconds": 1.0, "accuracy": spread(mean)}
-        for step, mean in ((0, 0.6), (4, final))
-    ]
-    return {"name": name, "seeds": [0, 1, 2], "before": spread(0.6), "final": spread(final), "best": spread(final),
-            "blind": None, "reached": 2, "tokens_to_reach": None, "seconds_to_reach": None,
-            "step_seconds": spread(2.5), "curve": curve}  # fmt: skip
-
-
-def difference(name: str, mean: float, half: float | None) -> dict:
-    return {"name": name, "seeds": [0, 1, 2] if half else [0], "by_seed": [mean], "over_seeds": spread(mean, half),
-            "over_prompts": {"mean": mean, "low": mean - 0.02, "high": mean + 0.02}, "prompts": 500, "only_cell": 40,
-            "only_baseline": 20, "mcnemar": 0.0123}  # fmt: skip
-
-
-def summary(*differences: dict) -> dict:
-    cells = [
-        cell(BASE, 0.65),
-        *[cell(each["name"], 0.65 + each["over_seeds"]["mean"]) for each in differences],
-    ]
-    return {
-        "baseline": BASE,
-        "reach": 0.65,
-        "cells": cells,
-        "differences": list(differences),
-        "unfinished": ["x, seed 2"],
-    }
-
-
-def folder(path: Path, found: dict | str) -> Path:
-    (path / "summary").mkdir(parents=True)
-    (path / GRID).write_text("{}")
-    (path / ablation.SUMMARY).write_text(found if isinstance(found, str) else json.dumps(found))
-    return path
 
 
 def test_settings_of_the_paper_have_their_symbols():
@@ -249,8 +204,8 @@ def test_examples_are_of_the_cells_that_can_be_asked_alike_and_the_page_names_th
     for name, text in changes.items():
         for seed in (0, 1):
             (made / name / f"seed-{seed}").mkdir(parents=True)
-            recipe = {**yaml.safe_load(text or "{}"), "seed": seed}
-            (made / name / f"seed-{seed}" / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+            recipe = {**strict_yaml.load(text or "{}", name), "seed": seed}
+            (made / name / f"seed-{seed}" / "recipe.yaml").write_text(strict_yaml.dump(recipe))
     runs, others = ablation.runs(made)
     assert [(name, run.name) for name, run in runs] == [("standard", "seed-1"), ("full", "seed-1")]
     assert others == ["student", "teacher", "data", "length"]

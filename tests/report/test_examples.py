@@ -2,6 +2,7 @@
 
 import base64
 import io
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -12,9 +13,13 @@ import oracle
 from random_models import random_completion, random_model, random_prompt
 from toy_runs import QUIET, finished, recipe
 from vgs_mlx.data import shapes
+from vgs_mlx.models import loading
 from vgs_mlx.models.logprobs import compute_logprobs
 from vgs_mlx.models.rows import Continued
+from vgs_mlx.report import page
+from vgs_mlx.report import examples
 from vgs_mlx.report.examples import AFTER, BEFORE, LARGEST_SIDE, TEACHER, collect, score, shown_picture
+from vgs_mlx.report.record import read
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +55,26 @@ def test_the_first_held_out_rows_are_answered_by_all_three(found):
         assert all(token.score >= 0 and 0 <= token.with_picture <= 1.0001 for token in said.tokens)
 
 
+def test_one_model_is_in_memory_at_a_time_and_answers_as_many_as_the_recipe_says(monkeypatch):
+    alive, drawn, load_model, sample = [], [], loading.load_model, examples.sample
+
+    def watched(*given, **how):
+        assert not [name for name, module in alive if module() is not None], "still there"
+        model = load_model(*given, **how)
+        alive.append((given[0], weakref.ref(model.module)))
+        return model
+
+    def counted(model, views, *given):
+        drawn.append(len(views))
+        return sample(model, views, *given)
+
+    monkeypatch.setattr(examples, "load_model", watched)
+    monkeypatch.setattr(examples.trained, "load_model", watched)
+    monkeypatch.setattr(examples, "sample", counted)
+    collect([(AFTER, finished())], recipe("rollout.batch_size=2"), 3, QUIET)
+    assert len(alive) == 3 and drawn == [2, 1] * 3
+
+
 def test_a_known_picture_is_described(found):
     facts = shapes.examples("held_out", 1)[0].facts
     assert all(fact in found.shown[0].pictures[0].alt for fact in facts)
@@ -59,6 +84,22 @@ def test_a_run_without_weights_leaves_its_student_out_and_says_so(tmp_path):
     found = collect([(AFTER, tmp_path)], recipe(), 1, QUIET)
     assert [said.who for said in found.shown[0].said] == [BEFORE, TEACHER]
     assert len(found.notes) == 1 and str(tmp_path) in found.notes[0]
+
+
+def test_a_run_without_a_teacher_shows_its_answers_without_colours_and_says_why(tmp_path):
+    alone = replace(recipe(), teacher=replace(recipe().teacher, path=""))
+    found = collect([(AFTER, finished())], alone, 2, QUIET)
+    assert [[said.who for said in each.said] for each in found.shown] == [[BEFORE, AFTER]] * 2
+    with_teacher = collect([(AFTER, finished())], recipe(), 2, QUIET)
+    for each, scored in zip(found.shown, with_teacher.shown, strict=True):
+        for said, coloured in zip(each.said, scored.said, strict=False):
+            assert said == replace(coloured, tokens=())
+    assert len(found.notes) == 1 and "This run has no teacher" in found.notes[0]
+    shown = page.render_run(read(finished()), found)
+    assert found.shown[0].said[1].text in shown.replace("&#39;", "'").replace("&#34;", '"')
+    assert page.EXAMPLE in shown and 'class="t v' not in shown and 'class="legend"' not in shown
+    assert "no colours" in shown and "The colour of a token" not in shown
+    assert 'class="legend"' in page.render_run(read(finished()), with_teacher)
 
 
 def test_models_that_are_gone_leave_the_examples_out_and_say_so():

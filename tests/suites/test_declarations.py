@@ -151,8 +151,8 @@ def stored(monkeypatch):
         columns = {name: [row.get(name) for row in rows] for name in features}
         table = hf.Dataset.from_dict(columns, features=hf.Features(features))
 
-        def load_dataset(source, config=None):
-            assert (source, config) == (benchmark.source, benchmark.config)
+        def load_dataset(source, config=None, revision=None):
+            assert (source, config, revision) == (benchmark.source, benchmark.config, None)
             return hf.DatasetDict({benchmark.split: table, "another": table})
 
         monkeypatch.setattr(hub.datasets, "load_dataset", load_dataset)

@@ -85,7 +85,7 @@ def asked(monkeypatch):
 
 def how(batch=4, samples=1, temperature=0.0, prompt="", with_image=True):
     sampling = Sampling(6, temperature=temperature)
-    return running.How(Data(system_prompt=prompt), sampling, samples, with_image, seed=0, batch=batch)
+    return running.How(Data(system_prompt=prompt), sampling, samples, with_image, seed=0, batch_size=batch)
 
 
 def completions(lines):
@@ -172,7 +172,7 @@ def test_rows_without_pictures_are_asked_without_speaking_of_one(student, asked,
     prompts = []
     real = evaluate.render
     monkeypatch.setattr(
-        evaluate, "render", lambda *a, **o: prompts.append(o["system_prompt"]) or real(*a, **o)
+        evaluate, "render", lambda *asked: prompts.append(asked[2].system_prompt) or real(*asked)
     )
     running.ask(student, AIME, place / "a.jsonl", how(prompt=SYSTEM_PROMPT), limit=1)
     running.ask(student, AIME, place / "b.jsonl", how(prompt="Look at the picture!"), limit=1)
@@ -186,10 +186,10 @@ def test_rows_with_and_without_pictures_are_sampled_together_as_alone(student, p
     examples = [each.example() for each in rows if each.number == 0]
     assert [len(each.pictures) for each in examples] == [0, 1]
     settings = Data(system_prompt=""), Sampling(8, temperature=0.0)
-    together = evaluate.answer(student, examples, *settings, batch=2)
-    alone = evaluate.answer(student, examples, *settings, batch=1)
+    together = evaluate.answer(student, examples, *settings, batch_size=2)
+    alone = evaluate.answer(student, examples, *settings, batch_size=1)
     assert [row[0].completion for row in together] == [row[0].completion for row in alone]
-    blind = evaluate.answer(student, examples[:1], *settings, with_image=False)
+    blind = evaluate.answer(student, examples[:1], *settings, batch_size=4, with_image=False)
     assert blind[0][0].completion == alone[0][0].completion, "both views of such a row are the same"
 
 

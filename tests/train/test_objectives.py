@@ -14,11 +14,12 @@ from vgs_mlx.models import adapters
 from vgs_mlx.models.rows import encode, evaluate
 from vgs_mlx.objective.objectives import resolve
 from vgs_mlx.recipe import Grpo, Student
+from vgs_mlx.recipe_objective import needs_teacher
 from vgs_mlx.rollout.collect import given_answers
 from vgs_mlx.train import identity, rewards, setup
 from vgs_mlx.train.gradients import Weighing, compute
 from vgs_mlx.train.reasoning_steps import cut
-from vgs_mlx.train.step import Progress, asked, measures, needs_teacher
+from vgs_mlx.train.step import Progress, asked, measures
 from vgs_mlx.types import Example, Prompt, Rollout
 
 GAMMA, LAMBDA = 2.0, 0.5

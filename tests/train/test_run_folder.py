@@ -39,6 +39,7 @@ def test_a_finished_run_holds_what_its_readme_says():
         "final/",
     ):
         assert word in readme
+    assert f"vgs-mlx evaluate {run} --checkpoint best" in readme
     for what in ("vgs-mlx distill --resume --output", "vgs-mlx evaluate", "vgs-mlx export"):
         assert f"{what} {run}" in readme
 
@@ -64,6 +65,9 @@ def test_the_result_says_before_and_after():
     assert (found["accuracy_before"], found["accuracy_after"]) == tuple(
         row["accuracy"] for row in evaluations
     )
+    best = max(row["accuracy"] for row in evaluations)
+    first = next(row["step"] for row in evaluations if row["accuracy"] == best)
+    assert found["best"] == {"step": first, "accuracy": best}
 
 
 def test_the_recipe_is_there_before_any_model_loads_and_the_rest_goes_with_a_refusal(tmp_path, monkeypatch):

@@ -4,10 +4,11 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from vgs_mlx import earlier_run
 from vgs_mlx.ablation import figures, grid, grid_file, results, runner, tables, watched, watched_figures
 from vgs_mlx.ablation.board import Board
 from vgs_mlx.ablation.grid import Grid
-from vgs_mlx.ablation.inputs import refuse_changed
+from vgs_mlx.ablation.inputs import pinned, refuse_changed
 from vgs_mlx.ablation.jobs import jobs_of
 from vgs_mlx.ablation.summary import Summary, summarise
 from vgs_mlx.errors import Refusal
@@ -34,7 +35,9 @@ def start(
         run_folder.refuse_used(output)
         _make(output)
     with run_folder.held(output):
-        if (output / grid_file.GRID).is_file():
+        kept = grid_file.load(output) if (output / grid_file.GRID).is_file() else None
+        made = pinned(made, kept, board.say)
+        if kept:
             grid_file.refuse_another(output, made)
         grid_file.save(output, made)
         run_folder.write_text(output / "README.md", _readme(output))
@@ -96,6 +99,11 @@ def _refuse_contradictions(made: Grid) -> None:
     for cell in made.cells:
         try:
             setup.refuse_contradictions(cell.recipe)
+            if run := earlier_run.named(cell.recipe.student.path):
+                raise Refusal(
+                    f"student.path={cell.recipe.student.path}: a run folder, of which every run would make a copy: "
+                    f"give the model that vgs-mlx export {shlex.quote(str(run[0]))} --output MODEL makes"
+                )
         except Refusal as problem:
             raise Refusal(f"cell {cell.name}: {problem}") from problem
 

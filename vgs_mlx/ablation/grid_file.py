@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from vgs_mlx import recipe_file
+from vgs_mlx import recipe_file, strict_yaml
 from vgs_mlx.ablation import grid
 from vgs_mlx.ablation.grid import Cell, Grid, Settings
 from vgs_mlx.errors import Refusal
@@ -164,7 +164,7 @@ def _varied(vary: Sequence[str]) -> dict[str, list[Any]]:
     for text in vary:
         key, separator, values = text.partition("=")
         key = key.strip()
-        parsed = recipe_file.parse_yaml(f"[{values}]", f"--vary {text}")
+        parsed = strict_yaml.load(f"[{values}]", f"--vary {text}")
         if not separator or not key or not parsed:
             raise Refusal(f"--vary {text}: write it as key=value,value")
         if key in found:

@@ -1,52 +1,66 @@
 """What the runs of a grid were made from: a path may come to hold other data, or another model, between two runs."""
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
+from vgs_mlx import hub_names, recipe_file, sources
+from vgs_mlx.ablation.grid import Grid
 from vgs_mlx.ablation.jobs import Job
 from vgs_mlx.errors import Refusal
 from vgs_mlx.recipe import SHAPES, Data, Recipe
-from vgs_mlx.train import checkpoint, run_folder
-from vgs_mlx.trained import read_json
+from vgs_mlx.train import ledger
+from vgs_mlx.train.identity import PLACES, worded
+from vgs_mlx.trained import kept_identity
+
+PICTURES = "set of pictures"
 
 
 def refuse_changed(jobs: Sequence[Job]) -> None:
     """Finished runs that name the same data, model or reward must have had the same: they are paired. Raises `Refusal`.
 
-    What a run kept no record of is taken on trust.
+    What a run kept no fingerprint of is taken on trust.
     """
     seen: dict[tuple, tuple[Job, str]] = {}
     for job in jobs:
-        kept = _kept(job.folder)
-        for what, (path, *rest) in _named(job.recipe).items():
-            if kept.get(what) in (None, "none"):
+        named = _named(job.recipe)
+        kept = {**kept_identity(job.folder), PICTURES: ledger.fingerprint(job.folder)}
+        for what, fingerprint in kept.items():
+            path, *rest = named.get(what) or named.get(what.split()[0], (None,))
+            if path is None or fingerprint in (None, "none"):
                 continue
-            first, theirs = seen.setdefault((what, path, *rest), (job, kept[what]))
-            if kept[what] != theirs:
+            first, theirs = seen.setdefault((what, path, *rest), (job, fingerprint))
+            if fingerprint != theirs:
                 raise Refusal(
-                    f"{job.folder}: its {what} isn't what {first.name} had, though both name {path}: what is there has "
-                    "changed. Put back what is right, move away the runs that had the other, and go on with --resume"
+                    f"{job.folder}: differs from {first.name} in {worded([what])}, though both name {path}: what is "
+                    "there has changed. Put back what is right, move away the runs that had the other, and go on with "
+                    "--resume"
                 )
 
 
-def _kept(run: Path) -> dict[str, Any]:
-    """The fingerprints of what a run was made from, from its result or its newest checkpoint."""
-    if found := read_json(run / run_folder.RESULT).get("identity"):
-        return found
-    newest = checkpoint.newest(run)
-    return read_json(newest / checkpoint.STATE_FILE).get("identity", {}) if newest else {}
+def pinned(made: Grid, kept: Grid | None, say: Callable[[str], None]) -> Grid:
+    """The grid with every Hub name at one commit for all its runs: that of `kept`, the folder's grid, where it has one.
+
+    Raises `Refusal`.
+    """
+    known: dict[str, str] = {}
+    for cell in kept.cells if kept else ():
+        places = [value for key, value in recipe_file.flat(cell.recipe).items() if key in PLACES]
+        known |= {hub_names.without_commit(each): each for each in places if isinstance(each, str)}
+    cells = [replace(cell, recipe=sources.pinned(cell.recipe, say, known)) for cell in made.cells]
+    return replace(made, cells=tuple(cells))
 
 
 def _named(recipe: Recipe) -> dict[str, tuple]:
     """Where a recipe's models, data and reward are (first), and all else that decides about what is read there."""
     student, data = recipe.student.path, recipe.data
+    rows = (data.source, repr(data), student)  # the student's processor checks rows
     return {
         "student": (student,),
         "teacher": (recipe.teacher.path,),
-        # the student's processor checks rows
-        "data": (data.source, repr(data), student, recipe.seed if _cut_by_seed(data) else None),
-        "data set": (data.source, repr(data), student),
+        "data": (*rows, recipe.seed if _cut_by_seed(data) else None),
+        "all rows": rows,
+        "data set": rows,  # as earlier versions called them
+        PICTURES: rows,
         "reward": (recipe.grpo.reward,),
     }
 

@@ -9,9 +9,9 @@ DIR/summary/              what came out
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from vgs_mlx import recipe_file
+from vgs_mlx import hub_names, recipe_file
 from vgs_mlx.ablation.grid import Grid
 from vgs_mlx.errors import Refusal
 from vgs_mlx.recipe import Recipe
@@ -56,6 +56,11 @@ def finished(job: Job) -> bool:
     if not (job.folder / run_folder.RECIPE).is_file():
         return False
     there, here = (recipe_file.flat(each) for each in (run_folder.opened(job.folder), job.recipe))
-    if changed := [key for key in here if there[key] != here[key]]:
+    if changed := [key for key in here if not _same(there[key], here[key])]:
         raise Refusal(f"{job.folder}: its {changed[0]} isn't the grid's any more: move this run away")
     return loop.finished_steps(job.folder) is not None
+
+
+def _same(there: Any, here: Any) -> bool:
+    """Whether two recipes' values are one, a run having added which commit a Hub name stands for."""
+    return there == here or (isinstance(there, str) and hub_names.without_commit(there) == here)

@@ -15,7 +15,7 @@ from vgs_mlx.ablation import worker
 from vgs_mlx.ablation.board import Board
 from vgs_mlx.ablation.jobs import Job, State, finished
 from vgs_mlx.errors import Refusal
-from vgs_mlx.plan_report import RUNS_AT_ONCE
+from vgs_mlx.planning.report import RUNS_AT_ONCE
 from vgs_mlx.train import run_folder
 
 POLL = 0.5  # seconds between two looks at the processes

@@ -6,15 +6,19 @@ Picture cells are read raw, not decoded by `datasets`, so that pictures.py's lim
 import functools
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import datasets
+from huggingface_hub import HfApi
+from huggingface_hub.errors import RevisionNotFoundError
 
+from vgs_mlx import hub_names
 from vgs_mlx.data import pictures
-from vgs_mlx.data.rows import Row, to_example
+from vgs_mlx.data.rows import Columns, Row, conversation, to_example
 from vgs_mlx.errors import Refusal
+from vgs_mlx.hub_names import PATIENCE, HubId
 from vgs_mlx.types import Example, Picture
 
 # The paper's data, a split of Vision-SR1-47K. That one's columns are problem, answer and images (one picture)
@@ -33,9 +37,11 @@ class HubName:
     name: str
     config: str | None = None
     split: str | None = None
+    revision: str | None = None  # of the Hub's: a branch, a tag or a commit; None: the newest
 
     def __str__(self) -> str:
-        return ":".join(part for part in (self.name, self.config, self.split) if part)
+        name = f"{self.name}@{self.revision}" if self.revision else self.name
+        return ":".join(part for part in (name, self.config, self.split) if part)
 
     @property
     def folder(self) -> Path | None:
@@ -43,35 +49,89 @@ class HubName:
         path = Path(self.name).expanduser()
         return path if path.is_dir() else None
 
+    @property
+    def label(self) -> str:
+        """What rows are called by: a Hub id, or a folder's own name wherever the folder lies."""
+        return self.folder.resolve().name if self.folder else self.name
+
 
 def parse_name(source: str) -> HubName | None:
-    """`name`, `name:split` or `name:config:split`, name being a folder or of a Hub id's form; else None."""
-    for parts in (source.rsplit(":", colons) for colons in (0, 1, 2)):
-        name = HubName(parts[0], *([None, *parts[1:]] if len(parts) < 3 else parts[1:]))
-        if (name.folder or HUB_ID.fullmatch(name.name)) and all(parts):
-            return name
+    """`name`, `name:split` or `name:config:split`, name being a folder or of a Hub id's form; else None.
+
+    A Hub id may have a revision: owner/name@revision:config:split.
+    """
+    for whole, *rest in (source.rsplit(":", colons) for colons in (0, 1, 2)):
+        config, split = [None, None, *rest][-2:]
+        folder = HubName(whole, config, split)
+        id = hub_names.parse(whole)
+        named = HUB_ID.fullmatch(id.name) if id else None
+        if all([whole, *rest]) and (folder.folder or named):
+            return folder if folder.folder else HubName(id.name, config, split, id.revision)
     return None
 
 
-def rows(name: HubName, *, columns: Mapping[str, str], allow_outside: bool) -> list[Row]:
+def pinned(name: HubName) -> HubName:
+    """The same data set at the commit that its revision stands for today.
+
+    Unchanged where it is a folder, or where the Hub can't say. Raises a Refusal for a revision that isn't there.
+    """
+    if name.folder or HubId(name.name, name.revision).is_commit:
+        return name
+    try:
+        found = HfApi().dataset_info(name.name, revision=name.revision, timeout=PATIENCE)
+    except RevisionNotFoundError as error:
+        raise Refusal(
+            f"data set {name}: the Hub has it, but no revision {name.revision!r}: give a branch, a tag or a commit"
+        ) from error
+    except Exception as error:  # no such data set, or no way to the Hub: loading says so, or finds a copy
+        if name.revision is None:
+            return name
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise Refusal(
+            f"data set {name}: can't ask the Hub which commit {name.revision!r} is ({pictures.shown(line)}): "
+            f"go online, or give the commit itself: {name.name}@COMMIT"
+        ) from error
+    return replace(name, revision=found.sha)
+
+
+def rows(name: HubName, *, columns: Columns, allow_outside: bool) -> list[Row]:
     """The data set's rows, pictures not yet decoded. Without a split: `train`, or the only one there is.
 
     Refuses what can't be loaded, a split that is not there, and columns that are not.
     """
-    columns = columns or READY_COLUMNS.get(name.name, {})
+    if not columns.names:
+        columns = replace(columns, names=READY_COLUMNS.get(name.name, {}))
     split, data = open_split(name)
-    texts = data.select_columns(_text_columns(data, columns, name))
-    pictures_of = picture_reader(
-        name, data, _picture_column(data, columns, name), allow_outside=allow_outside
+    asked = _text_columns(data, columns, name)
+    picture_column = _picture_column(data, columns, name)
+    texts = data.select_columns([*asked, *_option_columns(data, columns)])
+    pictures_of = picture_reader(name, data, picture_column, allow_outside=allow_outside)
+    ours = replace(  # the pictures stand under "images" in `row` below
+        columns,
+        names={**columns.names, "image": "image", "images": "images"},
+        ignored=[column for column in columns.ignored if column != "images"],
     )
-    ours = {**columns, "image": "image", "images": "images"}
 
     def example(index: int) -> Example:
-        id = f"{name.name}:{split}:{index}"
-        row = {**texts[index], "images": pictures_of(index, id)}
-        return to_example(row, id, ours, lambda picture: picture)
+        id = f"{name.label}:{split}:{index}"
+        row = {column: _named(texts.features[column], cell) for column, cell in texts[index].items()}
+        return to_example({**row, "images": pictures_of(index, id)}, id, ours, lambda picture: picture)
 
-    return [Row(f"{name.name}:{split}:{i}", functools.partial(example, i)) for i in range(len(data))]
+    known = {*asked, picture_column, *columns.ignored}
+    unread = tuple(column for column in data.column_names if column not in known)
+    return [
+        Row(f"{name.name}:{split}:{i}", functools.partial(example, i), lambda: unread)
+        for i in range(len(data))
+    ]
+
+
+def _named(feature: Any, cell: Any) -> Any:
+    """A cell with the names of class labels in place of their numbers; a label that is missing is None."""
+    if isinstance(feature, datasets.ClassLabel):
+        return feature.int2str(cell) if isinstance(cell, int) and cell >= 0 else None
+    if isinstance(feature, datasets.List | datasets.LargeList) and cell is not None:
+        return [_named(feature.feature, each) for each in cell]
+    return cell
 
 
 def open_split(name: HubName) -> tuple[str, datasets.Dataset]:
@@ -89,10 +149,11 @@ def picture_reader(
     cells = stored_cells(data, column)
     root = name.folder or Path(datasets.config.HF_CACHE_HOME)
     file = functools.partial(pictures.inside, root, allow_outside=allow_outside)
+    called = functools.partial(_called, name.folder)
 
     def read(index: int, id: str) -> list[Picture]:
         fetch = functools.partial(cells, index)
-        return [_picture(at, cell, fetch, id, file) for at, cell in enumerate(fetch())]
+        return [_picture(at, cell, fetch, id, file, called) for at, cell in enumerate(fetch())]
 
     return read
 
@@ -109,12 +170,27 @@ def _load(name: HubName) -> Mapping[str, datasets.Dataset]:
         if name.folder and any((name.folder / mark).exists() for mark in ("state.json", "dataset_dict.json")):
             loaded = datasets.load_from_disk(str(name.folder))
         else:
-            loaded = datasets.load_dataset(str(name.folder or name.name), name.config)
+            if name.revision:
+                name = pinned(name)
+            loaded = datasets.load_dataset(str(name.folder or name.name), name.config, revision=name.revision)
+            _refuse_other_commit(loaded, name)
+    except Refusal:
+        raise
     except Exception as error:  # whatever its readers and the network raise becomes one line
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         tried = "a local folder" if name.folder else "no such folder here; asked the Hugging Face Hub"
         raise Refusal(f"data set {name} can't be loaded ({tried}): {pictures.shown(line)}") from error
     return {str(loaded.split or "train"): loaded} if isinstance(loaded, datasets.Dataset) else loaded
+
+
+def _refuse_other_commit(loaded: Mapping[str, datasets.Dataset], name: HubName) -> None:
+    """Without the Hub, `datasets` takes the copy that it made last, of whatever commit. Raises a Refusal."""
+    files = [Path(each["filename"]) for split in loaded.values() for each in split.cache_files]
+    if name.revision and files and not all(name.revision in file.parts for file in files):
+        raise Refusal(
+            f"data set {name}: the Hub can't be reached, and the copy here is of another commit: go online, or give "
+            "a folder"
+        )
 
 
 def _pick(splits: Mapping[str, datasets.Dataset], name: HubName) -> tuple[str, datasets.Dataset]:
@@ -125,27 +201,38 @@ def _pick(splits: Mapping[str, datasets.Dataset], name: HubName) -> tuple[str, d
     return split, splits[split]
 
 
-def _picture_column(data: datasets.Dataset, columns: Mapping[str, str], name: HubName) -> str:
-    mapped = [columns[field] for field in ("image", "images") if field in columns]
-    found = [column for column in mapped or ["images", "image"] if column in data.column_names]
+def _picture_column(data: datasets.Dataset, columns: Columns, name: HubName) -> str:
+    mapped = [columns.names[field] for field in ("image", "images") if field in columns.names]
+    found = [
+        each
+        for each in mapped or ["images", "image"]
+        if each in data.column_names and each not in columns.ignored
+    ]
     if not found:
         raise _no_column((mapped or ["image"])[0], "image", data, name)
     return found[0]
 
 
-def _text_columns(data: datasets.Dataset, columns: Mapping[str, str], name: HubName) -> list[str]:
+def _text_columns(data: datasets.Dataset, columns: Columns, name: HubName) -> list[str]:
     """The columns of question and answer, which must be there, and of kind and solution where there."""
-    names = {field: columns.get(field, field) for field in ("question", "answer", "kind", "solution")}
-    for field, column in names.items():
-        if column not in data.column_names and (field in ("question", "answer") or field in columns):
+    fields = {field: columns.of(field) for field in ("question", "answer", "kind", "solution")}
+    for field, column in fields.items():
+        if column not in data.column_names and (field in ("question", "answer") or field in columns.names):
             raise _no_column(column, field, data, name)
-    return [column for column in dict.fromkeys(names.values()) if column in data.column_names]
+    there = [column for column in data.column_names if column not in columns.ignored]
+    return [column for column in dict.fromkeys(fields.values()) if column in there]
+
+
+def _option_columns(data: datasets.Dataset, columns: Columns) -> list[str]:
+    """The columns of options that are texts: pictures among them are not decoded to be compared with the question."""
+    return [name for name in columns.options(data.column_names) if "Image(" not in repr(data.features[name])]
 
 
 def _no_column(column: str, field: str, data: datasets.Dataset, name: HubName) -> Refusal:
     names = ", ".join(data.column_names)
-    mend = f"say in data.columns which is {field}"
-    return Refusal(f"data set {name} has no column {column!r} but {names}: {mend}")
+    nested = [name for name in data.column_names if not isinstance(data.features[name], datasets.Value)]
+    fix = conversation(nested) or f"say in data.columns which is {field}"
+    return Refusal(f"data set {name} has no column {column!r} but {names}: {fix}")
 
 
 def _cells(data: datasets.Dataset, column: str, index: int) -> list[Any]:
@@ -156,13 +243,27 @@ def _cells(data: datasets.Dataset, column: str, index: int) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
+def _called(folder: Path | None, place: str) -> str:
+    """A picture file's name, the same wherever the data set lies: seen from its folder, else the last part."""
+    path = Path(place)
+    if not path.is_absolute():
+        return pictures.shown(place)
+    inside = folder and path.is_relative_to(folder.absolute())
+    return pictures.shown(str(path.relative_to(folder.absolute())) if inside else path.name)
+
+
 def _picture(
-    at: int, cell: Any, fetch: Callable[[], list[Any]], id: str, file: Callable[[str], Path]
+    at: int,
+    cell: Any,
+    fetch: Callable[[], list[Any]],
+    id: str,
+    file: Callable[[str], Path],
+    called: Callable[[str], str],
 ) -> Picture:
     """Picture number `at` of a row. Only how to fetch it is kept, not its bytes."""
     place = cell.get("path") if isinstance(cell, dict) else cell if isinstance(cell, str) else None
     if isinstance(cell, dict) and cell.get("bytes"):
-        name = f"{id} {pictures.shown(place)}" if place else id
+        name = f"{id} {called(place)}" if place else id
         return pictures.from_bytes(lambda: fetch()[at]["bytes"], name)
     if isinstance(cell, bytes):
         return pictures.from_bytes(lambda: fetch()[at], id)
@@ -170,4 +271,4 @@ def _picture(
         raise Refusal("no picture: the cell is empty or of an unknown kind")
     if place.startswith("data:"):
         return pictures.from_data_uri(place)
-    return pictures.from_file(file(place), pictures.shown(place))
+    return pictures.from_file(file(place), called(place))

@@ -7,17 +7,17 @@
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from vgs_mlx.data import pictures
-from vgs_mlx.data.rows import Row, to_example
+from vgs_mlx.data.rows import Columns, Row, to_example
 from vgs_mlx.errors import Refusal
 from vgs_mlx.types import Example, Picture
 
 
-def rows(path: Path, *, columns: Mapping[str, str], allow_outside: bool) -> list[Row]:
+def rows(path: Path, *, columns: Columns, allow_outside: bool) -> list[Row]:
     """The file's rows, not yet parsed; blank lines are left out. Refuses a file that can't be read."""
     try:
         lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
@@ -30,10 +30,10 @@ def rows(path: Path, *, columns: Mapping[str, str], allow_outside: bool) -> list
     ]
 
 
-def _row(path: Path, number: int, line: bytes, columns: Mapping[str, str], allow_outside: bool) -> Row:
+def _row(path: Path, number: int, line: bytes, columns: Columns, allow_outside: bool) -> Row:
     def to_picture(cell: Any) -> Picture:
         if not isinstance(cell, str):
-            raise Refusal(f"a picture must be a path or a data URI, not {type(cell).__name__}")
+            raise Refusal(f"a picture must be a path or a data URI{_instead(cell)}")
         if cell.startswith("data:"):
             return pictures.from_data_uri(cell)
         found = pictures.inside(path.parent, cell, allow_outside=allow_outside)
@@ -42,12 +42,30 @@ def _row(path: Path, number: int, line: bytes, columns: Mapping[str, str], allow
     def example() -> Example:
         return to_example(_parse(line), f"{path.name}:{number}", columns, to_picture)
 
-    return Row(f"{path}:{number}", example)
+    return Row(f"{path}:{number}", example, lambda: _unread(line, columns))
+
+
+def _instead(cell: Any) -> str:
+    """What a picture's cell is that is no text, and what to write in its place."""
+    if not isinstance(cell, dict):
+        return f", not {type(cell).__name__}"
+    if cell.get("path"):
+        return f", not an object: write its path alone, {json.dumps(pictures.shown(str(cell['path'])))}"
+    if "bytes" in cell:
+        return ", not an object with bytes: write data:image/png;base64,... or the path of a file"
+    return ", not an object: write its path alone"
+
+
+def _unread(line: bytes, columns: Columns) -> Collection[str]:
+    try:
+        return columns.unread(_parse(line))
+    except Refusal:
+        return ()
 
 
 def _parse(line: bytes) -> dict[str, Any]:
     try:
-        row = json.loads(line.decode("utf-8"), parse_constant=_no_constant)
+        row = json.loads(line.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_object)
     except UnicodeDecodeError as error:
         raise Refusal(f"not UTF-8 (byte {error.start + 1} of the line)") from error
     except json.JSONDecodeError as error:
@@ -59,5 +77,15 @@ def _parse(line: bytes) -> dict[str, Any]:
     return row
 
 
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):  # json alone would keep the last
+        names = [name for name, _ in pairs]
+        raise Refusal(
+            f"the key {next(name for name in names if names.count(name) > 1)!r} stands twice: keep one"
+        )
+    return found
+
+
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON value")
+    raise ValueError(f"{name} is not a JSON value: leave the key out, or write null")

@@ -1,57 +1,103 @@
 """Pictures of a data set: from a file, a data URI or bytes to a decoded RGB image, or the reason why not.
 
-Nothing is trusted: only common raster formats are opened, a picture too large to be honest is refused before
-its pixels are decoded, and one that is cut short is refused instead of being filled with grey.
+Nothing is trusted: only common raster formats are opened, a file or a picture too large to be honest is refused before
+it is read or decoded, and one that is cut short is refused instead of being filled with grey. A picture's meaning is
+kept: greys of more than eight bits are scaled (see greys.py), colours come out as they were stored.
 """
 
 import base64
 import binascii
+import functools
+import hashlib
 import io
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Callable, MutableMapping
+from dataclasses import replace
 from pathlib import Path
+from urllib.parse import unquote
 
-import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin, features
 
+from vgs_mlx.data import greys
 from vgs_mlx.errors import Refusal
 from vgs_mlx.types import Picture
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # JPEG takes in many phones' MPO
+# JPEG takes in many phones' MPO; Pillow has AVIF since 11.3, where it was built with it
+AVIF = ("AVIF",) if "avif" in features.get_supported_modules() else ()
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", *AVIF)
 PIXEL_LIMIT = 89_478_485  # where Pillow warns of a decompression bomb; here it is the end
+BYTE_LIMIT = 3 * PIXEL_LIMIT  # of an encoded picture: what so many pixels take uncompressed, 268 MB
+DARK = 64  # of 256: what the upper eight bits of 14-bit values in a 16-bit file stay below
+
+LONGEST_NAME = 255  # bytes of a file's name; base64 of a picture is longer
+# how base64 of each format begins
+BASE64_STARTS = {"png": "iVBORw0KGgo", "jpeg": "/9j/", "gif": "R0lGOD", "webp": "UklGR"}
+
+# Image generators put their whole workflow into a PNG's text; Pillow alone would stop at 1 MiB of it unpacked
+TEXT_LIMIT = PngImagePlugin.MAX_TEXT_MEMORY  # bytes, 64 MiB
+PngImagePlugin.MAX_TEXT_CHUNK = TEXT_LIMIT
+
+
+class Changed(Refusal):
+    """A picture is not the one that it was when its row was checked."""
 
 
 def from_file(path: Path, name: str) -> Picture:
     """A picture in a file; `name` is what messages call it."""
-    return Picture(name, lambda: _decode(lambda: _read(path, name), name))
+    return from_bytes(functools.partial(_read, path), name)
 
 
 def from_bytes(fetch: Callable[[], bytes], name: str) -> Picture:
     """A picture whose encoded bytes `fetch` returns each time the picture is opened."""
-    return Picture(name, lambda: _decode(fetch, name))
+    encoded = functools.partial(_fetched, fetch, name)
+    return Picture(name, lambda: _decode(encoded(), name), encoded)
 
 
 def from_data_uri(uri: str) -> Picture:
     """A picture written out as `data:image/png;base64,...`."""
     head = uri[:40].split(",")[0].removeprefix("data:").split(";")[0]
     name = f"data URI ({head or 'no type'}, {len(uri)} characters)"
-    return Picture(name, lambda: _decode(lambda: _unpack(uri, name), name))
+    return from_bytes(functools.partial(_unpack, uri), name)
+
+
+def looked_at(picture: Picture, where: str, sizes: MutableMapping[str, tuple[int, int]]) -> Picture:
+    """The picture after its first look: its size and its bytes' digest noted, its pixels dropped again.
+
+    From now on it opens only while its bytes stay the same; else opening it raises `Changed`, which names the row
+    (`where`). `sizes` are those of the bytes decoded so far, by digest: bytes that many rows show are decoded once.
+    Raises a Refusal for a picture that can't be used. A drawn picture is noted by its size alone.
+    """
+    if picture.encoded is None:
+        return picture if picture.size else replace(picture, size=picture.open().size)
+    data = picture.encoded()
+    digest = _digest(data)
+    if digest not in sizes:
+        sizes[digest] = _decode(data, picture.name).size
+    open_again = functools.partial(_open_again, picture, where, digest)
+    return replace(picture, open=open_again, size=sizes[digest], digest=digest)
 
 
 def inside(folder: Path, text: str, *, allow_outside: bool) -> Path:
     """The file that `text` names, seen from `folder`, with every symlink and `..` resolved.
 
-    Refuses one that lies outside the folder: a data set from elsewhere must not reach into other files.
+    Refuses one that lies outside the folder: a data set from elsewhere must not reach into other files. A name whose
+    accents are composed in the text and decomposed on disk (a Mac's archive), or the reverse, is found all the same.
     """
+    if text.startswith("file:///"):
+        text = unquote(text.removeprefix("file://"))
     if "://" in text:
         raise Refusal(f"picture {shown(text)}: a web address; download it and give a path")
+    if len(text) > LONGEST_NAME and (kind := _kind_of_base64(text)):
+        fix = f"write data:image/{kind};base64,..."
+        raise Refusal(f"picture {shown(text[:40])}...: base64 without its head: {fix}")
     try:
-        path = (folder / text).resolve()
+        path = _as_on_disk(folder, text).resolve()
         outside = not path.is_relative_to(folder.resolve())
     except (OSError, RuntimeError, ValueError) as error:  # a name too long, a symlink loop, a zero byte
-        raise Refusal(f"picture {shown(text)}: not a usable path ({error})") from error
+        raise Refusal(f"picture {shown(text)}: not a usable path ({shown(str(error))})") from error
     if outside and not allow_outside:
-        mend = "--set data.allow_outside=true permits it"
-        raise Refusal(f"picture {shown(text)}: leaves the data set's folder ({mend})")
+        fix = "--set data.allow_outside=true permits it"
+        raise Refusal(f"picture {shown(text)}: leaves the data set's folder ({fix})")
     return path
 
 
@@ -61,55 +107,126 @@ def shown(text: str) -> str:
     return plain if len(plain) <= 120 else plain[:117] + "..."
 
 
-def _read(path: Path, name: str) -> bytes:
+def _kind_of_base64(text: str) -> str | None:
+    """The format of a picture whose base64 begins so, None where that is none."""
+    return next((kind for kind, start in BASE64_STARTS.items() if text.startswith(start)), None)
+
+
+def _as_on_disk(folder: Path, text: str) -> Path:
+    """`folder / text`, each of its names in the Unicode form in which it is there, if it is there."""
+    if text.isascii():
+        return folder / text
+    path = folder
+    for name in Path(text).parts:
+        forms = (name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD")))
+        path /= next((form for form in forms if (path / form).exists()), name)
+    return path
+
+
+def _read(path: Path) -> bytes:
     try:
         if not path.exists():
-            raise Refusal(f"picture {name}: no such file")
+            raise Refusal("no such file")
         if not path.is_file():  # a folder, or a pipe that would never end
-            raise Refusal(f"picture {name}: not a file")
+            raise Refusal("not a file")
+        _refuse_large(path.stat().st_size)
         return path.read_bytes()
     except OSError as error:
-        raise Refusal(f"picture {name}: can't be read ({error.strerror})") from error
+        raise Refusal(f"can't be read ({error.strerror})") from error
 
 
-def _unpack(uri: str, name: str) -> bytes:
+def _unpack(uri: str) -> bytes:
+    _refuse_large(len(uri) * 3 // 4)
     head, comma, body = uri.partition(",")
     if not comma or not head.endswith(";base64"):
-        raise Refusal(f"picture {name}: not of the form data:image/png;base64,...")
+        raise Refusal("not of the form data:image/png;base64,...")
     try:
         return base64.b64decode("".join(body.split()), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise Refusal(f"picture {name}: broken base64 ({error})") from error
+        raise Refusal(f"broken base64 ({error})") from error
 
 
-def _decode(fetch: Callable[[], bytes], name: str) -> Image.Image:
-    """The picture in RGB: upright as its EXIF orientation says, transparency on white, first frame only."""
-    data = fetch()
-    if not data:
-        raise Refusal(f"picture {name}: empty")
+def _refuse_large(size: int) -> None:
+    if size > BYTE_LIMIT:
+        raise Refusal(f"{size / 1e6:,.0f} MB, above the limit of {BYTE_LIMIT / 1e6:,.0f} MB: scale it down")
+
+
+def _fetched(fetch: Callable[[], bytes], name: str) -> bytes:
+    """The picture's encoded bytes: some, and not too many."""
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            if image.width * image.height > PIXEL_LIMIT:
-                raise _bomb(name, f"{image.width}x{image.height} pixels")
-            return _to_rgb(ImageOps.exif_transpose(image))
-    except Image.UnidentifiedImageError as error:
-        known = ", ".join(FORMATS)
-        raise Refusal(f"picture {name}: not a picture that can be read ({known})") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _bomb(name, "far too many pixels") from error
-    except Refusal:
-        raise
+        data = fetch()
+        if not data:
+            raise Refusal("empty")
+        _refuse_large(len(data))
+        return data
+    except Refusal as refusal:
+        raise Refusal(f"picture {name}: {refusal}") from refusal
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def _open_again(picture: Picture, where: str, digest: str) -> Image.Image:
+    fix = f"since its row was checked ({where}): put it back"
+    try:
+        data = picture.encoded()
+    except Refusal as refusal:
+        raise Changed(f"{refusal}; this has changed {fix}") from refusal
+    if _digest(data) != digest:
+        raise Changed(f"picture {picture.name}: its bytes have changed {fix}")
+    return _decode(data, picture.name)
+
+
+def _decode(data: bytes, name: str) -> Image.Image:
+    """The picture in RGB: upright as its EXIF orientation says, transparency on white, first frame only."""
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as file:
+            if file.width * file.height > PIXEL_LIMIT:
+                raise _bomb(f"{file.width}x{file.height} pixels")
+            return _to_rgb(file)
+    except Refusal as refusal:
+        raise Refusal(f"picture {name}: {refusal}") from refusal
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes
-        raise Refusal(f"picture {name}: damaged or cut short ({shown(str(error))})") from error
+        raise Refusal(f"picture {name}: {_reason(error, data)}") from error
 
 
-def _bomb(name: str, size: str) -> Refusal:
-    return Refusal(f"picture {name}: {size}, above the limit of {PIXEL_LIMIT:,} (a decompression bomb?)")
+def _reason(error: Exception, data: bytes) -> str:
+    """What Pillow's error means to the picture's owner."""
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return str(_bomb("far too many pixels"))
+    if isinstance(error, Image.UnidentifiedImageError):
+        tiff = data.startswith((b"II*\0", b"MM\0*"))
+        kind = "a TIFF of a rare kind: save it as PNG" if tiff else ", ".join(FORMATS)
+        return f"not a picture that can be read ({kind})"
+    if "MAX_TEXT" in str(error):
+        return f"more than {TEXT_LIMIT / 1e6:,.0f} MB of text beside its pixels: save it without its metadata"
+    return f"damaged or cut short ({shown(str(error))})"
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16 bits of grey, which Pillow's own conversion would clip to white
-        return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
+def _bomb(size: str) -> Refusal:
+    return Refusal(f"{size}, above the limit of {PIXEL_LIMIT:,} (a decompression bomb?)")
+
+
+def _to_rgb(file: Image.Image) -> Image.Image:
+    # of 16-bit colours Pillow keeps the upper eight bits; what a file holds is gone once it is loaded
+    deep = any(";16" in str(tile.args) for tile in file.tile)
+    image = ImageOps.exif_transpose(file)
+    if image.mode == "F" or image.mode.startswith("I"):
+        return greys.to_eight_bits(image, file).convert("RGB")
+    flat = _flat(image)
+    if deep and max(high for _, high in flat.getextrema()) < DARK:
+        raise Refusal(
+            f"16 bits a colour, and no value above {256 * DARK - 1:,} of 65,535 (8- to 14-bit values in a 16-bit "
+            "file?): save it with 8 bits a colour"
+        )
+    return flat
+
+
+def _flat(image: Image.Image) -> Image.Image:
+    """The picture in RGB, transparency on white."""
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
     if not image.has_transparency_data:
         return image.convert("RGB")
     white = Image.new("RGBA", image.size, "white")

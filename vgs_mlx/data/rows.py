@@ -1,17 +1,25 @@
-"""A data set's row -> an Example, or the reason why it can't be one. Shared by every source of rows."""
+"""A data set's row -> an Example, or the reason why it can't be one. Shared by every source of rows.
+
+What would change a row's meaning unseen is refused: a marker inside the question, options that the question does not
+list, a text that is not valid Unicode.
+"""
 
 import difflib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from vgs_mlx import texts
+from vgs_mlx.data import markers, options
 from vgs_mlx.data.answers import extract_answer
+from vgs_mlx.data.pictures import shown
 from vgs_mlx.errors import Refusal
 from vgs_mlx.types import Example, Picture
 
 FIELDS = ("image", "images", "question", "answer", "kind", "solution")
-MARKER = "<image>"  # where many data sets say that the picture goes; here pictures always come first
+CONVERSATIONS = ("messages", "conversations", "conversation", "prompt")
+"""Columns that hold whole conversations as lists of turns."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +39,28 @@ class Row:
 
     where: str
     example: Callable[[], Example]
+    unread: Callable[[], Collection[str]]  # its columns that nothing reads; none where it can't be parsed
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What a data set's columns mean here."""
+
+    names: Mapping[str, str]  # our name -> the data set's, where they differ
+    ignored: Collection[str] = ()  # the data set's, known and not wanted
+
+    def of(self, field: str) -> str:
+        """The data set's name of one of FIELDS."""
+        return self.names.get(field, field)
+
+    def unread(self, there: Iterable[str]) -> list[str]:
+        """Those of the columns `there` that are neither one of ours nor ignored."""
+        known = {self.of(field) for field in FIELDS} | set(self.ignored)
+        return [name for name in there if name not in known]
+
+    def options(self, there: Iterable[str]) -> list[str]:
+        """Those of the unread columns that hold options to choose from, by their names."""
+        return options.columns(self.unread(there))
 
 
 def check_columns(columns: Mapping[str, str]) -> None:
@@ -42,57 +72,115 @@ def check_columns(columns: Mapping[str, str]) -> None:
 
 
 def to_example(
-    row: Mapping[str, Any], id: str, columns: Mapping[str, str], to_picture: Callable[[Any], Picture]
+    row: Mapping[str, Any], id: str, columns: Columns, to_picture: Callable[[Any], Picture]
 ) -> Example:
     """The row as an Example; `to_picture` turns one picture's cell into a Picture.
 
-    The marker `<image>` is taken out of the question: a picture's place is the prompt's business, and the
+    The markers `<image>` at the question's ends are taken out: a picture's place is the prompt's business, and the
     text-only view must not speak of one. Raises a Refusal with the reason.
     """
-    question = _text(row, "question", columns).replace(MARKER, "").strip()
+    question = _text(row, "question", columns)
     if not question:
         raise Refusal(f"empty question{_seen(row, 'question', columns)}")
     answer = _answer(row, columns)
-    return Example(
-        id=id,
-        question=question,
-        answer=answer,
-        pictures=tuple(to_picture(cell) for cell in _cells(row, columns)),
-        kind=_text(row, "kind", columns),
-        solution=_text(row, "solution", columns),
+    kind, solution = _kind(row, columns), _text(row, "solution", columns)
+    _refuse_lost_options(row, question, answer, columns)
+    cells = _cells(row, columns)
+    asked = markers.taken_out(question, len(cells))
+    if not asked:
+        raise Refusal(f"empty question: it has nothing but {markers.MARKER}")
+    pictures = tuple(to_picture(cell) for cell in cells)
+    return Example(id, asked, answer, pictures, kind, solution)
+
+
+def conversation(names: Iterable[str]) -> str | None:
+    """What to say where the columns `names` hold conversations and not questions; None where they don't."""
+    column = next((name for name in names if name in CONVERSATIONS), None)
+    return column and (
+        f"the column {column!r} holds a conversation, and these are not read yet: write the user's text as question, "
+        "the right final answer as answer, the assistant's last turn as solution, the pictures as image or images"
     )
 
 
-def _text(row: Mapping[str, Any], field: str, columns: Mapping[str, str]) -> str:
-    value = row.get(columns.get(field, field))
+def _refuse_lost_options(row: Mapping[str, Any], question: str, answer: str, columns: Columns) -> None:
+    """The question must list its options, and the answer must not be a place among them, counted from 0 or from 1."""
+    for column in columns.options(row):
+        offered = options.texts(row[column])
+        if left_out := options.unlisted(offered, question):
+            raise Refusal(
+                f"the question does not list its options (column {column!r}: {shown(', '.join(left_out))}): write them "
+                f"into the question, or say that they don't belong there: data.ignore_columns=[{column}]"
+            )
+        if options.counted(offered, answer):
+            raise Refusal(
+                f"the answer {answer} is in none of the options (column {column!r}: {shown(', '.join(offered))}): if "
+                f"it counts them, write the letter or the text of the right one; else data.ignore_columns=[{column}]"
+            )
+
+
+def _value(row: Mapping[str, Any], field: str, columns: Columns) -> Any:
+    """The cell of one of FIELDS; None for one that is ignored or empty, as NaN is in a table of numbers."""
+    column = columns.of(field)
+    value = None if column in columns.ignored else row.get(column)
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _text(row: Mapping[str, Any], field: str, columns: Columns) -> str:
+    value = _value(row, field, columns)
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise Refusal(f"{field} must be text, not {_kind(value)}")
-    return value.strip()
+        if isinstance(value, list) and (talk := conversation([columns.of(field)])):
+            raise Refusal(talk)
+        raise Refusal(f"{field} must be text, not {_type(value)}")
+    return _sound(value, field)
 
 
-def _answer(row: Mapping[str, Any], columns: Mapping[str, str]) -> str:
-    value = row.get(columns.get("answer", "answer"))
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        return str(value)
+def _sound(text: str, field: str) -> str:
+    """The text without the space around it. Refuses one that a tokenizer can't take."""
+    if fault := texts.fault(text):
+        raise Refusal(f"the {field} {fault}")
+    return text.strip()
+
+
+def _kind(row: Mapping[str, Any], columns: Columns) -> str:
+    value = _value(row, "kind", columns)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return str(value) if number else _text(row, "kind", columns)
+
+
+def _answer(row: Mapping[str, Any], columns: Columns) -> str:
+    value = _value(row, "answer", columns)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if math.isfinite(value):
+            return str(value)
+        raise Refusal(f"answer must be a finite number, not {value}")
+    if isinstance(value, bool):
+        raise Refusal(
+            f"answer must be text or a number, not {_type(value)}: write the word, such as 'yes' or 'no'"
+        )
+    if isinstance(value, list):
+        raise Refusal(
+            f"answer must be text or a number, not a list ({shown(', '.join(map(str, value)))}): keep the one that is "
+            "right, or join those that must all be given to one text, such as '3, 5'"
+        )
     if value is not None and not isinstance(value, str):
-        raise Refusal(f"answer must be text or a number, not {_kind(value)}")
-    if not (value or "").strip():
-        raise Refusal(f"missing answer{_seen(row, 'answer', columns)}")
-    return extract_answer(value) or value.strip()  # some data sets box it already
+        raise Refusal(f"answer must be text or a number, not {_type(value)}")
+    answer = _sound(value or "", "answer")
+    if not answer:
+        raise Refusal(f"missing answer{_seen(row, 'answer', columns) or ': the cell is empty'}")
+    return extract_answer(answer) or answer  # some data sets box it already
 
 
-def _cells(row: Mapping[str, Any], columns: Mapping[str, str]) -> list[Any]:
+def _cells(row: Mapping[str, Any], columns: Columns) -> list[Any]:
     """The picture cells of a row: `image` holds one, `images` a list of them."""
-    one = row.get(columns.get("image", "image"))
-    many = row.get(columns.get("images", "images"))
+    one, many = _value(row, "image", columns), _value(row, "images", columns)
     if one is not None and many is not None:
-        raise Refusal("both image and images are given: keep one")
+        raise Refusal("both image and images are given: keep one, or name the other in data.ignore_columns")
     if isinstance(one, list):
         raise Refusal("image must be one picture, not a list: name the column images")
     if many is not None and not isinstance(many, list):
-        raise Refusal(f"images must be a list, not {_kind(many)}: name the column image")
+        raise Refusal(f"images must be a list, not {_type(many)}: name the column image")
     cells = [one] if one is not None else many or []
     if not cells:
         raise Refusal(f"no picture{_seen(row, 'image', columns)}: the method compares with and without one")
@@ -101,15 +189,24 @@ def _cells(row: Mapping[str, Any], columns: Mapping[str, str]) -> list[Any]:
     return cells
 
 
-def _seen(row: Mapping[str, Any], field: str, columns: Mapping[str, str]) -> str:
-    """Names the row's own columns where ours is not among them, since the mend is then data.columns."""
-    asked = columns.get(field, field)
-    if asked in row or (field == "image" and columns.get("images", "images") in row):
+def _seen(row: Mapping[str, Any], field: str, columns: Columns) -> str:
+    """Names the row's own columns where ours is not among them, since the fix may then be data.columns."""
+    asked = [columns.of(name) for name in (("image", "images") if field == "image" else (field,))]
+    if any(name in row for name in asked):
         return ""
-    names = ", ".join(sorted(str(name) for name in row)[:12])
-    return f" (no column {asked!r} among {names[:200]}; data.columns can map it)"
+    if field == "question" and (talk := conversation(name for name in row if isinstance(row[name], list))):
+        return f": {talk}"
+    there = ", ".join(sorted(map(str, row))) or "none"
+    return f" (this row has no column {' or '.join(map(repr, asked))} among {shown(there)}; data.columns can map it)"
 
 
-def _kind(value: Any) -> str:
-    names = {bool: "true or false", dict: "an object", list: "a list", int: "a number", str: "text"}
+def _type(value: Any) -> str:
+    names = {
+        bool: "true or false",
+        dict: "an object",
+        list: "a list",
+        int: "a number",
+        float: "a number",
+        str: "text",
+    }
     return names.get(type(value), type(value).__name__)

@@ -81,7 +81,7 @@ def example(split: str, index: int, *, seed: int = 0, style: str = "teacher") ->
         id=name,
         question=task.question,
         answer=task.answer,
-        pictures=(Picture(name, functools.partial(draw, things, noise)),),
+        pictures=(Picture(name, functools.partial(draw, things, noise), size=(SIDE, SIDE)),),
         kind=kind,
         solution=solution(things, kind, task.slots, task.answer, style, random.Random(f"{style} {noise}")),
         facts=tuple(thing.name for thing in things),

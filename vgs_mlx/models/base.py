@@ -83,7 +83,7 @@ class LoadedModel:
     def _support(self) -> mx.array:
         """Made once: listing a real vocabulary takes long beside a chunk of a loss."""
         answerable = np.zeros(self.vocabulary, dtype=bool)
-        answerable[sorted(self.processor.tokenizer.get_vocab().values())] = True
+        answerable[list(self.processor.tokenizer.get_vocab().values())] = True
         answerable[[each for each in self.family.unanswerable_ids(self.module) if each < self.vocabulary]] = (
             False
         )

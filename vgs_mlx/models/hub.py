@@ -1,5 +1,6 @@
 """A model of the Hugging Face Hub -> its local folder, or in one line why there is none."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import mlx_vlm.utils
@@ -9,15 +10,15 @@ from huggingface_hub.errors import (
     HfHubHTTPError,
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
+    RevisionNotFoundError,
 )
 
 from vgs_mlx.errors import Refusal
+from vgs_mlx.hub_names import PATIENCE, HubId
 
-PATIENCE = 10.0  # seconds
 
-
-def download(id: str, option: str) -> Path:
-    """The folder of the model `id` (owner/name), downloaded where it isn't yet. Raises `Refusal`.
+def download(id: HubId, option: str) -> Path:
+    """The folder of the model `id`, downloaded where it isn't yet. Raises `Refusal`.
 
     The Hub is asked first, with a time limit: a download would wait for ever on one that doesn't answer.
     Without the Hub, what was downloaded earlier will do.
@@ -28,17 +29,23 @@ def download(id: str, option: str) -> Path:
         raise Refusal(f"{option} {id}: no such folder, and {reason(error)}") from error
 
 
-def _download(id: str) -> Path:
+def pinned(id: HubId, option: str) -> HubId:
+    """The same model at the commit that its revision stands for today, which is downloaded. Raises `Refusal`."""
+    return id if id.is_commit else replace(id, revision=download(id, option).name)  # a snapshot's folder
+
+
+def _download(id: HubId) -> Path:
     try:
-        HfApi().model_info(id, timeout=PATIENCE)
-    except RepositoryNotFoundError:
+        HfApi().model_info(id.name, revision=id.revision, timeout=PATIENCE)
+    except (RepositoryNotFoundError, RevisionNotFoundError):
         raise
     except Exception as unreachable:
         try:
-            return Path(snapshot_download(id, local_files_only=True))
+            return Path(snapshot_download(id.name, revision=id.revision, local_files_only=True))
         except LocalEntryNotFoundError:
             raise unreachable from None
-    return mlx_vlm.utils.get_model_path(id)
+    # by its revision's name, which the cache then knows without the Hub too
+    return mlx_vlm.utils.get_model_path(id.name, revision=id.revision)
 
 
 def reason(error: Exception) -> str:
@@ -48,6 +55,8 @@ def reason(error: Exception) -> str:
         return "the Hub gives it to those alone who accepted its terms: do so there, then `hf auth login`"
     if isinstance(error, RepositoryNotFoundError):
         return "the Hub has no model of that name (or it is private: `hf auth login`)"
+    if isinstance(error, RevisionNotFoundError):
+        return "the Hub has it, but no revision of that name: give a branch, a tag or a commit after the @"
     if isinstance(error, (HfHubHTTPError, ValueError)):
         return f"the Hub refused: {said}"
     return f"the Hub can't be reached ({said}): go online, or give a local folder"

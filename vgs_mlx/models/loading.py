@@ -6,15 +6,18 @@ none, and runs Python files that come with a checkpoint (`model_file`, `auto_map
 
 import json
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import mlx.nn as nn
 import mlx_vlm.utils
 
+from vgs_mlx import hub_names
 from vgs_mlx.errors import Refusal
-from vgs_mlx.models import hub, qwen3_vl
+from vgs_mlx.models import headers, hub, qwen3_vl
 from vgs_mlx.models.base import Family, LoadedModel
+from vgs_mlx.models.headers import PICTURE_SETTINGS
 from vgs_mlx.models.precision import QUANTISATION_GROUP as QUANTISATION_GROUP
 from vgs_mlx.models.precision import (
     compute,
@@ -30,7 +33,6 @@ FAMILIES: dict[str, Family] = {"qwen3_vl": qwen3_vl}
 """model_type -> the module that speaks it. A second family is one file and one line here."""
 
 EMBEDDED = "embedded:"
-PICTURE_SETTINGS = ("preprocessor_config.json", "processor_config.json")  # one of them must be there
 
 
 def find_folder(path: str, option: str) -> Path:
@@ -44,26 +46,37 @@ def find_folder(path: str, option: str) -> Path:
     folder = Path(path).expanduser()
     if folder.is_dir():
         return folder.absolute()  # a relative one could be taken for a Hub id by libraries further on
-    if path.startswith(("/", ".", "~")) or path.count("/") != 1:
-        raise Refusal(f"{option} {path}: no such folder, and no Hub id (owner/name) either")
-    return hub.download(path, option)
+    if (id := hub_names.parse(path)) is None:
+        raise Refusal(f"{option} {path}: no such folder, and not a Hub id (owner/name) either")
+    return hub.download(id, option)
 
 
 def read_config(folder: Path, option: str) -> dict[str, Any]:
     """The model's config.json. Raises `Refusal` for a folder that is no model, or of an unknown family."""
+    where = f"{option} {folder}"
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise Refusal(f"{option} {folder}: no readable config.json there: give a model folder") from error
-    if not isinstance(config, dict) or config.get("model_type") not in FAMILIES:
-        found = config.get("model_type") if isinstance(config, dict) else None
+    except (OSError, ValueError, RecursionError) as error:
+        is_run = (folder / "recipe.yaml").is_file()
+        fix = f"it is a run folder: give what vgs-mlx export {folder} --output MODEL makes"
+        raise Refusal(
+            f"{where}: no readable config.json there: {fix if is_run else 'give a model folder'}"
+        ) from error
+    return checked_config(config, where)
+
+
+def checked_config(config: Any, where: str) -> dict[str, Any]:
+    """A config.json that this tool can work with, as it is. Raises `Refusal`."""
+    found = config.get("model_type") if isinstance(config, dict) else None
+    if not isinstance(found, str) or found not in FAMILIES:
         known = ", ".join(sorted(FAMILIES))
-        raise Refusal(f"{option} {folder}: model_type {found!r} is not supported; supported: {known}")
+        raise Refusal(f"{where}: model_type {found!r} is not supported; supported: {known}")
     if "model_file" in config:
         raise Refusal(
-            f"{option} {folder}: its config.json asks to run Python code of its own (model_file), which is "
+            f"{where}: its config.json asks to run Python code of its own (model_file), which is "
             "never done here: take a checkpoint without it"
         )
+    headers.refuse_layout(config, where)
     return config
 
 
@@ -135,14 +148,14 @@ def load_model(
 
 def _load_module(folder: Path, where: str) -> nn.Module:
     """The mlx-vlm module with its weights, every one of which must fit. Lazy."""
-    if not any(folder.glob("*.safetensors")):
+    if not headers.read(folder, where):
         raise Refusal(f"{where}: no weights (*.safetensors) there: download the whole model")
     try:
         return mlx_vlm.utils.load_model(folder, lazy=True)
-    except (ValueError, OSError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+    except Exception as error:  # mlx-vlm checks little, and raises many kinds
         raise Refusal(
-            f"{where}: its weights are damaged or don't fit its config.json: download the model again "
-            f"({_one_line(error)})"
+            f"{where}: mlx-vlm {version('mlx-vlm')} can't put its weights into the model of its config.json "
+            f"({_one_line(error)}): download the model again, or take an mlx-community conversion"
         ) from error
 
 

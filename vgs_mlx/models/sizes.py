@@ -4,41 +4,23 @@ A config without weight files will do as well: bytes then follow from the shapes
 """
 
 import json
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from huggingface_hub import get_safetensors_metadata, hf_hub_download
 
+from vgs_mlx import hub_names
 from vgs_mlx.errors import Refusal
-from vgs_mlx.models import hub
-from vgs_mlx.models.loading import EMBEDDED, FAMILIES, find_folder, read_config
+from vgs_mlx.hub_names import HubId
+from vgs_mlx.models import headers, hub
+from vgs_mlx.models.headers import BYTES, Tensor
+from vgs_mlx.models.loading import checked_config, find_folder, read_config
 from vgs_mlx.models.precision import QUANTISATION_GROUP
 
-BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "U32": 4, "I32": 4, "U8": 1, "I8": 1, "I64": 8, "BOOL": 1}
 DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
-CONFIG_LIMIT = 16_777_216  # pixels that Qwen3-VL's own processor allows a picture
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """One weight as a file holds it."""
-
-    name: str
-    dtype: str  # safetensors' word: "BF16", "U32", ...
-    shape: tuple[int, ...]
-
-    @property
-    def elements(self) -> int:
-        count = 1
-        for side in self.shape:
-            count *= side
-        return count
-
-    @property
-    def nbytes(self) -> int:
-        return self.elements * BYTES[self.dtype]
+CONFIG_LIMIT = 16_777_216  # pixels that Qwen3-VL's published processor allows a picture
+LARGEST = 10**6  # of any number in a config: a plan for more would say nothing
 
 
 @dataclass(frozen=True)
@@ -89,43 +71,47 @@ class ModelSize:
     vision_weights: Weights
     dtype_bytes: int  # of its activations where weights keep their type
     max_pixels: int  # the processor's own limit
+    ids: int | None = None  # that its tokenizer has; the head may have more rows; None: unknown
 
 
 def read_size(path: str, option: str) -> ModelSize:
     """The size of a local folder, a config file, an embedded model or a Hub id. Raises `Refusal`."""
-    folder = Path(path).expanduser()
-    if path.endswith(".json") and folder.is_file():
-        return parse(path, _config_file(folder, option), None)
-    if (
-        path.startswith(EMBEDDED)
-        or folder.is_dir()
-        or path.count("/") != 1
-        or path.startswith((".", "/", "~"))
-    ):
+    where, file = f"{option} {path}", Path(path).expanduser()
+    if path.endswith(".json") and file.is_file():
+        return parse(path, _config_file(file, where), None, where=where)
+    id = hub_names.parse(path)
+    if file.is_dir() or id is None:
         folder = find_folder(path, option)
         config = read_config(folder, option)
-        files = sorted(folder.glob("*.safetensors"))
-        tensors = [tensor for file in files for tensor in _header(file, option)]
-        return parse(path, config, tensors or None, _own_limit(folder))
-    return _from_hub(path, option)
+        tensors = headers.read(folder, where)
+        return parse(path, config, tensors or None, headers.picture_limit(folder, where), where)
+    return _from_hub(id, where)
 
 
 def parse(
-    name: str, config: dict[str, Any], tensors: list[Tensor] | None, max_pixels: int = CONFIG_LIMIT
+    name: str,
+    config: dict[str, Any],
+    tensors: list[Tensor] | None,
+    max_pixels: int = CONFIG_LIMIT,
+    where: str | None = None,
 ) -> ModelSize:
-    """The size that a config and, where there are any, its tensors describe. Raises `Refusal`."""
+    """The size that a config and, where there are any, its tensors describe. Raises `Refusal`, naming `where`."""
     try:
-        text, vision = _text(config["text_config"]), _vision(config["vision_config"])
+        text, vision = _text(config), _vision(config)
+        group = _packing(config, "group_size", QUANTISATION_GROUP)
         listed = tensors or implied(config, text, vision)
-    except (KeyError, TypeError, ValueError) as error:
-        raise Refusal(f"{name}: its config.json lacks {error}: give a complete model") from error
+    except ValueError as error:
+        raise Refusal(f"{where or name}: its config.json {error}: give a complete model") from error
     # a tied head may be stored twice; it is loaded once
-    tied = bool(config.get("tie_word_embeddings", config["text_config"].get("tie_word_embeddings", False)))
+    tied = _tied(config)
     kept = [each for each in listed if not (tied and each.name.split(".")[0] == "lm_head")]
     is_vision = [("visual" in each.name or "vision_tower" in each.name) for each in kept]
-    group = (config.get("quantization") or {}).get("group_size", QUANTISATION_GROUP)
     language = [each for each, here in zip(kept, is_vision, strict=True) if not here]
-    floats = [each for each in language if each.dtype in ("F32", "F16", "BF16")]
+    floats = [each for each in language if each.dtype in DTYPES.values()]
+    if not floats:
+        raise Refusal(
+            f"{where or name}: its weight files hold no floating-point weights: give a complete model"
+        )
     return ModelSize(
         name=name,
         source="header" if tensors else "config",
@@ -150,11 +136,12 @@ def linears(text: Text) -> dict[str, tuple[int, int]]:
 
 def implied(config: dict[str, Any], text: Text, vision: Vision) -> list[Tensor]:
     """The tensors that a config's shapes imply, the language model packed where the config says so."""
-    dtype = DTYPES[config.get("dtype") or config.get("torch_dtype") or "bfloat16"]
-    packed = (config.get("quantization") or {}).get("bits")
-    tied = config.get("tie_word_embeddings", False)
+    named = config.get("dtype") or config.get("torch_dtype") or "bfloat16"
+    if named not in list(DTYPES):
+        raise ValueError(f"has the dtype {named!r}, not one of {', '.join(DTYPES)}")
+    dtype, packed = DTYPES[named], _packing(config, "bits", None)
     head = [("embed_tokens", (text.vocabulary, text.hidden))] + (
-        [] if tied else [("head", (text.vocabulary, text.hidden))]
+        [] if _tied(config) else [("head", (text.vocabulary, text.hidden))]
     )
     layer = [*((name, (outputs, inputs)) for name, (inputs, outputs) in linears(text).items())]
     found = []
@@ -165,7 +152,7 @@ def implied(config: dict[str, Any], text: Text, vision: Vision) -> list[Tensor]:
         found += _maybe_packed(f"language_model.{name}", shape, dtype, packed)
     norms = text.layers * (2 * text.hidden + 2 * text.head_dim) + text.hidden
     found.append(Tensor("language_model.norms", dtype, (norms,)))
-    return [*found, Tensor("vision_tower", dtype, (_vision_elements(config["vision_config"], vision),))]
+    return [*found, Tensor("vision_tower", dtype, (_vision_elements(config, vision),))]
 
 
 def _maybe_packed(name: str, shape: tuple[int, int], dtype: str, bits: int | None) -> list[Tensor]:
@@ -177,14 +164,24 @@ def _maybe_packed(name: str, shape: tuple[int, int], dtype: str, bits: int | Non
     return [packed, Tensor(f"{name}.scales", dtype, groups), Tensor(f"{name}.biases", dtype, groups)]
 
 
+def _tied(config: dict[str, Any]) -> bool:
+    return bool(config.get("tie_word_embeddings", config["text_config"].get("tie_word_embeddings", False)))
+
+
+def _packing(config: dict[str, Any], key: str, usual: int | None) -> int | None:
+    """A setting of the config's packed layers, such as their `bits`; `usual` where it says nothing."""
+    return _count(config, "quantization", key, usual) if config.get("quantization") else usual
+
+
 def _vision_elements(config: dict[str, Any], vision: Vision) -> int:
     """Weights and biases of the patch embedding, the blocks, and a merger for each level and the output."""
     hidden, inner, merged = vision.hidden, vision.intermediate, vision.hidden * vision.merge**2
     block = 4 * hidden * hidden + 4 * hidden + 2 * hidden * inner + inner + hidden + 4 * hidden
-    out = config["out_hidden_size"]
+    out = _count(config, "vision_config", "out_hidden_size")
     merger = merged * merged + merged + merged * out + out
     norms = 2 * hidden + 2 * merged * vision.levels
-    embedding = vision.pixel_values * hidden + hidden + config["num_position_embeddings"] * hidden
+    places = _count(config, "vision_config", "num_position_embeddings")
+    embedding = vision.pixel_values * hidden + hidden + places * hidden
     return embedding + vision.depth * block + (1 + vision.levels) * merger + norms
 
 
@@ -204,85 +201,74 @@ def _weights(tensors: list[Tensor], group: int) -> Weights:
 
 
 def _text(config: dict[str, Any]) -> Text:
-    heads = config["num_attention_heads"]
+    heads = _count(config, "text_config", "num_attention_heads")
+    hidden = _count(config, "text_config", "hidden_size")
     return Text(
-        layers=config["num_hidden_layers"],
-        hidden=config["hidden_size"],
-        intermediate=config["intermediate_size"],
+        layers=_count(config, "text_config", "num_hidden_layers"),
+        hidden=hidden,
+        intermediate=_count(config, "text_config", "intermediate_size"),
         heads=heads,
-        kv_heads=config.get("num_key_value_heads") or heads,
-        head_dim=config.get("head_dim") or config["hidden_size"] // heads,
-        vocabulary=config["vocab_size"],
+        kv_heads=_count(config, "text_config", "num_key_value_heads", heads),
+        head_dim=_count(config, "text_config", "head_dim", hidden // heads),
+        vocabulary=_count(config, "text_config", "vocab_size"),
     )
 
 
 def _vision(config: dict[str, Any]) -> Vision:
-    patch = config["patch_size"]
+    patch = _count(config, "vision_config", "patch_size")
+    channels = _count(config, "vision_config", "in_channels", 3)
+    frames = _count(config, "vision_config", "temporal_patch_size", 2)
+    levels = config["vision_config"].get("deepstack_visual_indexes") or []
+    if not isinstance(levels, list):
+        raise ValueError(f"has vision_config.deepstack_visual_indexes {levels!r}, not a list of layers")
     return Vision(
-        depth=config["depth"],
-        hidden=config["hidden_size"],
-        intermediate=config["intermediate_size"],
-        heads=config["num_heads"],
+        depth=_count(config, "vision_config", "depth"),
+        hidden=_count(config, "vision_config", "hidden_size"),
+        intermediate=_count(config, "vision_config", "intermediate_size"),
+        heads=_count(config, "vision_config", "num_heads"),
         patch=patch,
-        merge=config.get("spatial_merge_size", 2),
-        pixel_values=config.get("in_channels", 3) * config.get("temporal_patch_size", 2) * patch * patch,
-        levels=len(config.get("deepstack_visual_indexes") or []),
+        merge=_count(config, "vision_config", "spatial_merge_size", 2),
+        pixel_values=channels * frames * patch * patch,
+        levels=len(levels),
     )
 
 
-def _config_file(file: Path, option: str) -> dict[str, Any]:
+def _count(config: dict[str, Any], section: str, key: str, usual: int | None = None) -> int:
+    """A number of a config's section; `usual` where it has none. Raises `ValueError` with what the config does."""
+    values = config.get(section)
+    if not isinstance(values, dict):
+        raise ValueError(f"lacks {section}" if values is None else f"has no keys below {section}")
+    value = values.get(key)
+    if value is None and usual is None:
+        raise ValueError(f"lacks {section}.{key}")
+    found = usual if value is None else value
+    if type(found) is not int or not 0 < found <= LARGEST:
+        raise ValueError(f"has {section}.{key} {found!r}, not a whole number from 1 to {LARGEST:,}")
+    return found
+
+
+def _config_file(file: Path, where: str) -> dict[str, Any]:
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise Refusal(f"{option} {file}: no readable config: {error}") from error
-    return _of_known_family(config, f"{option} {file}")
+    except (OSError, ValueError, RecursionError) as error:
+        raise Refusal(f"{where}: no readable config: {error}: give a model's config.json") from error
+    return checked_config(config, where)
 
 
-def _of_known_family(config: Any, where: str) -> dict[str, Any]:
-    found = config.get("model_type") if isinstance(config, dict) else None
-    if found not in FAMILIES:
-        known = ", ".join(sorted(FAMILIES))
-        raise Refusal(f"{where}: model_type {found!r} is not supported; supported: {known}")
-    return config
-
-
-def _header(file: Path, option: str) -> list[Tensor]:
-    """A safetensors file's list of tensors: 8 bytes of length, then that much JSON."""
-    try:
-        with file.open("rb") as opened:
-            (length,) = struct.unpack("<Q", opened.read(8))
-            listed = json.loads(opened.read(length))
-    except (OSError, ValueError, struct.error, MemoryError, OverflowError) as error:
-        raise Refusal(f"{option} {file}: its header is damaged: download the model again") from error
-    return [
-        Tensor(name, each["dtype"], tuple(each["shape"]))
-        for name, each in listed.items()
-        if name != "__metadata__"
-    ]
-
-
-def _own_limit(folder: Path) -> int:
-    """The largest picture, in pixels, that the folder's processor lets through."""
-    file = folder / "preprocessor_config.json"
-    if not file.is_file():
-        return CONFIG_LIMIT
-    settings = json.loads(file.read_text(encoding="utf-8"))
-    return settings.get("max_pixels") or (settings.get("size") or {}).get("longest_edge") or CONFIG_LIMIT
-
-
-def _from_hub(id: str, option: str) -> ModelSize:
+def _from_hub(id: HubId, where: str) -> ModelSize:
     """A Hub model's size: its config.json and the first kilobytes of its weight files are fetched."""
     try:
-        config = json.loads(Path(hf_hub_download(id, "config.json")).read_text(encoding="utf-8"))
-        config = _of_known_family(config, f"{option} {id}")
-        metadata = get_safetensors_metadata(id)
+        file = hf_hub_download(id.name, "config.json", revision=id.revision)
+        config = checked_config(json.loads(Path(file).read_text(encoding="utf-8")), where)
+        metadata = get_safetensors_metadata(id.name, revision=id.revision)
     except Refusal:
         raise
     except Exception as error:  # huggingface_hub and what it is built on raise many kinds
-        raise Refusal(f"{option} {id}: no such folder, and {hub.reason(error)}") from error
+        raise Refusal(f"{where}: no such folder, and {hub.reason(error)}") from error
     tensors = [
         Tensor(name, info.dtype, tuple(info.shape))
         for file in metadata.files_metadata.values()
         for name, info in file.tensors.items()
     ]
-    return parse(id, config, tensors)
+    headers.refuse_dtypes(tensors, where)
+    return parse(str(id), config, tensors, where=where)

@@ -12,7 +12,7 @@ from vgs_mlx import recipe_file
 from vgs_mlx.ablation import grid
 from vgs_mlx.ablation.grid_file import GRID
 from vgs_mlx.errors import Refusal
-from vgs_mlx.report import figures, terms
+from vgs_mlx.report import figures, forms, terms
 from vgs_mlx.report.cells import Cell, Difference, Numbers, by_kind, cell, difference, ends, short_name
 from vgs_mlx.report.figures import Series
 from vgs_mlx.report.headline import Headline
@@ -54,26 +54,31 @@ def is_ablation(folder: Path) -> bool:
 
 def read(folder: Path) -> Ablation:
     """The ablation of a folder. Raises `Refusal` where it has no readable summary yet."""
-    damaged: list[str] = []
-    found = read_object(folder / SUMMARY, damaged)
-    if not found.get("cells"):
+    found, damaged = _summary(folder), []
+    inside = terms.read(folder, found["cells"], found["baseline"], damaged)
+    return _ablation(found, inside, damaged)
+
+
+def _summary(folder: Path) -> Numbers:
+    """The summary of the ablation in a folder. Raises `Refusal`."""
+    unreadable: list[str] = []
+    found = read_object(folder / SUMMARY, forms.SUMMARY, unreadable)
+    if unreadable:
+        fix = f"write it again with `vgs-mlx ablate --summary {folder}`"
+        raise Refusal(f"{folder / SUMMARY}: damaged, or of another version of vgs-mlx: {fix}")
+    if not found:
         raise Refusal(
             f"{folder}: no summary of this ablation yet ({SUMMARY}): let one of its runs finish, then "
             f"`vgs-mlx ablate --summary {folder}`"
         )
-    try:
-        inside = terms.read(folder, found["cells"], found["baseline"], damaged)
-        return _ablation(found, inside, damaged)
-    except (KeyError, TypeError) as error:
-        mend = "write it anew, with `vgs-mlx ablate --summary`"
-        raise Refusal(f"{folder / SUMMARY}: damaged ({error}): {mend}") from error
+    return found
 
 
 def runs(folder: Path) -> tuple[list[tuple[str, Path]], list[str]]:
     """A run of each of the first cells (name and folder), the baseline's first, of its lowest seed if they have it. And
     the names of the cells that can't be asked what the first is asked."""
-    found = read_object(folder / SUMMARY, [])
-    order = sorted(found.get("cells", ()), key=lambda cell: cell["name"] != found["baseline"])
+    found = _summary(folder)
+    order = sorted(found["cells"], key=lambda cell: cell["name"] != found["baseline"])
     there = []
     for each in order:
         seed = min(each["seeds"], key=lambda seed: seed != order[0]["seeds"][0])
@@ -163,6 +168,8 @@ def _curves(found: Numbers) -> list[tuple[str, Markup]]:
     """A small multiple for each cell, the baseline dashed in each, all on one scale."""
     series = {each["name"]: _series(each) for each in found["cells"]}
     values = [value for each in series.values() for value in (*each.low, *each.high)]
+    if not values:
+        return []
     margin = 0.06 * (max(values) - min(values)) or 0.01
     limits = (min(values) - margin, max(values) + margin)
     baseline = series.get(found["baseline"])

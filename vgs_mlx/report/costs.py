@@ -62,4 +62,6 @@ def _words(rows: list[dict]) -> str:
     tokens = sum(row.get("tokens") or 0 for row in rows)
     peaks = [row["peak_memory_gb"] for row in rows if row.get("peak_memory_gb") is not None]
     memory = f"; peak memory of a step {short(max(peaks))} GB" if peaks else ""
-    return f"{plural(len(rows), 'step')}, {number(tokens, 0)} sampled tokens{memory}."
+    caches = [row["cache_memory_gb"] for row in rows if row.get("cache_memory_gb") is not None]
+    cache = f", and up to {short(max(caches))} GB of freed buffers beside it" if caches else ""
+    return f"{plural(len(rows), 'step')}, {number(tokens, 0)} sampled tokens{memory}{cache}."

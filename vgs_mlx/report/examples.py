@@ -1,4 +1,4 @@
-"""Held-out examples with what the student said before, what it says now, and what the teacher says.
+"""Held-out examples with what the student said before, what it says now, and what the teacher says, if there is one.
 
 Models are loaded one after another, so that a machine that trained them can show them. All answers are greedy.
 """
@@ -7,6 +7,7 @@ import base64
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ import numpy as np
 from PIL import Image
 
 from vgs_mlx import trained
-from vgs_mlx.data import datasets
 from vgs_mlx.data.answers import is_correct
+from vgs_mlx.device import release
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.loading import find_folder, load_model, load_processor
@@ -24,17 +25,22 @@ from vgs_mlx.models.logprobs import chunks
 from vgs_mlx.models.rows import Continued, encode, evaluate
 from vgs_mlx.objective.divergence import token_logprobs
 from vgs_mlx.objective.visual import visual_dependency_score
-from vgs_mlx.recipe import Recipe
+from vgs_mlx.recipe import Recipe, Rollout
 from vgs_mlx.report.tokens import Token, tokens
 from vgs_mlx.rollout.sample import Completion, Sampling, sample
+from vgs_mlx.train.data import first_held_out
+from vgs_mlx.train.identity import PLACES
 from vgs_mlx.train.screen import Screen
-from vgs_mlx.train.setup import render_prompt, row_check
+from vgs_mlx.train.setup import render_prompt
 from vgs_mlx.types import Example, Prompt
 
 BEFORE, AFTER, TEACHER = "Student before", "Student after", "Teacher"
+NO_TEACHER = (
+    "This run has no teacher: the answers are the student's alone, and their tokens have no colours, since a visual "
+    "dependency score says how far the picture moves a teacher."
+)
 LARGEST_SIDE = 640  # pixels of a picture in the page; larger ones are scaled down
 JPEG_QUALITY = 85
-AT_ONCE = 16  # prompts answered at the same time
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,8 @@ class Said:
     who: str
     right: bool
     ended: bool  # False: cut off at the largest length
-    tokens: tuple[Token, ...]
+    tokens: tuple[Token, ...]  # none where no teacher could score them
+    text: str = ""  # the answer as one text
 
 
 @dataclass(frozen=True)
@@ -75,39 +82,62 @@ class Examples:
     shown: tuple[Shown, ...]
     notes: tuple[str, ...]
 
+    @property
+    def scored(self) -> bool:
+        """Whether a teacher scored the tokens, so that they have colours."""
+        return any(said.tokens for each in self.shown for said in each.said)
 
-def collect(runs: Sequence[tuple[str, Path]], recipe: Recipe, count: int, screen: Screen) -> Examples:
-    """The first `count` held-out rows, answered by the student before, after each run (who, folder), and the teacher.
 
+def collect(
+    runs: Sequence[tuple[str, Path]],
+    recipe: Recipe,
+    count: int,
+    screen: Screen,
+    checkpoint: str | None = None,
+) -> Examples:
+    """The first `count` held-out rows, answered by the student before, after each run (who, folder), and the teacher,
+    where the recipe names one: without it the answers are shown, but their tokens have no scores.
+
+    `checkpoint` says which of a run's weights answer, and is then named: see `trained.find`.
     All runs share `recipe`'s models and data. Where models or data can't be loaded: none, and a note why.
     """
     try:
-        return _collect(runs, recipe, count, screen)
+        return _collect(runs, recipe, count, screen, checkpoint)
     except (Refusal, OSError) as problem:
         return Examples((), (f"The answers are left out: {problem}",))
 
 
-def _collect(runs: Sequence[tuple[str, Path]], recipe: Recipe, count: int, screen: Screen) -> Examples:
-    for path, option in ((recipe.student.path, "student.path"), (recipe.teacher.path, "teacher.path")):
-        find_folder(path, option)  # before anything is loaded
+def _collect(
+    runs: Sequence[tuple[str, Path]], recipe: Recipe, count: int, screen: Screen, checkpoint: str | None
+) -> Examples:
+    trained.refuse_missing(runs[0][1], recipe, *PLACES)
+    find_folder(recipe.student.path, "student.path")  # before anything is loaded
+    if recipe.teacher.path:
+        find_folder(recipe.teacher.path, "teacher.path")
     processor = load_processor(find_folder(recipe.student.path, "student.path"), "student.path")
-    examples = _first_rows(recipe, processor, count)
+    examples = first_held_out(recipe, processor, count, screen, [run for _, run in runs])
     prompts = [render_prompt(processor, example, recipe) for example in examples]
-    length = recipe.rollout.max_completion_length
-    student = load_model(recipe.student.path, "student.path", say=screen.say)
-    answers, notes = {BEFORE: answer(student, prompts, length)}, []
-    del student
+    untrained = partial(load_model, recipe.student.path, "student.path", say=screen.say)
+    answers, notes = {BEFORE: _answered(untrained, prompts, recipe.rollout)}, []
     for who, run in runs:
         try:
-            found = trained.find(run)
-            answers[who] = answer(trained.load(run, found, screen.say), prompts, length)
+            found = trained.find(run, checkpoint)
+            who = f"{who} ({checkpoint}: step {found.step})" if checkpoint else who
+            load = partial(trained.load, run, found, screen.say)
+            answers[who] = _answered(load, prompts, recipe.rollout)
         except Refusal as problem:
             notes.append(f"{who}: not shown. {problem}")
-    teacher = load_model(recipe.teacher.path, "teacher.path", bits=recipe.teacher.bits, say=screen.say)
-    answers[TEACHER] = answer(teacher, prompts, length)
+    teacher = None
+    if recipe.teacher.path:
+        teacher = load_model(recipe.teacher.path, "teacher.path", bits=recipe.teacher.bits, say=screen.say)
+        answers[TEACHER] = answer(teacher, prompts, recipe.rollout)
+    else:
+        notes.append(NO_TEACHER)
+    tokenizer = processor.tokenizer  # the teacher's is the same: a probe at every start
     said = {
         who: [
-            _said(who, teacher, prompt, completion) for prompt, completion in zip(prompts, given, strict=True)
+            _said(who, tokenizer, teacher, *each, recipe.objective.chunk_size)
+            for each in zip(prompts, given, strict=True)
         ]
         for who, given in answers.items()
     }
@@ -118,30 +148,27 @@ def _collect(runs: Sequence[tuple[str, Path]], recipe: Recipe, count: int, scree
     return Examples(tuple(shown), tuple(notes))
 
 
-def _first_rows(recipe: Recipe, processor: Any, count: int) -> tuple[Example, ...]:
-    """The first held-out rows, checked as for a run."""
-    settings = recipe.data
-    return datasets.first_held_out(
-        settings.source, count, held_out=settings.held_out, columns=settings.columns,
-        allow_outside=settings.allow_outside, on_bad_row=settings.on_bad_row, seed=recipe.seed,
-        check=row_check(processor, settings),
-    )  # fmt: skip
+def _answered(
+    load: Callable[[], LoadedModel], prompts: Sequence[Prompt], settings: Rollout
+) -> list[Completion]:
+    """The answers of a model that is gone, with its memory, before the next one is loaded."""
+    found = answer(load(), prompts, settings)
+    release()
+    return found
 
 
-def answer(model: LoadedModel, prompts: Sequence[Prompt], length: int) -> list[Completion]:
-    """A model's greedy answers to the prompts, with their pictures."""
-    found = []
-    for start in range(0, len(prompts), AT_ONCE):
-        views = [prompt.with_image for prompt in prompts[start : start + AT_ONCE]]
-        drawn = sample(
-            model, views, [[(0,)]] * len(views), evaluate(encode(model, views)), Sampling(length, 0.0)
-        )
+def answer(model: LoadedModel, prompts: Sequence[Prompt], settings: Rollout) -> list[Completion]:
+    """A model's greedy answers to the prompts, with their pictures; `settings.batch_size` at a time."""
+    found, how = [], Sampling(settings.max_completion_length, temperature=0.0)
+    for start in range(0, len(prompts), settings.batch_size):
+        views = [prompt.with_image for prompt in prompts[start : start + settings.batch_size]]
+        drawn = sample(model, views, [[(0,)]] * len(views), evaluate(encode(model, views)), how)
         found += [row[0] for row in drawn]
     return found
 
 
 def score(
-    teacher: LoadedModel, prompt: Prompt, completion: np.ndarray, chunk_size: int = 64
+    teacher: LoadedModel, prompt: Prompt, completion: np.ndarray, chunk_size: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The teacher at each token of a completion, three times (T,): VDS in nats, log-probability of the token
     with the picture, and without."""
@@ -177,12 +204,21 @@ def _encoded(picture: Image.Image, kind: str, **options) -> bytes:
     return buffer.getvalue()
 
 
-def _said(who: str, teacher: LoadedModel, prompt: Prompt, completion: Completion) -> Said:
-    tokenizer = teacher.processor.tokenizer
+def _said(
+    who: str,
+    tokenizer: Any,
+    teacher: LoadedModel | None,
+    prompt: Prompt,
+    completion: Completion,
+    chunk_size: int,
+) -> Said:
     decode: Callable[[list[int]], str] = tokenizer.decode
     text = tokenizer.decode(completion.ids.tolist(), skip_special_tokens=True)
-    shown = tokens(decode, completion.ids, teacher.end_ids, *score(teacher, prompt, completion.ids))
-    return Said(who, is_correct(text, prompt.example.answer), completion.ended, shown)
+    shown: tuple[Token, ...] = ()
+    if teacher is not None:
+        scores = score(teacher, prompt, completion.ids, chunk_size)
+        shown = tokens(decode, completion.ids, teacher.end_ids, *scores)
+    return Said(who, is_correct(text, prompt.example.answer), completion.ended, shown, text)
 
 
 def _shown(example: Example, said: tuple[Said, ...]) -> Shown:

@@ -10,10 +10,10 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from vgs_mlx import recipe_file
+from vgs_mlx import recipe_file, trained
 from vgs_mlx.ablation.grid_file import GRID
 from vgs_mlx.errors import Refusal
-from vgs_mlx.report import ablation, curves, geometry, setting, tokens, wording
+from vgs_mlx.report import ablation, curves, forms, geometry, setting, tokens, wording
 from vgs_mlx.report.ablation import Ablation
 from vgs_mlx.report.costs import costs
 from vgs_mlx.report.examples import AFTER, Examples, collect
@@ -29,8 +29,17 @@ SUFFIXES = (".html", ".htm")
 EXAMPLE = '<article class="example"'  # how an example begins in a page: parts.html
 
 
-def write(folder: Path, output: Path | None, *, examples: int, screen: Screen | None = None) -> Path:
+def write(
+    folder: Path,
+    output: Path | None,
+    *,
+    examples: int,
+    checkpoint: str | None = None,
+    screen: Screen | None = None,
+) -> Path:
     """The page about a run; `examples` held-out rows are answered by the models (0: none are loaded).
+
+    `checkpoint` says which of a run's weights answer: see `trained.find`.
 
     Raises `Refusal` for a folder that is no run, an output that can't be one, or one whose examples would be lost.
     """
@@ -42,8 +51,12 @@ def write(folder: Path, output: Path | None, *, examples: int, screen: Screen | 
     output = output or folder / DEFAULT_NAME
     refuse_output(output)
     if (folder / run_folder.RECIPE).is_file():
-        page = _run_page(folder, examples, screen)
+        if checkpoint:
+            trained.find(folder, checkpoint)  # else a note in the page would be all that is said
+        page = _run_page(folder, checkpoint, examples, screen)
     elif ablation.is_ablation(folder):
+        if checkpoint:
+            raise Refusal(f"--checkpoint {checkpoint}: {folder} is an ablation: give one of its run folders")
         page = _ablation_page(folder, examples, screen)
     else:
         raise Refusal(
@@ -81,9 +94,9 @@ def write_page(output: Path, page: str) -> None:
         raise Refusal(f"--output {output}: can't be written ({error.strerror}): give another file") from error
 
 
-def _run_page(folder: Path, count: int, screen: Screen) -> str:
+def _run_page(folder: Path, checkpoint: str | None, count: int, screen: Screen) -> str:
     record = read(folder)
-    return render_run(record, _answered([(AFTER, folder)], record, count, screen))
+    return render_run(record, _answered([(AFTER, folder)], record, count, screen, checkpoint))
 
 
 def _ablation_page(folder: Path, count: int, screen: Screen) -> str:
@@ -103,10 +116,12 @@ def _ablation_page(folder: Path, count: int, screen: Screen) -> str:
     return render_ablation(folder.resolve().name, found, record, answered)
 
 
-def _answered(runs: list[tuple[str, Path]], record: Record, count: int, screen: Screen) -> Examples:
+def _answered(
+    runs: list[tuple[str, Path]], record: Record, count: int, screen: Screen, checkpoint: str | None = None
+) -> Examples:
     if not count:
         return Examples((), ("The answers are left out, as asked.",))
-    found = collect(runs, record.recipe, count, screen)
+    found = collect(runs, record.recipe, count, screen, checkpoint)
     for note in found.notes:
         screen.say(f"examples {note}")
     return found
@@ -181,13 +196,14 @@ def rendered(template: str, **values: Any) -> str:
     environment.filters |= {"percent": wording.percent, "interval_of": wording.interval_of}
     script = (HERE / "keys.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return environment.get_template(template).render(
+    page = environment.get_template(template).render(
         style=Markup((HERE / "style.css").read_text(encoding="utf-8")),
         script=Markup(script),
         script_hash=digest,
         today=date.today().isoformat(),
         **values,
     )
+    return forms.drawable(page)
 
 
 def _compared(record: Record) -> list[dict]:
@@ -197,7 +213,7 @@ def _compared(record: Record) -> list[dict]:
 
 def _kinds(record: Record) -> list[tuple[str, list[dict]]]:
     """Accuracy by kind of question, of each evaluation that is compared; none where there is one kind only."""
-    found = [row["by_kind"] for row in _compared(record)]
+    found = [row.get("by_kind", {}) for row in _compared(record)]
     shared = [kind for kind in found[-1] if all(kind in each for each in found)] if found else []
     return [(kind, [each[kind] for each in found]) for kind in shared] if len(shared) > 1 else []
 

@@ -1,15 +1,16 @@
 """What a run folder says about its run, read without ever failing on what a kill left half-written."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from vgs_mlx import recipe_file
 from vgs_mlx.analyze import FILE as GEOMETRY
 from vgs_mlx.recipe import Recipe
+from vgs_mlx.report import forms
 from vgs_mlx.train import run_folder
-from vgs_mlx.train.loop import finished_steps
 
 VERSIONS = "versions.json"
 Row = dict[str, Any]
@@ -17,7 +18,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Record:
-    """A run as its folder tells it. Rows are in the order of their steps."""
+    """A run as its folder tells it. Rows are in the order of their steps, and hold what `forms` asks of them."""
 
     name: str
     recipe: Recipe
@@ -47,62 +48,70 @@ def read(folder: Path) -> Record:
     """The record of a run folder. Raises `Refusal` where its recipe can't be read."""
     recipe = recipe_file.load_recipe(folder / run_folder.RECIPE)
     damaged: list[str] = []
-    metrics, evaluations, completions, answers, terms = (
-        tuple(_rows(folder / name, damaged))
-        for name in (
-            run_folder.METRICS,
-            run_folder.EVALUATIONS,
-            run_folder.COMPLETIONS,
-            run_folder.ANSWERS,
-            run_folder.TERMS,
-        )
-    )
-    versions, result, geometry = (
-        read_object(folder / name, damaged) for name in (VERSIONS, run_folder.RESULT, GEOMETRY)
-    )
-    steps = finished_steps(folder)
+    result = read_object(folder / run_folder.RESULT, forms.RESULT, damaged)
     return Record(
         name=folder.resolve().name,
         recipe=recipe,
-        metrics=metrics,
-        evaluations=evaluations,
-        completions=completions,
-        answers=answers,
-        terms=terms,
-        versions=versions,
+        metrics=tuple(map(_numbers, read_rows(folder / run_folder.METRICS, forms.METRICS, damaged))),
+        evaluations=read_rows(folder / run_folder.EVALUATIONS, forms.EVALUATIONS, damaged),
+        completions=read_rows(folder / run_folder.COMPLETIONS, forms.COMPLETIONS, damaged),
+        answers=read_rows(folder / run_folder.ANSWERS, forms.ANSWERS, damaged),
+        terms=read_rows(folder / run_folder.TERMS, forms.WATCHED, damaged),
+        versions=read_object(folder / VERSIONS, forms.VERSIONS, damaged),
         result=result,
-        geometry=geometry or None,
-        finished=steps is not None and steps >= recipe.train.steps,
+        geometry=read_object(folder / GEOMETRY, forms.GEOMETRY, damaged) or None,
+        finished=(folder / run_folder.FINAL).exists() and result.get("steps", -1) >= recipe.train.steps,
         damaged=tuple(damaged),
     )
 
 
-def read_object(file: Path, damaged: list[str]) -> Row:
-    """A JSON object; {} where there is none, and a word in `damaged` where it can't be read."""
-    if not file.exists():
-        return {}
+def read_object(file: Path, form: TypeAdapter, damaged: list[str]) -> Row:
+    """A JSON object of that form; {} where there is none, and a word in `damaged` where it can't be read."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, OSError):
-        found = None
-    if isinstance(found, dict):
-        return found
-    damaged.append(file.name)
-    return {}
+        return form.validate_json(content) if (content := _content(file)) is not None else {}
+    except (OSError, ValidationError):
+        damaged.append(file.name)
+        return {}
 
 
-def _rows(file: Path, damaged: list[str]) -> list[Row]:
-    """The readable rows of a .jsonl file that have a step: a run may be writing, or was killed while it wrote."""
-    lines = [line for line in file.read_bytes().split(b"\n") if line] if file.exists() else []
-    found = [row for row in map(_row, lines) if row is not None]
+def read_rows(file: Path, form: TypeAdapter, damaged: list[str]) -> tuple[Row, ...]:
+    """The rows of a .jsonl file that have that form, by their steps: a run may be writing, or was killed meanwhile."""
+    try:
+        lines = [line for line in (_content(file) or b"").split(b"\n") if line]
+    except OSError:
+        damaged.append(file.name)
+        return ()
+    found = []
+    for line in lines:
+        try:
+            found.append(form.validate_json(line))
+        except ValidationError:
+            continue
     if len(found) < len(lines):
         damaged.append(file.name)
-    return sorted(found, key=lambda row: row["step"])
+    return tuple(sorted(found, key=lambda row: row["step"]))
 
 
-def _row(line: bytes) -> Row | None:
-    try:
-        row = json.loads(line)
-        return row if isinstance(row["step"], int) else None
-    except (ValueError, KeyError, TypeError):
+def _content(file: Path) -> bytes | None:
+    """What a file holds; None where there is none. Raises `OSError`, for what is no file too."""
+    if not file.exists():
         return None
+    if not file.is_file():
+        raise OSError(f"{file} is not a file")
+    return file.read_bytes()
+
+
+def _numbers(row: Row) -> Row:
+    """A row of metrics with what the form names and, besides, the numbers alone."""
+    return {
+        name: value
+        for name, value in row.items()
+        if name in forms.Metrics.__annotations__ or _is_number(value)
+    }
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        return forms.NUMBER.validate_python(value, strict=True) is not None
+    except ValidationError:
+        return False

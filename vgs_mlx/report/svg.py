@@ -98,7 +98,7 @@ def _rewrite(element: ET.Element, name: str) -> None:
         if attribute == f"{{{XLINK}}}href" and value.startswith("#"):
             element.set(attribute, f"#{name}-{value[1:]}")
         elif "url(#" in value:
-            element.set(attribute, REFERENCE.sub(rf"url(#{name}-\1)", value))
+            element.set(attribute, REFERENCE.sub(lambda found: f"url(#{name}-{found[1]})", value))
     for attribute in ("style", "fill", "stroke"):
         if (value := element.get(attribute)) is not None:
             for variable, colour in COLOURS.items():

@@ -10,10 +10,11 @@ from vgs_mlx.ablation import watched
 from vgs_mlx.ablation.watched import QUANTITIES, Trace, Traces
 from vgs_mlx.ablation.watched_figures import SHOWN
 from vgs_mlx.objective.binning import GROUPS
-from vgs_mlx.report import figures
+from vgs_mlx.report import figures, forms
 from vgs_mlx.report.cells import Numbers, short_name
 from vgs_mlx.report.curves import TERMS
 from vgs_mlx.report.figures import Series
+from vgs_mlx.report.record import read_rows
 from vgs_mlx.report.svg import SERIES
 from vgs_mlx.report.wording import MINUS
 from vgs_mlx.train import run_folder
@@ -50,10 +51,10 @@ def read(folder: Path, cells: Sequence[Numbers], baseline: str, damaged: list[st
     for cell in sorted(cells, key=lambda each: each["name"] != baseline):
         for seed in cell["seeds"]:
             run = folder / cell["name"] / f"seed-{seed}"
-            try:
-                runs += [watched.read(run, cell["name"], seed)] if (run / run_folder.TERMS).is_file() else []
-            except (ValueError, KeyError, TypeError):
-                damaged.append(f"{cell['name']}/{run.name}/{run_folder.TERMS}")
+            unreadable = _unreadable(run)
+            damaged += [f"{cell['name']}/{run.name}/{name}" for name in unreadable]
+            if not unreadable and (run / run_folder.TERMS).is_file():
+                runs.append(watched.read(run, cell["name"], seed))
     names = list(dict.fromkeys(run.cell for run in runs))
     drawn = watched.over_seeds(watched.shared([run for run in runs if run.cell in names[: len(SERIES)]]))
     if not any(each.quantity in QUANTITIES for each in drawn):
@@ -65,6 +66,15 @@ def read(folder: Path, cells: Sequence[Numbers], baseline: str, damaged: list[st
         others=len(names[len(SERIES) :]),
         rows=tuple(_rows(runs, baseline)),
     )
+
+
+def _unreadable(run: Path) -> list[str]:
+    """The files of a run that was watched which don't say what they should."""
+    found: list[str] = []
+    if (run / run_folder.TERMS).exists():
+        read_rows(run / run_folder.TERMS, forms.WATCHED, found)
+        read_rows(run / run_folder.METRICS, forms.METRICS, found)
+    return found
 
 
 def _panel(traces: Sequence[Trace], term: str, group: str) -> tuple[str, Markup]:

@@ -7,8 +7,9 @@ import numpy as np
 from vgs_mlx import recipe
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.rows import Encodings
+from vgs_mlx.rollout.batches import batches
 from vgs_mlx.rollout.sample import Sampling, sample
-from vgs_mlx.types import Prompt, Rollout
+from vgs_mlx.types import Example, Prompt, Rollout
 
 
 def collect(
@@ -19,19 +20,15 @@ def collect(
     seed: int,
     step: int,
 ) -> list[Rollout]:
-    """Rollouts of the model with the picture, prompt by prompt, sampled `settings.batch_size` at a time.
+    """Rollouts of the model with the picture, prompt by prompt, at most `settings.batch_size` at a time.
 
     Completion j of the step's prompt i is drawn with the seed (seed, step, i, j), whatever the batching.
     """
     sampling = Sampling(settings.max_completion_length, settings.temperature, settings.top_p)
-    at_once = max(1, settings.batch_size // settings.completions_per_prompt)
     rollouts = []
-    for start in range(0, len(prompts), at_once):
-        group = prompts[start : start + at_once]
-        seeds = [
-            [(seed, step, start + i, j) for j in range(settings.completions_per_prompt)]
-            for i in range(len(group))
-        ]
+    for batch in batches(len(prompts), settings.completions_per_prompt, settings.batch_size):
+        group = [prompts[i] for i, _ in batch]
+        seeds = [[(seed, step, i, j) for j in numbers] for i, numbers in batch]
         drawn = sample(model, [prompt.with_image for prompt in group], seeds, encodings, sampling)
         rollouts += [
             Rollout(prompt, each.ids, each.sampling_logprobs, each.ended)
@@ -41,16 +38,21 @@ def collect(
     return rollouts
 
 
+def given_text(example: Example) -> str:
+    """A row's own answer in full: the worked solution, or the boxed answer where there is none."""
+    return example.solution or f"\\boxed{{{example.answer}}}"
+
+
 def given_answers(model: LoadedModel, prompts: Sequence[Prompt]) -> list[Rollout]:
-    """The rows' own answers as if they had been sampled: the worked solution, or the boxed answer where there is none.
+    """The rows' own answers (`given_text`) as if they had been sampled.
 
     End of sequence included; nothing is cut. Sampling log-probs are 0: nobody sampled them.
     """
     tokenizer = model.processor.tokenizer
     found = []
     for prompt in prompts:
-        text = prompt.example.solution or f"\\boxed{{{prompt.example.answer}}}"
-        ids = tokenizer(text, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
+        ids = tokenizer(given_text(prompt.example), add_special_tokens=False)["input_ids"]
+        ids = [*ids, tokenizer.eos_token_id]
         found.append(
             Rollout(prompt, np.array(ids, dtype=np.int32), np.zeros(len(ids), dtype=np.float32), True)
         )

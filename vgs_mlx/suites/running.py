@@ -11,13 +11,14 @@ from vgs_mlx.data.rows import BadRow
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.recipe import SYSTEM_PROMPT, Data, Recipe
+from vgs_mlx.rollout.batches import prompts_at_once
 from vgs_mlx.rollout.sample import Sampling
 from vgs_mlx.suites import answers, chosen, tables
 from vgs_mlx.suites.benchmark import TEXT_SYSTEM_PROMPT, Benchmark
 from vgs_mlx.suites.rows import Item, items
 from vgs_mlx.train import run_folder
+from vgs_mlx.train.data import row_check
 from vgs_mlx.train.screen import Screen
-from vgs_mlx.train.setup import row_check
 from vgs_mlx.types import Example
 
 
@@ -30,7 +31,7 @@ class How:
     samples: int
     with_image: bool
     seed: int
-    batch: int  # completions drawn at the same time
+    batch_size: int  # completions sampled at the same time
 
 
 def run(
@@ -44,6 +45,8 @@ def run(
     recipe_given: Path | None,
     sets: Sequence[str],
     json_file: Path | None,
+    checkpoint: str | None,
+    force: bool = False,
     output: Path | None,
     against: Path | None,
 ) -> None:
@@ -53,7 +56,11 @@ def run(
     other = answers.settings_of(against) if against else None
     screen = Screen()
     recipe = evaluation_report.resolve(model, recipe_given, sets)
-    loaded, identity = evaluation_report.load(model, screen)
+    asked = evaluation_report.locate(model, checkpoint, screen)
+    evaluation_report.check_memory(
+        asked, recipe, None, screen, samples=samples, temperature=temperature, force=force
+    )
+    loaded, identity = evaluation_report.load(asked, screen)
     sampling = Sampling(recipe.rollout.max_completion_length, temperature)
     how = How(recipe.data, sampling, samples, with_image, recipe.seed, recipe.rollout.batch_size)
     settings = _settings(identity, recipe, how)
@@ -80,6 +87,7 @@ def _settings(identity: str, recipe: Recipe, how: How) -> dict[str, Any]:
         "with_image": how.with_image, "max_completion_length": recipe.rollout.max_completion_length,
         "system_prompt": how.data.system_prompt, "text_system_prompt": _text_prompt(how.data),
         "max_pixels": how.data.max_pixels, "max_prompt_length": how.data.max_prompt_length,
+        "template_options": how.data.template_options or None,  # none, as in answers from before there were any
     }  # fmt: skip
 
 
@@ -129,8 +137,8 @@ def ask(
         how = replace(how, data=replace(how.data, system_prompt=_text_prompt(how.data)))
     stored, found, bad = answers.read(file, benchmark.correct), {}, []
     waiting: list[tuple[Item, Example]] = []
-    check, at_once = row_check(model.processor, how.data), max(1, how.batch // how.samples)
-    rows = items(benchmark)
+    check, rows = row_check(model.processor, how.data), items(benchmark)
+    at_once = prompts_at_once(len(rows), how.samples, how.batch_size)
     for place, item in enumerate(rows, start=1):
         try:
             seen = _look(item, stored.get(item.number), check)
@@ -178,7 +186,7 @@ def _answer(
     numbers = [item.number for item, _ in waiting]
     rows = evaluate.answer(
         model, [example for _, example in waiting], how.data, how.sampling, samples=how.samples,
-        with_image=how.with_image, seed=how.seed, numbers=numbers, correct=benchmark.correct, batch=how.batch,
+        with_image=how.with_image, seed=how.seed, numbers=numbers, correct=benchmark.correct, batch_size=how.batch_size,
     )  # fmt: skip
     return [
         answers.to_line(item.number, item.asked(example), row)

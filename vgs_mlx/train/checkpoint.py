@@ -9,27 +9,26 @@ import hashlib
 import json
 import os
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 import mlx.optimizers as optim
+from pydantic import TypeAdapter, ValidationError
 
 from vgs_mlx import recipe
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models import adapters
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.train import optimizer as adamw
+from vgs_mlx.train.identity import Identity, differences, worded
 from vgs_mlx.train.run_folder import CHECKPOINTS, replace_folder
 from vgs_mlx.train.step import Progress
 
 OPTIMIZER_FILE = "optim.safetensors"
 STATE_FILE = "state.json"
-LOOKS, LOOK_BYTES = 32, 65_536  # of a weight file, by which a model is recognised
-
-Identity = dict[str, Any]
-"""What a checkpoint belongs to: plain values, compared one by one."""
+PARTS = ("progress", "identity", "sha256")  # of the state, beside its checksum
 
 
 def save(
@@ -79,11 +78,12 @@ def all_of(run: Path) -> list[Path]:
 def load(folder: Path, student: LoadedModel, optimizer: optim.AdamW, identity: Identity) -> Progress:
     """Put a checkpoint into student and optimiser. Raises `Refusal` if it is damaged or belongs to another run."""
     state = verified_state(folder)
-    _refuse_foreign(folder, state["identity"], identity)
+    refuse_foreign(folder, state["identity"], identity)
+    progress = _progress(folder, state["progress"])
     adapters.load_weights(student.module, folder)
     adamw.restore(optimizer, mx.load(str(folder / OPTIMIZER_FILE)))
     mx.eval(student.module.parameters(), optimizer.state)
-    return Progress(**state["progress"])
+    return progress
 
 
 def verified_state(folder: Path) -> dict[str, Any]:
@@ -95,6 +95,8 @@ def verified_state(folder: Path) -> dict[str, Any]:
         raise Refusal(f"{folder}: damaged ({STATE_FILE} can't be read): {_previous(folder)}") from error
     if not whole:
         raise Refusal(f"{folder}: damaged (the checksum of {STATE_FILE} is wrong): {_previous(folder)}")
+    if lacking := [each for each in PARTS if not isinstance(state.get(each), dict)]:
+        raise _of_another_version(folder, f"{STATE_FILE} without {', '.join(lacking)}")
     for name, checksum in state["sha256"].items():
         if not (folder / name).is_file():
             raise Refusal(f"{folder}: damaged ({name} is missing): {_previous(folder)}")
@@ -114,34 +116,54 @@ def prune(run: Path, keep: int, best_step: int | None) -> None:
         shutil.rmtree(leftover)
 
 
-def fingerprint(folder: Path) -> str:
-    """Identifies a folder of weights by its config, if any, and its weight files: names, sizes, looks into each.
-
-    Hashing all of 20 GB would take minutes. A model fine-tuned from this one differs at nearly every place.
-    """
-    config = folder / "config.json"
-    digest = hashlib.sha256(config.read_bytes() if config.exists() else b"")  # a run's weights have none
-    for file in sorted(folder.glob("*.safetensors")):
-        size = file.stat().st_size
-        digest.update(f"{file.name} {size} ".encode())
-        with file.open("rb") as stream:
-            for look in range(LOOKS):
-                stream.seek(size * look // LOOKS)
-                digest.update(stream.read(LOOK_BYTES))
-    return digest.hexdigest()[:16]
-
-
 def _folder(run: Path, step: int) -> Path:
     return run / CHECKPOINTS / f"step-{step:06d}"
 
 
-def _refuse_foreign(folder: Path, theirs: Identity, ours: Identity) -> None:
-    for key in sorted(theirs.keys() | ours.keys()):
-        if theirs.get(key) != ours.get(key):
+def _progress(folder: Path, found: dict[str, Any]) -> Progress:
+    """The progress that a checkpoint holds. Raises `Refusal` where another version wrote other fields or values."""
+    known = {each.name for each in fields(Progress)}
+    if other := sorted(known ^ found.keys()):
+        raise _of_another_version(folder, f"progress {'with' if other[0] in found else 'without'} {other[0]}")
+    try:
+        return TypeAdapter(Progress).validate_json(json.dumps(found), strict=True)
+    except ValidationError as error:
+        raise _of_another_version(folder, f"other values of {error.errors()[0]['loc'][0]}") from error
+
+
+def _of_another_version(folder: Path, what: str) -> Refusal:
+    """A whole checkpoint that this version can't go on from."""
+    try:
+        wrote = json.loads((folder.parent.parent / "versions.json").read_text(encoding="utf-8"))["vgs-mlx"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        wrote = ""
+    version = f"vgs-mlx {wrote}" if wrote and isinstance(wrote, str) else "another version of vgs-mlx"
+    return Refusal(
+        f"{folder}: written by {version}, with {what}: resume it with that version, or start a new run"
+    )
+
+
+def refuse_foreign(folder: Path, theirs: Identity, ours: Identity) -> None:
+    """A checkpoint's identity must be the run's, key by key. Raises `Refusal` with what differs."""
+    for key in sorted(theirs.keys() & ours.keys()):
+        if key.startswith("recipe ") and theirs[key] != ours[key]:
             raise Refusal(
-                f"{folder}: belongs to another run: {key} was {theirs.get(key)!r} and is {ours.get(key)!r} now: "
+                f"{folder}: belongs to another run: {key} was {theirs[key]!r} and is {ours[key]!r} now: "
                 f"put it back, or {_previous(folder)}"
             )
+    if changed := differences(theirs, ours):
+        options = [f"--{role} PATH" for role in ("data", "student", "teacher") if f"the {role}'s" in changed]
+        elsewhere = f", say where it is with {' and '.join(options)}" if options else ""
+        raise Refusal(
+            f"{folder}: belongs to another run, or this has changed since: {changed}: put it back"
+            f"{elsewhere}, or {_previous(folder)}"
+        )
+    if lacking := sorted(theirs.keys() ^ ours.keys()):
+        what = next((key for key in lacking if key in ours), lacking[0])
+        raise Refusal(
+            f"{folder}: of another version of vgs-mlx, which kept no fingerprint of {worded([what])}: resume it with "
+            "that version (the run's versions.json names it), or start a new run"
+        )
 
 
 def _previous(folder: Path) -> str:

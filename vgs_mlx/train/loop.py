@@ -17,13 +17,14 @@ import mlx.optimizers as optim
 from vgs_mlx import evaluate as evaluation
 from vgs_mlx.data.order import rows_for_step
 from vgs_mlx.errors import Refusal
+from vgs_mlx.recipe_objective import updates_per_step
 from vgs_mlx.rollout.sample import Sampling
 from vgs_mlx.train import checkpoint, metrics, run_folder, watch
 from vgs_mlx.train import optimizer as adamw
 from vgs_mlx.train.identity import contents
 from vgs_mlx.train.screen import Screen, accuracy_line
 from vgs_mlx.train.setup import Ready
-from vgs_mlx.train.step import Progress, run_step, updates_per_step
+from vgs_mlx.train.step import Progress, run_step
 
 SAMPLES_SHOWN = 3
 MOST_SKIPPED_IN_A_ROW = 3
@@ -150,7 +151,7 @@ def _answers(ready: Ready, screen: Screen, *, with_image: bool = True) -> list[e
     with screen.counting("evaluating") as count:
         answers = evaluation.answer(
             ready.student, rows, ready.recipe.data, sampling, with_image=with_image,
-            batch=ready.recipe.rollout.batch_size, progress=lambda done: count(done, len(rows)),
+            batch_size=ready.recipe.rollout.batch_size, progress=lambda done: count(done, len(rows)),
         )  # fmt: skip
     return [each for (each,) in answers]
 
@@ -188,10 +189,12 @@ def _finish(ready: Ready, folder: Path, seconds: float) -> Outcome:
     """Write the result and, last of all, the final weights."""
     evaluations = run_folder.rows(folder / run_folder.EVALUATIONS)
     outcome = Outcome(evaluations[0], evaluations[-1], seconds)
+    best = max(evaluations, key=lambda each: each["accuracy"])  # the first of equals, as Progress has it
     result = {
         "steps": ready.recipe.train.steps,
         "accuracy_before": outcome.before["accuracy"],
         "accuracy_after": outcome.after["accuracy"],
+        "best": {"step": best["step"], "accuracy": best["accuracy"]},
         **asdict(outcome),
         "identity": contents(ready.identity, ready.data),
     }

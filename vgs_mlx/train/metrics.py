@@ -33,6 +33,9 @@ METRICS = {
     "positions_unpacked": "the same with a row of its own for each completion, as other trainers have it",
     "completion_length": "mean tokens of a completion",
     "cut_off_share": "share of completions cut off at max_completion_length",
+    "peak_memory_gb": "of the step: the most that arrays took at one time, GB (10^9 bytes)",
+    "active_memory_gb": "that arrays take after the step",
+    "cache_memory_gb": "freed buffers that MLX keeps for later use, beside the arrays: see train.cache_limit_gb",
     "reward": "mean reward of the sampled answers",
     "right_share": "share of sampled completions with the right answer",
 }
@@ -71,6 +74,7 @@ def row(step: int, result: StepResult, student: LoadedModel, learning_rate: floa
         "seconds": {name: round(value, 4) for name, value in result.seconds.items()},
         "peak_memory_gb": mx.get_peak_memory() / 1e9,
         "active_memory_gb": mx.get_active_memory() / 1e9,
+        "cache_memory_gb": mx.get_cache_memory() / 1e9,
     }
     # a step that was skipped has figures that JSON can't say
     return {

@@ -16,12 +16,11 @@ from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.rows import Encodings
 from vgs_mlx.objective.dense_rewards import step_advantages
 from vgs_mlx.objective.policy import group_advantages
-from vgs_mlx.recipe import Grpo, Recipe, reward_file
+from vgs_mlx.recipe import DENSE_REWARDS, Grpo, Recipe, reward_file
 from vgs_mlx.train.confidence import confidence_gains, visual_dependence
 from vgs_mlx.train.reasoning_steps import Steps, cut
 from vgs_mlx.types import Example, Rollout
 
-DENSE = ("pacr", "pdcr")
 Reward = Callable[[Example, str], float]
 
 
@@ -41,7 +40,7 @@ def advantages(
     reward = reward_function(recipe.grpo)
     earned = np.array([reward(each.prompt.example, text) for each, text in zip(rollouts, texts, strict=True)])
     outcome = group_advantages(earned, [id(rollout.prompt) for rollout in rollouts])
-    if recipe.grpo.reward in DENSE:
+    if recipe.grpo.reward in DENSE_REWARDS:
         return Rewarded(earned, _dense(student, rollouts, outcome, recipe, encodings))
     spread = [
         np.full(len(each.completion), advantage) for each, advantage in zip(rollouts, outcome, strict=True)
@@ -51,7 +50,7 @@ def advantages(
 
 def reward_function(settings: Grpo) -> Reward:
     """1 for the right final answer, or the function that the recipe names. Raises `Refusal`."""
-    if settings.reward in ("answer", *DENSE):
+    if settings.reward in ("answer", *DENSE_REWARDS):
         return lambda example, text: float(is_correct(text, example.answer))
     function = _own(settings.reward)
 

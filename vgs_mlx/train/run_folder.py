@@ -1,7 +1,9 @@
 """The run folder: what it holds, and how files get into it without ever being half there.
 
 recipe.yaml  versions.json  README.md     before any model is loaded
+pictures.jsonl                            before the first step, see ledger.py
 metrics.jsonl  evaluations.jsonl  answers.jsonl  completions.jsonl  terms.jsonl  skipped.jsonl
+student/                                  where it began with an earlier run's: see earlier_run.py
 checkpoints/step-000020/ ...              see checkpoint.py
 result.json  final/                       written last
 """
@@ -15,6 +17,7 @@ import shlex
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +39,11 @@ SKIPPED, BAD_BATCHES, RESULT, FINAL, CHECKPOINTS = (
     "final",
     "checkpoints",
 )
-TERMS = "terms.jsonl"
+TERMS, PICTURES = "terms.jsonl", "pictures.jsonl"
+STUDENT, ORIGIN = (
+    "student",
+    "origin.json",
+)  # the earlier run's model that this one goes on from, and which it is
 # rows carry the step that wrote them
 STEP_FILES = (METRICS, EVALUATIONS, ANSWERS, COMPLETIONS, BAD_BATCHES, TERMS)
 PACKAGES = ("vgs-mlx", "mlx", "mlx-lm", "mlx-vlm", "transformers", "numpy")
@@ -60,7 +67,7 @@ def create(folder: Path, recipe: Recipe) -> list[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=not made)
         with gone_on_failure(folder, made):
-            write_text(folder / RECIPE, recipe_file.dump(recipe))
+            write_text(folder / RECIPE, _dumped(folder, recipe))
             write_text(folder / "versions.json", json.dumps(versions(), indent=2) + "\n")
             write_text(folder / "README.md", _readme(folder))
     except OSError as error:
@@ -135,7 +142,15 @@ def opened(folder: Path) -> Recipe:
 def keep_recipe(folder: Path, recipe: Recipe) -> None:
     """The folder's recipe is the one that it goes on with."""
     if recipe != opened(folder):
-        write_text(folder / RECIPE, recipe_file.dump(recipe))
+        write_text(folder / RECIPE, _dumped(folder, recipe))
+
+
+def _dumped(folder: Path, recipe: Recipe) -> str:
+    """The recipe as a file in the run folder has it: a student in there moves with it, so its path is relative."""
+    inside = Path(recipe.student.path) == folder.absolute() / STUDENT
+    return recipe_file.dump(
+        replace(recipe, student=replace(recipe.student, path=STUDENT)) if inside else recipe
+    )
 
 
 def append(file: Path, row: Mapping[str, Any]) -> None:
@@ -218,9 +233,11 @@ def _readme(folder: Path) -> str:
 
 `{RECIPE}` is the whole recipe, `{METRICS}` what every step measured, `{EVALUATIONS}` the accuracy on held-out
 rows, `{ANSWERS}` which of them were right, `{COMPLETIONS}` some answers in full, `{FINAL}/` the trained weights (there
-once the run has finished).
+once the run has finished). `{CHECKPOINTS}/` keeps the newest steps, and the one that did best on the held-out rows
+(`{RESULT}` names it): `--checkpoint best` evaluates, reports or exports that one.
 
     {resume_command(folder)}
     vgs-mlx evaluate {name}
+    vgs-mlx evaluate {name} --checkpoint best
     vgs-mlx export {name} --output {name}-fused
 """

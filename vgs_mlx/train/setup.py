@@ -5,32 +5,30 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from mlx.utils import tree_flatten
 
-from vgs_mlx.data import datasets
+from vgs_mlx import device
+from vgs_mlx.data import pairing, templates
 from vgs_mlx.data.datasets import DataSet
-from vgs_mlx.data.prompts import image_tokens, problem, render, text_tokens
+from vgs_mlx.data.prompts import render
 from vgs_mlx.errors import Refusal
-from vgs_mlx.models import adapters, memory, probes
+from vgs_mlx.models import adapters, probes
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.loading import find_folder, load_model, load_processor, read_config
 from vgs_mlx.models.picture_cache import PictureCache
-from vgs_mlx.models.rows import encode, evaluate
-from vgs_mlx.plan import Lengths
-from vgs_mlx.recipe import Data, Recipe
-from vgs_mlx.recipe_objective import resolved
-from vgs_mlx.rollout.sample import Sampling, sample
+from vgs_mlx.models.rows import Encodings, encode, evaluate
+from vgs_mlx.planning.plan import Lengths
+from vgs_mlx.recipe import Recipe
+from vgs_mlx.recipe_objective import needs_teacher, resolved
+from vgs_mlx.rollout.sample import Completion, Sampling, sample
 from vgs_mlx.train import rewards
-from vgs_mlx.train.checkpoint import Identity
-from vgs_mlx.train.identity import identify
+from vgs_mlx.train.data import load_data, longest
+from vgs_mlx.train.identity import Identity, identify
 from vgs_mlx.train.screen import Screen
-from vgs_mlx.train.step import needs_teacher
 from vgs_mlx.types import Example, Prompt
 
 PROBED = 4  # prompts, and the longest completions (in tokens) that the probes look at
-PROBED_LENGTH = 32
-LOOKED_AT = 64  # rows whose pictures' sizes stand for all in the start-up lines
+PROBED_LENGTH = 24
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,25 +51,34 @@ class Ready:
 
 
 def load(
-    recipe: Recipe, screen: Screen, check: Callable[[Lengths, dict[str, Path]], None] | None = None
+    recipe: Recipe,
+    screen: Screen,
+    check: Callable[[Lengths, dict[str, Path]], None] | None = None,
+    run: Path | None = None,
 ) -> Ready:
-    """Processors, data, `check` (of the longest prompt), models, adapters, probes, in order. Raises `Refusal`."""
-    memory.wire()
+    """Processors, data, `check` (of the longest prompt), models, adapters, probes, in order. Raises `Refusal`.
+
+    `run` is the folder whose rows these are, if it is there already: its pictures must be those that it started with.
+    """
+    device.wire()
     refuse_contradictions(recipe)
     folders = {role: find_folder(path, f"--{role}") for role, path in _paths(recipe).items()}
     for role, folder in folders.items():
         read_config(folder, f"--{role}")
     processors = {role: load_processor(folder, f"--{role}") for role, folder in folders.items()}
+    templates.refuse_unknown(processors["student"], recipe.data.template_options)
     if "teacher" in processors:
-        probes.same_language(processors["student"], processors["teacher"])
-    data = load_data(recipe, processors["student"], screen)
+        pairing.same_language(processors["student"], processors["teacher"], recipe.data.template_options)
+    if line := templates.reasoning_line(processors["student"], recipe.data.template_options):
+        screen.say(f"template {line}")
+    data = load_data(recipe, processors["student"], screen, run)
     if resolved(recipe).rewarded:
         example = data.train[0]
         rewards.reward_function(recipe.grpo)(
             example, f"\\boxed{{{example.answer}}}"
         )  # a trial: it may not work
     if check:
-        check(longest_prompt(processors["student"], data, recipe), folders)
+        check(longest(processors["student"], data, recipe), folders)
     student = load_model(recipe.student.path, "--student", say=screen.say)
     adapters.prepare(student, recipe.student, recipe.seed)
     screen.say(_model_line("student", student, recipe.student.train))
@@ -82,8 +89,7 @@ def load(
     else:
         screen.say(f"teacher  none: objective.name={recipe.objective.name} asks nothing of one")
     ready = Ready(recipe, student, teacher, data, identify(recipe, student, teacher, data))
-    probe(ready, screen)
-    return with_picture_cache(with_packing(ready, screen))
+    return with_picture_cache(probe(ready, screen))
 
 
 def refuse_contradictions(recipe: Recipe) -> None:
@@ -115,73 +121,10 @@ def refuse_contradictions(recipe: Recipe) -> None:
         )
 
 
-def load_data(recipe: Recipe, processor: Any, screen: Screen) -> DataSet:
-    """The data set of the recipe, every row checked, with the start-up lines about it."""
-    settings = recipe.data
-    with screen.counting("checking rows") as progress:
-        data = datasets.load(
-            settings.source,
-            held_out=settings.held_out,
-            columns=settings.columns,
-            allow_outside=settings.allow_outside,
-            on_bad_row=settings.on_bad_row,
-            seed=recipe.seed,
-            check=row_check(processor, settings),
-            progress=progress,
-        )
-    skipped = f", {len(data.skipped):,} bad rows skipped" if data.skipped else ""
-    screen.say(
-        f"data     {settings.source}: {len(data.train):,} to train on, {len(data.held_out):,} held out{skipped}"
-    )
-    screen.say(f"         {picture_line(processor, data, settings)}")
-    return data
-
-
-def row_check(processor: Any, settings: Data):
-    """The check of a row that needs the model's processor: why it can't become a prompt, or None."""
-    return lambda example: problem(
-        processor,
-        example,
-        system_prompt=settings.system_prompt,
-        max_pixels=settings.max_pixels,
-        max_length=settings.max_prompt_length,
-    )
-
-
-def picture_line(processor: Any, data: DataSet, settings: Data) -> str:
-    """What pictures cost, and whether the processor scales them."""
-    looked_at = data.train[:LOOKED_AT]
-    tokens = [image_tokens(processor, example, settings.max_pixels) for example in looked_at]
-    free = [image_tokens(processor, example, None) for example in looked_at]
-    scaled = sum(limited < whole for limited, whole in zip(tokens, free, strict=True))
-    cost = f"{min(tokens):,}" if min(tokens) == max(tokens) else f"{min(tokens):,}-{max(tokens):,}"
-    note = (
-        f"; data.max_pixels={settings.max_pixels:,} scales {scaled / len(tokens):.0%} of them down"
-        if scaled
-        else ""
-    )
-    return f"a prompt's pictures cost {cost} tokens (first {len(tokens)} rows){note}"
-
-
-def longest_prompt(processor: Any, data: DataSet, recipe: Recipe) -> Lengths:
-    """The longest text and the most image tokens among the first rows; not always of one row."""
-    text, image, settings = 1, 1, recipe.data
-    for example in data.train[:LOOKED_AT]:
-        text = max(text, text_tokens(processor, example, settings.system_prompt))
-        image = max(image, image_tokens(processor, example, settings.max_pixels))
-    return Lengths(text, image)
-
-
 def render_prompt(processor: Any, example, recipe: Recipe) -> Prompt:
     """An example as a prompt in both views, as the recipe has it."""
-    settings = recipe.data
     return render(
-        processor,
-        example,
-        system_prompt=settings.system_prompt,
-        max_pixels=settings.max_pixels,
-        text_view=recipe.objective.text_view,
-        more=_more_views(recipe),
+        processor, example, recipe.data, text_view=recipe.objective.text_view, more=_more_views(recipe)
     )
 
 
@@ -192,36 +135,48 @@ def _more_views(recipe: Recipe) -> set[str]:
     return white | (objective.teacher_views & {"degraded"})
 
 
-def probe(ready: Ready, screen: Screen) -> None:
-    """The probes that need weights, on a few of the student's own short completions."""
+def probe(ready: Ready, screen: Screen) -> Ready:
+    """The probes that need weights, on a few of the student's own short completions.
+
+    Returns the same run with completions that share a row with their prompt wherever a model computes that right.
+    Raises `Refusal` for a model that would learn or teach wrongly.
+    """
     prompts = [ready.prompt(row) for row in range(min(PROBED, len(ready.data.train)))]
-    completions = _short_completions(ready, prompts)
-    for model in _models(ready):
-        probes.causality(model, prompts[0], completions[0])
-        probes.padding(model, prompts, completions)
+    views = [vars(prompt)[view] for prompt in prompts for view in probes.VIEWS]
+    encodings = evaluate(encode(ready.student, views))
+    drawn = _short_completions(ready, prompts, encodings)
+    completions = [each.ids for each in drawn]
+    probed, reaction = {}, None
+    for role, model in _models(ready).items():
+        if role == "teacher":
+            encodings = evaluate(encode(model, views))
+        trial = probes.attempt(model, prompts, completions, encodings)
+        probes.causality(trial)
+        probes.padding(trial)
         if ready.recipe.objective.text_view == "omit":
-            probes.text_view(model, prompts[0], completions[0])
-    if ready.teacher is None:
-        screen.say("probes   all passed")
-        return
-    share = probes.picture_reaction(ready.teacher, prompts, completions)
-    screen.say(
-        f"probes   all passed; the picture moves the teacher at {share:.0%} of positions (VDS > 0.05 nats)"
+            probes.text_view(trial)
+        probed[role] = replace(model, packs=probes.packing(trial))
+        if role == "student":
+            probes.sampling(trial, [each.sampling_logprobs for each in drawn], packs=probed[role].packs)
+        if role == "teacher":
+            reaction = probes.picture_reaction(trial)
+    _say_probed(probed, reaction, screen)
+    return replace(ready, **probed)
+
+
+def _say_probed(models: dict[str, LoadedModel], reaction: float | None, screen: Screen) -> None:
+    moves = (
+        ""
+        if reaction is None
+        else f"; the picture moves the teacher at {reaction:.0%} of positions (VDS > 0.05 nats)"
     )
-    if share == 0:
+    screen.say(f"probes   all passed{moves}")
+    if reaction == 0:
         screen.say(
             "WARNING  the teacher does not react to the picture at all on these prompts: VGS then is the standard "
             "loss. Is it the right teacher, and are the pictures the right ones?"
         )
-
-
-def with_packing(ready: Ready, screen: Screen) -> Ready:
-    """The same, with completions that share a row with their prompt wherever a model computes that right."""
-    prompts = [ready.prompt(row) for row in range(min(2, len(ready.data.train)))]
-    completions = _short_completions(ready, prompts)
-    packed = [replace(model, packs=probes.packing(model, prompts, completions)) for model in _models(ready)]
-    roles = ("student", "teacher")[: len(packed)]
-    apart = [role for role, model in zip(roles, packed, strict=True) if not model.packs]
+    apart = [role for role, model in models.items() if not model.packs]
     if apart:
         screen.say(
             f"packing  not for the {' and the '.join(apart)}: "
@@ -231,7 +186,6 @@ def with_packing(ready: Ready, screen: Screen) -> Ready:
         screen.say(
             "packing  completions share one row with their prompt: its picture and text are computed once"
         )
-    return replace(ready, **dict(zip(roles, packed, strict=True)))
 
 
 def with_picture_cache(ready: Ready) -> Ready:
@@ -242,18 +196,15 @@ def with_picture_cache(ready: Ready) -> Ready:
     return replace(ready, **{role: replace(model, pictures=cache) for role, model in models.items()})
 
 
-def _models(ready: Ready) -> list[LoadedModel]:
-    return [ready.student] if ready.teacher is None else [ready.student, ready.teacher]
+def _models(ready: Ready) -> dict[str, LoadedModel]:
+    return {"student": ready.student, **({"teacher": ready.teacher} if ready.teacher else {})}
 
 
-def _short_completions(ready: Ready, prompts: list[Prompt]) -> list[np.ndarray]:
-    views = [prompt.with_image for prompt in prompts]
+def _short_completions(ready: Ready, prompts: list[Prompt], encodings: Encodings) -> list[Completion]:
     length = min(PROBED_LENGTH, ready.recipe.rollout.max_completion_length)
-    drawn = sample(
-        ready.student, views, [[(ready.recipe.seed, row)] for row in range(len(views))],
-        evaluate(encode(ready.student, views)), Sampling(length),
-    )  # fmt: skip
-    return [row[0].ids for row in drawn]
+    seeds = [[(ready.recipe.seed, row)] for row in range(len(prompts))]
+    views = [prompt.with_image for prompt in prompts]
+    return [row[0] for row in sample(ready.student, views, seeds, encodings, Sampling(length))]
 
 
 def _model_line(role: str, model: LoadedModel, train: str | None) -> str:

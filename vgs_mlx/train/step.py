@@ -4,7 +4,7 @@ import itertools
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import mlx.core as mx
 import mlx.optimizers as optim
@@ -12,18 +12,17 @@ import numpy as np
 
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.rows import Encodings, encode, evaluate
-from vgs_mlx.objective.objectives import Objective, Part
+from vgs_mlx.objective.objectives import Objective
 from vgs_mlx.objective.steering import Tree, norm, scaled, steer
 from vgs_mlx.objective.terms import Options
 from vgs_mlx.recipe import Recipe
-from vgs_mlx.recipe_objective import resolved
+from vgs_mlx.recipe_objective import measures_norm_scale, measuring, resolved, sampler, updates_per_step
 from vgs_mlx.rollout.collect import collect, given_answers
 from vgs_mlx.train import gradients, rewards
 from vgs_mlx.train import optimizer as adamw
 from vgs_mlx.types import Prompt, Rollout
 
 NORM_SCALES_KEPT = 4  # measurements of η that `interval` averages
-WATCHED = Part("visual", role="steering")  # whose η is measured where none is used
 
 
 @dataclass
@@ -106,18 +105,7 @@ def run_step(
 
 def asked(recipe: Recipe, progress: Progress) -> Objective:
     """The objective of the next step, with the steering term where η is only watched."""
-    objective = resolved(recipe)
-    if measures(recipe, progress) and not objective.steers:
-        return replace(objective, parts=(*objective.parts, WATCHED))
-    return objective
-
-
-def needs_teacher(recipe: Recipe) -> bool:
-    """Whether anything is asked of a teacher."""
-    objective, settings = resolved(recipe), recipe.objective
-    learns_from_it = not objective.on_policy and settings.answers == "teacher"
-    watches = settings.watch_norm_scale or recipe.train.watch_every is not None
-    return bool(objective.teacher_views) or learns_from_it or watches
+    return measuring(recipe) if measures(recipe, progress) else resolved(recipe)
 
 
 def encode_views(model: LoadedModel, prompts: Sequence[Prompt], objective: Objective) -> Encodings:
@@ -136,9 +124,10 @@ def collect_answers(
     """What the step learns from: the student's own samples with their rewards, or answers that are given (sft)."""
     objective = asked(recipe, progress)
     encodings = encode_views(student, prompts, objective)
-    if objective.on_policy:
+    source = sampler(recipe)
+    if source == "student":
         rollouts = collect(student, prompts, recipe.rollout, encodings, recipe.seed, progress.step)
-    elif recipe.objective.answers == "data":
+    elif source is None:
         rollouts = given_answers(student, prompts)
     else:
         theirs = evaluate(encode(teacher, [prompt.with_image for prompt in prompts]))
@@ -179,20 +168,14 @@ def compute_gradients(
     )
 
 
-def updates_per_step(recipe: Recipe) -> int:
-    """Updates that a step makes from its rollouts: one, but for GRPO."""
-    return recipe.grpo.updates_per_rollout if resolved(recipe).rewarded else 1
-
-
 def measures(recipe: Recipe, progress: Progress) -> bool:
     """Whether η is measured at the next step. Without any measurement it is: one that failed left none to use."""
-    settings = recipe.objective
-    due = progress.step % settings.norm_scale_every == 0
-    if not resolved(recipe).steers:
-        return settings.watch_norm_scale and due
-    if not isinstance(settings.norm_scale, str):
+    if not measures_norm_scale(recipe):
         return False
-    return settings.norm_scale == "exact" or due or not progress.norm_scales
+    settings = recipe.objective
+    if progress.step % settings.norm_scale_every == 0:
+        return True
+    return resolved(recipe).steers and (settings.norm_scale == "exact" or not progress.norm_scales)
 
 
 def _updates(collected: Collected, recipe: Recipe) -> list[slice]:

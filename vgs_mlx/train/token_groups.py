@@ -16,11 +16,11 @@ from vgs_mlx.models.recomputing import recomputing
 from vgs_mlx.models.rows import Encodings
 from vgs_mlx.objective.chunked import Scored, score
 from vgs_mlx.objective.objectives import OBJECTIVES
-from vgs_mlx.objective.steering import Tree, added, scaled
+from vgs_mlx.objective.steering import Tree
 from vgs_mlx.objective.terms import DIAGNOSTICS, Options, Taken
 from vgs_mlx.objective.visual import Views
 from vgs_mlx.recipe import Recipe
-from vgs_mlx.train.backward import backward
+from vgs_mlx.train.backward import accumulate, backward
 from vgs_mlx.train.forward import frozen_head, hidden_states, student_head, teacher_hidden
 from vgs_mlx.train.microbatches import split, windows
 from vgs_mlx.train.step import encode_views
@@ -77,11 +77,10 @@ def _tree(
         if np.any((window.start <= here) & (here < window.stop)):
             layers = student.family.layers(student.module)
             with recomputing(layers) if grad_checkpoint else nullcontext():
-                tree = added(tree, backward(student, batch, _at(cotangents, window), encodings))
-            mx.eval(tree)
-    tree = scaled(tree, 1.0 / len(here))
-    mx.eval(tree)
-    return tree
+                accumulate(tree, backward(student, batch, _at(cotangents, window), encodings))
+    mean: Tree = {}
+    accumulate(mean, tree, 1.0 / len(here))
+    return mean
 
 
 def _spread(cotangents: mx.array | None, here: np.ndarray, count: int) -> mx.array | None:

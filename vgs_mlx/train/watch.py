@@ -13,7 +13,8 @@ from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.objective.binning import GROUPS, bins, edges
 from vgs_mlx.objective.objectives import OBJECTIVES
 from vgs_mlx.objective.weightings import Batch
-from vgs_mlx.recipe import Recipe
+from vgs_mlx.recipe import WATCHED_ROWS, Recipe
+from vgs_mlx.rollout.batches import prompts_at_once
 from vgs_mlx.rollout.collect import collect
 from vgs_mlx.train import run_folder
 from vgs_mlx.train.addends import Wanted
@@ -22,7 +23,6 @@ from vgs_mlx.train.setup import Ready
 from vgs_mlx.train.step import encode_views
 from vgs_mlx.types import Rollout
 
-PROMPTS = 32  # held-out rows that are watched, one rollout each
 FILE = "watched.json"
 SEED_STREAM = 2**30  # keeps these rollouts apart from those of training
 
@@ -72,10 +72,10 @@ def look(ready: Ready, folder: Path, step: int) -> None:
 
 def _sampled(ready: Ready, folder: Path) -> list[Rollout]:
     """One completion for each watched prompt; as many prompts at a time as a training step has."""
-    prompts = [ready.render(example) for example in ready.data.held_out[:PROMPTS]]
+    prompts = [ready.render(example) for example in ready.data.held_out[:WATCHED_ROWS]]
     encodings = encode_views(ready.student, prompts, OBJECTIVES["standard"])
     settings = ready.recipe.rollout
-    at_once = max(1, settings.batch_size // settings.completions_per_prompt)
+    at_once = prompts_at_once(len(prompts), settings.completions_per_prompt, settings.batch_size)
     single = replace(settings, completions_per_prompt=1, batch_size=at_once)
     rollouts = collect(ready.student, prompts, single, encodings, ready.recipe.seed, SEED_STREAM)
     ids = [rollout.completion.tolist() for rollout in rollouts]

@@ -7,17 +7,17 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
-from vgs_mlx import plan
-from vgs_mlx.models.footprint import DEVICES, Body, saved_per_token
 from vgs_mlx.models.sizes import read_size
-from vgs_mlx.plan import Lengths, changed
+from vgs_mlx.planning import commands, plan, resting
+from vgs_mlx.planning.footprint import DEVICES, Body, saved_per_token
+from vgs_mlx.planning.plan import Lengths, changed
 from vgs_mlx.recipe import Recipe, Student
 from vgs_mlx.resources import recipes_folder
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
-import plan_check
+sys.path.insert(0, str(Path(__file__).parent.parent.parent / "scripts"))
+from benchmarks import step_peaks
 
-CASES = {case.name: case for case in plan_check.cases(small=True)}
+CASES = {case.name: case for case in step_peaks.cases(small=True)}
 SEEN = Lengths(160, 1024)
 
 
@@ -37,9 +37,9 @@ def test_the_measured_peak_is_within_15_percent_of_the_plan(name):
     case = CASES[name]
     gc.collect()
     others = mx.get_active_memory()  # models that other tests keep
-    student, teacher = plan_check.models(True, case.recipe.student)
-    expected = plan_check.planned(plan_check.size_of(student), plan_check.size_of(teacher), case)
-    found = plan_check.measure(student, teacher, case)
+    student, teacher = step_peaks.models(True, case.recipe.student)
+    expected = step_peaks.planned(step_peaks.size_of(student), step_peaks.size_of(teacher), case)
+    found = step_peaks.measure(student, teacher, case)
     for phase, measured in found.items():
         assert measured - others == pytest.approx(expected[phase], rel=0.15), phase
 
@@ -48,11 +48,16 @@ def size(name: str):
     return read_size(str(recipes_folder() / "configs" / f"qwen3-vl-{name}.json"), "--student")
 
 
+def bytes_of(made: plan.Plan, part: str) -> int:
+    """The most that a part takes in any moment."""
+    return max(moment.get(part, 0) for phase in made.phases for moment in phase.moments)
+
+
 def planned(*changes, device="metal", seen=SEEN):
     recipe = Recipe()
     for key, value in changes:
         recipe = changed(recipe, key, value)
-    return plan.make(recipe, size("2b"), size("8b"), seen, device)
+    return commands.training(recipe, size("2b"), size("8b"), seen, device)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +75,7 @@ def planned(*changes, device="metal", seen=SEEN):
     ],
 )
 def test_what_should_save_memory_does(change, part):
-    less, before = planned(change).parts[part], planned().parts[part]
+    less, before = bytes_of(planned(change), part), bytes_of(planned(), part)
     assert less < before or (part == "teacher's activations" and less == before)
 
 
@@ -86,10 +91,10 @@ def test_a_quantised_teacher_is_smaller_and_on_the_cpu_the_same():
 def test_trainable_weights_are_counted_by_kind():
     student = size("2b")
     lora = 28 * 16 * (2048 + 2048 + 2 * (2048 + 1024) + 2048 + 2048 + 3 * (2048 + 6144))
-    assert plan.trainable(Student(rank=16), student) == lora
-    assert plan.trainable(Student(rank=16, targets=("q_proj",)), student) == 28 * 16 * 4096
-    assert plan.trainable(Student(train="full"), student) == student.language_weights.elements
-    assert plan.trainable(Student(train="dora"), student) > lora
+    assert resting.trainable(Student(rank=16), student) == lora
+    assert resting.trainable(Student(rank=16, targets=("q_proj",)), student) == 28 * 16 * 4096
+    assert resting.trainable(Student(train="full"), student) == student.language_weights.elements
+    assert resting.trainable(Student(train="dora"), student) > lora
 
 
 def test_saved_activations_follow_the_derivatives():
@@ -101,8 +106,8 @@ def test_saved_activations_follow_the_derivatives():
 
 
 def test_no_teacher_no_bytes_of_one():
-    made = plan.make(changed(Recipe(), "objective.name", "sft"), size("2b"), None, SEEN, "metal")
-    assert made.resting["teacher"] == 0 and made.parts["teacher's activations"] == 0
+    made = planned(("objective.name", "sft"))
+    assert made.resting["teacher"] == 0 and bytes_of(made, "teacher's activations") == 0
 
 
 def test_prompts_are_taken_as_long_as_max_pixels_allows():

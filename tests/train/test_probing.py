@@ -1,0 +1,66 @@
+"""A run's models are probed before it starts, with as few forward passes as that takes."""
+
+from collections import Counter
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+import toy_runs
+from vgs_mlx.errors import Refusal
+from vgs_mlx.models import qwen3_vl
+from vgs_mlx.models.base import LoadedModel
+from vgs_mlx.train import setup
+
+
+def with_forward(model: LoadedModel, forward) -> LoadedModel:
+    return replace(model, family=SimpleNamespace(**{**vars(qwen3_vl), "hidden_states": forward}))
+
+
+def decodes_late(module, rows, cache=None):
+    """A token's position is one too high where the model goes on from a cache."""
+    if cache is not None and not rows.features:
+        rows = replace(rows, positions=rows.positions + 1)
+    return qwen3_vl.hidden_states(module, rows, cache)
+
+
+def test_a_student_that_samples_otherwise_than_it_is_scored_starts_no_run():
+    ready = toy_runs.ready("rollout.max_completion_length=32")
+    student = with_forward(ready.student, decodes_late)
+    with pytest.raises(Refusal, match="embedded:student: the log-prob of a sampled token is"):
+        setup.probe(replace(ready, student=student), toy_runs.QUIET)
+
+
+def test_a_model_that_can_not_pack_gets_a_row_for_each_completion():
+    def unpacked(module, rows, cache=None):
+        return qwen3_vl.hidden_states(module, replace(rows, attention=None) if cache is None else rows, cache)
+
+    ready = toy_runs.ready()
+    probed = setup.probe(replace(ready, teacher=with_forward(ready.teacher, unpacked)), toy_runs.QUIET)
+    assert probed.student.packs and not probed.teacher.packs
+
+
+def test_each_forward_pass_is_run_once():
+    """In each view 4 rows alone, all padded, two packed and one with another end; 6 for the text view."""
+    ready, passes = toy_runs.ready(), Counter()
+
+    def watched(role: str) -> LoadedModel:
+        def hidden_states(module, rows, cache=None):
+            passes[role, "scoring" if cache is None else "sampling"] += 1
+            return qwen3_vl.hidden_states(module, rows, cache)
+
+        def encode_pictures(module, view):
+            passes[role, "pictures"] += view.pixel_values is not None
+            return qwen3_vl.encode_pictures(module, view)
+
+        functions = {"hidden_states": hidden_states, "encode_pictures": encode_pictures}
+        return replace(vars(ready)[role], family=SimpleNamespace(**{**vars(qwen3_vl), **functions}))
+
+    watching = replace(ready, student=watched("student"), teacher=watched("teacher"))
+    probed = setup.probe(watching, toy_runs.QUIET)
+    assert probed.student.packs and probed.teacher.packs
+    for role in ("student", "teacher"):
+        assert passes[role, "scoring"] == 2 * (4 + 1 + 1 + 1) + 6
+        assert passes[role, "pictures"] == 4 + 2
+    assert passes["student", "sampling"] <= 1 + ready.recipe.rollout.max_completion_length
+    assert passes["teacher", "sampling"] == 0

@@ -1,0 +1,78 @@
+"""What every command asks of its arguments before it runs: one value each, in UTF-8; its own recipes are found."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vgs_mlx import texts
+from vgs_mlx.resources import shipped_recipe
+
+PATH = click.Path(path_type=Path)
+
+
+class Refused(click.ClickException):
+    """A `Refusal` while arguments are read, where click alone is there to catch it: the same line and exit code."""
+
+    exit_code = 2
+
+    def show(self, file: Any = None) -> None:
+        """Prints the message."""
+        click.echo(f"vgs-mlx: {self.message}", file=file, err=file is None)
+
+
+class Recipe(click.Path):
+    """A recipe file. `recipes/NAME.yaml` is the package's own where no such file is there."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value, param, ctx):
+        """The path of the recipe; says where it is another than was given."""
+        path = super().convert(value, param, ctx)
+        shipped = None if path.exists() else shipped_recipe(path)
+        if shipped:
+            click.echo(f"recipe   {path} is not in this folder: the package's own, {shipped}")
+        return shipped or path
+
+
+class Command(click.Command):
+    """A command that refuses an option given twice, where one value would be lost, and text that is not UTF-8."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click's own. Raises `Refused`."""
+        _, _, given = self.make_parser(ctx).parse_args(args=list(args))
+        for option in dict.fromkeys(given):
+            single = isinstance(option, click.Option) and not (option.multiple or option.is_flag)
+            if single and given.count(option) > 1:
+                times = f"given {given.count(option)} times, and one alone counts"
+                raise Refused(f"{name_of(option)}: {times}: give it once")
+        left = super().parse_args(ctx, args)
+        for param in self.params:
+            refuse_unwritable(param, ctx.params.get(param.name))
+        return left
+
+
+class Group(click.Group):
+    """Commands of this kind."""
+
+    command_class = Command
+
+
+def refuse_unwritable(param: click.Parameter, value: Any) -> None:
+    """Text that can't be written as UTF-8 could stand in no recipe, nor on a screen. Raises `Refused`."""
+    for each in value if isinstance(value, tuple) else (value,):
+        if not isinstance(each, str | Path) or not (fault := texts.fault(str(each))):
+            continue
+        try:
+            os.fsencode(each).decode("utf-8")
+            fix = "the locale is not UTF-8: run it with LC_ALL=C.UTF-8"
+        except UnicodeError:
+            fix = "rename it, or write it in UTF-8"
+        raise Refused(f"{name_of(param)} {texts.printable(str(each))} {fault}: {fix}")
+
+
+def name_of(param: click.Parameter) -> str:
+    """What a user calls it: --output, or RUN."""
+    return param.opts[0] if isinstance(param, click.Option) else param.human_readable_name

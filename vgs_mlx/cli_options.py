@@ -1,0 +1,76 @@
+"""Options that several commands have, or that belong together."""
+
+import functools
+from collections.abc import Callable
+
+import click
+
+from vgs_mlx.cli_arguments import PATH, Recipe
+
+RECIPE = Recipe()
+CHECKPOINT = click.option(
+    "--checkpoint",
+    metavar="final|newest|best|STEP",
+    help="Which of a run's weights. Default: the final ones, the newest while it has not finished.",
+)
+
+FORCE = click.option("--force", is_flag=True, help="Start even what the plan says can't fit in memory.")
+
+
+def what_to_train(command: Callable) -> Callable:
+    """Adds the options that say what a run is made from."""
+
+    @click.option("--recipe", type=RECIPE, help="A YAML file; it states what differs from the defaults.")
+    @click.option(
+        "--student",
+        help="Folder, else Hub id (owner/name, maybe @revision), of the model to train; or a run (RUN, RUN@best) to go "
+        "on from. Short for --set student.path=...",
+    )
+    @click.option(
+        "--teacher",
+        help="Folder, else Hub id (maybe @revision), of the frozen model. Short for --set teacher.path=...",
+    )
+    @click.option(
+        "--data",
+        help="A .jsonl file, a folder, else a Hub id (maybe @revision), or shapes. Short for --set data.source=...",
+    )
+    @functools.wraps(command)
+    def wrapped(**options):
+        return command(**options)
+
+    return wrapped
+
+
+def asked_how(command: Callable) -> Callable:
+    """Adds the options that say how a model is asked."""
+
+    @click.option("--samples", type=click.IntRange(1), default=1, show_default=True, help="Answers a prompt.")
+    @click.option(
+        "--temperature", type=click.FloatRange(0), default=0.0, show_default=True, help="0: greedy."
+    )
+    @click.option(
+        "--no-image", is_flag=True, help="Ask without the picture: what can be guessed (the blind score)."
+    )
+    @click.option(
+        "--limit",
+        type=click.IntRange(1),
+        help="Only the first rows; of a suite's, so many of each, always the same.",
+    )
+    @click.option(
+        "--recipe",
+        type=RECIPE,
+        help="How to ask; a run has its own.",
+    )
+    @click.option(
+        "--set",
+        "sets",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Any key of the recipe that it is asked with.",
+    )
+    @click.option("--json", "json_file", type=PATH, help="Write the figures here too.")
+    @functools.wraps(command)
+    def wrapped(**options):
+        return command(**options)
+
+    return wrapped

@@ -1,0 +1,92 @@
+"""The device that MLX computes on: which kind, and how much memory it may keep."""
+
+import os
+import re
+from dataclasses import dataclass
+
+from vgs_mlx.errors import Refusal
+
+UNITS = {"KB": 2**10, "MB": 2**20, "GB": 2**30, "TB": 2**40}
+"""A machine that is sold with 16 GB has 16 x 2^30 bytes."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a process may take, in bytes."""
+
+    limit: int
+    about: str
+
+
+def memory_of(given: str | None, device: str) -> Memory:
+    """The memory of a machine that is described (`16GB`), or of this one. Raises `Refusal`.
+
+    A Mac lets the GPU have a share of its memory: two thirds up to 32 GB, three quarters above, as Metal's
+    `recommendedMaxWorkingSetSize` says on such machines.
+    """
+    if given is None:
+        return this_machine()
+    match = re.fullmatch(r"\s*([0-9.]+)\s*([KMGT])(i?B)?\s*", given, re.IGNORECASE)
+    try:
+        size = float(match.group(1)) * UNITS[match.group(2).upper() + "B"] if match else 0
+    except ValueError:
+        size = 0
+    if size <= 0:
+        raise Refusal(f"--memory {given}: write it like 16GB, and above 0")
+    if device != "metal":
+        return Memory(int(size), f"{given} of memory")
+    share = 2 / 3 if size <= 32 * 2**30 else 3 / 4
+    return Memory(int(size * share), f"what Metal lets a process use on a Mac with {given}")
+
+
+def this_machine() -> Memory:
+    """What this machine lets a process use."""
+    import mlx.core as mx
+
+    info = mx.device_info() if backend() != "cpu" else {}
+    if recommended := info.get("max_recommended_working_set_size"):
+        return Memory(int(recommended), "this Mac's recommended working set")
+    if total := info.get("total_memory"):
+        return Memory(int(total), "this GPU's memory")
+    return Memory(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), "this machine's memory")
+
+
+def backend() -> str:
+    """What MLX's default device is: "metal", "cuda" or "cpu"."""
+    import mlx.core as mx
+
+    if mx.default_device() == mx.cpu:
+        return "cpu"
+    return "metal" if mx.metal.is_available() else "cuda"
+
+
+def default_cache_limit(peak: int, memory: int) -> int:
+    """Bytes of freed buffers that MLX may keep for later use beside a planned `peak`: what that leaves of the memory.
+
+    A twentieth of the memory at least, since without any cache every buffer is mapped anew. On Metal and CUDA MLX
+    itself sets no such limit: where shapes change at every step, the cache may grow to all of a Mac's memory
+    (ml-explore/mlx#3993).
+    """
+    return max(memory - peak, memory // 20)
+
+
+def limit_cache(size: int) -> None:
+    """Let MLX keep `size` bytes of freed buffers and no more."""
+    import mlx.core as mx
+
+    mx.set_cache_limit(size)
+
+
+def release() -> None:
+    """Give the memory of arrays that are gone back to the system: a model's must not wait beside the next model."""
+    import mlx.core as mx
+
+    mx.clear_cache()
+
+
+def wire() -> None:
+    """Let MLX keep weights wired up to a Mac's recommended working set: they are read at full speed then."""
+    import mlx.core as mx
+
+    if mx.metal.is_available():
+        mx.set_wired_limit(mx.device_info()["max_recommended_working_set_size"])

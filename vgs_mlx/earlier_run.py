@@ -1,0 +1,59 @@
+"""A student that an earlier run trained: its model is written into the new run, which needs the earlier one no more."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import mlx.core as mx
+
+from vgs_mlx import trained
+from vgs_mlx.export import write_model
+from vgs_mlx.planning.plan import changed
+from vgs_mlx.recipe import Recipe
+from vgs_mlx.train import run_folder
+from vgs_mlx.train.identity import fingerprint
+
+
+def named(path: str) -> tuple[Path, str | None] | None:
+    """The run folder that RUN or RUN@WHICH names, and which of its weights (`trained.find`); None for all else."""
+    for text, which in ((path, None), path.rpartition("@")[::2]):
+        folder = Path(text).expanduser()
+        if text and (folder / run_folder.RECIPE).is_file():
+            return folder, which
+    return None
+
+
+def taken_over(recipe: Recipe, folder: Path, say: Callable[[str], None]) -> Recipe:
+    """The recipe with the earlier run's model in `folder` as its student, where it names a run. Raises `Refusal`.
+
+    The earlier training is fused into the model that it began with. Layers that it changed are float32 from then on:
+    in fewer bits a small update would be rounded off before the new training adds to it.
+    """
+    if (earlier := named(recipe.student.path)) is None:
+        return recipe
+    run, which = earlier
+    found = trained.find(run, which)
+    place = folder.absolute() / run_folder.STUDENT
+    place.mkdir()
+    write_model(lambda: trained.load(run, found, say), mx.float32, None, place)
+    origin = {
+        "base": trained.base_of(found.recipe.student.path),
+        "run": run.resolve().name,
+        "weights": found.origin,
+        "fingerprint": fingerprint(found.weights),
+    }
+    run_folder.write_text(place / run_folder.ORIGIN, json.dumps(origin, indent=2) + "\n")
+    size = sum(file.stat().st_size for file in place.iterdir()) / 1e9
+    say(f"student  of {found.origin}: written to {place} ({size:.2f} GB), its trained layers as float32")
+    return changed(recipe, "student.path", str(place))
+
+
+def planned_as_base(recipe: Recipe, say: Callable[[str], None]) -> Recipe:
+    """The recipe to plan with: an earlier run's student is as large as the model it began with. Raises `Refusal`."""
+    if (earlier := named(recipe.student.path)) is None:
+        return recipe
+    base = trained.find(*earlier).recipe.student.path
+    say(
+        f"{recipe.student.path}: planned as {base}; layers trained before are float32, which takes more on a GPU"
+    )
+    return changed(recipe, "student.path", base)

@@ -1,0 +1,138 @@
+"""What a checkpoint says about itself before a weight is read: its layout, its weights' headers, its picture settings.
+
+What mlx-vlm can't load as it stands is refused here by name. It would call some of it damaged, and misread the rest.
+"""
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import mlx_vlm.utils
+from mlx_vlm.models.qwen3_vl.processing_qwen3_vl import Qwen3VLImageProcessor
+from safetensors import SafetensorError, safe_open
+
+from vgs_mlx.errors import Refusal
+
+BYTES = {
+    "BOOL": 1, "U8": 1, "I8": 1, "U16": 2, "I16": 2, "F16": 2, "BF16": 2, "U32": 4, "I32": 4, "F32": 4,
+    "U64": 8, "I64": 8, "C64": 8,
+}  # fmt: skip
+"""The dtypes of safetensors whose numbers MLX reads, and their bytes. It reads F8_E4M3 too, but as bare integers."""
+
+PICTURE_SETTINGS = ("preprocessor_config.json", "processor_config.json")
+"""A model folder has one of them at least. What the second says about pictures wins."""
+ANOTHER = "take the bfloat16 checkpoint, or an mlx-community conversion"
+COPY_IT = "copy it from the original model"
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One weight as a file holds it."""
+
+    name: str
+    dtype: str  # safetensors' word: "BF16", "U32", ...
+    shape: tuple[int, ...]
+
+    @property
+    def elements(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.elements * BYTES[self.dtype]
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The weight files of a model folder, by name."""
+    return sorted(folder.glob("*.safetensors"))
+
+
+def read(folder: Path, where: str) -> list[Tensor]:
+    """Every weight that a model folder's files list; none where there are no files. Raises `Refusal`."""
+    tensors = [tensor for file in weight_files(folder) for tensor in _listed(file, where)]
+    refuse_dtypes(tensors, where)
+    return tensors
+
+
+def refuse_dtypes(tensors: list[Tensor], where: str) -> None:
+    """Every weight is of numbers that MLX reads. Raises `Refusal`."""
+    for each in tensors:
+        if each.dtype not in BYTES:
+            raise Refusal(
+                f"{where}: {each.name} is stored as {each.dtype}, which MLX can't compute with: {ANOTHER}"
+            )
+
+
+def refuse_layout(config: dict[str, Any], where: str) -> None:
+    """The config.json of a known family is laid out as mlx-vlm reads it. Raises `Refusal`.
+
+    mlx-vlm drops keys that it doesn't know: a rotary base at its new place would silently become the default.
+    """
+    parts = {name: config.get(name) for name in ("text_config", "vision_config")}
+    text, vision = (part if isinstance(part, dict) else {} for part in parts.values())
+    packing = config.get("quantization_config") or text.get("quantization_config")
+    if "quantization" not in config and isinstance(packing, dict) and "quant_method" in packing:
+        method = packing["quant_method"]
+        raise Refusal(f"{where}: its weights are packed by {method}, which is not MLX's packing: {ANOTHER}")
+    known = mlx_vlm.utils.get_model_and_args({"model_type": config["model_type"]})[0].TextConfig
+    moved = "rope_parameters" in text and not {"rope_theta", "rope_scaling"} <= text.keys()
+    if moved and "rope_parameters" not in {each.name for each in dataclasses.fields(known)}:
+        raise Refusal(f"{where}: {_as_transformers_5(config)}")
+    if vision.get("model_type") == f"{config['model_type']}_vision":
+        raise Refusal(f"{where}: {_as_transformers_5(config)}")
+
+
+def picture_limit(folder: Path, where: str) -> int:
+    """The pixels that a model folder's processor scales larger pictures down to. Raises `Refusal`."""
+    plain, nested = (_settings(folder / name, where) for name in PICTURE_SETTINGS)
+    settings = plain | _object(nested.get("image_processor") or {}, f"{where}: {PICTURE_SETTINGS[1]}")
+    size = _object(settings.get("size") or {}, f"{where}: the size in its picture settings")
+    given = [each for each in (settings.get("max_pixels"), size.get("longest_edge")) if each is not None]
+    limit = given[0] if given else Qwen3VLImageProcessor().max_pixels
+    if type(limit) is not int or limit < 1:
+        raise Refusal(f"{where}: its processor scales pictures to {limit!r} pixels: {COPY_IT}")
+    return limit
+
+
+def _as_transformers_5(config: dict[str, Any]) -> str:
+    return (
+        f"its config.json is laid out as transformers 5 saves it, which mlx-vlm {version('mlx-vlm')} doesn't read "
+        f"for {config['model_type']} (downloading it again changes nothing): take a checkpoint in the original "
+        "layout or an mlx-community conversion, or edit config.json: in text_config, move rope_theta out of "
+        "rope_parameters and rename what is left of that to rope_scaling; "
+        f'in vision_config, set model_type to "{config["model_type"]}"'
+    )
+
+
+def _listed(file: Path, where: str) -> list[Tensor]:
+    """What the header of one file lists; safetensors checks it, and that the file is as long as it says."""
+    if not file.is_file():
+        raise Refusal(f"{where}: {file.name} is not a file: download the model again")
+    try:
+        with safe_open(file, framework="numpy") as opened:
+            slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118 - it is not a mapping
+            return [Tensor(name, each.get_dtype(), tuple(each.get_shape())) for name, each in slices.items()]
+    except (SafetensorError, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise Refusal(
+            f"{where}: {file.name}: its header is damaged ({reason}): download the model again"
+        ) from error
+
+
+def _settings(file: Path, where: str) -> dict[str, Any]:
+    """A JSON file of a processor; {} where there is none."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise Refusal(f"{where}: {file.name} can't be read ({error}): {COPY_IT}") from error
+    return _object(found, f"{where}: {file.name}")
+
+
+def _object(found: Any, where: str) -> dict[str, Any]:
+    if not isinstance(found, dict):
+        raise Refusal(f"{where} has no keys: {COPY_IT}")
+    return found

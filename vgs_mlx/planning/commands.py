@@ -1,0 +1,135 @@
+"""Which phases a command goes through: from a recipe and the sizes of its models to a plan. Arithmetic alone.
+
+Every completion is taken to reach its full length and every prompt to be as long as `Lengths` says.
+"""
+
+from collections.abc import Iterator
+
+from vgs_mlx.models.sizes import ModelSize
+from vgs_mlx.objective.objectives import OBJECTIVES
+from vgs_mlx.planning import phases, resting, work
+from vgs_mlx.planning.footprint import DEVICES, FLOAT, Body, Device
+from vgs_mlx.planning.phases import Asked, Pair, Sampled
+from vgs_mlx.planning.plan import Lengths, Parts, Phase, Plan
+from vgs_mlx.recipe import DENSE_REWARDS, Recipe
+from vgs_mlx.recipe_objective import measures_norm_scale, measuring, needs_teacher, resolved, sampler
+from vgs_mlx.rollout.batches import completions_at_once, prompts_at_once
+
+TERMS_WATCHED = OBJECTIVES["vgs"]  # it needs all that is watched: train/watch.py
+
+
+def training(
+    recipe: Recipe, student: ModelSize, teacher: ModelSize | None, seen: Lengths, device: str | Device = "cpu"
+) -> Plan:
+    """The plan of `vgs-mlx distill`: a step, the looks beside it, and the evaluations. A teacher that nothing is
+    asked of is left out.
+    """
+    kind = DEVICES[device] if isinstance(device, str) else device
+    teacher = teacher if needs_teacher(recipe) else None
+    frozen = resting.frozen_body(teacher, kind) if teacher else None
+    pair = Pair(resting.trained_body(recipe, student, kind), frozen)
+    found = [*_step(recipe, pair, seen), *_watch(recipe, pair, seen)]
+    found.append(evaluating(recipe, pair.student, seen, recipe.train.evaluate_rows))
+    return Plan(resting.of_training(recipe, student, teacher, kind), tuple(found), _tokens(recipe, seen))
+
+
+def evaluation(
+    recipe: Recipe,
+    student: ModelSize,
+    seen: Lengths,
+    device: str | Device = "cpu",
+    *,
+    trained: bool,
+    samples: int = 1,
+    temperature: float = 0.0,
+) -> Plan:
+    """The plan of `vgs-mlx evaluate`: of a run's student beside its adapters (`trained`), or of a model as it is."""
+    kind = DEVICES[device] if isinstance(device, str) else device
+    if trained:
+        resident, body = (
+            resting.of_models(recipe, student, None, kind),
+            resting.trained_body(recipe, student, kind),
+        )
+    else:
+        resident, body = {"student": resting.of_model(student, kind)}, resting.frozen_body(student, kind)
+    return Plan(resident, (evaluating(recipe, body, seen, None, samples, temperature),), {})
+
+
+def evaluating(
+    recipe: Recipe, body: Body, seen: Lengths, rows: int | None, samples: int = 1, temperature: float = 0.0
+) -> Phase:
+    """Answers to `rows` held-out rows (None: many), `rollout.batch_size` of them at a time."""
+    settings = recipe.rollout
+    prompts = prompts_at_once(rows or settings.batch_size, samples, settings.batch_size)
+    asked = Sampled(
+        pictured=prompts,
+        prompts=prompts,
+        completions=completions_at_once(prompts, samples, settings.batch_size),
+        length=settings.max_completion_length,
+        temperature=temperature,
+    )
+    return phases.sampling("evaluation", "student", body, seen, asked)
+
+
+def _step(recipe: Recipe, pair: Pair, seen: Lengths) -> Iterator[Phase]:
+    """Answers, rewards, and the gradients and the update of the kinds of steps that there are."""
+    done, step = work.of_update(recipe, seen), work.of_step(recipe, seen)
+    held = phases.picture_features("student", pair.student, seen, step.prompts * step.pictured_views)
+    yield _answers(recipe, pair, seen, held)
+    if resolved(recipe).rewarded and recipe.grpo.reward in DENSE_REWARDS:
+        yield phases.dense_rewards("rewards", pair, step, held, white=recipe.grpo.reward == "pdcr")
+    gradients = resting.trainable(recipe.student, pair.student.size) * FLOAT
+    for label, asked in _objectives(recipe):
+        yield phases.teacher_scores(f"teacher{label}", pair, done, asked, held)
+        yield phases.student_gradients(f"student{label}", pair, done, asked, held, gradients)
+        yield phases.update(f"update{label}", asked, held, gradients)
+
+
+def _objectives(recipe: Recipe) -> Iterator[tuple[str, Asked]]:
+    """The objective of a step and, where η is only watched, that of the steps that do; a label for their phases.
+
+    A step that measures its own η holds all that another does, and more.
+    """
+    steers = resolved(recipe).steers
+    yield "", Asked(resolved(recipe), separate=steers and measures_norm_scale(recipe))
+    if measures_norm_scale(recipe) and not steers:
+        yield ", η watched", Asked(measuring(recipe), separate=True)
+
+
+def _answers(recipe: Recipe, pair: Pair, seen: Lengths, held: Parts) -> Phase:
+    """What a step learns from: the student's samples, the teacher's, or the rows' own, for which pictures are seen."""
+    settings, step, who = recipe.rollout, work.of_step(recipe, seen), sampler(recipe)
+    views = step.prompts * step.pictured_views
+    if who is None:
+        return Phase("pictures", (phases.seeing("student", pair.student, seen, views), held))
+    asked = Sampled(
+        pictured=views if who == "student" else step.prompts,
+        prompts=prompts_at_once(step.prompts, step.each, settings.batch_size),
+        completions=completions_at_once(step.prompts, step.each, settings.batch_size),
+        length=step.length,
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+    )
+    if who == "student":
+        return phases.sampling("rollouts", "student", pair.student, seen, asked)
+    return phases.sampling("rollouts", "teacher", pair.teacher, seen, asked, held)
+
+
+def _watch(recipe: Recipe, pair: Pair, seen: Lengths) -> Iterator[Phase]:
+    """All terms on fixed held-out rollouts, sampled before the first step."""
+    if recipe.train.watch_every is None:
+        return
+    looked, settings = work.of_watch(recipe, seen), recipe.rollout
+    prompts = prompts_at_once(looked.prompts, settings.completions_per_prompt, settings.batch_size)
+    asked = Sampled(looked.prompts, prompts, prompts, looked.length, settings.temperature, settings.top_p)
+    held = phases.picture_features("student", pair.student, seen, looked.prompts * looked.pictured_views)
+    yield phases.sampling("watched rollouts", "student", pair.student, seen, asked)
+    yield phases.teacher_scores("watch, teacher", pair, looked, Asked(TERMS_WATCHED, separate=False), held)
+    yield phases.student_terms("watch, student", pair, looked, TERMS_WATCHED, held)
+
+
+def _tokens(recipe: Recipe, seen: Lengths) -> dict[str, int]:
+    """At most: tokens sampled in a step, and positions that a pass of the student over its views computes."""
+    step = work.of_step(recipe, seen)
+    one = sum(each.tokens for each in step.rows(resolved(recipe).student_views))
+    return {"sampled": step.positions if sampler(recipe) else 0, "computed": one * step.microbatches}

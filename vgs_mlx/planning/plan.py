@@ -1,0 +1,73 @@
+"""A plan: bytes by kind and by phase. Made by `planning.commands`, printed by `planning.report`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from vgs_mlx.models.sizes import ModelSize
+from vgs_mlx.recipe import Recipe
+
+TEXT_TOKENS = 160  # of a prompt without its picture: the default system prompt, the template, a question
+
+Parts = Mapping[str, int]
+"""What is in memory, by name, in bytes."""
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """The longest prompt and, where the rows bring their own answers, the longest of these, in tokens."""
+
+    text: int
+    image: int  # image tokens, of all its pictures together
+    packs: bool = True  # completions share a row with their prompt
+    answer: int | None = None  # None: unknown; then as long as a sampled one may get
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Something that a command does. `moments`: what is there, beside what rests, when it may be at its fullest."""
+
+    name: str
+    moments: tuple[Parts, ...]
+
+    @property
+    def fullest(self) -> Parts:
+        """What is there in its fullest moment."""
+        return max(self.moments, key=lambda parts: sum(parts.values()))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Bytes. `resting` parts are there all the time; a phase's peak is their sum and that of its fullest moment."""
+
+    resting: dict[str, int]  # student, teacher, adapters, optimiser
+    phases: tuple[Phase, ...]
+    tokens: dict[str, int]  # a step: sampled, computed; {} for a command that takes none
+
+    @property
+    def peaks(self) -> dict[str, int]:
+        """By phase."""
+        rest = sum(self.resting.values())
+        return {phase.name: rest + sum(phase.fullest.values()) for phase in self.phases}
+
+    @property
+    def peak(self) -> int:
+        return max(self.peaks.values())
+
+    @property
+    def phase(self) -> str:
+        """The phase that needs most."""
+        return max(self.peaks, key=lambda name: self.peaks[name])
+
+
+def lengths(recipe: Recipe, student: ModelSize) -> Lengths:
+    """Prompts as long as the recipe allows: one picture of `data.max_pixels`, some text."""
+    vision = student.vision
+    pixels = min(student.max_pixels, recipe.data.max_pixels or student.max_pixels)
+    image = max(1, pixels // (vision.patch * vision.merge) ** 2)
+    return Lengths(TEXT_TOKENS, min(image, max(1, recipe.data.max_prompt_length - TEXT_TOKENS)))
+
+
+def changed(recipe: Recipe, key: str, value) -> Recipe:
+    """The recipe with one dotted key set."""
+    section, name = key.split(".")
+    return replace(recipe, **{section: replace(vars(recipe)[section], **{name: value})})

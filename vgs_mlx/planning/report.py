@@ -1,0 +1,196 @@
+"""What a plan says to a reader: does it fit, the bytes as a table, and what to change where it doesn't."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from vgs_mlx import device as devices
+from vgs_mlx.device import Memory, memory_of
+from vgs_mlx.errors import Refusal
+from vgs_mlx.models.sizes import ModelSize, read_size
+from vgs_mlx.planning import commands
+from vgs_mlx.planning.plan import Lengths, Plan, lengths
+from vgs_mlx.planning.remedy import OF_EVALUATION, Planned, Remedy, remedy
+from vgs_mlx.recipe import Recipe
+from vgs_mlx.recipe_objective import needs_teacher, sampler
+
+RUNS_AT_ONCE = "VGS_MLX_RUNS_AT_ONCE"
+"""The environment's word for how many runs share this machine's memory, as under `vgs-mlx ablate --jobs`."""
+
+
+def run(
+    recipe: Recipe,
+    *,
+    device: str | None,
+    memory: str | None,
+    tokens: tuple[int, int] | None,
+    json_file: Path | None,
+    say: Callable[[str], None],
+) -> bool:
+    """Print the plan of a recipe; whether it fits. Reads configs and headers, no weights. Raises `Refusal`."""
+    kind = device or devices.backend()
+    if tokens and (tokens[0] < 1 or tokens[1] < 0):
+        raise Refusal(
+            f"--tokens {tokens[0]} {tokens[1]}: a prompt has 1 text token or more, and 0 image tokens or more"
+        )
+    student = read_size(recipe.student.path, "--student")
+    teacher = read_size(recipe.teacher.path, "--teacher") if needs_teacher(recipe) else None
+    seen = Lengths(*tokens) if tokens else lengths(recipe, student)
+    allowed, planned = memory_of(memory, kind), of_training(recipe, student, teacher, seen, kind)
+    made = planned.plan
+    for size in (student, teacher):
+        if size and size.source == "config":
+            say(f"{size.name}: planned from its config alone: no weight files there")
+    if sampler(recipe) is None:
+        say(f"answers  the rows' own, taken to have {recipe.rollout.max_completion_length:,} tokens; "
+            "`vgs-mlx distill` measures them")  # fmt: skip
+    Console(highlight=False).print(table(made))
+    for line in lines(planned, allowed, kind):
+        say(line)
+    if made.peak > allowed.limit:
+        for line in advice(planned, remedy(planned, allowed.limit), allowed):
+            say(line)
+    if json_file:
+        _write_json(json_file, made, allowed)
+    return made.peak <= allowed.limit
+
+
+def of_training(
+    recipe: Recipe, student: ModelSize, teacher: ModelSize | None, seen: Lengths, device: str
+) -> Planned:
+    """A run of `vgs-mlx distill` on a device."""
+
+    def make(changed: Recipe, lengths: Lengths) -> Plan:
+        return commands.training(changed, student, teacher, lengths, device)
+
+    return Planned(recipe, student, teacher, seen, make)
+
+
+def of_evaluation(
+    recipe: Recipe,
+    student: ModelSize,
+    seen: Lengths,
+    device: str,
+    *,
+    trained: bool,
+    samples: int,
+    temperature: float,
+) -> Planned:
+    """`vgs-mlx evaluate`: of a run's student beside its adapters (`trained`), or of a model as it is."""
+
+    def make(changed: Recipe, lengths: Lengths) -> Plan:
+        return commands.evaluation(
+            changed, student, lengths, device, trained=trained, samples=samples, temperature=temperature
+        )
+
+    return Planned(recipe, student, None, seen, make, OF_EVALUATION)
+
+
+def _write_json(file: Path, made: Plan, allowed: Memory) -> None:
+    phases = {phase.name: dict(phase.fullest) for phase in made.phases}
+    found = {"resting": made.resting, "phases": phases, "peaks": made.peaks, "tokens": made.tokens}
+    try:
+        file.write_text(json.dumps({**found, "limit": allowed.limit}, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise Refusal(f"--json {file}: can't be written ({error.strerror}): give another file") from error
+
+
+def table(made: Plan) -> Table:
+    """What is there always, and beside it in each phase's fullest moment; the rows of a phase add up to its peak."""
+    drawn = Table(box=None, pad_edge=False)
+    drawn.add_column("in memory")
+    drawn.add_column("GB", justify="right")
+    drawn.add_column("while")
+    for name, value in made.resting.items():
+        drawn.add_row(name, gigabytes(value), "always")
+    for phase in made.phases:
+        for name, value in phase.fullest.items():
+            if value:
+                drawn.add_row(name, gigabytes(value), phase.name)
+        drawn.add_row(
+            f"PEAK of {phase.name}", gigabytes(made.peaks[phase.name]), "these and what is there always"
+        )
+    return drawn
+
+
+def lines(planned: Planned, allowed: Memory, device: str) -> list[str]:
+    """The plan in three lines."""
+    made, seen = planned.plan, planned.seen
+    answer = seen.answer or planned.recipe.rollout.max_completion_length
+    verdict = "fits" if made.peak <= allowed.limit else "DOES NOT FIT"
+    weights = "weights and optimiser" if "optimiser" in made.resting else "weights"
+    tokens = f"; at most {made.tokens['sampled']:,} sampled tokens a step" if made.tokens else ""
+    return [
+        f"plan     {device}: {gigabytes(sum(made.resting.values()))} GB of {weights}; prompts of {seen.text:,} text "
+        f"and {seen.image:,} image tokens, completions of {answer:,}",
+        f"         peak at most {gigabytes(made.peak)} GB ({made.phase}); "
+        + ", ".join(f"{name} {gigabytes(value)}" for name, value in made.peaks.items())
+        + tokens,
+        f"         {verdict} in {gigabytes(allowed.limit)} GB, {allowed.about}",
+    ]
+
+
+def advice(planned: Planned, found: Remedy, allowed: Memory) -> list[str]:
+    """What to change, in words. Settings that change what models see are named as that."""
+    trains = "train.microbatch_size" in planned.keys
+    adapters = "adapters (student.train=lora), " if trains and planned.recipe.student.train == "full" else ""
+    if not found.changes:
+        models = "student or teacher" if trains else "model"
+        return [f"none of the gentle settings makes it smaller: {adapters}a smaller {models} is needed"]
+    sets = " ".join(f"--set {key}={json.dumps(value)}" for key, value in found.changes)
+    opening = "with" if found.fits else "even with"
+    told = [f"{opening} {sets}: peak {gigabytes(found.plan.peak)} GB ({found.plan.phase})"]
+    keys = [key for key, _ in found.changes]
+    if "teacher.bits" in keys:
+        told.append("teacher.bits rounds the teacher's weights: it will judge slightly otherwise")
+    if "data.max_pixels" in keys:
+        told.append("data.max_pixels makes pictures smaller: what is small in them may be lost")
+    if not found.fits:
+        fewer = "fewer prompts a step " if trains else ""
+        told.append(
+            f"that is still above {gigabytes(allowed.limit)} GB: {adapters}shorter completions "
+            f"(rollout.max_completion_length), {fewer}or smaller models are needed"
+        )
+    return told
+
+
+def gigabytes(value: int) -> str:
+    """Bytes as GB (10^9), as metrics and screen have them; a machine sold with 16 GB has 17.18 of these."""
+    return f"{value / 1e9:.2f}"
+
+
+def check(planned: Planned, what: str, force: bool, say: Callable[[str], None]) -> Plan:
+    """Say what `what` ("the run") will need on this machine, before its weights are loaded.
+
+    Raises `Refusal` where it doesn't fit, unless forced. Then bounds MLX's buffer cache to what is left.
+    """
+    kind, made, whole = devices.backend(), planned.plan, memory_of(None, devices.backend())
+    runs = int(os.environ.get(RUNS_AT_ONCE, "1"))
+    allowed = Memory(whole.limit // runs, f"a share of 1/{runs} of {whole.about}") if runs > 1 else whole
+    for line in lines(planned, allowed, kind):
+        say(line)
+    if allowed.limit < made.peak <= whole.limit and not force:
+        raise Refusal(
+            f"{what} fits in memory, but not {runs} side by side: it needs up to {gigabytes(made.peak)} GB and has "
+            f"{gigabytes(allowed.limit)} GB, {allowed.about}: give --jobs {whole.limit // made.peak}"
+        )
+    if made.peak > allowed.limit and not force:
+        told = "; ".join(advice(planned, remedy(planned, allowed.limit), allowed))
+        raise Refusal(f"{what} doesn't fit in memory: {told}; or --force to try all the same")
+    _bound_cache(planned.recipe.train.cache_limit_gb, made.peak, allowed.limit, say)
+    return made
+
+
+def _bound_cache(given: float | None, peak: int, memory: int, say: Callable[[str], None]) -> None:
+    """MLX's CPU build has a small bound of its own, which stands unless the recipe gives another."""
+    if given is None and devices.backend() == "cpu":
+        return
+    size = devices.default_cache_limit(peak, memory) if given is None else round(given * 1e9)
+    devices.limit_cache(size)
+    say(
+        f"         MLX keeps at most {gigabytes(size)} GB of freed buffers beside that (train.cache_limit_gb)"
+    )

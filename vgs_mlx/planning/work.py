@@ -1,0 +1,89 @@
+"""What an update learns from, and how it is cut into micro-batches: train/microbatches.py, before there are tokens."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from math import ceil
+
+from vgs_mlx.planning.footprint import Pass, packed, plain
+from vgs_mlx.planning.plan import Lengths
+from vgs_mlx.recipe import WATCHED_ROWS, Recipe
+from vgs_mlx.recipe_objective import sampler, updates_per_step
+
+
+@dataclass(frozen=True)
+class Work:
+    """The rollouts of one update, all of them of full length."""
+
+    recipe: Recipe
+    seen: Lengths
+    prompts: int
+    each: int  # completions of a prompt
+    length: int  # tokens of a completion
+
+    @property
+    def rollouts(self) -> int:
+        return self.prompts * self.each
+
+    @property
+    def positions(self) -> int:
+        """Completion tokens."""
+        return self.rollouts * self.length
+
+    @property
+    def microbatch(self) -> int:
+        """Rollouts of a micro-batch: as many as its two limits allow, one at least."""
+        settings = self.recipe.train
+        count, most = min(settings.microbatch_size, self.rollouts), settings.max_tokens_per_microbatch
+        while count > 1 and most is not None and self._tokens(count) > most:
+            count -= 1
+        return count
+
+    @property
+    def microbatches(self) -> int:
+        return ceil(self.rollouts / self.microbatch)
+
+    @property
+    def pictured_views(self) -> int:
+        """Views of the student's that hold a picture."""
+        return 1 if self.recipe.objective.text_view == "omit" else 2
+
+    def rows(self, views: Collection[str]) -> list[Pass]:
+        """The rows of a micro-batch in each of the views, with the image first.
+
+        Packed, the completions of a prompt share one row with it; else each has a row of its own.
+        """
+        together = min(self.microbatch, self.each) if self.seen.packs else 1
+        count, seeing = ceil(self.microbatch / together), self.seen.text + self.seen.image
+        lengths = {
+            "with_image": seeing,
+            "degraded": seeing,
+            "text_only": self.seen.text if self.recipe.objective.text_view == "omit" else seeing,
+        }
+        if not self.seen.packs:
+            return [plain(count, lengths[view] + self.length) for view in lengths if view in views]
+        return [packed(count, lengths[view], together, self.length) for view in lengths if view in views]
+
+    def _tokens(self, rollouts: int) -> int:
+        """Positions of the view with the image."""
+        rows = ceil(rollouts / self.each) if self.seen.packs else rollouts
+        return rows * (self.seen.text + self.seen.image) + rollouts * self.length
+
+
+def of_step(recipe: Recipe, seen: Lengths) -> Work:
+    """A step's rollouts; answers that the rows bring are one a prompt."""
+    settings = recipe.rollout
+    each, length = settings.completions_per_prompt, settings.max_completion_length
+    if sampler(recipe) is None:
+        each, length = 1, seen.answer or length
+    return Work(recipe, seen, settings.prompts_per_step, each, length)
+
+
+def of_update(recipe: Recipe, seen: Lengths) -> Work:
+    """An update's share of them: GRPO makes several from one step's."""
+    step = of_step(recipe, seen)
+    return Work(recipe, seen, ceil(step.prompts / updates_per_step(recipe)), step.each, step.length)
+
+
+def of_watch(recipe: Recipe, seen: Lengths) -> Work:
+    """What `train.watch_every` looks at."""
+    return Work(recipe, seen, WATCHED_ROWS, 1, recipe.rollout.max_completion_length)

@@ -1,0 +1,34 @@
+"""Texts that can't be written down: UTF-8 has no place for them, and tokenizers and files take UTF-8 alone."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+_FAULT = re.compile("[\ud800-\udfff\0]")
+
+
+def fault(text: str) -> str | None:
+    """Why the text can't be written down and where, counted from 1, as the end of a sentence; None for a good one.
+
+    JSON and file names bring lone surrogates (`\\ud800`) into a program; a NUL ends a text for many a library.
+    """
+    found = _FAULT.search(text)
+    if found is None:
+        return None
+    place = f"at character {found.start() + 1}"
+    if found[0] == "\0":
+        return f"holds a NUL ({place})"
+    return f"is not valid Unicode (lone surrogate \\u{ord(found[0]):04x} {place})"
+
+
+def fault_among(value: Any) -> str | None:
+    """The first fault in a text, or in the texts of a list or an object; None for other values."""
+    if isinstance(value, Mapping):
+        return fault_among([*value, *value.values()])
+    parts = value if isinstance(value, list | tuple) else [value]
+    return next((found for each in parts if isinstance(each, str) and (found := fault(each))), None)
+
+
+def printable(text: str) -> str:
+    """The text with what can't be printed written out, as in `caf\\udce9`."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

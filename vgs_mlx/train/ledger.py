@@ -1,0 +1,113 @@
+"""Which bytes a run's pictures had when the run started: `pictures.jsonl` in its folder.
+
+A line for each row with stored pictures, in the order of the data set: its part and id, and of each picture name and
+digest.
+
+    {"part": "train", "row": "rows.jsonl:12", "pictures": [["a.png", "5f0c..."]]}
+
+Built-in pictures are drawn: their rows have no line, and a run of nothing else has no file. Nor have runs of before
+there was one; their pictures are taken on trust. Within one process pictures watch over themselves, see
+`data.pictures.looked_at`: this file is for what the next process reads.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from vgs_mlx import recipe_file
+from vgs_mlx.data.datasets import DataSet
+from vgs_mlx.errors import Refusal
+from vgs_mlx.recipe import Recipe
+from vgs_mlx.train import run_folder
+from vgs_mlx.types import Example
+
+# keys that say which rows there are, and which pictures are theirs
+ROWS = ("data.source", "data.held_out", "data.columns", "data.ignore_columns")
+
+
+def write(run: Path, data: DataSet) -> None:
+    """Note the pictures that the run starts with."""
+    lines = [_line(part, example) for (part, _), example in _stored(data).items()]
+    if lines:
+        run_folder.write_text(run / run_folder.PICTURES, "".join(lines))
+
+
+def refuse_changes(run: Path, data: DataSet) -> None:
+    """Refuses rows of a run whose pictures are not those that it started with, naming picture and row.
+
+    `data` is all of the run's rows or some. Of rows that are not there any more only those are judged that are bad
+    rows now: the rest is the identity's business.
+    """
+    if not (run / run_folder.PICTURES).exists():
+        return
+    here = _stored(data)
+    skipped = {Path(bad.where).name: bad for bad in data.skipped}
+    for line in _lines(run):
+        if (example := here.get((line["part"], line["row"]))) is not None:
+            _refuse_change(run, line["pictures"], example)
+        elif (bad := skipped.get(Path(line["row"]).name)) is not None:
+            raise Refusal(f"{bad}; {run} started with this row: put it back, or start a new run")
+
+
+def own_rows(run: Path, recipe: Recipe) -> bool:
+    """Whether a recipe names the rows that the run was made from."""
+    own, asked = recipe_file.flat(run_folder.opened(run)), recipe_file.flat(recipe)
+    return all(own[key] == asked[key] for key in ROWS)
+
+
+def fingerprint(run: Path) -> str | None:
+    """Identifies all pictures that a run noted, however its rows are divided; None where it noted none."""
+    if not (run / run_folder.PICTURES).exists():
+        return None
+    rows = sorted((line["row"], [digest for _, digest in line["pictures"]]) for line in _lines(run))
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
+
+
+def _stored(data: DataSet) -> dict[tuple[str, str], Example]:
+    """The rows with stored pictures, by part and id."""
+    parts = (("train", data.train), ("held_out", data.held_out))
+    return {
+        (part, example.id): example
+        for part, examples in parts
+        for example in examples
+        if any(picture.digest for picture in example.pictures)
+    }
+
+
+def _line(part: str, example: Example) -> str:
+    pictures = [[picture.name, picture.digest] for picture in example.pictures]
+    return json.dumps({"part": part, "row": example.id, "pictures": pictures}) + "\n"
+
+
+def _lines(run: Path) -> Iterator[dict[str, Any]]:
+    file = run / run_folder.PICTURES
+    with file.open("rb") as stream:
+        for number, text in enumerate(stream, start=1):
+            try:
+                line = json.loads(text)
+                line["part"], line["row"], [(name, digest) for name, digest in line["pictures"]]
+            except (ValueError, KeyError, TypeError) as error:
+                fix = "put it back, or delete it to go on with the pictures as they are"
+                raise Refusal(f"{file}:{number}: damaged: {fix}") from error
+            yield line
+
+
+def _refuse_change(run: Path, noted: list[list[str]], example: Example) -> None:
+    found = [(picture.name, picture.digest) for picture in example.pictures]
+    if [digest for _, digest in noted] == [digest for _, digest in found]:
+        return
+    fix = "put it back, or start a new run"
+    if len(noted) != len(found):
+        raise Refusal(
+            f"{example.id}: {run} started with {len(noted)} pictures in this row, and here are {len(found)}: {fix}"
+        )
+    for (before, digest), (name, now) in zip(noted, found, strict=True):
+        if digest == now:
+            continue
+        if before != name:
+            raise Refusal(f"{example.id}: {run} started with picture {before} in this row, not {name}: {fix}")
+        raise Refusal(
+            f"picture {name} ({example.id}): its bytes are not those that {run} started with: {fix}"
+        )
