@@ -93,10 +93,8 @@ def _run(
         found.recipe, teacher=replace(found.recipe.teacher, path=own or resolve_name(teacher, Path()))
     )
     ready = load(_comparable(asked), screen, run=run)
-    student = trained.load(run, found, screen.say)
-    return replace(
-        ready, student=replace(student, packs=ready.student.packs)
-    )  # probed with its first weights
+    trained.put(run, found, ready.student)
+    return ready
 
 
 def _model(

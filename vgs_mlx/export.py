@@ -103,6 +103,8 @@ def _subject(run: Path, found: Trained, prompts: Sequence[Prompt], say: Say) -> 
     student = trained.load(run, found, say)
     sequences = proof.answers(student, prompts, longest, settings.batch_size)
     states = proof.states(student, sequences, _scored_at_once(found.recipe))
+    del student
+    release()
     load = partial(trained.load, run, found, _silent, lazy=True)
     return _Subject(found.recipe, load, sequences, Scored(states, load))
 
