@@ -47,7 +47,8 @@ def run(
     rows = ready.data.held_out[: prompts * batches]
     if len(rows) < batches:
         raise Refusal(f"--batches {batches}: the data set has {len(rows)} held-out rows: give fewer batches")
-    asked = [ready.render(example) for example in rows]
+    with screen.working("preparing the prompts"):
+        asked = [ready.render(example) for example in rows]
     split = [asked[number::batches] for number in range(batches)]
     with screen.counting("measuring") as count:
         found = geometry.measure(
@@ -56,7 +57,8 @@ def run(
     found = {"model": model, "prompts": len(rows), **found}
     folder.mkdir(parents=True, exist_ok=True)
     run_folder.write_text(folder / FILE, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
-    figures = geometry_figures.draw(found, folder)
+    with screen.working("drawing"):
+        figures = geometry_figures.draw(found, folder)
     _print(found, screen.console)
     screen.say(f"written  {folder / FILE} and {', '.join(path.name for path in figures)}")
 
@@ -93,7 +95,8 @@ def _run(
         found.recipe, teacher=replace(found.recipe.teacher, path=own or resolve_name(teacher, Path()))
     )
     ready = load(_comparable(asked), screen, run=run)
-    trained.put(run, found, ready.student)
+    with screen.working("loading what was trained"):
+        trained.put(run, found, ready.student)
     return ready
 
 

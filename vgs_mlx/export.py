@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Literal
 
 import mlx.core as mx
-import mlx_vlm.utils
 
 from vgs_mlx import model_card, proof, trained
 from vgs_mlx.device import release
 from vgs_mlx.errors import Refusal
+from vgs_mlx.lazy import Lazy
 from vgs_mlx.models import fusing, precision
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.loading import load_model, read_config
@@ -35,6 +35,8 @@ from vgs_mlx.recipe import Recipe
 from vgs_mlx.train.run_folder import CHECKPOINTS, FINAL, ORIGIN, RECIPE
 from vgs_mlx.trained import Trained
 from vgs_mlx.types import Prompt
+
+mlx_vlm = Lazy("mlx_vlm")
 
 DTYPES = {"bfloat16": mx.bfloat16, "float16": mx.float16, "float32": mx.float32}  # as `auto` tries them
 LONGEST = 256  # tokens of a completion that the models are compared on

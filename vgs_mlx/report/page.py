@@ -50,14 +50,17 @@ def write(
         )
     output = output or folder / DEFAULT_NAME
     refuse_output(output)
+    working = "drawing, and letting the models answer" if examples else "drawing"
     if (folder / run_folder.RECIPE).is_file():
         if checkpoint:
             trained.find(folder, checkpoint)  # else a note in the page would be all that is said
-        page = _run_page(folder, checkpoint, examples, screen)
+        with screen.working(working):
+            page = _run_page(folder, checkpoint, examples, screen)
     elif ablation.is_ablation(folder):
         if checkpoint:
             raise Refusal(f"--checkpoint {checkpoint}: {folder} is an ablation: give one of its run folders")
-        page = _ablation_page(folder, examples, screen)
+        with screen.working(working):
+            page = _ablation_page(folder, examples, screen)
     else:
         raise Refusal(
             f"{folder}: neither a run (no {run_folder.RECIPE} in it) nor an ablation (no {GRID}): "
