@@ -1,6 +1,7 @@
 """What `vgs-mlx distill` does: resolve the recipe, make ready, run the loop, say what came out.
 
-What imports MLX is imported when it is used: the first line is on the screen before, and what can be refused without it is.
+What imports MLX is imported when it is used: the first line is on the screen before that, and what can be refused
+without it is refused at once.
 """
 
 from __future__ import annotations
@@ -156,7 +157,6 @@ def dry_run(recipe: Recipe, output: Path | None, *, force: bool = False) -> None
 
 def _dry_run(recipe: Recipe, screen: Screen, force: bool) -> None:
     ready = setup.load(recipe, screen, _memory_check(recipe, force, screen))
-    per_step = recipe.rollout.prompts_per_step * recipe.rollout.completions_per_prompt
     count = math.ceil(recipe.train.microbatch_size / recipe.rollout.completions_per_prompt)
     count = min(count, recipe.rollout.prompts_per_step, len(ready.data.train))
     prompts = [ready.prompt(row) for row in range(count)]
@@ -171,7 +171,7 @@ def _dry_run(recipe: Recipe, screen: Screen, force: bool) -> None:
             )
             seconds = time.perf_counter() - begin
     rollouts = collected.rollouts
-    share = per_step / len(rollouts)
+    share = recipe.rollout.prompts_per_step / len(prompts)
     tokens = sum(len(each.completion) for each in rollouts) * share
     hours = seconds * share * recipe.train.steps / 3600
     phases = {"rollouts": sampled, **found.seconds}
