@@ -151,6 +151,7 @@ class Train:
         None  # steps between looks at all loss terms on fixed held-out rollouts; None: no look
     )
     evaluate_rows: Count | None = 200  # held-out rows used during training; None: all
+    keep_awake: bool = True  # a Mac doesn't go to sleep by itself while the run trains
     evaluate_blind: bool = False  # the last evaluation asks without the picture too: what a guess scores
 
 

@@ -260,6 +260,6 @@ def test_right_answers_earn_more_than_wrong_ones_to_the_same_prompt(monkeypatch)
     texts = iter(["so \\boxed{2}", "so \\boxed{3}"])
     monkeypatch.setattr(rewards, "_text", lambda student, rollout: next(texts))
     found = rewards.advantages(None, made, recipe_file.load_recipe(None, ["objective.name=grpo"]), {})
-    assert found.rewards.tolist() == [1.0, 0.0]
+    assert found.rewards.tolist() == [1.0, 0.0] and found.right.tolist() == [True, False]
     assert found.by_token[0] == pytest.approx([1.0] * 4, abs=1e-4)
     assert found.by_token[1] == pytest.approx([-1.0] * 4, abs=1e-4)

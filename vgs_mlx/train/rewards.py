@@ -22,6 +22,7 @@ from vgs_mlx.train.confidence import confidence_gains, visual_dependence
 from vgs_mlx.train.reasoning_steps import Steps, cut
 from vgs_mlx.types import Example, Rollout
 
+OF_THE_ANSWER = ("answer", *DENSE_REWARDS)  # 1 for the right final answer, else 0
 Reward = Callable[[Example, str], float]
 
 
@@ -30,6 +31,7 @@ class Rewarded:
     """What the answers of a step earned."""
 
     rewards: np.ndarray  # (R,)
+    right: np.ndarray  # (R,) bool: whether the final answer is, whatever is rewarded
     by_token: list[np.ndarray]  # the advantages of each rollout's tokens, (T,)
 
 
@@ -38,20 +40,25 @@ def advantages(
 ) -> Rewarded:
     """The reward of every rollout, and the advantages that follow within each prompt's group."""
     texts = [_text(student, rollout) for rollout in rollouts]
-    reward = reward_function(recipe.grpo)
-    earned = np.array([reward(each.prompt.example, text) for each, text in zip(rollouts, texts, strict=True)])
+    examples = [rollout.prompt.example for rollout in rollouts]
+    right = np.array([is_correct(text, each.answer) for each, text in zip(examples, texts, strict=True)])
+    if recipe.grpo.reward in OF_THE_ANSWER:
+        earned = right.astype(float)
+    else:
+        reward = reward_function(recipe.grpo)
+        earned = np.array([reward(each, text) for each, text in zip(examples, texts, strict=True)])
     outcome = group_advantages(earned, [id(rollout.prompt) for rollout in rollouts])
     if recipe.grpo.reward in DENSE_REWARDS:
-        return Rewarded(earned, _dense(student, rollouts, outcome, recipe, encodings))
+        return Rewarded(earned, right, _dense(student, rollouts, outcome, recipe, encodings))
     spread = [
         np.full(len(each.completion), advantage) for each, advantage in zip(rollouts, outcome, strict=True)
     ]
-    return Rewarded(earned, spread)
+    return Rewarded(earned, right, spread)
 
 
 def reward_function(settings: Grpo) -> Reward:
     """1 for the right final answer, or the function that the recipe names. Raises `Refusal`."""
-    if settings.reward in ("answer", *DENSE_REWARDS):
+    if settings.reward in OF_THE_ANSWER:
         return lambda example, text: float(is_correct(text, example.answer))
     function = _own(settings.reward)
 
