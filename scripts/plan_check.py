@@ -52,7 +52,7 @@ REAL_SIZES = {"student": Sizes(256, 4, **REAL), "teacher": Sizes(384, 4, **REAL)
 CASES = (
     Case("distill", {}),
     Case("distill, evaluation 32 rows at a time", {"rollout.batch_size": 32, "train.evaluate_rows": 32}),
-    Case("distill, large pictures", {"rollout.batch_size": 4, "train.evaluate_rows": 4}, image=1024),
+    Case("distill, large pictures", {"rollout.batch_size": 4, "train.evaluate_rows": 4}, image=576),
     Case("distill, micro-batches of 8", {"train.microbatch_size": 8, "rollout.completions_per_prompt": 8}),
     Case("distill, checkpointed", {"train.grad_checkpoint": True}),
     Case("distill, standard", {"objective.name": "standard"}),

@@ -93,7 +93,9 @@ def test_a_dry_run_tells_the_recipe_hours_and_tokens_and_writes_nothing(monkeypa
     monkeypatch.setattr(loop, "run", lambda *_: pytest.fail("trained"))
     shown = command("distill", "--dry-run", *options("train.steps=1000"))
     assert shown.exit_code == 0, shown.output
-    assert "steering_coef: 2.0" in shown.stdout and "learning_rate: 0.0001" in shown.stdout
+    assert f"the defaults, which are in {recipe_file.DEFAULTS}" in shown.stdout
+    assert "learning_rate: 0.0001" in shown.stdout
+    assert "steering_coef" not in shown.stdout, "a default"
     assert "probes   all passed" in shown.stdout
     told = re.search(
         r"and ([\d,]+) sampled tokens a step; ([\d.]+) hours and ([\d,]+) tokens for 1,000 steps",
@@ -103,6 +105,15 @@ def test_a_dry_run_tells_the_recipe_hours_and_tokens_and_writes_nothing(monkeypa
     assert 4 <= per_step <= 4 * 8 and total == 1000 * per_step
     assert "nothing was trained or written" in shown.stdout
     assert names(Path.cwd()) == []
+
+
+def test_a_dry_run_of_sft_counts_one_answer_a_prompt_of_its_own_length():
+    """Two prompts a step, and however many completions_per_prompt says, one answer each."""
+    shown = command("distill", "--dry-run", *options("objective.name=sft", "rollout.completions_per_prompt=4"))
+    assert shown.exit_code == 0, shown.output
+    [length] = map(int, re.findall(r"completions of (\d+)", shown.stdout))
+    [per_step] = map(int, re.findall(r"and (\d+) sampled tokens a step", shown.stdout))
+    assert length <= per_step <= 2 * length
 
 
 # --- the whole of it

@@ -162,7 +162,9 @@ def test_analyze_loads_and_probes_a_run_s_student_once_and_measures_it_as_traine
         monkeypatch.setattr(
             module, "load_model", lambda *given, **how: loaded.append(given[0]) or load_model(*given, **how)
         )
-    monkeypatch.setattr(probes, "packing", lambda *given: probed.append(given[0].model.name) or packing(*given))
+    monkeypatch.setattr(
+        probes, "packing", lambda *given: probed.append(given[0].model.name) or packing(*given)
+    )
     monkeypatch.setattr(geometry, "measure", lambda student, *_: seen.append(student) or {"bins": []})
     monkeypatch.setattr(analyze, "_print", lambda *_: None)
     monkeypatch.setattr(geometry_figures, "draw", lambda *_: [])

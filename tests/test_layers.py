@@ -16,7 +16,20 @@ FILES = sorted((ROOT / "vgs_mlx").rglob("*.py"))
 
 # Lowest first. A part may import its own layer and lower ones.
 LAYERS = (
-    ("errors", "types", "hub_names", "texts", "blas", "device", "resources", "objective", "statistics"),
+    (
+        "errors",
+        "lazy",
+        "stopping",
+        "disk",
+        "types",
+        "hub_names",
+        "texts",
+        "blas",
+        "device",
+        "resources",
+        "objective",
+        "statistics",
+    ),
     ("strict_yaml", "recipe", "recipe_file", "recipe_objective"),
     ("models", "data"),
     ("rollout", "planning"),
@@ -59,6 +72,14 @@ def imports(source: str, package: str) -> Iterator[tuple[str, int]]:
             module = ".".join([*above, *([node.module] if node.module else [])])
             yield module, node.lineno
             yield from ((f"{module}.{alias.name}", node.lineno) for alias in node.names)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Lazy":
+            yield from ((name, node.lineno) for name in _texts(node.args[0]))
+
+
+def _texts(node: ast.expr) -> Iterator[str]:
+    """The module that a `Lazy` stands for, or the package that its computed name begins with."""
+    parts = node.values[:1] if isinstance(node, ast.JoinedStr) else [node]
+    yield from (part.value.rstrip(".") for part in parts if isinstance(part, ast.Constant))
 
 
 def imported_parts(path: Path) -> dict[str, int]:
@@ -123,9 +144,16 @@ def test_files_and_functions_stay_short(path):
 
 
 def test_imports_are_seen_wherever_they_stand():
-    source = "def f():\n    from vgs_mlx import cli\nfrom ..train import loop\nimport vgs_mlx.data.shapes"
+    source = "def f():\n    from vgs_mlx import cli\nfrom ..train import loop\nimport vgs_mlx.data.shapes\n"
+    source += "Lazy('vgs_mlx.models.sizes'), Lazy(f'vgs_mlx.rollout.{name}')"
     names = {name for name, _ in imports(source, "vgs_mlx.models")}
-    assert {"vgs_mlx.cli", "vgs_mlx.train", "vgs_mlx.data.shapes"} <= names
+    assert {
+        "vgs_mlx.cli",
+        "vgs_mlx.train",
+        "vgs_mlx.data.shapes",
+        "vgs_mlx.models.sizes",
+        "vgs_mlx.rollout",
+    } <= names
 
 
 def test_a_circle_is_found():

@@ -9,7 +9,7 @@ import pytest
 from vgs_mlx import recipe_file
 from vgs_mlx.ablation import grid_file
 from vgs_mlx.errors import Refusal
-from vgs_mlx.recipe import Recipe
+from vgs_mlx.recipe import Recipe, path_of
 from vgs_mlx.resources import recipes_folder
 
 
@@ -27,7 +27,7 @@ def refusal(*sets, file=None):
         ("train.stepz=3", "unknown key train.stepz: did you mean train.steps?"),
         ("steps=3", "unknown key steps: did you mean train.steps?"),
         ("trian.steps=3", "unknown key trian: did you mean train?"),
-        ("train.nope=1", "unknown key train.nope: `vgs-mlx distill --dry-run` prints all keys"),
+        ("train.nope=1", f"unknown key train.nope: all keys are in {recipe_file.DEFAULTS}"),
         ("train.steps=3.5", "train.steps: input should be a valid integer, got 3.5"),
         ("train.steps=0", "train.steps: input should be greater than or equal to 1, got 0"),
         ("train.steps=true", "train.steps: input should be a valid integer"),
@@ -97,6 +97,11 @@ def test_a_file_that_is_none_is_refused_and_waited_for_by_nobody(tmp_path):
     os.mkfifo(tmp_path / "pipe.yaml")
     assert "can't be read (it is not a file)" in refusal(file=tmp_path / "pipe.yaml")
     assert "can't be read (File name too long)" in refusal(file=tmp_path / ("x" * 5000))
+
+
+def test_a_split_of_a_name_that_is_too_long_for_a_file_stays_a_name():
+    assert path_of("x" * 5000) == "x" * 5000
+    assert recipe_file.load_recipe(None, ["data.held_out=" + "x" * 5000]).data.held_out == "x" * 5000
 
 
 def test_a_recipe_may_merge_and_alias_its_sections(tmp_path):
@@ -230,3 +235,22 @@ def test_a_folder_with_the_name_of_the_built_in_data_changes_nothing(source, tmp
 def test_a_file_of_cells_is_no_recipe():
     with pytest.raises(Refusal, match="names the cells of an ablation: run it with vgs-mlx ablate"):
         recipe_file.load_recipe(recipes_folder() / "shapes-ablation.yaml")
+
+
+@pytest.mark.parametrize(
+    "sets",
+    [(), ("train.steps=3",), ("seed=4", "data.columns={question: problem}", "student.targets=[q_proj]")],
+    ids=len,
+)
+def test_what_differs_from_the_defaults_is_the_recipe_and_no_more(sets, tmp_path):
+    recipe = recipe_file.load_recipe(None, sets)
+    (tmp_path / "r.yaml").write_text(recipe_file.dump_differences(recipe))
+    assert recipe_file.load_recipe(tmp_path / "r.yaml") == recipe
+    said = [key for section in recipe_file.read(tmp_path / "r.yaml").values()
+            for key in (section if isinstance(section, dict) else [section])]  # fmt: skip
+    assert len(said) == len(sets)
+
+
+def test_every_key_is_where_the_message_about_an_unknown_one_sends_its_reader():
+    text = recipe_file.DEFAULTS.read_text()
+    assert all(f"{key.rpartition('.')[2]}:" in text for key in recipe_file.flat(Recipe()))

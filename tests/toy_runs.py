@@ -43,6 +43,7 @@ TOY = (
 GOOD = {"image": "red.png", "question": "What colour?", "answer": "red"}
 VOLATILE = (
     "seconds",
+    "seconds_between",
     "tokens_per_second",
     "peak_memory_gb",
     "active_memory_gb",

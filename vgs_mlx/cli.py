@@ -119,13 +119,13 @@ def ablate(recipe, vary, seeds, output, baseline, jobs, sets, reach, resume, sum
     the baseline, curves. RECIPE is a recipe, or a file that names its cells. The same command again goes on, and may
     have more seeds and cells than before.
     """
-    from vgs_mlx.ablation import command
-
     kept = resume or summary
     if kept and (recipe or vary or seeds or output or sets or (resume and summary)):
         raise Refusal("--resume DIR and --summary DIR take no grid: it is the folder's own")
     if not kept and not (recipe and output):
         raise Refusal("give a recipe and --output DIR; or --resume DIR, or --summary DIR")
+    from vgs_mlx.ablation import command
+
     if summary:
         code = command.show(summary, baseline=baseline, reach=reach)
     elif resume:
@@ -162,16 +162,16 @@ def evaluate(model, data, suite, output, against, no_image, recipe, **options) -
     """
     options = {**options, "with_image": not no_image, "recipe_given": recipe}
     if suite is None:
-        from vgs_mlx import evaluation_report
-
         if output or against:
             raise Refusal("--output and --against belong to --suite: say which suite")
+        from vgs_mlx import evaluation_report
+
         evaluation_report.run(model, data, **options)
         return
-    from vgs_mlx.suites import running
-
     if data:
         raise Refusal("--data and --suite are two things to ask: give one of them")
+    from vgs_mlx.suites import running
+
     running.run(model, suite, output=output, against=against, **options)
 
 
@@ -191,6 +191,7 @@ def evaluate(model, data, suite, output, against, no_image, recipe, **options) -
 )
 @click.option("--output", type=PATH, help="A folder. Default: the run.")
 @CHECKPOINT
+@FORCE
 @refusing
 def analyze(model, **options) -> None:
     """\b
@@ -229,22 +230,27 @@ def analyze(model, **options) -> None:
     help="Where the run's data are, if they moved; or other rows to prove it on, such as shapes, if they are gone.",
 )
 @CHECKPOINT
+@FORCE
 @refusing
-def export(run, output, dtype, bits, prompts, data, checkpoint) -> None:
+def export(run, output, dtype, bits, prompts, data, checkpoint, force) -> None:
     """\b
     vgs-mlx export runs/quickstart-1 --output my-model
 
     Fuse a run's trained weights into a complete model that stock mlx-vlm runs, and prove it: trained, fused
     and untrained model are compared on held-out prompts with pictures.
     """
-    from vgs_mlx import distillation, trained
+    from vgs_mlx import disk, distillation, trained
     from vgs_mlx.export import export as export_run
+    from vgs_mlx.train.screen import Screen
 
+    full = disk.refusing(output.absolute().parent, "make room, or give another folder to --output")
+    screen = Screen()
     rows, asked = distillation.prompts_to_prove_on(run, trained.find(run, checkpoint).recipe, data, prompts)
-    export_run(
-        run, output, dtype=dtype, bits=int(bits) if bits else None, prompts=rows, asked=asked, checkpoint=checkpoint,
-        say=click.echo,
-    )  # fmt: skip
+    with full, screen.working("fusing and proving"):
+        export_run(
+            run, output, dtype=dtype, bits=int(bits) if bits else None, prompts=rows, asked=asked,
+            checkpoint=checkpoint, force=force, say=screen.say,
+        )  # fmt: skip
 
 
 @main.command(short_help="One HTML page about a run or an ablation.")
@@ -263,8 +269,9 @@ def export(run, output, dtype, bits, prompts, data, checkpoint) -> None:
     help="Load no models, show no answers; never in place of a page that has some.",
 )
 @CHECKPOINT
+@FORCE
 @refusing
-def report(folder, output, examples, no_examples, checkpoint) -> None:
+def report(folder, output, examples, no_examples, checkpoint, force) -> None:
     """\b
     vgs-mlx report runs/quickstart-1
 
@@ -273,7 +280,7 @@ def report(folder, output, examples, no_examples, checkpoint) -> None:
     """
     from vgs_mlx.report import page
 
-    page.write(folder, output, examples=0 if no_examples else examples, checkpoint=checkpoint)
+    page.write(folder, output, examples=0 if no_examples else examples, checkpoint=checkpoint, force=force)
 
 
 @main.command(short_help="What this machine is, and how fast.")

@@ -1,4 +1,4 @@
-"""How a command ends that was refused or interrupted."""
+"""How a command ends that was refused, was interrupted, or could not write."""
 
 import functools
 import sys
@@ -7,28 +7,43 @@ from collections.abc import Callable
 
 import click
 
-from vgs_mlx.errors import Refusal
+from vgs_mlx import disk, doctor, stopping
+from vgs_mlx.errors import Interrupted, Refusal
 
-REFUSED, INTERRUPTED = 2, 130
+REFUSED = 2
 
 
 def refusing(command: Callable) -> Callable:
-    """Adds --debug; turns a `Refusal` into its message and exit code 2, Ctrl-C into exit code 130."""
+    """Adds --debug. A `Refusal` is its message and exit code 2; so is a file that can't be written, and a lack of MLX.
+
+    Ctrl-C is exit code 130, and SIGTERM 143.
+    """
 
     @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
     @functools.wraps(command)
     def wrapped(debug: bool, **options):
-        from vgs_mlx.train.loop import Interrupted
-
         try:
-            return command(**options)
+            with stopping.at_once():
+                return command(**options)
         except Refusal as refusal:
-            if debug:
-                traceback.print_exc()
-            click.echo(f"vgs-mlx: {refusal}", err=True)
-            sys.exit(REFUSED)
+            _end(f"vgs-mlx: {refusal}", REFUSED, debug)
         except (Interrupted, KeyboardInterrupt) as interrupt:
-            click.echo(f"\nvgs-mlx: stopped. {interrupt}".rstrip(), err=True)
-            sys.exit(INTERRUPTED)
+            _end(f"\nvgs-mlx: stopped. {interrupt}".rstrip(), stopping.exit_code(), debug)
+        except ImportError:
+            if (why := doctor.why_mlx_fails()) is None:
+                raise
+            _end(f"vgs-mlx: {why}", REFUSED, debug)
+        except (OSError, RuntimeError) as error:
+            if (reason := disk.reason(error)) is None:
+                raise
+            file = f"{error.filename}: " if getattr(error, "filename", None) else ""
+            _end(f"vgs-mlx: {file}{reason}: {disk.advice(error)}", REFUSED, debug)
 
     return wrapped
+
+
+def _end(message: str, code: int, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    click.echo(message, err=True)
+    sys.exit(code)

@@ -1,4 +1,9 @@
-"""What `vgs-mlx distill` does: resolve the recipe, make ready, run the loop, say what came out."""
+"""What `vgs-mlx distill` does: resolve the recipe, make ready, run the loop, say what came out.
+
+What imports MLX is imported when it is used: the first line is on the screen before that, and so are most refusals.
+"""
+
+from __future__ import annotations
 
 import math
 import shlex
@@ -7,24 +12,31 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from vgs_mlx import earlier_run, evaluation_report, hub_names, recipe_file, sources, trained
-from vgs_mlx.data.pictures import Changed
+from vgs_mlx import disk, hub_names, recipe_file
 from vgs_mlx.device import backend
-from vgs_mlx.errors import Refusal
-from vgs_mlx.models.loading import EMBEDDED, find_folder, load_processor
-from vgs_mlx.models.sizes import read_size
-from vgs_mlx.planning import report as plan_report
-from vgs_mlx.planning.plan import Lengths
+from vgs_mlx.errors import Interrupted, Refusal
+from vgs_mlx.lazy import Lazy
 from vgs_mlx.recipe import SHORTHANDS, Recipe
 from vgs_mlx.recipe_file import Setting
-from vgs_mlx.recipe_objective import needs_teacher
 from vgs_mlx.resources import quickstart
-from vgs_mlx.train import checkpoint, identity, ledger, loop, run_folder, setup
-from vgs_mlx.train.data import first_held_out
-from vgs_mlx.train.screen import Screen, accuracy_line
-from vgs_mlx.train.step import between_measurements, collect_answers, compute_gradients
-from vgs_mlx.types import Prompt
+from vgs_mlx.train import run_folder
+from vgs_mlx.train.awake import kept_awake
+from vgs_mlx.train.screen import LIBRARIES, Screen, accuracy_line
+
+if TYPE_CHECKING:
+    from vgs_mlx.planning.plan import Lengths
+    from vgs_mlx.types import Prompt
+
+earlier_run, evaluation_report = Lazy("vgs_mlx.earlier_run"), Lazy("vgs_mlx.evaluation_report")
+sources, trained = Lazy("vgs_mlx.sources"), Lazy("vgs_mlx.trained")
+pictures, recipe_objective = Lazy("vgs_mlx.data.pictures"), Lazy("vgs_mlx.recipe_objective")
+loading, sizes = Lazy("vgs_mlx.models.loading"), Lazy("vgs_mlx.models.sizes")
+plan_report, train_data = Lazy("vgs_mlx.planning.report"), Lazy("vgs_mlx.train.data")
+checkpoint, identity = Lazy("vgs_mlx.train.checkpoint"), Lazy("vgs_mlx.train.identity")
+ledger, loop = Lazy("vgs_mlx.train.ledger"), Lazy("vgs_mlx.train.loop")
+setup, stepping = Lazy("vgs_mlx.train.setup"), Lazy("vgs_mlx.train.step")
 
 
 def resolve(file: Path | None, shorthands: Mapping[str, str], sets: Sequence[str]) -> tuple[Recipe, str]:
@@ -45,16 +57,16 @@ def start(recipe: Recipe, name: str, output: Path | None, *, force: bool = False
     """A new run, from the first line on the screen to the last."""
     screen = Screen()
     folder = output or run_folder.default_folder(name)
-    run_folder.refuse_used(folder)
-    setup.refuse_contradictions(recipe)  # before anything is downloaded
-    recipe = sources.pinned(recipe, screen.say)
     made = run_folder.create(folder, recipe)
     with run_folder.held(folder):
-        with run_folder.gone_on_failure(folder, made):
+        full = disk.refusing(folder, "make room, or give another folder to --output")
+        with full, run_folder.gone_on_failure(folder, made):
             screen.say(f"run      {folder}")
+            setup.refuse_contradictions(recipe)  # before anything is downloaded
+            recipe = _pinned(recipe, screen)
             if earlier_run.named(recipe.student.path):
                 recipe = earlier_run.taken_over(recipe, folder, screen.say)
-                run_folder.keep_recipe(folder, recipe)
+            run_folder.keep_recipe(folder, recipe)
             ready = setup.load(recipe, screen, _memory_check(recipe, force, screen))
             _write_skipped(ready, folder)
             ledger.write(folder, ready.data)
@@ -72,15 +84,17 @@ def resume(
     screen = Screen()
     before = run_folder.opened(folder)
     recipe = recipe_file.load_recipe(folder / run_folder.RECIPE, sets, _settings(shorthands or {}))
+    screen.say(f"run      {folder}")
     identity.refuse_changes(before, recipe)
     if moved := identity.moved(before, recipe):
-        recipe = sources.pinned(recipe, screen.say)
+        recipe = _pinned(recipe, screen)
     with run_folder.held(folder):
         finished = loop.finished_steps(folder)
         if finished is not None and recipe.train.steps <= finished:
             _stay_finished(folder, finished, replace(recipe, train=before.train), moved, screen)
             return
-        _refuse_unready(folder, recipe, moved)
+        run_folder.refuse_read_only(folder)
+        _refuse_unready(folder, recipe, moved, screen)
         if recipe.train.steps != before.train.steps and recipe.train.schedule == "cosine":
             screen.say(
                 f"WARNING  the steps before were taken on a cosine of {before.train.steps:,} steps, not of this length"
@@ -105,12 +119,20 @@ def _stay_finished(folder: Path, steps: int, recipe: Recipe, moved: Sequence[str
     )
 
 
-def _refuse_unready(folder: Path, recipe: Recipe, moved: Sequence[str]) -> None:
+def _pinned(recipe: Recipe, screen: Screen) -> Recipe:
+    with screen.working("looking for models and data of the Hub"):
+        return sources.pinned(recipe, screen.say)
+
+
+def _refuse_unready(folder: Path, recipe: Recipe, moved: Sequence[str], screen: Screen) -> None:
     """What is seen before anything loads: files that are gone, a damaged checkpoint, none to compare with."""
-    needed = [key for key in identity.PLACES if key != "teacher.path" or needs_teacher(recipe)]
+    needed = [
+        key for key in identity.PLACES if key != "teacher.path" or recipe_objective.needs_teacher(recipe)
+    ]
     trained.refuse_missing(folder, recipe, *needed, here=True)
     if (newest := checkpoint.newest(folder)) is not None:
-        checkpoint.verified_state(newest)
+        with screen.working("checking the last checkpoint"):
+            checkpoint.verified_state(newest)
     elif moved:
         raise Refusal(
             f"{folder}: stopped before its first checkpoint, so nothing says whether what is at the new place is "
@@ -123,9 +145,10 @@ def dry_run(recipe: Recipe, output: Path | None, *, force: bool = False) -> None
     if output:
         run_folder.refuse_used(output)
     screen = Screen()
+    screen.say(f"recipe   what differs from the defaults, which are in {recipe_file.DEFAULTS}:")
+    screen.say(recipe_file.dump_differences(recipe))
     setup.refuse_contradictions(recipe)  # before anything is downloaded
-    recipe = sources.pinned(recipe, screen.say)
-    screen.say(recipe_file.dump(recipe))
+    recipe = _pinned(recipe, screen)
     with tempfile.TemporaryDirectory() as place:
         _dry_run(earlier_run.taken_over(recipe, Path(place), screen.say), screen, force)
     screen.say("dry run  nothing was trained or written")
@@ -133,20 +156,21 @@ def dry_run(recipe: Recipe, output: Path | None, *, force: bool = False) -> None
 
 def _dry_run(recipe: Recipe, screen: Screen, force: bool) -> None:
     ready = setup.load(recipe, screen, _memory_check(recipe, force, screen))
-    per_step = recipe.rollout.prompts_per_step * recipe.rollout.completions_per_prompt
     count = math.ceil(recipe.train.microbatch_size / recipe.rollout.completions_per_prompt)
     count = min(count, recipe.rollout.prompts_per_step, len(ready.data.train))
     prompts = [ready.prompt(row) for row in range(count)]
+    progress = stepping.between_measurements()
     for _ in range(2):  # the first warms up
-        begin = time.perf_counter()
-        collected = collect_answers(ready.student, ready.teacher, prompts, recipe, between_measurements())
-        sampled = time.perf_counter() - begin
-        found = compute_gradients(
-            ready.student, ready.teacher, collected, slice(None), recipe, between_measurements()
-        )
-        seconds = time.perf_counter() - begin
+        with screen.working("timing a micro-step"):
+            begin = time.perf_counter()
+            collected = stepping.collect_answers(ready.student, ready.teacher, prompts, recipe, progress)
+            sampled = time.perf_counter() - begin
+            found = stepping.compute_gradients(
+                ready.student, ready.teacher, collected, slice(None), recipe, progress
+            )
+            seconds = time.perf_counter() - begin
     rollouts = collected.rollouts
-    share = per_step / len(rollouts)
+    share = recipe.rollout.prompts_per_step / len(prompts)
     tokens = sum(len(each.completion) for each in rollouts) * share
     hours = seconds * share * recipe.train.steps / 3600
     phases = {"rollouts": sampled, **found.seconds}
@@ -163,7 +187,7 @@ def _memory_check(recipe: Recipe, force: bool, screen: Screen) -> Callable[[Leng
 
     def check(seen: Lengths, folders: dict[str, Path]) -> None:
         student, teacher = (
-            read_size(str(folders[role]), f"--{role}") if role in folders else None
+            sizes.read_size(str(folders[role]), f"--{role}") if role in folders else None
             for role in ("student", "teacher")
         )
         planned = plan_report.of_training(recipe, student, teacher, seen, backend())
@@ -174,8 +198,9 @@ def _memory_check(recipe: Recipe, force: bool, screen: Screen) -> Callable[[Leng
 
 def held_out_prompts(run: Path, recipe: Recipe, count: int) -> list[Prompt]:
     """The first held-out rows of a run, whose recipe this is, as prompts. Raises `Refusal`."""
-    processor = load_processor(find_folder(recipe.student.path, "--student"), "--student")
-    examples = first_held_out(recipe, processor, count, Screen(), [run])
+    screen = Screen()
+    processor = _processor(recipe, "--student", screen)
+    examples = train_data.first_held_out(recipe, processor, count, screen, [run])
     return [setup.render_prompt(processor, example, recipe) for example in examples]
 
 
@@ -186,26 +211,34 @@ def prompts_to_prove_on(run: Path, recipe: Recipe, data: str | None, count: int)
     if data is None:
         trained.refuse_missing(run, recipe, "data.source", "data.held_out", here=True)
         return held_out_prompts(run, recipe, count), "held-out prompts"
-    own = sources.own_held_out(run, recipe, data, Screen())
-    processor = load_processor(find_folder(recipe.student.path, "student.path"), "student.path")
-    examples = own or evaluation_report.all_rows(processor, recipe, data, count, Screen())
+    screen = Screen()
+    own = sources.own_held_out(run, recipe, data, screen)
+    processor = _processor(recipe, "student.path", screen)
+    examples = own or evaluation_report.all_rows(processor, recipe, data, count, screen)
     prompts = [setup.render_prompt(processor, example, recipe) for example in examples[:count]]
     return prompts, "held-out prompts" if own else f"prompts of {Path(data).name}"
 
 
+def _processor(recipe: Recipe, option: str, screen: Screen) -> Any:
+    with screen.working(LIBRARIES):
+        return loading.load_processor(loading.find_folder(recipe.student.path, option), option)
+
+
 def _train(ready: setup.Ready, folder: Path, screen: Screen) -> None:
+    again = run_folder.resume_command(folder)
     try:
-        outcome = loop.run(ready, folder, screen)
-    except Changed as refusal:
-        raise Refusal(f"{refusal}, then go on with: {run_folder.resume_command(folder)}") from refusal
+        with disk.refusing(folder, f"make room, or make it writable, then go on with: {again}"):
+            with kept_awake(ready.recipe.train.keep_awake, screen.say):
+                outcome = loop.run(ready, folder, screen)
+    except pictures.Changed as refusal:
+        raise Refusal(f"{refusal}, then go on with: {again}") from refusal
     except KeyboardInterrupt:
         lost = (
             "What came after the last checkpoint is lost"
             if checkpoint.newest(folder)
             else "No step is saved yet"
         )
-        advice = f"{lost}; go on with: {run_folder.resume_command(folder)}"
-        raise loop.Interrupted(advice) from None
+        raise Interrupted(f"{lost}; go on with: {again}") from None
     _tell(outcome, folder, ready, screen)
 
 
@@ -221,7 +254,9 @@ def _tell(outcome: loop.Outcome, folder: Path, ready: setup.Ready, screen: Scree
     best = trained.read_json(folder / run_folder.RESULT)["best"]
     if best["step"] not in (0, ready.recipe.train.steps):
         screen.say(f"best     accuracy {best['accuracy']:.3f} at step {best['step']}: --checkpoint best")
-    screen.say(f"took     {outcome.seconds:.0f} s; everything is in {folder}")
+    own = outcome.seconds_of_last_process
+    resumed = f" ({own:.0f} s since it was resumed)" if outcome.seconds - own > 0.5 else ""
+    screen.say(f"took     {outcome.seconds:.0f} s{resumed}; everything is in {folder}")
     name, fused, final = (
         shlex.quote(str(each)) for each in (folder, f"{folder}-fused", folder / run_folder.FINAL)
     )
@@ -230,7 +265,8 @@ def _tell(outcome: loop.Outcome, folder: Path, ready: setup.Ready, screen: Scree
     screen.say(f"         vgs-mlx export {name} --output {fused}   (a model that stock mlx-vlm runs)")
     settings = ready.recipe.student
     if settings.train != "full" and not settings.train_vision:
-        base = shlex.quote(str(ready.student.folder) if settings.path.startswith(EMBEDDED) else settings.path)
+        embedded = settings.path.startswith(loading.EMBEDDED)
+        base = shlex.quote(str(ready.student.folder) if embedded else settings.path)
         base = base.replace("@", " --revision ") if hub_names.parse(settings.path) else base
         screen.say(
             f"         python -m mlx_vlm.generate --model {base} --adapter-path {final} "

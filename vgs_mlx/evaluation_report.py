@@ -26,7 +26,7 @@ from vgs_mlx.rollout.sample import Sampling
 from vgs_mlx.train import ledger, run_folder
 from vgs_mlx.train.data import first_held_out, load_data, longest, reading
 from vgs_mlx.train.identity import fingerprint
-from vgs_mlx.train.screen import Screen
+from vgs_mlx.train.screen import LIBRARIES, Screen
 from vgs_mlx.trained import Trained
 from vgs_mlx.types import Example
 
@@ -53,7 +53,8 @@ def run(
     if run and data is None:
         trained.refuse_missing(run, recipe, "data.source", "data.held_out", here=True)
     asked = locate(model, checkpoint, screen)
-    processor = load_processor(asked.folder, "MODEL")
+    with screen.working(LIBRARIES):
+        processor = load_processor(asked.folder, "MODEL")
     own = sources.own_held_out(run, recipe, data, screen) if data and run else None
     examples = own[:limit] if own else _examples(processor, recipe, data, run, limit, screen)
     seen = longest(processor, DataSet((), tuple(examples)), recipe)
@@ -137,10 +138,11 @@ def locate(model: str, checkpoint: str | None, screen: Screen) -> Asked:
 
 def load(asked: Asked, screen: Screen) -> tuple[LoadedModel, str]:
     """The model itself, and what identifies its weights."""
-    if asked.found is None:
-        loaded = load_model(asked.name, "MODEL", say=screen.say)
-        return loaded, fingerprint(loaded.folder)
-    loaded = trained.load(Path(asked.name), asked.found, screen.say)
+    with screen.working("loading the model"):
+        if asked.found is None:
+            loaded = load_model(asked.name, "MODEL", say=screen.say)
+            return loaded, fingerprint(loaded.folder)
+        loaded = trained.load(Path(asked.name), asked.found, screen.say)
     return loaded, f"{fingerprint(loaded.folder)} {fingerprint(asked.found.weights)}"
 
 

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vgs_mlx.geometry import PAIRS
+from vgs_mlx.train import run_folder
 
 SYMBOLS = {"standard": "L_std", "visual": "L_vis", "language": "L_lang"}
 SIZES = {"norm": "Gradient norm by bin", "mean": "Mean of each term by bin, nats"}
@@ -74,7 +75,8 @@ def draw(found: Mapping[str, Any], folder: Path) -> list[Path]:
             _fill(axes, panel)
         for suffix, metadata in (("svg", {"Date": None}), ("png", {})):
             paths.append(folder / f"{name}.{suffix}")
-            figure.savefig(paths[-1], dpi=150, bbox_inches="tight", metadata=metadata)
+            with run_folder.whole(paths[-1]) as beside:
+                figure.savefig(beside, format=suffix, dpi=150, bbox_inches="tight", metadata=metadata)
     return paths
 
 

@@ -15,7 +15,10 @@ from pydantic import TypeAdapter, ValidationError
 from vgs_mlx import strict_yaml, texts
 from vgs_mlx.errors import Refusal
 from vgs_mlx.recipe import Recipe, resolve_data, resolve_name, resolve_path, resolve_student
+from vgs_mlx.resources import PACKAGE
 
+DEFAULTS = PACKAGE / "recipe.py"
+"""Where a person finds every key, its default and its meaning."""
 _RECIPE = TypeAdapter(Recipe)
 LARGEST = 2**20  # bytes of a file
 PATHS = (
@@ -90,6 +93,18 @@ def build(values: Mapping, where: str) -> Recipe:
 def dump(recipe: Recipe) -> str:
     """The whole recipe as YAML that `load_recipe` reads back to an equal one."""
     return strict_yaml.dump(_RECIPE.dump_python(recipe, mode="json"))
+
+
+def dump_differences(recipe: Recipe) -> str:
+    """What of it is not the default, as YAML that `load_recipe` reads back to an equal one."""
+    whole, defaults = (_RECIPE.dump_python(each, mode="json") for each in (recipe, Recipe()))
+    changed: dict[str, Any] = {}
+    for name, value in whole.items():
+        if isinstance(value, dict):
+            value = {key: inner for key, inner in value.items() if inner != defaults[name][key]}
+        if value not in ({}, defaults[name]):
+            changed[name] = value
+    return strict_yaml.dump(changed) if changed else ""
 
 
 def flat(recipe: Recipe) -> dict[str, Any]:
@@ -170,7 +185,7 @@ def _nearest(key: str) -> str:
     sections = {each.partition(".")[0]: each.partition(".")[0] for each in known}
     near = {**words, **names} if beside else sections
     matches = same_name or [near[each] for each in difflib.get_close_matches(last, near, n=1)]
-    return f": did you mean {matches[0]}?" if matches else ": `vgs-mlx distill --dry-run` prints all keys"
+    return f": did you mean {matches[0]}?" if matches else f": all keys are in {DEFAULTS}"
 
 
 def _first_problem(error: ValidationError, where: str) -> str:

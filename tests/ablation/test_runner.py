@@ -17,8 +17,8 @@ from vgs_mlx.ablation import grid_file, jobs, runner, worker
 from vgs_mlx.ablation.board import Board
 from vgs_mlx.ablation.grid import Cell, Grid
 from vgs_mlx.ablation.jobs import jobs_of
-from vgs_mlx.errors import Refusal
-from vgs_mlx.train import checkpoint, loop, run_folder
+from vgs_mlx.errors import Interrupted, Refusal
+from vgs_mlx.train import checkpoint, run_folder
 
 # Stands for a worker: keeps the time, holds the run as a real one does, and ends as its cell's name says.
 FAKE = """
@@ -190,6 +190,32 @@ def test_ctrl_c_stops_all_and_the_rest_waits(fake, tmp_path, monkeypatch):
     assert "every run finishes its step and saves" in said and "stopped  waits, seed 0" in said
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_to_the_grid_stops_its_runs_and_the_exit_code_says_which(
+    number, code, fake, tmp_path, monkeypatch
+):
+    """The fake run of the grid's only cell waits for Ctrl-C, and is resumable as far as a fake one is."""
+    monkeypatch.setattr(ablate, "jobs_of", lambda folder, _: jobs_of(folder, grid("waits")))
+
+    def press(*_):
+        if (tmp_path / "out" / "waits" / "ready").exists():
+            monkeypatch.setattr(runner.time, "sleep", time.sleep)
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(runner, "time", type("Clock", (), {"sleep": press, "monotonic": time.monotonic}))
+    stopped = started(tmp_path / "out", "train.warmup_steps=1", seeds=1)
+    assert stopped.exit_code == code, stopped.output
+    assert "every run finishes its step and saves" in stopped.stdout
+    assert "0 of 1 runs are done; go on with: vgs-mlx ablate --resume" in stopped.stderr
+
+
+def test_a_run_that_somebody_else_terminated_is_stopped_and_not_failed(fake, tmp_path, monkeypatch):
+    code = "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"
+    monkeypatch.setattr(worker, "command", lambda *_: [sys.executable, "-c", code])
+    states, said = run(tmp_path, grid("a"))
+    assert states == {"a/seed-0": "stopped"} and "stopped  a, seed 0" in said
+
+
 def test_ctrl_c_while_the_last_run_is_collected_is_told_and_the_command_goes_on(fake, tmp_path, monkeypatch):
     monkeypatch.setattr(ablate, "_tell", lambda *_: None)
     looks = []
@@ -323,13 +349,24 @@ def test_a_worker_starts_resumes_and_clears_away_what_never_began(tmp_path, monk
 
 
 @pytest.mark.parametrize(
-    ("error", "code"), [(Refusal("no such model"), "no such model"), (loop.Interrupted("saved"), 130)]
+    ("error", "code"), [(Refusal("no such model"), "no such model"), (Interrupted("saved"), 130)]
 )
 def test_a_worker_s_exit_code_says_how_it_ended(error, code, tmp_path, monkeypatch):
     def start(*_):
         raise error
 
     monkeypatch.setattr(worker.distillation, "start", start)
+    monkeypatch.setattr(worker, "_stop_with_parent", lambda: None)
+    (tmp_path / "r.yaml").touch()
+    monkeypatch.setattr(sys, "argv", ["-c", str(tmp_path / "r.yaml"), str(tmp_path / "run")])
+    with pytest.raises(SystemExit) as ended:
+        worker.main()
+    assert ended.value.code == code
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_worker_that_gets_a_signal_ends_with_its_code(number, code, tmp_path, monkeypatch):
+    monkeypatch.setattr(worker.distillation, "start", lambda *_: signal.raise_signal(number))
     monkeypatch.setattr(worker, "_stop_with_parent", lambda: None)
     (tmp_path / "r.yaml").touch()
     monkeypatch.setattr(sys, "argv", ["-c", str(tmp_path / "r.yaml"), str(tmp_path / "run")])

@@ -1,8 +1,10 @@
-"""Before whichever file operation a run is killed, resuming it gives the run that nobody interrupted."""
+"""Before whichever file operation a run is killed or finds the disk full, resuming it gives the undisturbed run."""
 
 import contextlib
+import errno
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +17,8 @@ from toy_runs import (
     same_run,
     train,
 )
+from vgs_mlx import distillation
+from vgs_mlx.errors import Refusal
 from vgs_mlx.evaluate import Answer
 from vgs_mlx.models import adapters
 from vgs_mlx.train import loop, run_folder
@@ -23,6 +27,7 @@ from vgs_mlx.train import optimizer as adamw
 CHEAP = (
     "student.rank=1", "student.targets=[q_proj]", "rollout.prompts_per_step=1", "train.steps=3",
     "train.evaluate_rows=1", "train.evaluate_every=2", "train.checkpoint_every=1", "train.keep_checkpoints=1",
+    "train.watch_every=2",
 )  # fmt: skip
 OPERATIONS = ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree")
 
@@ -32,13 +37,13 @@ class Killed(BaseException):
 
 
 class Fuse:
-    """Raises `Killed` just before the n-th operation that changes a file in a folder; counts them all."""
+    """Raises `what` just before the n-th operation that changes a file in a folder; counts them all."""
 
     def __init__(self) -> None:
-        self.folder, self.left, self.count = None, -1, 0
+        self.folder, self.left, self.count, self.what = None, -1, 0, Killed
 
-    def light(self, folder: Path | None, left: int = -1) -> None:
-        self.folder, self.left, self.count = folder, left, 0
+    def light(self, folder: Path | None, left: int = -1, what: Callable[[], BaseException] = Killed) -> None:
+        self.folder, self.left, self.count, self.what = folder, left, 0, what
 
     def hear(self, event: str, arguments: tuple) -> None:
         reads = event == "open" and not arguments[2] & (os.O_WRONLY | os.O_RDWR)
@@ -47,7 +52,7 @@ class Fuse:
         self.count += 1
         if self.count == self.left:
             self.folder = None  # the dead do nothing more
-            raise Killed(event)
+            raise self.what()
 
     def _inside(self, arguments: tuple) -> bool:
         path = arguments[0]
@@ -83,38 +88,63 @@ def without_models(monkeypatch):
         progress.step += 1
         return SimpleNamespace(finite=True)
 
+    def total(student) -> float:
+        """0 until the student has been trained: LoRA's second factor starts at 0."""
+        weights = adapters.trainable_weights(student.module).items()
+        return sum(each.abs().sum().item() for name, each in weights if name.endswith("lora_b"))
+
     def answer(student, examples, *_, **__):
-        return [[Answer(each, "\u2028 is no line end", False, True, 5, None)] for each in examples]
+        """Wrong before the first step, right after each: the best evaluation is that of step 2."""
+        return [
+            [Answer(each, "\u2028 is no line end", total(student) > 0, True, 5, None)] for each in examples
+        ]
+
+    def look(ready, folder, step):
+        run_folder.append(folder / run_folder.TERMS, {"step": step, "total": total(ready.student)})
 
     monkeypatch.setattr(loop, "run_step", step)
     monkeypatch.setattr(loop.metrics, "row", lambda step, *_: {"step": step, "note": "\x85 neither"})
     monkeypatch.setattr(loop.evaluation, "answer", answer)
+    monkeypatch.setattr(loop.watch, "look", look)
     monkeypatch.setattr(toy_runs.QUIET, "training", lambda *_: contextlib.nullcontext(lambda row: None))
 
 
-def killed(fuse: Fuse, folder: Path, after: int) -> bool:
-    """Start a run that is killed at its n-th file operation; False if it had ended by then."""
+def stopped(fuse: Fuse, folder: Path, after: int, what: Callable[[], BaseException]) -> bool:
+    """Start a run that is stopped at its n-th file operation; False if it had ended by then."""
     made_ready = toy_runs.ready(*CHEAP)
     run_folder.create(folder, made_ready.recipe)
-    fuse.light(folder, after)
+    fuse.light(folder, after, what)
     try:
-        loop.run(made_ready, folder, toy_runs.QUIET)
+        distillation._train(made_ready, folder, toy_runs.QUIET)
     except Killed:
+        return True
+    except Refusal as refusal:
+        assert f"{folder}: can't be written (No space left on device)" in str(refusal)
+        assert f"go on with: vgs-mlx distill --resume --output {folder}" in str(refusal)
+        left = [name for name in toy_runs.names(folder) if name.endswith(".writing")]
+        assert left == [], f"half-written at operation {after}"
         return True
     finally:
         fuse.light(None)
     return False
 
 
-def test_whichever_file_operation_a_kill_comes_before_resuming_gives_the_same_run(
-    fuse, without_models, tmp_path
+def full() -> OSError:
+    return OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("what", [Killed, full])
+def test_whichever_file_operation_a_kill_or_a_full_disk_comes_before_resuming_gives_the_same_run(
+    what, fuse, without_models, tmp_path
 ):
     whole = train(tmp_path / "whole", *CHEAP)
+    assert toy_runs.checkpoints(whole) == ["step-000002", "step-000003"]  # the best, and the newest
     after = 1
-    while killed(fuse, run := tmp_path / str(after), after):
+    while stopped(fuse, run := tmp_path / str(after), after, what):
         go_on(run, *CHEAP)
-        assert same_run(run, whole), f"killed before operation {after}"
-        assert toy_runs.checkpoints(run) == toy_runs.checkpoints(whole), f"killed before operation {after}"
+        assert same_run(run, whole), f"stopped before operation {after}"
+        assert (run / run_folder.TERMS).read_bytes() == (whole / run_folder.TERMS).read_bytes()
+        assert toy_runs.checkpoints(run) == toy_runs.checkpoints(whole), f"stopped before operation {after}"
         assert not [name for name in toy_runs.names(run) if name.startswith(".")]
         after += 1
     assert after > 40  # the fuse did burn at every write

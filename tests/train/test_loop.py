@@ -12,7 +12,8 @@ from toy_runs import command, finished, metrics, options, train
 from vgs_mlx import distillation
 from vgs_mlx.data.order import rows_for_step
 from vgs_mlx.errors import Refusal
-from vgs_mlx.train import loop, run_folder, step
+from vgs_mlx.train import loop, rewards, run_folder, step
+from vgs_mlx.train import metrics as metrics_of_steps
 from vgs_mlx.train.metrics import METRICS
 from vgs_mlx.train.screen import cells
 
@@ -50,6 +51,31 @@ def test_angles_are_measured_on_the_steps_that_the_recipe_says():
         if row["step"] == 1:
             assert row["norm_scale"] == row["norm_scale_exact"]
             assert -1 <= row["cosine_standard_steering"] <= 1
+
+
+@pytest.mark.parametrize("reward", ["answer", "own"])
+def test_a_sampled_completion_is_decoded_and_graded_once(reward, tmp_path, monkeypatch):
+    """GRPO's reward and the share of right ones are of the same completions; one's own reward grades them otherwise."""
+    graded, decoded, file = [], [], tmp_path / "mine.py"
+    file.write_text("def reward(example, text):\n    return 0.5\n")
+    for module in (rewards, metrics_of_steps):
+        monkeypatch.setattr(
+            module, "is_correct", lambda *given: bool(graded.append(given)) or len(graded) == 1
+        )
+    real = rewards._text
+    monkeypatch.setattr(rewards, "_text", lambda *given: decoded.append(given) or real(*given))
+    sets = (
+        "objective.name=grpo",
+        "grpo.updates_per_rollout=1",
+        "train.steps=1",
+        "rollout.max_completion_length=3",
+    )
+    own = () if reward == "answer" else (f"grpo.reward={file}:reward",)
+    run = train(tmp_path / "run", *sets, *own)
+    (row,) = metrics(run)
+    assert len(graded) == len(decoded) == 4
+    assert row["right_share"] == 1 / 4
+    assert row["reward"] == (0.5 if own else 1 / 4)
 
 
 def test_a_standard_run_has_no_steering_figures(tmp_path):

@@ -8,8 +8,11 @@ import mlx.nn as nn
 import numpy as np
 import pytest
 
+from vgs_mlx import recipe_file
+from vgs_mlx.errors import Refusal
 from vgs_mlx.recipe import Train
 from vgs_mlx.train import optimizer as adamw
+from vgs_mlx.train import setup
 
 B1, B2, EPSILON = 0.9, 0.999, 1e-8
 
@@ -122,6 +125,22 @@ def test_a_cosine_after_a_warm_up_starts_at_the_peak():
     found = rates(Train(learning_rate=1.0, steps=10, schedule="cosine", warmup_steps=2), 10)
     expected = [(1 + math.cos(math.pi * step / 8)) / 2 for step in range(8)]
     assert found[2:] == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+@pytest.mark.parametrize("name", ["vgs", "grpo"])
+def test_the_last_step_at_least_has_the_whole_rate_or_the_run_is_refused(name, schedule):
+    sets = (f"objective.name={name}", f"train.schedule={schedule}", "train.steps=5")
+    for warmup_steps in (0, 4, 5, 6):
+        recipe = recipe_file.load_recipe(None, [*sets, f"train.warmup_steps={warmup_steps}"])
+        if warmup_steps < 5:
+            setup.refuse_contradictions(recipe)
+            assert max(rates(recipe.train, 5)) == pytest.approx(recipe.train.learning_rate)
+        else:
+            with pytest.raises(
+                Refusal, match=f"train.warmup_steps={warmup_steps}: .* such as train.warmup_steps=0"
+            ):
+                setup.refuse_contradictions(recipe)
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])

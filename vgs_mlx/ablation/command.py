@@ -11,8 +11,8 @@ from vgs_mlx.ablation.grid import Grid
 from vgs_mlx.ablation.inputs import pinned, refuse_changed
 from vgs_mlx.ablation.jobs import jobs_of
 from vgs_mlx.ablation.summary import Summary, summarise
-from vgs_mlx.errors import Refusal
-from vgs_mlx.train import loop, run_folder, setup
+from vgs_mlx.errors import Interrupted, Refusal
+from vgs_mlx.train import run_folder, setup
 
 
 def start(
@@ -85,7 +85,7 @@ def _run(folder: Path, made: Grid, jobs: int, reach: float | None, board: Board)
         again = f"vgs-mlx ablate --resume {shlex.quote(str(folder))}" + (
             f" --jobs {jobs}" if jobs > 1 else ""
         )
-        raise loop.Interrupted(f"{ended.count('done')} of {len(ended)} runs are done; go on with: {again}")
+        raise Interrupted(f"{ended.count('done')} of {len(ended)} runs are done; go on with: {again}")
     if "done" in ended:
         _tell(folder, made, reach, board)
     failed = [job.name for job, state in states.items() if state == "failed"]

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vgs_mlx.ablation.summary import CellSummary, Difference, Summary
+from vgs_mlx.train import run_folder
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # the colour-blind tell them apart; black: baseline
 TOGETHER = len(COLOURS) + 1  # more cells than this, and each gets a panel of its own beside the baseline
@@ -131,4 +132,5 @@ def save(figure: Figure, file: Path) -> None:
     """Write `file`.svg and `file`.png, the same bytes for the same figure."""
     formats: Iterable[tuple[str, dict]] = ((".svg", {"metadata": {"Date": None}}), (".png", {"dpi": 150}))
     for suffix, options in formats:
-        figure.savefig(file.with_name(file.name + suffix), **options)
+        with run_folder.whole(file.with_name(file.name + suffix)) as beside:
+            figure.savefig(beside, format=suffix[1:], **options)

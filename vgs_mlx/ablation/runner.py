@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from vgs_mlx import recipe_file
+from vgs_mlx import recipe_file, stopping
 from vgs_mlx.ablation import worker
 from vgs_mlx.ablation.board import Board
 from vgs_mlx.ablation.jobs import Job, State, finished
@@ -19,7 +19,8 @@ from vgs_mlx.planning.report import RUNS_AT_ONCE
 from vgs_mlx.train import run_folder
 
 POLL = 0.5  # seconds between two looks at the processes
-INTERRUPTED = (worker.INTERRUPTED, -signal.SIGINT)  # the latter while it is still importing
+# the negative ones while it is still importing
+INTERRUPTED = (*stopping.EXIT_CODES.values(), *(-number for number in stopping.SIGNALS))
 LINES_TOLD = 6  # of a failed run's log
 
 
@@ -34,7 +35,9 @@ class Process:
 
 
 def run(jobs: Sequence[Job], at_once: int, board: Board) -> dict[Job, State]:
-    """Run what isn't finished, `at_once` at the same time. How each ended; after Ctrl-C, the rest is `waiting`."""
+    """Run what isn't finished, `at_once` at the same time. How each ended; after Ctrl-C or SIGTERM, the rest is
+    `waiting`.
+    """
     states: dict[Job, State] = {job: "done" if finished(job) else "waiting" for job in jobs}
     running: dict[Job, Process] = {}
     together = min(at_once, list(states.values()).count("waiting"))
@@ -50,7 +53,7 @@ def run(jobs: Sequence[Job], at_once: int, board: Board) -> dict[Job, State]:
                 board.show()
                 time.sleep(POLL)
     except KeyboardInterrupt:
-        board.say("Ctrl-C: every run finishes its step and saves (again: stop at once)")
+        board.say("stopping: every run finishes its step and saves (again: stop at once)")
         _stop(running)
         _collect(running, states, board)
     finally:

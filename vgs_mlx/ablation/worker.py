@@ -11,12 +11,9 @@ import sys
 import threading
 from pathlib import Path
 
-from vgs_mlx import distillation, recipe_file
-from vgs_mlx.errors import Refusal
+from vgs_mlx import distillation, recipe_file, stopping
+from vgs_mlx.errors import Interrupted, Refusal
 from vgs_mlx.train import run_folder
-from vgs_mlx.train.loop import Interrupted
-
-INTERRUPTED = 130  # the exit code after Ctrl-C
 
 
 def command(recipe: Path, folder: Path) -> list[str]:
@@ -28,20 +25,23 @@ def command(recipe: Path, folder: Path) -> list[str]:
 def main() -> None:
     """Go on with the run in the second argument's folder, or start it with the first argument's recipe."""
     recipe, folder = map(Path, sys.argv[1:])
-    # a shell's background job ignores Ctrl-C, and its children would too
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    threading.Thread(target=_stop_with_parent, daemon=True).start()
     try:
-        if (folder / run_folder.RECIPE).is_file():
-            distillation.resume(folder, ())
-        else:
-            shutil.rmtree(folder, ignore_errors=True)  # killed before it had a recipe, it had nothing
-            distillation.start(recipe_file.load_recipe(recipe), folder.name, folder)
+        with stopping.at_once():
+            threading.Thread(target=_stop_with_parent, daemon=True).start()
+            _work(recipe, folder)
     except Refusal as refusal:
         sys.exit(str(refusal))
     except (Interrupted, KeyboardInterrupt) as interrupt:
         print(f"stopped. {interrupt}")
-        sys.exit(INTERRUPTED)
+        sys.exit(stopping.exit_code())
+
+
+def _work(recipe: Path, folder: Path) -> None:
+    if (folder / run_folder.RECIPE).is_file():
+        distillation.resume(folder, ())
+    else:
+        shutil.rmtree(folder, ignore_errors=True)  # killed before it had a recipe, it had nothing
+        distillation.start(recipe_file.load_recipe(recipe), folder.name, folder)
 
 
 def _stop_with_parent() -> None:

@@ -7,12 +7,14 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_map, tree_unflatten
-from mlx_vlm.trainer.peft import utils as peft
 
 from vgs_mlx.errors import Refusal
+from vgs_mlx.lazy import Lazy
 from vgs_mlx.models import precision
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.recipe import Student
+
+peft = Lazy("mlx_vlm.trainer.peft.utils")
 
 Weights = dict[str, mx.array]
 

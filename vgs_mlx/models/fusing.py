@@ -12,14 +12,14 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_map, tree_unflatten
-from mlx_vlm.trainer.peft.dora_layers import DoRALinear
-from mlx_vlm.trainer.peft.lora_layers import LoRALinear
-from mlx_vlm.utils import make_shards
 
+from vgs_mlx.lazy import Lazy
 from vgs_mlx.models import precision
 from vgs_mlx.models.adapters import Weights, is_adapter_weight, set_weights, trainable_weights
 
-ADAPTED = (LoRALinear, DoRALinear)
+mlx_vlm = Lazy("mlx_vlm")
+lora, dora = Lazy("mlx_vlm.trainer.peft.lora_layers"), Lazy("mlx_vlm.trainer.peft.dora_layers")
+
 FILE_GIB = 1  # of a weight file: so much of a model is in memory while it is written
 PACKED = (nn.QuantizedLinear, nn.QuantizedEmbedding)
 
@@ -33,12 +33,12 @@ def changed_weights(module: nn.Module) -> Weights:
     adapted = {
         f"{path}.weight": fused_weight(layer)
         for path, layer in module.named_modules()
-        if isinstance(layer, ADAPTED)
+        if isinstance(layer, (lora.LoRALinear, dora.DoRALinear))
     }
     return dict(sorted((whole | adapted).items()))
 
 
-def fused_weight(layer: LoRALinear | DoRALinear) -> mx.array:
+def fused_weight(layer: nn.Module) -> mx.array:
     """The weight (out, in) of the plain linear layer that computes the same as an adapted one.
 
     LoRA: W + s (AB)ᵀ. DoRA scales each row of that to the learned length m. The bias stays as it is. Computed in
@@ -46,7 +46,7 @@ def fused_weight(layer: LoRALinear | DoRALinear) -> mx.array:
     """
     layer = precision.widened(layer)
     weight = layer.linear.weight + layer.scale * (layer.lora_b.T @ layer.lora_a.T)
-    if isinstance(layer, DoRALinear):
+    if isinstance(layer, dora.DoRALinear):
         weight = (layer.m / mx.linalg.norm(weight, axis=1))[:, None] * weight
     return weight
 
@@ -68,7 +68,7 @@ def save(module: nn.Module, folder: Path) -> None:
     """
     weights = dict(tree_flatten(module.parameters()))
     module.update(tree_map(lambda _: mx.array(0), module.parameters()))
-    files = [weights for weights in make_shards(weights, FILE_GIB) if weights]
+    files = [weights for weights in mlx_vlm.utils.make_shards(weights, FILE_GIB) if weights]
     size = sum(each.nbytes for each in weights.values())
     del weights
     index: dict[str, str] = {}

@@ -11,11 +11,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import mlx_vlm.utils
-from mlx_vlm.models.qwen3_vl.processing_qwen3_vl import Qwen3VLImageProcessor
 from safetensors import SafetensorError, safe_open
 
 from vgs_mlx.errors import Refusal
+from vgs_mlx.lazy import Lazy
+
+mlx_vlm, processing = Lazy("mlx_vlm"), Lazy("mlx_vlm.models.qwen3_vl.processing_qwen3_vl")
 
 BYTES = {
     "BOOL": 1, "U8": 1, "I8": 1, "U16": 2, "I16": 2, "F16": 2, "BF16": 2, "U32": 4, "I32": 4, "F32": 4,
@@ -78,12 +79,17 @@ def refuse_layout(config: dict[str, Any], where: str) -> None:
     if "quantization" not in config and isinstance(packing, dict) and "quant_method" in packing:
         method = packing["quant_method"]
         raise Refusal(f"{where}: its weights are packed by {method}, which is not MLX's packing: {ANOTHER}")
-    known = mlx_vlm.utils.get_model_and_args({"model_type": config["model_type"]})[0].TextConfig
     moved = "rope_parameters" in text and not {"rope_theta", "rope_scaling"} <= text.keys()
-    if moved and "rope_parameters" not in {each.name for each in dataclasses.fields(known)}:
+    if moved and "rope_parameters" not in _text_keys(config["model_type"]):
         raise Refusal(f"{where}: {_as_transformers_5(config)}")
     if vision.get("model_type") == f"{config['model_type']}_vision":
         raise Refusal(f"{where}: {_as_transformers_5(config)}")
+
+
+def _text_keys(model_type: str) -> set[str]:
+    """The keys of a text_config that mlx-vlm reads."""
+    known = mlx_vlm.utils.get_model_and_args({"model_type": model_type})[0].TextConfig
+    return {each.name for each in dataclasses.fields(known)}
 
 
 def picture_limit(folder: Path, where: str) -> int:
@@ -92,7 +98,7 @@ def picture_limit(folder: Path, where: str) -> int:
     settings = plain | _object(nested.get("image_processor") or {}, f"{where}: {PICTURE_SETTINGS[1]}")
     size = _object(settings.get("size") or {}, f"{where}: the size in its picture settings")
     given = [each for each in (settings.get("max_pixels"), size.get("longest_edge")) if each is not None]
-    limit = given[0] if given else Qwen3VLImageProcessor().max_pixels
+    limit = given[0] if given else processing.Qwen3VLImageProcessor().max_pixels
     if type(limit) is not int or limit < 1:
         raise Refusal(f"{where}: its processor scales pictures to {limit!r} pixels: {COPY_IT}")
     return limit

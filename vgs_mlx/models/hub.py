@@ -3,7 +3,6 @@
 from dataclasses import replace
 from pathlib import Path
 
-import mlx_vlm.utils
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
@@ -15,6 +14,9 @@ from huggingface_hub.errors import (
 
 from vgs_mlx.errors import Refusal
 from vgs_mlx.hub_names import PATIENCE, HubId
+from vgs_mlx.lazy import Lazy
+
+mlx_vlm = Lazy("mlx_vlm")
 
 
 def download(id: HubId, option: str) -> Path:

@@ -5,17 +5,18 @@ none, and runs Python files that come with a checkpoint (`model_file`, `auto_map
 """
 
 import json
+import os
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import mlx.nn as nn
-import mlx_vlm.utils
 
 from vgs_mlx import hub_names
 from vgs_mlx.errors import Refusal
-from vgs_mlx.models import headers, hub, qwen3_vl
+from vgs_mlx.lazy import Lazy, loaded
+from vgs_mlx.models import headers, hub
 from vgs_mlx.models.base import Family, LoadedModel
 from vgs_mlx.models.headers import PICTURE_SETTINGS
 from vgs_mlx.models.precision import QUANTISATION_GROUP as QUANTISATION_GROUP
@@ -29,7 +30,9 @@ from vgs_mlx.models.precision import (
 )
 from vgs_mlx.resources import tiny_model
 
-FAMILIES: dict[str, Family] = {"qwen3_vl": qwen3_vl}
+mlx_vlm = Lazy("mlx_vlm")
+
+FAMILIES: dict[str, Family] = {"qwen3_vl": Lazy("vgs_mlx.models.qwen3_vl")}
 """model_type -> the module that speaks it. A second family is one file and one line here."""
 
 EMBEDDED = "embedded:"
@@ -43,8 +46,8 @@ def find_folder(path: str, option: str) -> Path:
         )
     if path.startswith(EMBEDDED):
         return tiny_model(path.removeprefix(EMBEDDED))
-    folder = Path(path).expanduser()
-    if folder.is_dir():
+    folder = Path(os.path.expanduser(path))
+    if os.path.isdir(folder):  # which is False, and raises nothing, for what can't be looked up
         return folder.absolute()  # a relative one could be taken for a Hub id by libraries further on
     if (id := hub_names.parse(path)) is None:
         raise Refusal(f"{option} {path}: no such folder, and not a Hub id (owner/name) either")
@@ -57,7 +60,7 @@ def read_config(folder: Path, option: str) -> dict[str, Any]:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        is_run = (folder / "recipe.yaml").is_file()
+        is_run = os.path.isfile(folder / "recipe.yaml")
         fix = f"it is a run folder: give what vgs-mlx export {folder} --output MODEL makes"
         raise Refusal(
             f"{where}: no readable config.json there: {fix if is_run else 'give a model folder'}"
@@ -80,11 +83,18 @@ def checked_config(config: Any, where: str) -> dict[str, Any]:
     return config
 
 
+def load_libraries() -> None:
+    """Import mlx-vlm with transformers, which takes seconds. A family teaches transformers its torch-free processor."""
+    for family in FAMILIES.values():
+        loaded(family)
+
+
 def load_processor(folder: Path, option: str) -> Any:
     """The transformers processor of a model folder, whose own code never runs. Raises `Refusal`."""
     where = f"{option} {folder}"
     if not any((folder / name).is_file() for name in PICTURE_SETTINGS):
         raise Refusal(f"{where}: no {PICTURE_SETTINGS[0]} there: copy it from the original model")
+    load_libraries()
     try:
         processor = mlx_vlm.utils.load_processor(folder, add_detokenizer=False, trust_remote_code=False)
         ordinary = processor.tokenizer.get_vocab().keys() - set(processor.tokenizer.all_special_tokens)
@@ -136,7 +146,7 @@ def load_model(
     model = LoadedModel(
         name=path,
         folder=folder,
-        family=FAMILIES[config["model_type"]],
+        family=loaded(FAMILIES[config["model_type"]]),
         module=module,
         processor=processor,
         vocabulary=max(processor.tokenizer.get_vocab().values()) + 1,

@@ -6,7 +6,10 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_map
-from mlx_vlm.trainer.peft import utils as peft
+
+from vgs_mlx.lazy import Lazy
+
+peft = Lazy("mlx_vlm.trainer.peft.utils")
 
 QUANTISATION_GROUP = 64
 

@@ -17,14 +17,18 @@ from PIL import Image
 
 from vgs_mlx import trained
 from vgs_mlx.data.answers import is_correct
-from vgs_mlx.device import release
+from vgs_mlx.device import backend, release
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.loading import find_folder, load_model, load_processor
 from vgs_mlx.models.logprobs import chunks
 from vgs_mlx.models.rows import Continued, encode, evaluate
+from vgs_mlx.models.sizes import read_size
 from vgs_mlx.objective.divergence import token_logprobs
 from vgs_mlx.objective.visual import visual_dependency_score
+from vgs_mlx.planning import report as planning
+from vgs_mlx.planning.plan import lengths_of
+from vgs_mlx.planning.report import DoesNotFit
 from vgs_mlx.recipe import Recipe, Rollout
 from vgs_mlx.report.tokens import Token, tokens
 from vgs_mlx.rollout.sample import Completion, Sampling, sample
@@ -94,21 +98,30 @@ def collect(
     count: int,
     screen: Screen,
     checkpoint: str | None = None,
+    force: bool = False,
 ) -> Examples:
     """The first `count` held-out rows, answered by the student before, after each run (who, folder), and the teacher,
     where the recipe names one: without it the answers are shown, but their tokens have no scores.
 
     `checkpoint` says which of a run's weights answer, and is then named: see `trained.find`.
-    All runs share `recipe`'s models and data. Where models or data can't be loaded: none, and a note why.
+    All runs share `recipe`'s models and data. Where models or data can't be loaded: none, and a note why. Raises
+    `DoesNotFit` where the memory is too small, unless forced.
     """
     try:
-        return _collect(runs, recipe, count, screen, checkpoint)
+        return _collect(runs, recipe, count, screen, checkpoint, force)
+    except DoesNotFit:
+        raise
     except (Refusal, OSError) as problem:
         return Examples((), (f"The answers are left out: {problem}",))
 
 
 def _collect(
-    runs: Sequence[tuple[str, Path]], recipe: Recipe, count: int, screen: Screen, checkpoint: str | None
+    runs: Sequence[tuple[str, Path]],
+    recipe: Recipe,
+    count: int,
+    screen: Screen,
+    checkpoint: str | None,
+    force: bool,
 ) -> Examples:
     trained.refuse_missing(runs[0][1], recipe, *PLACES)
     find_folder(recipe.student.path, "student.path")  # before anything is loaded
@@ -117,6 +130,7 @@ def _collect(
     processor = load_processor(find_folder(recipe.student.path, "student.path"), "student.path")
     examples = first_held_out(recipe, processor, count, screen, [run for _, run in runs])
     prompts = [render_prompt(processor, example, recipe) for example in examples]
+    _check_memory(recipe, prompts, screen, force)
     untrained = partial(load_model, recipe.student.path, "student.path", say=screen.say)
     answers, notes = {BEFORE: _answered(untrained, prompts, recipe.rollout)}, []
     for who, run in runs:
@@ -146,6 +160,16 @@ def _collect(
         for row, example in enumerate(examples)
     ]
     return Examples(tuple(shown), tuple(notes))
+
+
+def _check_memory(recipe: Recipe, prompts: Sequence[Prompt], screen: Screen, force: bool) -> None:
+    """Before any weight is read: the larger of the models that answer, one after another."""
+    student = read_size(recipe.student.path, "student.path")
+    teacher = read_size(recipe.teacher.path, "teacher.path") if recipe.teacher.path else None
+    seen = lengths_of(prompts)
+    planned = planning.of_report(recipe, student, teacher, seen, backend(), prompts=len(prompts))
+    otherwise = "give --no-examples, or --force to try anyway"
+    planning.check(planned, "letting the models answer", force, screen.say, otherwise)
 
 
 def _answered(

@@ -7,16 +7,18 @@ beside it. (mlx-vlm's batch generator keeps only the first row's deepstack featu
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
-from mlx_lm.models.cache import KVCache
-from mlx_lm.sample_utils import apply_top_p
 
+from vgs_mlx.lazy import Lazy
 from vgs_mlx.models.base import LoadedModel, Rows
 from vgs_mlx.models.rows import Continued, Encodings, build
 from vgs_mlx.objective.divergence import restricted_logprobs, token_logprobs
 from vgs_mlx.types import PromptView
+
+caches, sampling_utilities = Lazy("mlx_lm.models.cache"), Lazy("mlx_lm.sample_utils")
 
 CHECK_EVERY = 8  # tokens between looks at which rows have ended: each look waits for the device
 LARGEST_UNIFORM = 1.0 - 2.0**-24  # the largest float32 below 1
@@ -45,7 +47,7 @@ class _Batch:
     """The rows still being drawn."""
 
     rows: np.ndarray  # (B,) their index in the whole request
-    cache: list[KVCache]
+    cache: list[Any]  # mlx-lm's KVCache, one a layer
     keys: np.ndarray  # (B, K) bool: which cached keys a row may look at
     next_position: np.ndarray  # (axes, B)
     logits: mx.array  # (B, V) for the next token
@@ -96,7 +98,7 @@ def _prefill(
     """Run each prompt once; repeat its cache for each of its completions."""
     nothing = np.zeros(0, dtype=np.int32)
     rows = build(model, [Continued(view, nothing) for view in views], encodings)
-    cache = [KVCache() for _ in model.family.layers(model.module)]
+    cache = [caches.KVCache() for _ in model.family.layers(model.module)]
     hidden = model.family.hidden_states(model.module, rows, cache)
     lengths = np.array([len(view.ids) for view in views])
     last = hidden[mx.arange(len(views)), mx.array(lengths - 1)]
@@ -145,7 +147,7 @@ def _distribution(logits: mx.array, support: mx.array, sampling: Sampling) -> mx
     scaled = logits.astype(mx.float32) / (sampling.temperature or 1.0)
     logprobs = restricted_logprobs(scaled, support)
     if sampling.top_p < 1.0:
-        kept = apply_top_p(logprobs, sampling.top_p)
+        kept = sampling_utilities.apply_top_p(logprobs, sampling.top_p)
         logprobs = kept - mx.logsumexp(kept, axis=-1, keepdims=True)
     return logprobs
 

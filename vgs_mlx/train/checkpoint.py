@@ -23,7 +23,7 @@ from vgs_mlx.models import adapters
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.train import optimizer as adamw
 from vgs_mlx.train.identity import Identity, differences, worded
-from vgs_mlx.train.run_folder import CHECKPOINTS, replace_folder
+from vgs_mlx.train.run_folder import CHECKPOINTS, whole_folder
 from vgs_mlx.train.step import Progress
 
 OPTIMIZER_FILE = "optim.safetensors"
@@ -41,17 +41,15 @@ def save(
 ) -> Path:
     """Write the checkpoint of `progress.step`."""
     folder = _folder(run, progress.step)
-    beside = folder.with_name(f".{folder.name}.writing")
-    shutil.rmtree(beside, ignore_errors=True)
-    write_weights(beside, student, settings)
-    _write_arrays(beside / OPTIMIZER_FILE, adamw.state(optimizer))
-    state = {
-        "progress": asdict(progress),
-        "identity": identity,
-        "sha256": {file.name: _sha256(file) for file in sorted(beside.iterdir())},
-    }
-    _write_json(beside / STATE_FILE, {**state, "checksum": _checksum(state)})
-    replace_folder(beside, folder)
+    with whole_folder(folder) as beside:
+        write_weights(beside, student, settings)
+        _write_arrays(beside / OPTIMIZER_FILE, adamw.state(optimizer))
+        state = {
+            "progress": asdict(progress),
+            "identity": identity,
+            "sha256": {file.name: _sha256(file) for file in sorted(beside.iterdir())},
+        }
+        _write_json(beside / STATE_FILE, {**state, "checksum": _checksum(state)})
     return folder
 
 

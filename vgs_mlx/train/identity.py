@@ -23,7 +23,8 @@ Identity = dict[str, Any]
 """What a checkpoint belongs to: plain values, compared one by one."""
 
 FREE_ON_RESUME = (
-    "train.steps", "train.checkpoint_every", "train.keep_checkpoints", "train.picture_cache_gb", "train.cache_limit_gb"
+    "train.steps", "train.checkpoint_every", "train.keep_checkpoints", "train.picture_cache_gb", "train.cache_limit_gb",
+    "train.keep_awake",
 )  # fmt: skip
 """Keys that may change when a run is resumed."""
 PLACES = {

@@ -1,12 +1,8 @@
 """The only loop: sample, score, steer, update, report; evaluate and save now and then."""
 
 import json
-import os
-import shutil
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +11,12 @@ import mlx.core as mx
 import mlx.optimizers as optim
 
 from vgs_mlx import evaluate as evaluation
+from vgs_mlx import stopping
 from vgs_mlx.data.order import rows_for_step
-from vgs_mlx.errors import Refusal
+from vgs_mlx.errors import Interrupted, Refusal
 from vgs_mlx.recipe_objective import updates_per_step
 from vgs_mlx.rollout.sample import Sampling
+from vgs_mlx.stopping import BrokenOff, Stop
 from vgs_mlx.train import checkpoint, metrics, run_folder, watch
 from vgs_mlx.train import optimizer as adamw
 from vgs_mlx.train.identity import contents
@@ -28,11 +26,8 @@ from vgs_mlx.train.step import Progress, run_step
 
 SAMPLES_SHOWN = 3
 MOST_SKIPPED_IN_A_ROW = 3
-STOPPING = b"Ctrl-C: finishing this step, then saving (again: stop at once; the last checkpoint stays)\n"
-
-
-class Interrupted(Exception):
-    """Ctrl-C: the message says what was saved and how to go on."""
+FINISHING = "finishing this step, then saving"
+BREAKING_OFF = "breaking off what is measured here; the steps are kept"
 
 
 @dataclass(frozen=True)
@@ -41,35 +36,63 @@ class Outcome:
 
     before: dict[str, Any]  # evaluation summaries, see `evaluate.summary`
     after: dict[str, Any]
-    seconds: float
+    seconds: float  # of all processes that worked on the run; steps that were lost and done again count once
+    seconds_of_last_process: float  # the same where there was but one
+
+
+@dataclass
+class _Run:
+    """A run that goes on."""
+
+    ready: Ready
+    folder: Path
+    screen: Screen
+    optimizer: optim.AdamW
+    progress: Progress
+    stop: Stop
+    saved: int  # the newest checkpoint's step; 0: there is none
+    begin: float  # of this process
+    last: float  # when the last step ended, at first when this process began
 
 
 def run(ready: Ready, folder: Path, screen: Screen) -> Outcome:
-    """Train from the newest checkpoint in `folder`, or from step 0, to the recipe's last step."""
-    start = time.perf_counter()
-    steps = ready.recipe.train.steps
+    """Train from the newest checkpoint in `folder`, or from step 0, to the recipe's last step.
+
+    Raises `Interrupted` after the first Ctrl-C or SIGTERM, `KeyboardInterrupt` at the second.
+    """
+    begin = time.perf_counter()
     optimizer = adamw.make(ready.recipe.train, ready.student, updates_per_step(ready.recipe))
     progress = _restored(ready, folder, optimizer, screen)
-    if progress.step == 0:
-        _evaluate(ready, folder, progress, screen)
-        _watch(ready, folder, progress)
-    with _interrupts() as interrupted, screen.training(steps, progress.step) as show:
+    with stopping.put_off(FINISHING, BREAKING_OFF) as stop:
+        going = _Run(ready, folder, screen, optimizer, progress, stop, progress.step, begin, begin)
+        try:
+            _train(going)
+            return _finish(going)
+        except BrokenOff:
+            raise _interrupted(going) from None
+
+
+def _train(run: _Run) -> None:
+    """Step, save, measure. A step is saved before it is measured: that may take longer, and can be done again."""
+    steps, progress = run.ready.recipe.train.steps, run.progress
+    _measure(run)  # at step 0; else what a stop or a kill left out at this step
+    with run.screen.training(steps, progress.step) as show:
         while progress.step < steps:
-            _one_step(ready, folder, optimizer, progress, show)
-            _refuse_repeated_skips(progress, folder)
-            _watch(ready, folder, progress)
-            last = progress.step == steps
-            improved = False
-            if last or progress.step % ready.recipe.train.evaluate_every == 0:
-                improved = _evaluate(ready, folder, progress, screen)
-            stop = interrupted() and not last
-            if last or improved or stop or progress.step % ready.recipe.train.checkpoint_every == 0:
-                _save(ready, folder, optimizer, progress)
-            if stop:
-                raise Interrupted(
-                    f"Step {progress.step} is saved; go on with: {run_folder.resume_command(folder)}"
-                )
-    return _finish(ready, folder, time.perf_counter() - start)
+            _one_step(run, show)
+            _refuse_repeated_skips(progress, run.folder)
+            if _evaluation_is_due(run) or progress.step % run.ready.recipe.train.checkpoint_every == 0:
+                _save(run)
+            _measure(run)
+
+
+def _interrupted(run: _Run) -> Interrupted:
+    """Save what is not saved yet; what to say then."""
+    step, again = run.progress.step, f"go on with: {run_folder.resume_command(run.folder)}"
+    if step == 0:
+        return Interrupted(f"No step is saved yet; {again}")
+    if run.saved != step:
+        _save(run)
+    return Interrupted(f"Step {step} is saved; {again}")
 
 
 def finished_steps(folder: Path) -> int | None:
@@ -88,31 +111,43 @@ def _restored(ready: Ready, folder: Path, optimizer: optim.AdamW, screen: Screen
     if newest is None:
         run_folder.forget_after(folder, -1)
         return Progress()
-    progress = checkpoint.load(newest, ready.student, optimizer, ready.identity)
+    with screen.working("reading the checkpoint"):
+        progress = checkpoint.load(newest, ready.student, optimizer, ready.identity)
     if progress.step > ready.recipe.train.steps:
         raise Refusal(
             f"train.steps={ready.recipe.train.steps}: the run is at step {progress.step} already: give more"
         )
     run_folder.forget_after(folder, progress.step)
-    checkpoint.prune(
-        folder, ready.recipe.train.keep_checkpoints, progress.best_step
-    )  # a kill may have come before
+    if not run_folder.has_row(folder / run_folder.EVALUATIONS, progress.step):
+        # the row is written last: a kill may have come after some of the answers
+        run_folder.forget_after(folder, progress.step - 1, (run_folder.ANSWERS, run_folder.COMPLETIONS))
+    _note_best(progress, folder)
+    checkpoint.prune(folder, ready.recipe.train.keep_checkpoints, progress.best_step)
     run_folder.keep_recipe(folder, ready.recipe)
     screen.say(f"resumed  at step {progress.step}")
     return progress
 
 
-def _one_step(ready: Ready, folder: Path, optimizer: optim.AdamW, progress: Progress, show) -> None:
-    recipe = ready.recipe
-    rows = rows_for_step(progress.step, recipe.rollout.prompts_per_step, len(ready.data.train), recipe.seed)
-    prompts = [ready.prompt(row) for row in rows]
+def _note_best(progress: Progress, folder: Path) -> None:
+    """The best evaluation is that of evaluations.jsonl: a checkpoint is older than the evaluation of its step."""
+    if best := run_folder.best_evaluation(folder):
+        progress.best_accuracy, progress.best_step = best["accuracy"], best["step"]
+
+
+def _one_step(run: _Run, show) -> None:
+    recipe, progress, data = run.ready.recipe, run.progress, run.ready.data
+    rows = rows_for_step(progress.step, recipe.rollout.prompts_per_step, len(data.train), recipe.seed)
+    prompts = [run.ready.prompt(row) for row in rows]
     mx.reset_peak_memory()
-    result = run_step(ready.student, ready.teacher, prompts, recipe, optimizer, progress)
-    row = metrics.row(progress.step, result, ready.student, float(optimizer.learning_rate))
-    run_folder.append(folder / run_folder.METRICS, row)
+    result = run_step(run.ready.student, run.ready.teacher, prompts, recipe, run.optimizer, progress)
+    row = metrics.row(progress.step, result, run.ready.student, float(run.optimizer.learning_rate))
+    now = time.perf_counter()
+    row = {**row, "seconds_between": round(now - run.last - _seconds(row), 4)}
+    run.last = now
+    run_folder.append(run.folder / run_folder.METRICS, row)
     if not result.finite:
         ids = [prompt.example.id for prompt in prompts]
-        run_folder.append(folder / run_folder.BAD_BATCHES, {"step": progress.step, "rows": ids})
+        run_folder.append(run.folder / run_folder.BAD_BATCHES, {"step": progress.step, "rows": ids})
     show(row)
 
 
@@ -125,23 +160,50 @@ def _refuse_repeated_skips(progress: Progress, folder: Path) -> None:
         )
 
 
-def _evaluate(ready: Ready, folder: Path, progress: Progress, screen: Screen) -> bool:
-    """Greedy accuracy on the held-out rows, written down; True if it is the best so far."""
-    settings = ready.recipe.train
-    answers = _answers(ready, screen)
-    found = {"step": progress.step, **evaluation.summary([[each] for each in answers])}
-    if settings.evaluate_blind and progress.step == settings.steps:
-        blind = evaluation.summary([[each] for each in _answers(ready, screen, with_image=False)])
-        found["blind"] = {name: blind[name] for name in ("accuracy", "low", "high")}
-    run_folder.append(folder / run_folder.EVALUATIONS, found)
+def _measure(run: _Run) -> None:
+    """The look at all terms and the evaluation that are due at this step and not there yet. Raises `BrokenOff`."""
+    step, folder = run.progress.step, run.folder
+    if _look_is_due(run) and not run_folder.has_row(folder / run_folder.TERMS, step):
+        with run.stop.at_once(), run.screen.working("looking at the loss terms"):
+            watch.look(run.ready, folder, step)
+    if _evaluation_is_due(run) and not run_folder.has_row(folder / run_folder.EVALUATIONS, step):
+        _evaluate(run)
+    if (
+        run.stop.asked and step < run.ready.recipe.train.steps
+    ):  # at the last step all is done but to write it down
+        raise BrokenOff
+
+
+def _look_is_due(run: _Run) -> bool:
+    every, last = run.ready.recipe.train.watch_every, run.ready.recipe.train.steps
+    return every is not None and (run.progress.step % every == 0 or run.progress.step == last)
+
+
+def _evaluation_is_due(run: _Run) -> bool:
+    settings = run.ready.recipe.train
+    return run.progress.step % settings.evaluate_every == 0 or run.progress.step == settings.steps
+
+
+def _evaluate(run: _Run) -> None:
+    """Greedy accuracy on the held-out rows, written down. Its row comes last: it says that all of it is there."""
+    settings, folder, step = run.ready.recipe.train, run.folder, run.progress.step
+    with run.stop.at_once():
+        answers = _answers(run.ready, run.screen)
+        found = {"step": step, **evaluation.summary([[each] for each in answers])}
+        if settings.evaluate_blind and step == settings.steps:
+            unseen = _answers(run.ready, run.screen, with_image=False)
+            blind = evaluation.summary([[each] for each in unseen])
+            found["blind"] = {name: blind[name] for name in ("accuracy", "low", "high")}
     graded = {"ids": [each.example.id for each in answers], "right": [int(each.right) for each in answers]}
-    run_folder.append(folder / run_folder.ANSWERS, {"step": progress.step, **graded})
-    screen.say(f"step {progress.step:4}  {accuracy_line(found)}")
-    _show_some(answers[:SAMPLES_SHOWN], folder, progress.step, screen)
-    if progress.best_accuracy is None or found["accuracy"] > progress.best_accuracy:
-        progress.best_accuracy, progress.best_step = found["accuracy"], progress.step
-        return True
-    return False
+    for answer in answers[:SAMPLES_SHOWN]:
+        run_folder.append(folder / run_folder.COMPLETIONS, _sample(answer, step))
+    run_folder.append(folder / run_folder.ANSWERS, {"step": step, **graded})
+    run_folder.append(folder / run_folder.EVALUATIONS, found)
+    run.screen.say(f"step {step:4}  {accuracy_line(found)}")
+    for answer in answers[:SAMPLES_SHOWN]:
+        _show(answer, run.screen)
+    _note_best(run.progress, folder)
+    checkpoint.prune(folder, settings.keep_checkpoints, run.progress.best_step)
 
 
 def _answers(ready: Ready, screen: Screen, *, with_image: bool = True) -> list[evaluation.Answer]:
@@ -156,40 +218,44 @@ def _answers(ready: Ready, screen: Screen, *, with_image: bool = True) -> list[e
     return [each for (each,) in answers]
 
 
-def _show_some(answers: list[evaluation.Answer], folder: Path, step: int, screen: Screen) -> None:
-    for answer in answers:
-        example = answer.example
-        shown = {
-            "step": step,
-            "id": example.id,
-            "pictures": [picture.name for picture in example.pictures],
-            "question": example.question,
-            "completion": answer.completion,
-            "expected": example.answer,
-            "right": answer.right,
-        }
-        run_folder.append(folder / run_folder.COMPLETIONS, shown)
-        mark = "right" if answer.right else f"wrong, expected {example.answer}"
-        screen.say(f"           {example.question} [{', '.join(shown['pictures'])}]")
-        screen.say(f"           -> {answer.completion} ({mark})")
+def _sample(answer: evaluation.Answer, step: int) -> dict[str, Any]:
+    """An answer as completions.jsonl has it."""
+    example = answer.example
+    return {
+        "step": step,
+        "id": example.id,
+        "pictures": [picture.name for picture in example.pictures],
+        "question": example.question,
+        "completion": answer.completion,
+        "expected": example.answer,
+        "right": answer.right,
+    }
 
 
-def _watch(ready: Ready, folder: Path, progress: Progress) -> None:
-    every = ready.recipe.train.watch_every
-    if every is not None and (progress.step % every == 0 or progress.step == ready.recipe.train.steps):
-        watch.look(ready, folder, progress.step)
+def _show(answer: evaluation.Answer, screen: Screen) -> None:
+    example, pictures = answer.example, ", ".join(picture.name for picture in answer.example.pictures)
+    mark = "right" if answer.right else f"wrong, expected {example.answer}"
+    screen.say(f"           {example.question} [{pictures}]")
+    screen.say(f"           -> {answer.completion} ({mark})")
 
 
-def _save(ready: Ready, folder: Path, optimizer: optim.AdamW, progress: Progress) -> None:
-    checkpoint.save(folder, ready.student, optimizer, progress, ready.recipe.student, ready.identity)
-    checkpoint.prune(folder, ready.recipe.train.keep_checkpoints, progress.best_step)
+def _save(run: _Run) -> None:
+    settings = run.ready.recipe
+    checkpoint.save(
+        run.folder, run.ready.student, run.optimizer, run.progress, settings.student, run.ready.identity
+    )
+    run.saved = run.progress.step
+    checkpoint.prune(run.folder, settings.train.keep_checkpoints, run.progress.best_step)
 
 
-def _finish(ready: Ready, folder: Path, seconds: float) -> Outcome:
+def _finish(run: _Run) -> Outcome:
     """Write the result and, last of all, the final weights."""
+    ready, folder = run.ready, run.folder
     evaluations = run_folder.rows(folder / run_folder.EVALUATIONS)
-    outcome = Outcome(evaluations[0], evaluations[-1], seconds)
-    best = max(evaluations, key=lambda each: each["accuracy"])  # the first of equals, as Progress has it
+    now = time.perf_counter()
+    steps = sum(_seconds(row) for row in run_folder.rows(folder / run_folder.METRICS))
+    outcome = Outcome(evaluations[0], evaluations[-1], steps + now - run.last, now - run.begin)
+    best = run_folder.best_evaluation(folder)
     result = {
         "steps": ready.recipe.train.steps,
         "accuracy_before": outcome.before["accuracy"],
@@ -199,26 +265,11 @@ def _finish(ready: Ready, folder: Path, seconds: float) -> Outcome:
         "identity": contents(ready.identity, ready.data),
     }
     run_folder.write_text(folder / run_folder.RESULT, json.dumps(result, indent=2) + "\n")
-    beside = folder / f".{run_folder.FINAL}.writing"
-    shutil.rmtree(beside, ignore_errors=True)
-    checkpoint.write_weights(beside, ready.student, ready.recipe.student)
-    run_folder.replace_folder(beside, folder / run_folder.FINAL)
+    with run_folder.whole_folder(folder / run_folder.FINAL) as beside:
+        checkpoint.write_weights(beside, ready.student, ready.recipe.student)
     return outcome
 
 
-@contextmanager
-def _interrupts() -> Iterator:
-    """The first Ctrl-C is remembered (the body finishes its step and saves); the second stops at once."""
-    pressed: list[int] = []
-
-    def remember(*_: Any) -> None:
-        if pressed:
-            raise KeyboardInterrupt
-        pressed.append(1)
-        os.write(2, STOPPING)  # and no print: the signal may have come in the middle of another one
-
-    previous = signal.signal(signal.SIGINT, remember)
-    try:
-        yield lambda: bool(pressed)
-    finally:
-        signal.signal(signal.SIGINT, previous)
+def _seconds(row: Mapping[str, Any]) -> float:
+    """What a step took, and what came between it and the step before. Earlier versions kept the former alone."""
+    return row.get("seconds", {}).get("step", 0.0) + row.get("seconds_between", 0.0)

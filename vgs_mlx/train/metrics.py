@@ -36,6 +36,7 @@ METRICS = {
     "peak_memory_gb": "of the step: the most that arrays took at one time, GB (10^9 bytes)",
     "active_memory_gb": "that arrays take after the step",
     "cache_memory_gb": "freed buffers that MLX keeps for later use, beside the arrays: see train.cache_limit_gb",
+    "seconds_between": "since the step before, or the start of the process: evaluations, looks, checkpoints",
     "reward": "mean reward of the sampled answers",
     "right_share": "share of sampled completions with the right answer",
 }
@@ -63,8 +64,8 @@ def row(step: int, result: StepResult, student: LoadedModel, learning_rate: floa
         "learning_rate": learning_rate,
         "completion_length": float(np.mean(lengths)),
         "cut_off_share": float(np.mean([not rollout.ended for rollout in result.rollouts])),
-        "reward": None if result.rewards is None else float(result.rewards.mean()),
-        "right_share": float(np.mean([_right(rollout, student) for rollout in result.rollouts])),
+        "reward": None if result.rewarded is None else float(result.rewarded.rewards.mean()),
+        "right_share": float(np.mean(_right(result, student))),
         "tokens": sum(lengths),
         **{
             f"positions_{name}": sum(update.gradients.positions[name] for update in updates)
@@ -92,6 +93,11 @@ def _mean(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
 
-def _right(rollout, student: LoadedModel) -> bool:
-    text = student.processor.tokenizer.decode(rollout.completion.tolist(), skip_special_tokens=True)
-    return is_correct(text, rollout.prompt.example.answer)
+def _right(result: StepResult, student: LoadedModel) -> Sequence[bool]:
+    """Whether each final answer is right: for a reward they are graded already."""
+    if result.rewarded is not None:
+        return result.rewarded.right
+    decode = student.processor.tokenizer.decode
+    texts = [decode(each.completion.tolist(), skip_special_tokens=True) for each in result.rollouts]
+    pairs = zip(texts, result.rollouts, strict=True)
+    return [is_correct(text, rollout.prompt.example.answer) for text, rollout in pairs]

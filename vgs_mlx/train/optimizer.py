@@ -50,7 +50,7 @@ def restore(optimizer: optim.AdamW, saved: Tree) -> None:
 def _schedule(settings: recipe.Train, updates_per_step: int):
     """Linear warm-up, then constant or cosine down to 0 at the last step."""
     peak, warmup_updates = settings.learning_rate, settings.warmup_steps * updates_per_step
-    after = max(1, settings.steps * updates_per_step - warmup_updates)
+    after = settings.steps * updates_per_step - warmup_updates  # setup refuses a warm-up as long as the run
     main = optim.cosine_decay(peak, after) if settings.schedule == "cosine" else (lambda step: mx.array(peak))
     if not warmup_updates:
         return main if settings.schedule == "cosine" else peak

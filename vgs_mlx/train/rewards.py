@@ -4,6 +4,7 @@ import functools
 import hashlib
 import importlib.util
 import math
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from vgs_mlx.train.confidence import confidence_gains, visual_dependence
 from vgs_mlx.train.reasoning_steps import Steps, cut
 from vgs_mlx.types import Example, Rollout
 
+OF_THE_ANSWER = ("answer", *DENSE_REWARDS)  # 1 for the right final answer, else 0
 Reward = Callable[[Example, str], float]
 
 
@@ -29,6 +31,7 @@ class Rewarded:
     """What the answers of a step earned."""
 
     rewards: np.ndarray  # (R,)
+    right: np.ndarray  # (R,) bool: whether the final answer is, whatever is rewarded
     by_token: list[np.ndarray]  # the advantages of each rollout's tokens, (T,)
 
 
@@ -37,20 +40,25 @@ def advantages(
 ) -> Rewarded:
     """The reward of every rollout, and the advantages that follow within each prompt's group."""
     texts = [_text(student, rollout) for rollout in rollouts]
-    reward = reward_function(recipe.grpo)
-    earned = np.array([reward(each.prompt.example, text) for each, text in zip(rollouts, texts, strict=True)])
+    examples = [rollout.prompt.example for rollout in rollouts]
+    right = np.array([is_correct(text, each.answer) for each, text in zip(examples, texts, strict=True)])
+    if recipe.grpo.reward in OF_THE_ANSWER:
+        earned = right.astype(float)
+    else:
+        reward = reward_function(recipe.grpo)
+        earned = np.array([reward(each, text) for each, text in zip(examples, texts, strict=True)])
     outcome = group_advantages(earned, [id(rollout.prompt) for rollout in rollouts])
     if recipe.grpo.reward in DENSE_REWARDS:
-        return Rewarded(earned, _dense(student, rollouts, outcome, recipe, encodings))
+        return Rewarded(earned, right, _dense(student, rollouts, outcome, recipe, encodings))
     spread = [
         np.full(len(each.completion), advantage) for each, advantage in zip(rollouts, outcome, strict=True)
     ]
-    return Rewarded(earned, spread)
+    return Rewarded(earned, right, spread)
 
 
 def reward_function(settings: Grpo) -> Reward:
     """1 for the right final answer, or the function that the recipe names. Raises `Refusal`."""
-    if settings.reward in ("answer", *DENSE_REWARDS):
+    if settings.reward in OF_THE_ANSWER:
         return lambda example, text: float(is_correct(text, example.answer))
     function = _own(settings.reward)
 
@@ -81,9 +89,11 @@ def _own(reward: str) -> Callable[[Example, str], float]:
     where, file, name = f"grpo.reward={reward}", reward_file(reward), reward.rpartition(":")[2]
     if file is None:
         raise Refusal(f"{where}: give answer, pacr, pdcr, or path/to/file.py:function")
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise Refusal(f"{where}: no such file: {file}")
     spec = importlib.util.spec_from_file_location(f"vgs_mlx_reward_{file.stem}", file)
+    if spec is None or spec.loader is None:
+        raise Refusal(f"{where}: {file} is not a Python file: its name ends in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up there
     try:

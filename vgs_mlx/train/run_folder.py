@@ -15,7 +15,7 @@ import os
 import platform
 import shlex
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -154,35 +154,92 @@ def _dumped(folder: Path, recipe: Recipe) -> str:
 
 
 def append(file: Path, row: Mapping[str, Any]) -> None:
-    """Add one row to a .jsonl file."""
-    with file.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+    """Add one row to a .jsonl file. Where that fails, on a full disk for one, nothing of the row is left."""
+    line = (json.dumps(row, ensure_ascii=False) + "\n").encode()
+    with file.open("ab", buffering=0) as stream:
+        size = stream.seek(0, os.SEEK_END)
+        try:
+            while line:
+                line = line[stream.write(line) :]
+        except (OSError, KeyboardInterrupt):
+            stream.truncate(size)
+            raise
 
 
-def forget_after(folder: Path, step: int) -> None:
+def forget_after(folder: Path, step: int, files: Sequence[str] = STEP_FILES) -> None:
     """Drop what steps after `step` have written: they are about to be done again. -1 drops everything."""
-    for name in STEP_FILES:
+    for name in files:
         file = folder / name
         if file.exists():
-            lines = file.read_bytes().split(b"\n")
-            kept = [line.decode("utf-8") for line in lines if line and _step(line) <= step]
-            write_text(file, "".join(f"{line}\n" for line in kept))
+            before = file.read_bytes()
+            kept = b"".join(line + b"\n" for line in before.split(b"\n") if line and _step(line) <= step)
+            if kept != before:
+                write_text(file, kept.decode("utf-8"))
 
 
 def rows(file: Path) -> list[dict[str, Any]]:
-    """The rows of a .jsonl file; none where it isn't there."""
+    """The rows of a .jsonl file; none where it isn't there. A last row that a kill cut in half is no row."""
     # not splitlines: an answer may hold other line ends, such as U+2028
-    return [json.loads(line) for line in file.read_bytes().split(b"\n") if line] if file.exists() else []
+    *whole, rest = file.read_bytes().split(b"\n") if file.exists() else [b""]
+    found = [json.loads(line) for line in whole if line]
+    with suppress(ValueError):
+        found += [json.loads(rest)]
+    return found
+
+
+def has_row(file: Path, step: int) -> bool:
+    """Whether a .jsonl file has the row of that step."""
+    return any(row["step"] == step for row in rows(file))
+
+
+def best_evaluation(folder: Path) -> dict[str, Any] | None:
+    """The run's evaluation with the highest accuracy so far, the first of equals; None before the first."""
+    return max(rows(folder / EVALUATIONS), key=lambda each: each["accuracy"], default=None)
+
+
+def refuse_read_only(folder: Path) -> None:
+    """Before anything is loaded for a run that could not be written down. Raises `Refusal`."""
+    if not os.access(folder, os.W_OK):
+        raise Refusal(
+            f"{folder}: can't be written (read-only, or another user's): make it writable, or copy the run to where "
+            "it is"
+        )
+
+
+@contextmanager
+def whole(file: Path) -> Iterator[Path]:
+    """A file beside `file` for the body to write, which takes its place when the body is through; gone if it isn't."""
+    beside = file.with_name(f".{file.name}.writing")
+    try:
+        yield beside
+        with beside.open("rb") as stream:
+            os.fsync(stream.fileno())
+        beside.replace(file)
+    except (Exception, KeyboardInterrupt) as error:
+        with suppress(OSError):
+            beside.unlink()
+        if isinstance(error, OSError) and error.errno:
+            error.filename = str(file)  # what a reader of the message knows; errors of writing name none
+        raise
 
 
 def write_text(file: Path, text: str) -> None:
     """Write a file so that it is there whole or not at all."""
-    beside = file.with_name(f".{file.name}.writing")
-    with beside.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    beside.replace(file)
+    with whole(file) as beside:
+        beside.write_text(text, encoding="utf-8", newline="")
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """The same for a folder, which the body makes: half of one must not keep a full disk full."""
+    beside = folder.with_name(f".{folder.name}.writing")
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        yield beside
+        replace_folder(beside, folder)
+    except (Exception, KeyboardInterrupt):
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
 
 
 def replace_folder(beside: Path, folder: Path) -> None:

@@ -1,6 +1,6 @@
 """What a person sees while a run goes on: a live line in a terminal, plain lines elsewhere."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,10 +14,13 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.status import Status
 from rich.table import Table
+from rich.text import Text
 
 HEADINGS = ("step", "loss", "visual", "η", "VDS", "right", "length", "tok/s", "peak GB")
 LIVE_ROWS = 8
+LIBRARIES = "loading MLX and transformers"  # what the first use of a processor waits for
 
 
 class Screen:
@@ -25,18 +28,46 @@ class Screen:
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False)
+        self._spinner: Status | None = None
+        self._training = False
 
     def say(self, text: str) -> None:
         """One line."""
         self.console.print(text, markup=False, soft_wrap=True)
 
     @contextmanager
+    def working(self, what: str) -> Iterator[None]:
+        """A spinner in a terminal says what takes so long; nothing elsewhere, nor beside the table of the steps."""
+        if self._training or not self.console.is_terminal:
+            yield
+            return
+        with self._alone():
+            self._spinner = self.console.status(Text(f"{what} ..."))
+            try:
+                with self._spinner:
+                    yield
+            finally:
+                self._spinner = None
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """A spinner makes way for the body: before 14.1 rich shows one thing that lives at a time."""
+        spinner, self._spinner = self._spinner, None
+        if spinner:
+            spinner.stop()
+        try:
+            yield
+        finally:
+            if spinner:
+                spinner.start()
+            self._spinner = spinner
+
+    @contextmanager
     def counting(self, title: str) -> Iterator[Callable[[int, int], None]]:
         """A progress bar in a terminal, nothing elsewhere; the body reports (done, of how many)."""
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(
-            *columns, console=self.console, transient=True, disable=not self.console.is_terminal
-        ) as bar:
+        quiet = not self.console.is_terminal
+        with self._alone(), Progress(*columns, console=self.console, transient=True, disable=quiet) as bar:
             task = bar.add_task(title, total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
 
@@ -53,22 +84,31 @@ class Screen:
         )  # fmt: skip
         task = bar.add_task("", total=steps, completed=done)
         rows: list[Mapping[str, Any]] = []
-        with Live(console=self.console, refresh_per_second=4) as live:
+        self._training = True
+        try:
+            with Live(_drawn(rows, bar), console=self.console, refresh_per_second=4) as live:
 
-            def show(row: Mapping[str, Any]) -> None:
-                rows.append(row)
-                bar.update(task, completed=row["step"])
-                table = Table(*HEADINGS, box=None, header_style="bold")
-                for column in table.columns:
-                    column.justify = "right"
-                for each in rows[-LIVE_ROWS:]:
-                    table.add_row(*cells(each))
-                grid = Table.grid()
-                grid.add_row(table)
-                grid.add_row(bar)
-                live.update(grid)
+                def show(row: Mapping[str, Any]) -> None:
+                    rows.append(row)
+                    bar.update(task, completed=row["step"])
+                    live.update(_drawn(rows, bar))
 
-            yield show
+                yield show
+        finally:
+            self._training = False
+
+
+def _drawn(rows: Sequence[Mapping[str, Any]], bar: Progress) -> Table:
+    """The last steps and, from the first second on, the bar below them."""
+    table = Table(*HEADINGS, box=None, header_style="bold")
+    for column in table.columns:
+        column.justify = "right"
+    for each in rows[-LIVE_ROWS:]:
+        table.add_row(*cells(each))
+    grid = Table.grid()
+    grid.add_row(table)
+    grid.add_row(bar)
+    return grid
 
 
 def cells(row: Mapping[str, Any]) -> list[str]:

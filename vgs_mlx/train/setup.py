@@ -24,7 +24,7 @@ from vgs_mlx.rollout.sample import Completion, Sampling, sample
 from vgs_mlx.train import rewards
 from vgs_mlx.train.data import load_data, longest
 from vgs_mlx.train.identity import Identity, identify
-from vgs_mlx.train.screen import Screen
+from vgs_mlx.train.screen import LIBRARIES, Screen
 from vgs_mlx.types import Example, Prompt
 
 PROBED = 4  # prompts, and the longest completions (in tokens) that the probes look at
@@ -65,7 +65,8 @@ def load(
     folders = {role: find_folder(path, f"--{role}") for role, path in _paths(recipe).items()}
     for role, folder in folders.items():
         read_config(folder, f"--{role}")
-    processors = {role: load_processor(folder, f"--{role}") for role, folder in folders.items()}
+    with screen.working(LIBRARIES):
+        processors = {role: load_processor(folder, f"--{role}") for role, folder in folders.items()}
     templates.refuse_unknown(processors["student"], recipe.data.template_options)
     if "teacher" in processors:
         pairing.same_language(processors["student"], processors["teacher"], recipe.data.template_options)
@@ -79,22 +80,31 @@ def load(
         )  # a trial: it may not work
     if check:
         check(longest(processors["student"], data, recipe), folders)
-    student = load_model(recipe.student.path, "--student", say=screen.say)
-    adapters.prepare(student, recipe.student, recipe.seed)
+    with screen.working("loading the student"):
+        student = load_model(recipe.student.path, "--student", say=screen.say)
+        adapters.prepare(student, recipe.student, recipe.seed)
     screen.say(_model_line("student", student, recipe.student.train))
     teacher = None
     if "teacher" in processors:
-        teacher = load_model(recipe.teacher.path, "--teacher", bits=recipe.teacher.bits, say=screen.say)
+        with screen.working("loading the teacher"):
+            teacher = load_model(recipe.teacher.path, "--teacher", bits=recipe.teacher.bits, say=screen.say)
         screen.say(_model_line("teacher", teacher, None))
     else:
         screen.say(f"teacher  none: objective.name={recipe.objective.name} asks nothing of one")
     ready = Ready(recipe, student, teacher, data, identify(recipe, student, teacher, data))
-    return with_picture_cache(probe(ready, screen))
+    with screen.working("probing whether the gradients will be right"):
+        return with_picture_cache(probe(ready, screen))
 
 
 def refuse_contradictions(recipe: Recipe) -> None:
     """What no single key is wrong about. Raises `Refusal`."""
-    objective, rollout = resolved(recipe), recipe.rollout
+    objective, rollout, train = resolved(recipe), recipe.rollout, recipe.train
+    if train.warmup_steps >= train.steps:
+        raise Refusal(
+            f"train.warmup_steps={train.warmup_steps}: the learning rate would never reach its peak in "
+            f"train.steps={train.steps} steps: give fewer warm-up steps than steps, such as "
+            f"train.warmup_steps={train.steps // 10}"
+        )
     if recipe.objective.watch_norm_scale and not (objective.steers or objective.watchable):
         raise Refusal(
             "objective.watch_norm_scale=true: goes with an objective that has no steering or preservation part of its "

@@ -65,7 +65,7 @@ class StepResult:
 
     rollouts: list[Rollout]
     updates: list[Update]
-    rewards: np.ndarray | None  # of the rollouts, where the objective has rewards
+    rewarded: rewards.Rewarded | None  # where the objective has rewards
     seconds: dict[str, float]  # by phase
 
     @property
@@ -99,8 +99,7 @@ def run_step(
     progress.skipped_in_a_row = 0 if finite else progress.skipped_in_a_row + 1
     progress.step += 1
     seconds = _seconds(updates, sampled - start, time.perf_counter() - start)
-    earned = None if collected.rewarded is None else collected.rewarded.rewards
-    return StepResult(collected.rollouts, updates, earned, seconds)
+    return StepResult(collected.rollouts, updates, collected.rewarded, seconds)
 
 
 def asked(recipe: Recipe, progress: Progress) -> Objective:

@@ -40,7 +40,9 @@ def gradients(
     one's: four trees are then in memory, one of them on its way.
     """
     objective, settings = OBJECTIVES["vgs"], recipe.train  # it needs all views of both models
-    batches = split(rollouts, settings.microbatch_size, settings.max_tokens_per_microbatch, packs=student.packs)
+    batches = split(
+        rollouts, settings.microbatch_size, settings.max_tokens_per_microbatch, packs=student.packs
+    )
     shared = encode_views(student, [rollout.prompt for rollout in rollouts], objective)
     encodings = None if recipe.student.train_vision else shared
     theirs = _joined(teacher_hidden(teacher, batches, objective))
@@ -54,10 +56,15 @@ def gradients(
             Taken(ids[place]), {term: {term: mx.ones(len(here))} for term in DIAGNOSTICS},
             recipe.objective.chunk_size, Options(),
         )  # fmt: skip
-        yield int(group), {
-            term: _tree(student, batches, scored, term, here, len(groups), encodings, settings.grad_checkpoint)
-            for term in DIAGNOSTICS
-        }
+        yield (
+            int(group),
+            {
+                term: _tree(
+                    student, batches, scored, term, here, len(groups), encodings, settings.grad_checkpoint
+                )
+                for term in DIAGNOSTICS
+            },
+        )
 
 
 def _tree(
