@@ -135,6 +135,8 @@ def test_a_path_that_the_system_can_not_look_up_is_refused_by_the_option_s_name(
     assert "can't be looked up (Too many levels" in refusal(*arguments, tmp_path / "circle", *end)
 
 
-@pytest.mark.parametrize("arguments", [("distill", "--data"), ("evaluate",), ("analyze", "a/b", "--teacher")], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments", [("distill", "--data"), ("evaluate",), ("analyze", "a/b", "--teacher")], ids=" ".join
+)
 def test_a_home_of_nobody_is_refused(arguments):
     assert "nobody of that name has a home here" in refusal(*arguments, "~nobody-of-that-name/x")

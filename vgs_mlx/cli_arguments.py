@@ -82,7 +82,9 @@ def refuse_unreachable(param: click.Parameter, value: Any) -> None:
         return
     path = os.path.expanduser(value)
     if isinstance(value, str) and path.startswith("~"):
-        raise Refused(f"{name_of(param)} {value[:200]}: nobody of that name has a home here: give another path")
+        raise Refused(
+            f"{name_of(param)} {value[:200]}: nobody of that name has a home here: give another path"
+        )
     try:
         os.listdir(path) if os.path.isdir(path) else os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
