@@ -1,4 +1,4 @@
-"""A command says what it does, or refuses, before it loads what takes seconds; and where MLX can't be loaded it says that."""
+"""A command says what it does, or refuses, before it loads what takes seconds; a lack of MLX is said in one line."""
 
 import json
 import subprocess

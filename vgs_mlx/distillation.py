@@ -1,7 +1,6 @@
 """What `vgs-mlx distill` does: resolve the recipe, make ready, run the loop, say what came out.
 
-What imports MLX is imported when it is used: the first line is on the screen before that, and what can be refused
-without it is refused at once.
+What imports MLX is imported when it is used: the first line is on the screen before that, and so are most refusals.
 """
 
 from __future__ import annotations

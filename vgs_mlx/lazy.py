@@ -1,4 +1,4 @@
-"""Modules that are imported when first used, so that a command speaks, or refuses, before that takes seconds."""
+"""Modules that are imported when they are first used, so that a command can speak, or refuse, before that."""
 
 import importlib
 from types import ModuleType

@@ -1,4 +1,4 @@
-"""A disk that takes no more: one line with the way to go on, nothing half-written, and after making room the same run."""
+"""A full disk: one line with the way to go on, nothing half-written, and once there is room the same run."""
 
 import contextlib
 import errno
@@ -162,10 +162,8 @@ def test_any_command_that_can_t_write_says_so_in_one_line(tmp_path, monkeypatch)
 
     monkeypatch.setattr(evaluation_report, "run", fail)
     said = refused("evaluate", "embedded:student")
-    assert (
-        said
-        == f"vgs-mlx: {tmp_path / 'x.json'}: No space left on device: make room, and then give the same command again\n"
-    )
+    advice = "make room, and then give the same command again"
+    assert said == f"vgs-mlx: {tmp_path / 'x.json'}: No space left on device: {advice}\n"
 
 
 def test_an_export_that_can_t_be_written_is_one_line_and_leaves_nothing(tmp_path):

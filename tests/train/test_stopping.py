@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM lose no step that was done, whatever goes on when they come, and leave a run that goes on exactly."""
+"""Ctrl-C and SIGTERM lose no step that was done, whatever goes on when they come; resuming goes on exactly."""
 
 import signal
 import time

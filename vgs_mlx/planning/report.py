@@ -202,7 +202,11 @@ def gigabytes(value: int) -> str:
 
 
 def check(
-    planned: Planned, what: str, force: bool, say: Callable[[str], None], otherwise: str = "use --force to try anyway"
+    planned: Planned,
+    what: str,
+    force: bool,
+    say: Callable[[str], None],
+    otherwise: str = "use --force to try anyway",
 ) -> Plan:
     """Say what `what` ("the run") will need on this machine, before its weights are loaded.
 

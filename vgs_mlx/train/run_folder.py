@@ -218,7 +218,7 @@ def whole(file: Path) -> Iterator[Path]:
     except (Exception, KeyboardInterrupt) as error:
         with suppress(OSError):
             beside.unlink()
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and error.errno:
             error.filename = str(file)  # what a reader of the message knows; errors of writing name none
         raise
 
