@@ -16,8 +16,7 @@ from vgs_mlx.data import shapes
 from vgs_mlx.models import loading
 from vgs_mlx.models.logprobs import compute_logprobs
 from vgs_mlx.models.rows import Continued
-from vgs_mlx.report import page
-from vgs_mlx.report import examples
+from vgs_mlx.report import examples, page
 from vgs_mlx.report.examples import AFTER, BEFORE, LARGEST_SIDE, TEACHER, collect, score, shown_picture
 from vgs_mlx.report.record import read
 
