@@ -25,12 +25,13 @@ from benchmarks.folders import Sizes, write_model, write_rows
 from vgs_mlx.cli import main as vgs
 from vgs_mlx.planning import report
 
-STUDENT, TEACHER = Sizes(384, 12), Sizes(768, 8, vision=256)
+STUDENT, TEACHER = Sizes(256, 16), Sizes(512, 8)
 REAL = {"ids": 151_669, "rows": 151_936}  # Qwen3-VL's tokenizer and head
 BASE = {
-    "data.held_out": 0.5, "rollout.prompts_per_step": 2, "rollout.max_completion_length": 64, "rollout.batch_size": 8,
+    "data.held_out": 0.5, "rollout.prompts_per_step": 2, "rollout.max_completion_length": 48, "rollout.batch_size": 8,
     "train.steps": 1, "train.evaluate_rows": 8, "objective.chunk_size": 32,
 }  # fmt: skip
+ROWS = 64  # half of them held out
 HEADER = "| command | fullest phase | plan, MB | measured, MB | plan / measured |\n|---|---|---|---|---|"
 
 
@@ -51,7 +52,7 @@ REAL_SIZES = {"student": Sizes(256, 4, **REAL), "teacher": Sizes(384, 4, **REAL)
 CASES = (
     Case("distill", {}),
     Case("distill, evaluation 32 rows at a time", {"rollout.batch_size": 32, "train.evaluate_rows": 32}),
-    Case("distill, large pictures", {"rollout.batch_size": 4, "train.evaluate_rows": 4}, image=1024),
+    Case("distill, large pictures", {"rollout.batch_size": 4, "train.evaluate_rows": 4}, image=576),
     Case("distill, micro-batches of 8", {"train.microbatch_size": 8, "rollout.completions_per_prompt": 8}),
     Case("distill, checkpointed", {"train.grad_checkpoint": True}),
     Case("distill, standard", {"objective.name": "standard"}),
@@ -91,7 +92,7 @@ def measure(case: Case, folder: Path) -> dict[str, float]:
         str(write_model(folder / role, vars(case)[role], seed))
         for seed, role in enumerate(("student", "teacher"))
     )
-    rows = str(write_rows(folder / "data", 2 * 32, case.image, case.solution))
+    rows = str(write_rows(folder / "data", ROWS, case.image, case.solution))
     watched = _Watched()
     vgs(["distill", f"--student={student}", f"--teacher={teacher}", f"--data={rows}", f"--output={run}", *sets],
         standalone_mode=False)  # fmt: skip

@@ -104,3 +104,39 @@ def test_every_command_that_takes_a_recipe_finds_the_package_s_own(monkeypatch):
     )
     assert command("evaluate", "a/b", "--recipe", "recipes/quickstart.yaml").exit_code == 0
     assert seen == [recipes_folder() / "quickstart.yaml"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("distill", "--recipe"),
+        ("distill", "--output"),
+        ("plan", "--json"),
+        ("ablate", "--summary"),
+        ("ablate", "--resume"),
+        ("evaluate", "a/b", "--against"),
+        ("distill", "--student"),
+        ("analyze", "a/b", "--teacher"),
+        ("distill", "--data"),
+        ("evaluate",),
+        ("analyze",),
+        ("report",),
+        ("export",),
+    ],
+    ids=" ".join,
+)
+def test_a_path_that_the_system_can_not_look_up_is_refused_by_the_option_s_name(arguments, tmp_path):
+    positional = {"report": "RUN|ABLATION", "export": "RUN", "evaluate": "MODEL", "analyze": "MODEL"}
+    name = arguments[-1] if arguments[-1].startswith("-") else positional[arguments[0]]
+    end = ("--output", "model") if arguments == ("export",) else ()
+    said = refusal(*arguments, "x" * 5000, *end)
+    assert f"{name} xxx" in said and "can't be looked up (File name too long): give another path" in said
+    (tmp_path / "circle").symlink_to("circle")
+    assert "can't be looked up (Too many levels" in refusal(*arguments, tmp_path / "circle", *end)
+
+
+@pytest.mark.parametrize(
+    "arguments", [("distill", "--data"), ("evaluate",), ("analyze", "a/b", "--teacher")], ids=" ".join
+)
+def test_a_home_of_nobody_is_refused(arguments):
+    assert "nobody of that name has a home here" in refusal(*arguments, "~nobody-of-that-name/x")

@@ -384,13 +384,13 @@ def test_what_went_wrong_is_said_even_where_the_new_folders_are_in_use_by_now(tm
 
 def test_an_output_that_appeared_meanwhile_is_refused_and_stays(tmp_path):
     with (
-        pytest.raises(Refusal, match="--output .*can't be written there"),
+        pytest.raises(Refusal, match=r"--output .*can't be written there"),
         _beside(tmp_path / "new" / "model"),
     ):
         (tmp_path / "new" / "model").mkdir()
         (tmp_path / "new" / "model" / "mine").touch()
     assert [each.name for each in (tmp_path / "new").rglob("*")] == ["model", "mine"]
-    with pytest.raises(Refusal, match="--output .*can't be written there"), _beside(tmp_path / ("x" * 300)):
+    with pytest.raises(Refusal, match=r"--output .*can't be written there"), _beside(tmp_path / ("x" * 300)):
         pass
 
 

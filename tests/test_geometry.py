@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+from dataclasses import replace
 
 import mlx.core as mx
 import numpy as np
@@ -13,14 +14,23 @@ from rich.console import Console
 import toy_runs
 from random_models import random_model
 from random_rollouts import prepared, rollouts
-from vgs_mlx import analyze, geometry, geometry_figures, recipe_file, strict_yaml
+from vgs_mlx import analyze, geometry, geometry_figures, recipe_file, strict_yaml, trained
 from vgs_mlx.cli import main
+from vgs_mlx.models import adapters, probes
+from vgs_mlx.models.rows import encode, evaluate
 from vgs_mlx.objective.binning import bins, edges
+from vgs_mlx.objective.objectives import OBJECTIVES
 from vgs_mlx.objective.steering import cosine, norm
 from vgs_mlx.recipe import Student
+from vgs_mlx.train import setup
+from vgs_mlx.train.addends import Wanted
+from vgs_mlx.train.gradients import Weighing, compute_parts
 from vgs_mlx.train.watch import compute_terms
 
 RECIPE = recipe_file.load_recipe(None, ["objective.chunk_size=7"])
+
+
+LORA = Student(rank=4)
 
 
 class Words:
@@ -30,30 +40,72 @@ class Words:
         return " ".join(map(str, ids))
 
 
-def measured(count=3):
-    student, teacher = prepared(Student(rank=4)), random_model(5)
-    batch = rollouts()
-    terms = compute_terms(student, teacher, batch, RECIPE).terms
+def measured(count=3, settings=LORA, tied=True, recipe=RECIPE):
+    student, teacher = prepared(settings, tied=tied), random_model(5)
+    batch, recipe = rollouts(), replace(recipe, student=settings)
+    terms = compute_terms(student, teacher, batch, recipe)
     limits = edges(terms["visual_dependency_score"], count)
-    return student, teacher, batch, terms, limits, geometry._measured(student, teacher, batch, RECIPE, limits)
+    found = geometry._measured(student, teacher, batch, recipe, terms, limits)
+    return student, teacher, batch, terms, limits, found
 
 
-def test_norms_and_angles_are_those_of_each_bin_s_mean_loss():
-    student, teacher, batch, terms, limits, found = measured()
+def tree_of(student, teacher, batch, term, weights, *, vision=False):
+    """The gradient of one weighted sum of a term, as training computes it."""
+    weighing = Weighing(OBJECTIVES["vgs"], 1.0, 1.0, "token", 64, 8, None, False, True)
+    views = [view for each in batch for view in (each.prompt.with_image, each.prompt.text_only)]
+
+    def want(_):
+        return Wanted({"it": {term: mx.array(weights)}}, lambda _: {"it": {"it": None}})
+
+    encodings = None if vision else evaluate(encode(student, views))
+    return compute_parts(student, teacher, batch, weighing, encodings, want).trees["it"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "tied", "sets"),
+    [
+        (LORA, True, []),
+        (LORA, True, ["train.microbatch_size=1", "train.grad_checkpoint=true"]),
+        (Student(train="full"), True, ["train.microbatch_size=2"]),
+        (Student(train="full"), False, []),
+        (Student(rank=4, train_vision=True), True, []),
+    ],
+    ids=["lora", "micro-batches", "full, tied", "full, untied", "vision"],
+)
+def test_norms_and_angles_are_those_of_each_bin_s_mean_loss(settings, tied, sets):
+    recipe = recipe_file.load_recipe(None, ["objective.chunk_size=7", *sets])
+    student, teacher, batch, terms, limits, found = measured(settings=settings, tied=tied, recipe=recipe)
     numbers = bins(terms["visual_dependency_score"], limits)
     for number in range(3):
         here = (numbers == number).astype(np.float32)
-
-        def alone(term, here=here):
-            weights = {term: mx.array(here / here.sum())}
-            return compute_terms(student, teacher, batch, RECIPE, lambda _: {"it": weights}).trees["it"]
-
-        trees = {term: alone(term) for term in geometry.TERMS}
+        trees = {
+            term: tree_of(student, teacher, batch, term, here / here.sum(), vision=settings.train_vision)
+            for term in geometry.TERMS
+        }
         for term, tree in trees.items():
             assert found.norms[number][term] == pytest.approx(float(norm(tree)), rel=1e-4)
         for name, (left, right) in geometry.PAIRS.items():
             expected = np.degrees(np.arccos(float(cosine(trees[left], trees[right]))))
             assert found.angles[number][name] == pytest.approx(expected, abs=0.1)
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+def test_one_bin_s_trees_are_in_memory_at_a_time(tied):
+    """Full weights: their gradients outweigh all else. Three trees are measured; the last is summed from another."""
+    student, teacher = (random_model(seed, hidden=384, layers=4, tied=tied, scale=1.0) for seed in (0, 1))
+    settings = Student(train="full")
+    adapters.prepare(student, settings, seed=0)
+    size = sum(each.nbytes for each in adapters.trainable_weights(student.module).values())
+    recipe = replace(RECIPE, student=settings, train=replace(RECIPE.train, microbatch_size=2))
+    batch = rollouts()
+    terms = compute_terms(student, teacher, batch, recipe)
+    limits = edges(terms["visual_dependency_score"], 6)
+    mx.clear_cache()
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    found = geometry._measured(student, teacher, batch, recipe, terms, limits)
+    assert sum(map(bool, found.angles)) == 6
+    assert (mx.get_peak_memory() - before) / size < 4.5
 
 
 def test_every_token_is_in_one_bin_and_a_bin_lists_its_tokens():
@@ -101,6 +153,27 @@ def test_analyze_writes_numbers_and_figures_for_a_run(tmp_path):
     assert all(0 <= each["angle_lang_vis"]["mean"] <= 180 for each in found["bins"])
     made = {path.name for path in (tmp_path / "a").iterdir()}
     assert {"geometry-angles.png", "geometry-angles.svg", "geometry-sizes.png", "geometry-sizes.svg"} < made
+
+
+def test_analyze_loads_and_probes_a_run_s_student_once_and_measures_it_as_trained(monkeypatch, tmp_path):
+    run, loaded, probed, seen = toy_runs.finished(), [], [], []
+    load_model, packing = setup.load_model, probes.packing
+    for module in (setup, trained):
+        monkeypatch.setattr(
+            module, "load_model", lambda *given, **how: loaded.append(given[0]) or load_model(*given, **how)
+        )
+    monkeypatch.setattr(
+        probes, "packing", lambda *given: probed.append(given[0].model.name) or packing(*given)
+    )
+    monkeypatch.setattr(geometry, "measure", lambda student, *_: seen.append(student) or {"bins": []})
+    monkeypatch.setattr(analyze, "_print", lambda *_: None)
+    monkeypatch.setattr(geometry_figures, "draw", lambda *_: [])
+    result = toy_runs.command("analyze", run, "--prompts", "2", "--batches", "1", "--output", tmp_path / "a")
+    assert result.exit_code == 0, result.output
+    assert loaded == probed == ["embedded:student", "embedded:teacher"]
+    saved = mx.load(str(run / "final" / adapters.ADAPTER_FILE))
+    weights = adapters.trainable_weights(seen[0].module)
+    assert all(mx.array_equal(weights[name], value) for name, value in saved.items())
 
 
 def test_a_run_without_a_teacher_is_compared_with_one_that_is_named(tmp_path):

@@ -17,7 +17,17 @@ FILES = sorted((ROOT / "vgs_mlx").rglob("*.py"))
 # Lowest first. A part may import its own layer and lower ones.
 LAYERS = (
     (
-        "errors", "lazy", "stopping", "disk", "types", "hub_names", "texts", "blas", "device", "resources", "objective",
+        "errors",
+        "lazy",
+        "stopping",
+        "disk",
+        "types",
+        "hub_names",
+        "texts",
+        "blas",
+        "device",
+        "resources",
+        "objective",
         "statistics",
     ),
     ("strict_yaml", "recipe", "recipe_file", "recipe_objective"),
@@ -137,7 +147,13 @@ def test_imports_are_seen_wherever_they_stand():
     source = "def f():\n    from vgs_mlx import cli\nfrom ..train import loop\nimport vgs_mlx.data.shapes\n"
     source += "Lazy('vgs_mlx.models.sizes'), Lazy(f'vgs_mlx.rollout.{name}')"
     names = {name for name, _ in imports(source, "vgs_mlx.models")}
-    assert {"vgs_mlx.cli", "vgs_mlx.train", "vgs_mlx.data.shapes", "vgs_mlx.models.sizes", "vgs_mlx.rollout"} <= names
+    assert {
+        "vgs_mlx.cli",
+        "vgs_mlx.train",
+        "vgs_mlx.data.shapes",
+        "vgs_mlx.models.sizes",
+        "vgs_mlx.rollout",
+    } <= names
 
 
 def test_a_circle_is_found():

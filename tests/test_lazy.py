@@ -17,7 +17,9 @@ def fresh():
 
 
 @pytest.mark.parametrize(
-    "use", [lambda lazy: lazy.s, loaded, vars, lambda lazy: setattr(lazy, "s", 1)], ids=["get", "load", "vars", "set"]
+    "use",
+    [lambda lazy: lazy.s, loaded, vars, lambda lazy: setattr(lazy, "s", 1)],
+    ids=["get", "load", "vars", "set"],
 )
 def test_it_is_imported_when_something_in_it_is_used(use, fresh):
     assert NAME not in sys.modules

@@ -9,7 +9,7 @@ import pytest
 from vgs_mlx import recipe_file
 from vgs_mlx.ablation import grid_file
 from vgs_mlx.errors import Refusal
-from vgs_mlx.recipe import Recipe
+from vgs_mlx.recipe import Recipe, path_of
 from vgs_mlx.resources import recipes_folder
 
 
@@ -97,6 +97,11 @@ def test_a_file_that_is_none_is_refused_and_waited_for_by_nobody(tmp_path):
     os.mkfifo(tmp_path / "pipe.yaml")
     assert "can't be read (it is not a file)" in refusal(file=tmp_path / "pipe.yaml")
     assert "can't be read (File name too long)" in refusal(file=tmp_path / ("x" * 5000))
+
+
+def test_a_split_of_a_name_that_is_too_long_for_a_file_stays_a_name():
+    assert path_of("x" * 5000) == "x" * 5000
+    assert recipe_file.load_recipe(None, ["data.held_out=" + "x" * 5000]).data.held_out == "x" * 5000
 
 
 def test_a_recipe_may_merge_and_alias_its_sections(tmp_path):

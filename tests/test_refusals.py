@@ -63,7 +63,10 @@ FRACTION = ("--set", "data.held_out=0.5")
         (("--set", "rollout.temperature=0.7"), "rollout.temperature=0.7: the objective needs"),
         (("--set", "rollout.top_p=0.9"), "set rollout.top_p=1"),
         (("--set", "train.warmup_steps=60"), "never reach its peak in train.steps=60 steps"),
-        (("--set", "train.warmup_steps=70", "--set", "train.schedule=cosine"), "such as train.warmup_steps=6"),
+        (
+            ("--set", "train.warmup_steps=70", "--set", "train.schedule=cosine"),
+            "such as train.warmup_steps=6",
+        ),
         (("--stepz", "3"), "--stepz"),
         (("--recipe", "none.yaml"), "none.yaml: can't be read"),
         (("--student", "./none"), "--student ./none: no such folder"),

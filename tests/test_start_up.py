@@ -64,7 +64,9 @@ def here(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("commands", "without"), [(REFUSED, ("mlx.core", *HEAVY)), (NEED_MLX, HEAVY)], ids=["no mlx", "no mlx-vlm"]
+    ("commands", "without"),
+    [(REFUSED, ("mlx.core", *HEAVY)), (NEED_MLX, HEAVY)],
+    ids=["no mlx", "no mlx-vlm"],
 )
 def test_an_option_is_refused_before_heavy_libraries_load(commands, without, here):
     for name, (code, _, errors, exception) in run(here, commands, *without).items():

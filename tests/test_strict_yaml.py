@@ -1,5 +1,6 @@
 """YAML is read as YAML 1.2, plainly; what else it can say is refused in one line that names the place."""
 
+import itertools
 import math
 import random
 
@@ -15,7 +16,7 @@ def fanned(start: str, nested: str, levels: int = 12) -> str:
     lines = [f"{names[0]}: &{names[0]} {start}"]
     lines += [
         f"{here}: &{here} {nested % ', '.join([f'*{above}'] * 9)}"
-        for above, here in zip(names, names[1:], strict=False)
+        for above, here in itertools.pairwise(names)
     ]
     return "\n".join(lines)
 
@@ -94,7 +95,8 @@ def test_what_is_no_plain_value_is_refused_with_its_line(text, line, said):
 
 def test_what_is_dumped_reads_back_equal():
     texts = ["yes", "1e-5", "012", "1:30", "2020-01-01", "~", "=", "<<", "!x", "&a", "*a", "a: b", "# x", "-", "---",
-             "", " a ", "\t", "a\nb", "\n\n a\n", "\x85", "\u2028", "é 🙂", "'", '"', "%", "@", "\ufeff", "word " * 99]  # fmt: skip
+             "", " a ", "\t", "a\nb", "\n\n a\n", "\x85", "\u2028", "é 🙂", "'", '"', "%", "@", "\ufeff",
+             "word " * 99]  # fmt: skip
     draw = random.Random(0)
     texts += [
         "".join(draw.choices("ab01:-#'\"[]{}&*!|>%@`,?=~_.+ \n\t\\é🙂\u2028\x85", k=7)) for _ in range(1000)

@@ -1,8 +1,9 @@
 """What `vgs-mlx analyze` does: load a run or a model with its teacher, measure the geometry, write it down."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,12 @@ from rich.console import Console
 from rich.table import Table
 
 from vgs_mlx import distillation, geometry, geometry_figures, trained
+from vgs_mlx.device import backend
 from vgs_mlx.errors import Refusal
 from vgs_mlx.evaluation_report import recipe_for, refuse_checkpoint
+from vgs_mlx.models.sizes import read_size
+from vgs_mlx.planning import report as planning
+from vgs_mlx.planning.plan import Lengths
 from vgs_mlx.recipe import Recipe, resolve_name
 from vgs_mlx.train import run_folder
 from vgs_mlx.train.identity import PLACES
@@ -19,6 +24,7 @@ from vgs_mlx.train.screen import Screen
 from vgs_mlx.train.setup import Ready, load
 
 FILE = "geometry.json"
+Check = Callable[[Recipe, Lengths, dict[str, Path]], None]  # does it fit? Asked before weights load
 
 
 def run(
@@ -32,6 +38,7 @@ def run(
     batches: int,
     bins: int,
     output: Path | None,
+    force: bool = False,
 ) -> None:
     """See the command's help. Raises `Refusal`."""
     screen = Screen()
@@ -39,10 +46,11 @@ def run(
     folder = _folder(model, is_run, output)
     if not is_run:
         refuse_checkpoint(model, checkpoint)
+    check = partial(_check_memory, prompts, force, screen)
     ready = (
-        _run(Path(model), checkpoint, recipe, teacher, sets, screen)
+        _run(Path(model), checkpoint, recipe, teacher, sets, screen, check)
         if is_run
-        else _model(model, recipe, teacher, sets, screen)
+        else _model(model, recipe, teacher, sets, screen, check)
     )
     rows = ready.data.held_out[: prompts * batches]
     if len(rows) < batches:
@@ -79,6 +87,7 @@ def _run(
     teacher: str | None,
     sets: Sequence[str],
     screen: Screen,
+    check: Check,
 ) -> Ready:
     """The run's student as it was trained, its own teacher and held-out rows."""
     found = trained.find(run, checkpoint)
@@ -94,20 +103,33 @@ def _run(
     asked = replace(
         found.recipe, teacher=replace(found.recipe.teacher, path=own or resolve_name(teacher, Path()))
     )
-    ready = load(_comparable(asked), screen, run=run)
+    ready = load(_comparable(asked), screen, partial(check, _comparable(asked)), run)
     with screen.working("loading what was trained"):
-        student = trained.load(run, found, screen.say)
-    return replace(
-        ready, student=replace(student, packs=ready.student.packs)
-    )  # probed with its first weights
+        trained.put(run, found, ready.student)
+    return ready
 
 
 def _model(
-    model: str, recipe: Path | None, teacher: str | None, sets: Sequence[str], screen: Screen
+    model: str,
+    recipe: Path | None,
+    teacher: str | None,
+    sets: Sequence[str],
+    screen: Screen,
+    check: Check,
 ) -> Ready:
     shorthands = {"student": model, **({"teacher": teacher} if teacher else {})}
     resolved, _ = distillation.resolve(recipe_for(model, recipe), shorthands, sets)
-    return load(_comparable(resolved), screen)
+    return load(_comparable(resolved), screen, partial(check, _comparable(resolved)))
+
+
+def _check_memory(
+    prompts: int, force: bool, screen: Screen, recipe: Recipe, seen: Lengths, folders: Mapping[str, Path]
+) -> None:
+    """Before any weight is read: both models, and the gradients of one bin of a batch's tokens."""
+    student, teacher = (read_size(str(folders[role]), f"--{role}") for role in ("student", "teacher"))
+    planned = planning.of_analysis(recipe, student, teacher, seen, backend(), prompts=prompts)
+    otherwise = "give fewer --prompts, or --force to try anyway"
+    planning.check(planned, "the analysis", force, screen.say, otherwise)
 
 
 def _comparable(recipe: Recipe) -> Recipe:

@@ -191,6 +191,7 @@ def evaluate(model, data, suite, output, against, no_image, recipe, **options) -
 )
 @click.option("--output", type=PATH, help="A folder. Default: the run.")
 @CHECKPOINT
+@FORCE
 @refusing
 def analyze(model, **options) -> None:
     """\b
@@ -229,8 +230,9 @@ def analyze(model, **options) -> None:
     help="Where the run's data are, if they moved; or other rows to prove it on, such as shapes, if they are gone.",
 )
 @CHECKPOINT
+@FORCE
 @refusing
-def export(run, output, dtype, bits, prompts, data, checkpoint) -> None:
+def export(run, output, dtype, bits, prompts, data, checkpoint, force) -> None:
     """\b
     vgs-mlx export runs/quickstart-1 --output my-model
 
@@ -246,8 +248,8 @@ def export(run, output, dtype, bits, prompts, data, checkpoint) -> None:
     rows, asked = distillation.prompts_to_prove_on(run, trained.find(run, checkpoint).recipe, data, prompts)
     with full, screen.working("fusing and proving"):
         export_run(
-            run, output, dtype=dtype, bits=int(bits) if bits else None, prompts=rows, asked=asked, checkpoint=checkpoint,
-            say=screen.say,
+            run, output, dtype=dtype, bits=int(bits) if bits else None, prompts=rows, asked=asked,
+            checkpoint=checkpoint, force=force, say=screen.say,
         )  # fmt: skip
 
 
@@ -267,8 +269,9 @@ def export(run, output, dtype, bits, prompts, data, checkpoint) -> None:
     help="Load no models, show no answers; never in place of a page that has some.",
 )
 @CHECKPOINT
+@FORCE
 @refusing
-def report(folder, output, examples, no_examples, checkpoint) -> None:
+def report(folder, output, examples, no_examples, checkpoint, force) -> None:
     """\b
     vgs-mlx report runs/quickstart-1
 
@@ -277,7 +280,7 @@ def report(folder, output, examples, no_examples, checkpoint) -> None:
     """
     from vgs_mlx.report import page
 
-    page.write(folder, output, examples=0 if no_examples else examples, checkpoint=checkpoint)
+    page.write(folder, output, examples=0 if no_examples else examples, checkpoint=checkpoint, force=force)
 
 
 @main.command(short_help="What this machine is, and how fast.")

@@ -9,6 +9,8 @@ import click
 from vgs_mlx import texts
 from vgs_mlx.resources import shipped_recipe
 
+PLACES = ("model", "student", "teacher", "data")
+"""Arguments that are text, since they may name what is on the Hub, and may be paths."""
 PATH = click.Path(path_type=Path)
 
 
@@ -31,7 +33,7 @@ class Recipe(click.Path):
     def convert(self, value, param, ctx):
         """The path of the recipe; says where it is another than was given."""
         path = super().convert(value, param, ctx)
-        shipped = None if path.exists() else shipped_recipe(path)
+        shipped = None if os.path.exists(path) else shipped_recipe(path)
         if shipped:
             click.echo(f"recipe   {path} is not in this folder: the package's own, {shipped}")
         return shipped or path
@@ -51,6 +53,7 @@ class Command(click.Command):
         left = super().parse_args(ctx, args)
         for param in self.params:
             refuse_unwritable(param, ctx.params.get(param.name))
+            refuse_unreachable(param, ctx.params.get(param.name))
         return left
 
 
@@ -71,6 +74,24 @@ def refuse_unwritable(param: click.Parameter, value: Any) -> None:
         except UnicodeError:
             fix = "rename it, or write it in UTF-8"
         raise Refused(f"{name_of(param)} {texts.printable(str(each))} {fault}: {fix}")
+
+
+def refuse_unreachable(param: click.Parameter, value: Any) -> None:
+    """A path may lead to nothing yet, but the system must be able to say so, and a folder be open. Raises `Refused`."""
+    if not isinstance(value, Path) and (value is None or param.name not in PLACES):
+        return
+    path = os.path.expanduser(value)
+    if isinstance(value, str) and path.startswith("~"):
+        raise Refused(
+            f"{name_of(param)} {value[:200]}: nobody of that name has a home here: give another path"
+        )
+    try:
+        os.listdir(path) if os.path.isdir(path) else os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:  # too long, not to be entered, a circle of links
+        why = f"can't be looked up ({error.strerror}): give another path"
+        raise Refused(f"{name_of(param)} {str(value)[:200]}: {why}") from error
 
 
 def name_of(param: click.Parameter) -> str:

@@ -126,7 +126,9 @@ def _pinned(recipe: Recipe, screen: Screen) -> Recipe:
 
 def _refuse_unready(folder: Path, recipe: Recipe, moved: Sequence[str], screen: Screen) -> None:
     """What is seen before anything loads: files that are gone, a damaged checkpoint, none to compare with."""
-    needed = [key for key in identity.PLACES if key != "teacher.path" or recipe_objective.needs_teacher(recipe)]
+    needed = [
+        key for key in identity.PLACES if key != "teacher.path" or recipe_objective.needs_teacher(recipe)
+    ]
     trained.refuse_missing(folder, recipe, *needed, here=True)
     if (newest := checkpoint.newest(folder)) is not None:
         with screen.working("checking the last checkpoint"):
@@ -154,7 +156,6 @@ def dry_run(recipe: Recipe, output: Path | None, *, force: bool = False) -> None
 
 def _dry_run(recipe: Recipe, screen: Screen, force: bool) -> None:
     ready = setup.load(recipe, screen, _memory_check(recipe, force, screen))
-    per_step = recipe.rollout.prompts_per_step * recipe.rollout.completions_per_prompt
     count = math.ceil(recipe.train.microbatch_size / recipe.rollout.completions_per_prompt)
     count = min(count, recipe.rollout.prompts_per_step, len(ready.data.train))
     prompts = [ready.prompt(row) for row in range(count)]
@@ -169,7 +170,7 @@ def _dry_run(recipe: Recipe, screen: Screen, force: bool) -> None:
             )
             seconds = time.perf_counter() - begin
     rollouts = collected.rollouts
-    share = per_step / len(rollouts)
+    share = recipe.rollout.prompts_per_step / len(prompts)
     tokens = sum(len(each.completion) for each in rollouts) * share
     hours = seconds * share * recipe.train.steps / 3600
     phases = {"rollouts": sampled, **found.seconds}

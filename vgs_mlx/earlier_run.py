@@ -1,6 +1,7 @@
 """A student that an earlier run trained: its model is written into the new run, which needs the earlier one no more."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,8 +18,8 @@ from vgs_mlx.train.identity import fingerprint
 def named(path: str) -> tuple[Path, str | None] | None:
     """The run folder that RUN or RUN@WHICH names, and which of its weights (`trained.find`); None for all else."""
     for text, which in ((path, None), path.rpartition("@")[::2]):
-        folder = Path(text).expanduser()
-        if text and (folder / run_folder.RECIPE).is_file():
+        folder = Path(os.path.expanduser(text))
+        if text and os.path.isfile(folder / run_folder.RECIPE):  # raises nothing for what can't be looked up
             return folder, which
     return None
 

@@ -23,13 +23,16 @@ from typing import Literal
 import mlx.core as mx
 
 from vgs_mlx import model_card, proof, trained
-from vgs_mlx.device import release
+from vgs_mlx.device import backend, release
 from vgs_mlx.errors import Refusal
 from vgs_mlx.lazy import Lazy
 from vgs_mlx.models import fusing, precision
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.loading import load_model, read_config
 from vgs_mlx.models.rows import Continued
+from vgs_mlx.models.sizes import read_size
+from vgs_mlx.planning import report as planning
+from vgs_mlx.planning.plan import lengths_of
 from vgs_mlx.proof import Difference, Proof, Scored
 from vgs_mlx.recipe import Recipe
 from vgs_mlx.train.run_folder import CHECKPOINTS, FINAL, ORIGIN, RECIPE
@@ -60,6 +63,7 @@ def export(
     prompts: Sequence[Prompt],
     asked: str = "held-out prompts",
     checkpoint: str | None = None,
+    force: bool = False,
     say: Say = print,
 ) -> Proof:
     """Write the run's model, its training fused in, to the folder `output`, and prove it. Raises `Refusal`.
@@ -74,6 +78,7 @@ def export(
     if not prompts:
         raise Refusal("no held-out prompts to prove the export on: data.held_out must give some")
     say(f"exporting {found.origin}")
+    _check_memory(found.recipe, prompts, dtype, force, say)
     subject = _subject(run, found, prompts, say)
     untrained = _untrained(subject, say)
     with _beside(output) as folder:
@@ -82,6 +87,15 @@ def export(
     say(f"wrote {output}: python -m mlx_vlm.generate --model {output} --image PICTURE --prompt QUESTION")
     say(f"asked as it was trained: vgs-mlx evaluate {output} --recipe {run / RECIPE}")
     return proven
+
+
+def _check_memory(recipe: Recipe, prompts: Sequence[Prompt], dtype: str, force: bool, say: Say) -> None:
+    """Before any weight is read: what the largest of these models, with a pass over the prompts, will need."""
+    size = read_size(recipe.student.path, "student.path")
+    planned = planning.of_export(
+        recipe, size, lengths_of(prompts), backend(), prompts=len(prompts), dtype=dtype
+    )
+    planning.check(planned, "the export", force, say, "give fewer --prompts, or --force to try anyway")
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +119,8 @@ def _subject(run: Path, found: Trained, prompts: Sequence[Prompt], say: Say) -> 
     student = trained.load(run, found, say)
     sequences = proof.answers(student, prompts, longest, settings.batch_size)
     states = proof.states(student, sequences, _scored_at_once(found.recipe))
+    del student
+    release()
     load = partial(trained.load, run, found, _silent, lazy=True)
     return _Subject(found.recipe, load, sequences, Scored(states, load))
 

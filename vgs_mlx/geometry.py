@@ -5,16 +5,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import mlx.core as mx
 import numpy as np
 
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.objective.binning import bins, edges
-from vgs_mlx.objective.objectives import OBJECTIVES, Coefficients
+from vgs_mlx.objective.objectives import OBJECTIVES
 from vgs_mlx.objective.steering import cosine, norm
-from vgs_mlx.objective.weightings import Batch
 from vgs_mlx.recipe import Recipe
 from vgs_mlx.rollout.collect import collect
+from vgs_mlx.train import token_groups
 from vgs_mlx.train.step import encode_views
 from vgs_mlx.train.watch import compute_terms
 from vgs_mlx.types import Prompt, Rollout
@@ -51,15 +50,15 @@ def measure(
     measure the gradients of each term's mean over each bin's tokens, batch by batch. Plain values for JSON.
 
     Gradients are those of the student's trainable weights. Angles in degrees, terms and VDS in nats.
-    `progress` hears how many batches are done. In memory: one gradient tree for each term and bin.
+    `progress` hears how many batches are done. In memory beside the models and one micro-batch's activations: the
+    gradient trees of one bin (three, and one on its way), and a batch's hidden states in all views.
     """
     rolled = [_rollouts(student, prompts, recipe, number) for number, prompts in enumerate(batches)]
-    scored = [compute_terms(student, teacher, each, recipe) for each in rolled]
-    scores = np.concatenate([each.terms["visual_dependency_score"] for each in scored])
-    limits = edges(scores, count)
+    known = [compute_terms(student, teacher, each, recipe) for each in rolled]
+    limits = edges(np.concatenate([terms["visual_dependency_score"] for terms in known]), count)
     measured = []
-    for rollouts in rolled:
-        measured.append(_measured(student, teacher, rollouts, recipe, limits))
+    for rollouts, terms in zip(rolled, known, strict=True):
+        measured.append(_measured(student, teacher, rollouts, recipe, terms, limits))
         progress(len(measured))
     tokenizer = student.processor.tokenizer
     return {
@@ -78,30 +77,18 @@ def _measured(
     teacher: LoadedModel,
     rollouts: list[Rollout],
     recipe: Recipe,
+    terms: dict[str, np.ndarray],
     limits: np.ndarray,
 ) -> Measured:
-    """One gradient tree for each bin and term; a bin without tokens in this batch has none."""
-
-    def choose(batch: Batch) -> dict[str, Coefficients]:
-        numbers = bins(batch.scores["visual_dependency_score"], limits)
-        return {
-            f"{number} {term}": {term: mx.array(_share(numbers == number))}
-            for number in np.unique(numbers)
-            for term in TERMS
-        }
-
-    found = compute_terms(student, teacher, rollouts, recipe, choose)
-    norms, angles = [], []
-    for number in range(len(limits) + 1):
-        trees = {term: found.trees.get(f"{number} {term}") for term in TERMS}
-        there = trees["standard"] is not None
-        norms.append({term: float(norm(tree)) for term, tree in trees.items()} if there else {})
-        angles.append(_angles(trees) if there else {})
-    return Measured(rollouts, found.terms, norms, angles)
-
-
-def _share(chosen: np.ndarray) -> np.ndarray:
-    return chosen.astype(np.float32) / chosen.sum()
+    """Norms and angles bin by bin; a bin without tokens in this batch has none. A bin's trees go before the next."""
+    numbers = bins(terms["visual_dependency_score"], limits)
+    norms: list[dict[str, float]] = [{} for _ in range(len(limits) + 1)]
+    angles: list[dict[str, float]] = [{} for _ in norms]
+    for number, trees in token_groups.gradients(student, teacher, rollouts, recipe, numbers):
+        norms[number] = {term: float(norm(trees[term])) for term in TERMS}
+        angles[number] = _angles(trees)
+        del trees
+    return Measured(rollouts, terms, norms, angles)
 
 
 def _angles(trees: dict[str, Any]) -> dict[str, float]:

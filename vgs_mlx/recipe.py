@@ -213,6 +213,8 @@ def resolve_name(text: str, folder: Path) -> str:
         if not candidate.exists():
             return text
         path = str(candidate.resolve())
+        if candidate.is_dir():
+            os.listdir(candidate)
     except (OSError, RuntimeError) as error:  # too long, not to be entered, ~ of nobody
         why = getattr(error, "strerror", None) or error
         raise Refusal(f"{text[:200]}: can't be looked up ({why}): give another path") from error
@@ -241,4 +243,4 @@ def resolve_student(text: str, folder: Path) -> str:
 def path_of(text: str) -> str:
     """The part of `path`, `path:split` or `path:config:split` that names a file or folder; `text` where none is."""
     tries = [text.rsplit(":", colons)[0] for colons in (0, 1, 2)]
-    return next((each for each in tries if each and Path(each).expanduser().exists()), text)
+    return next((each for each in tries if each and os.path.exists(os.path.expanduser(each))), text)

@@ -1,5 +1,6 @@
 """Where a run's data and models are by now: recognised by their fingerprints, whatever the path."""
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -54,7 +55,7 @@ def _pinned(name: str, role: str, option: str) -> str:
 
 def _on_hub(name: str | float) -> bool:
     """Whether a name leads to the Hub: one of its form that is no file's and not a path here."""
-    if not isinstance(name, str) or name.endswith(".jsonl") or Path(path_of(name)).exists():
+    if not isinstance(name, str) or name.endswith(".jsonl") or os.path.exists(path_of(name)):
         return False
     return hub_names.parse(name.partition(":")[0]) is not None
 

@@ -250,3 +250,12 @@ def test_loading_never_holds_all_that_is_read_and_all_that_is_made_of_it(options
     model = load(folder, **options)
     assert mx.get_peak_memory() - before < 1.15 * (mx.get_active_memory() - before)
     assert model.vocabulary == 1024
+
+
+@pytest.mark.parametrize(
+    "path", ["x" * 5000, "~nobody-of-that-name/model", "a\nb", "/dev/null", "a\0b"], ids=range(5)
+)
+def test_a_path_that_leads_to_no_folder_is_refused(path):
+    for refused in (lambda: load(path), lambda: read_size(path, "--student")):
+        with pytest.raises(Refusal, match="no such folder, and not a Hub id"):
+            refused()

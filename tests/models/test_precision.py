@@ -1,5 +1,7 @@
 """What numbers hold the weights: nothing is rounded on the way to float32, and one line says what was done."""
 
+from dataclasses import replace
+
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
@@ -7,8 +9,14 @@ import pytest
 from mlx.utils import tree_flatten
 
 from model_folders import copied, embedded_logprobs, load
+from vgs_mlx.data import shapes
+from vgs_mlx.data.prompts import render
 from vgs_mlx.models import loading
-from vgs_mlx.models.precision import is_quantised
+from vgs_mlx.models.letting_go import letting_go
+from vgs_mlx.models.logprobs import completion_hidden
+from vgs_mlx.models.precision import in_float32, is_quantised, widened
+from vgs_mlx.models.rows import Continued, encode, evaluate
+from vgs_mlx.recipe import Data
 
 
 @pytest.fixture
@@ -102,3 +110,41 @@ def test_bits_change_nothing_in_a_packed_model_and_one_line_says_so():
     assert "already quantised" in line and "teacher.bits=8" in line
     layers = [each for each in model.module.modules() if isinstance(each, nn.QuantizedLinear)]
     assert {each.bits for each in layers} == {4}
+
+
+def test_a_widened_copy_computes_in_float32_and_leaves_the_model_as_it_is():
+    model = load("embedded:teacher", native=True)
+    before = dict(tree_flatten(model.module.parameters()))
+    copy = widened(model.module)
+    assert {each.dtype for _, each in tree_flatten(copy.parameters())} == {mx.float32}
+    wide = load("embedded:teacher", native=True)
+    in_float32(wide.module)
+    np.testing.assert_array_equal(embedded_logprobs(replace(model, module=copy)), embedded_logprobs(wide))
+    after = dict(tree_flatten(model.module.parameters()))
+    assert before.keys() == after.keys() and is_quantised(model.module)
+    assert all(before[name].dtype == each.dtype for name, each in after.items())
+
+
+def test_layers_that_are_let_go_compute_the_same_and_are_whole_again_only_in_the_model():
+    model = load("embedded:student")
+    expected, kinds = embedded_logprobs(model), {type(each) for each in layers_of(model)}
+    calls = {kind: kind.__call__ for kind in kinds}
+    for _ in range(2):
+        copy = replace(model, module=widened(model.module))
+        with letting_go(layers_of(copy)):
+            sequence, encodings = one_sequence(copy)
+            states = completion_hidden(copy, sequence, encodings)
+        assert all(each.size == 1 for layer in layers_of(copy) for _, each in tree_flatten(layer.parameters()))
+        np.testing.assert_array_equal(states, completion_hidden(model, sequence, encodings))
+    assert calls == {kind: kind.__call__ for kind in kinds}
+    np.testing.assert_array_equal(embedded_logprobs(model), expected)
+
+
+def layers_of(model):
+    return model.family.layers(model.module)
+
+
+def one_sequence(model):
+    [example] = shapes.examples("held_out", 1)
+    view = render(model.processor, example, Data(system_prompt="")).with_image
+    return [Continued(view, np.arange(10, 16))], evaluate(encode(model, [view]))

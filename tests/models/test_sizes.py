@@ -253,7 +253,8 @@ def test_the_picture_limit_is_the_processor_s_own(plain, nested, tmp_path):
 @pytest.mark.parametrize("name", PICTURE_SETTINGS)
 @pytest.mark.parametrize(
     "content", ["{", "", "[]", "null", "3", '{"size": 3, "image_processor": {"size": 3}}', "\udcff", "[" * 10**5,
-                '{"max_pixels": "many", "image_processor": {"max_pixels": "many"}}', '{"max_pixels": 0, "image_processor": 7}'],
+                '{"max_pixels": "many", "image_processor": {"max_pixels": "many"}}',
+                '{"max_pixels": 0, "image_processor": 7}'],
     ids=range(10),
 )  # fmt: skip
 def test_damaged_picture_settings_are_refused(name, content, tmp_path):

@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from toy_runs import command, names, options
+from toy_runs import command, finished, names, options
 from vgs_mlx import device, distillation
 from vgs_mlx.device import Memory, memory_of
 from vgs_mlx.errors import Refusal
+from vgs_mlx.models import loading
 from vgs_mlx.models.sizes import read_size
 from vgs_mlx.planning import plan
 from vgs_mlx.planning import report as plan_report
@@ -181,3 +182,27 @@ def test_the_buffer_cache_is_bounded_before_anything_loads(kind, given, limits, 
 def test_a_forced_run_that_does_not_fit_keeps_a_small_cache():
     assert device.default_cache_limit(30, 20) == 1
     assert device.default_cache_limit(5, 20) == 15
+
+
+@pytest.mark.parametrize(
+    ("asked", "what"),
+    [
+        (("export", "RUN", "--output", "model"), "the export doesn't fit in memory: it needs up to"),
+        (("analyze", "RUN"), "the analysis doesn't fit in memory: it needs up to"),
+        (("report", "RUN"), "letting the models answer doesn't fit in memory: it needs up to"),
+        (("evaluate", "RUN", "--suite", "aime25"), "the evaluation doesn't fit in memory"),
+    ],
+    ids=lambda each: each[0] if isinstance(each, tuple) else None,
+)
+def test_what_reads_a_run_refuses_as_well_before_weights_load_unless_forced(
+    asked, what, monkeypatch, tmp_path
+):
+    run = finished()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(device, "this_machine", lambda: Memory(2**20, "a very small machine"))
+    monkeypatch.setattr(loading, "_load_module", lambda *_: 1 / 0)
+    given = [run if each == "RUN" else each for each in asked]
+    shown = command(*given)
+    assert shown.exit_code == 2 and what in shown.stderr and "--force" in shown.stderr, shown.output
+    assert names(tmp_path) == []
+    assert isinstance(command(*given, "--force").exception, ZeroDivisionError)

@@ -204,8 +204,10 @@ def test_an_ablation_whose_cells_have_no_curve_has_a_page_without_one(compared):
 
 
 def test_answers_without_a_question_or_a_grade_are_left_out_and_named(run):
-    rows = [{"step": 0, "completion": "a", "expected": "b", "right": True}, {"step": 4, "question": "whole?", "completion": "a",
-            "expected": "b", "right": True}, {"step": 4, "question": "no grade?", "completion": "a", "expected": "b"}]  # fmt: skip
+    whole = {"step": 4, "question": "whole?", "completion": "a", "expected": "b", "right": True}
+    ungraded = {**whole, "question": "no grade?"}
+    del ungraded["right"]
+    rows = [{"step": 0, "completion": "a", "expected": "b", "right": True}, whole, ungraded]
     (run / run_folder.COMPLETIONS).write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     shown = drawn(run)
     assert "whole?" in shown and "no grade?" not in shown

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -12,9 +13,10 @@ import oracle
 from random_models import random_completion, random_model, random_prompt
 from toy_runs import QUIET, finished, recipe
 from vgs_mlx.data import shapes
+from vgs_mlx.models import loading
 from vgs_mlx.models.logprobs import compute_logprobs
 from vgs_mlx.models.rows import Continued
-from vgs_mlx.report import page
+from vgs_mlx.report import examples, page
 from vgs_mlx.report.examples import AFTER, BEFORE, LARGEST_SIDE, TEACHER, collect, score, shown_picture
 from vgs_mlx.report.record import read
 
@@ -50,6 +52,26 @@ def test_the_first_held_out_rows_are_answered_by_all_three(found):
     for said in found.shown[0].said:
         assert 1 <= len(said.tokens) <= recipe().rollout.max_completion_length
         assert all(token.score >= 0 and 0 <= token.with_picture <= 1.0001 for token in said.tokens)
+
+
+def test_one_model_is_in_memory_at_a_time_and_answers_as_many_as_the_recipe_says(monkeypatch):
+    alive, drawn, load_model, sample = [], [], loading.load_model, examples.sample
+
+    def watched(*given, **how):
+        assert not [name for name, module in alive if module() is not None], "still there"
+        model = load_model(*given, **how)
+        alive.append((given[0], weakref.ref(model.module)))
+        return model
+
+    def counted(model, views, *given):
+        drawn.append(len(views))
+        return sample(model, views, *given)
+
+    monkeypatch.setattr(examples, "load_model", watched)
+    monkeypatch.setattr(examples.trained, "load_model", watched)
+    monkeypatch.setattr(examples, "sample", counted)
+    collect([(AFTER, finished())], recipe("rollout.batch_size=2"), 3, QUIET)
+    assert len(alive) == 3 and drawn == [2, 1] * 3
 
 
 def test_a_known_picture_is_described(found):

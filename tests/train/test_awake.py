@@ -92,7 +92,9 @@ def test_a_mac_without_the_program_or_with_a_broken_one_trains_all_the_same(mac,
 
 
 def test_a_run_says_so_while_it_trains_and_its_recipe_may_switch_it_off_on_resume(mac, tmp_path, monkeypatch):
-    monkeypatch.setattr(distillation.setup, "load", lambda recipe, *_: toy_runs.ready(*SHORT, *switched(recipe)))
+    monkeypatch.setattr(
+        distillation.setup, "load", lambda recipe, *_: toy_runs.ready(*SHORT, *switched(recipe))
+    )
     done = command("distill", "--output", tmp_path / "run", *options(*SHORT))
     assert done.exit_code == 0, done.output
     assert "awake    this Mac is kept from idle sleep" in done.stdout and not alive(pid(mac))

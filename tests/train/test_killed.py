@@ -95,7 +95,9 @@ def without_models(monkeypatch):
 
     def answer(student, examples, *_, **__):
         """Wrong before the first step, right after each: the best evaluation is that of step 2."""
-        return [[Answer(each, "\u2028 is no line end", total(student) > 0, True, 5, None)] for each in examples]
+        return [
+            [Answer(each, "\u2028 is no line end", total(student) > 0, True, 5, None)] for each in examples
+        ]
 
     def look(ready, folder, step):
         run_folder.append(folder / run_folder.TERMS, {"step": step, "total": total(ready.student)})

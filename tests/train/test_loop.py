@@ -59,10 +59,17 @@ def test_a_sampled_completion_is_decoded_and_graded_once(reward, tmp_path, monke
     graded, decoded, file = [], [], tmp_path / "mine.py"
     file.write_text("def reward(example, text):\n    return 0.5\n")
     for module in (rewards, metrics_of_steps):
-        monkeypatch.setattr(module, "is_correct", lambda *given: bool(graded.append(given)) or len(graded) == 1)
+        monkeypatch.setattr(
+            module, "is_correct", lambda *given: bool(graded.append(given)) or len(graded) == 1
+        )
     real = rewards._text
     monkeypatch.setattr(rewards, "_text", lambda *given: decoded.append(given) or real(*given))
-    sets = ("objective.name=grpo", "grpo.updates_per_rollout=1", "train.steps=1", "rollout.max_completion_length=3")
+    sets = (
+        "objective.name=grpo",
+        "grpo.updates_per_rollout=1",
+        "train.steps=1",
+        "rollout.max_completion_length=3",
+    )
     own = () if reward == "answer" else (f"grpo.reward={file}:reward",)
     run = train(tmp_path / "run", *sets, *own)
     (row,) = metrics(run)

@@ -220,6 +220,11 @@ def test_a_reward_that_fails_or_is_no_number_is_told_with_its_row(tmp_path, body
 
 def test_a_reward_file_that_is_not_there_is_told_only_where_there_are_rewards(tmp_path):
     gone = [f"grpo.reward={tmp_path / 'mine.py'}:f"]
+    (tmp_path / "rules").write_text("x = 1")
+    with pytest.raises(Refusal, match=r"rules is not a Python file: its name ends in \.py"):
+        rewards.reward_function(Grpo(reward=f"{tmp_path / 'rules'}:x"))
+    with pytest.raises(Refusal, match=r"no such file: x"):
+        rewards.reward_function(Grpo(reward="x" * 5000 + ":f"))
     with pytest.raises(Refusal, match=r"no such file: .*mine\.py"):
         rewards.reward_function(recipe_file.load_recipe(None, gone).grpo)
     assert identity._own_reward(recipe_file.load_recipe(None, gone)) == {}

@@ -137,7 +137,9 @@ def test_the_last_step_at_least_has_the_whole_rate_or_the_run_is_refused(name, s
             setup.refuse_contradictions(recipe)
             assert max(rates(recipe.train, 5)) == pytest.approx(recipe.train.learning_rate)
         else:
-            with pytest.raises(Refusal, match=f"train.warmup_steps={warmup_steps}: .* such as train.warmup_steps=0"):
+            with pytest.raises(
+                Refusal, match=f"train.warmup_steps={warmup_steps}: .* such as train.warmup_steps=0"
+            ):
                 setup.refuse_contradictions(recipe)
 
 

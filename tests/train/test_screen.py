@@ -49,7 +49,12 @@ def test_what_takes_long_says_so_in_a_terminal_and_makes_way_for_what_counts():
             pass
     with screen.training(4, 0), screen.working("not beside the table"):
         pass
-    for words in ("loading the [big] teacher ...", "a line meanwhile", "checking rows", "something inside ..."):
+    for words in (
+        "loading the [big] teacher ...",
+        "a line meanwhile",
+        "checking rows",
+        "something inside ...",
+    ):
         assert words in shown.getvalue()
     assert "not beside the table" not in shown.getvalue()
 

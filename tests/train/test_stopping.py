@@ -59,7 +59,9 @@ def test_an_evaluation_is_broken_off_at_once_and_the_steps_before_it_are_kept(
     interrupting(monkeypatch, loop.evaluation, "answer", number, 2, then=never)
     stopped = distill(tmp_path / "run", *sets)
     assert stopped.exit_code == code, stopped.output
-    assert f"Step 2 is saved; go on with: vgs-mlx distill --resume --output {tmp_path / 'run'}" in stopped.stderr
+    assert (
+        f"Step 2 is saved; go on with: vgs-mlx distill --resume --output {tmp_path / 'run'}" in stopped.stderr
+    )
     assert [row["step"] for row in run_folder.rows(tmp_path / "run" / run_folder.EVALUATIONS)] == [0]
     monkeypatch.undo()
     go_on(tmp_path / "run", *sets)
@@ -103,7 +105,10 @@ def test_before_the_first_step_nothing_is_saved_and_the_run_can_go_on(tmp_path, 
     interrupting(monkeypatch, loop.evaluation, "answer", signal.SIGINT, 1, then=never)
     stopped = distill(tmp_path / "run", *RARE)
     assert stopped.exit_code == 130
-    assert f"No step is saved yet; go on with: vgs-mlx distill --resume --output {tmp_path / 'run'}" in stopped.stderr
+    assert (
+        f"No step is saved yet; go on with: vgs-mlx distill --resume --output {tmp_path / 'run'}"
+        in stopped.stderr
+    )
     monkeypatch.undo()
     go_on(tmp_path / "run", *RARE)
     assert same_run(tmp_path / "run", finished(*RARE))
@@ -167,7 +172,9 @@ def test_the_seconds_are_those_of_all_processes(tmp_path, ready, monkeypatch):
     found = toy_runs.read_json(tmp_path / "run" / run_folder.RESULT)
     before = sum(row["seconds"]["step"] + row["seconds_between"] for row in earlier)
     assert found["seconds"] == pytest.approx(before + found["seconds_of_last_process"], abs=0.01)
-    assert f"took     {found['seconds']:.0f} s ({found['seconds_of_last_process']:.0f} s since" in resumed.stdout
+    assert (
+        f"took     {found['seconds']:.0f} s ({found['seconds_of_last_process']:.0f} s since" in resumed.stdout
+    )
 
 
 def test_the_time_between_steps_is_kept_with_the_step_after_it(tmp_path, monkeypatch):
@@ -179,7 +186,9 @@ def test_the_time_between_steps_is_kept_with_the_step_after_it(tmp_path, monkeyp
         return real(*given, **options)
 
     monkeypatch.setattr(loop.evaluation, "answer", slow)
-    toy_runs.train(tmp_path / "run", "train.steps=3", "train.evaluate_every=2", "rollout.max_completion_length=2")
+    toy_runs.train(
+        tmp_path / "run", "train.steps=3", "train.evaluate_every=2", "rollout.max_completion_length=2"
+    )
     between = [row["seconds_between"] for row in run_folder.rows(tmp_path / "run" / run_folder.METRICS)]
     assert between[0] > 0.5 and between[2] > 0.5 > between[1] >= 0
     found = toy_runs.read_json(tmp_path / "run" / run_folder.RESULT)

@@ -192,8 +192,8 @@ def _first(rows: Sequence[Row], count: int, how: How) -> Source:
 
 
 def _rows(source: str, how: How) -> list[Row]:
-    path = Path(source).expanduser()
-    if path.is_file() or path.suffix == ".jsonl":
+    path = Path(os.path.expanduser(source))
+    if os.path.isfile(path) or path.suffix == ".jsonl":
         if path.suffix != ".jsonl":
             raise _another_file(path)
         return jsonl.rows(path, columns=how.columns, allow_outside=how.allow_outside)

@@ -5,6 +5,7 @@ none, and runs Python files that come with a checkpoint (`model_file`, `auto_map
 """
 
 import json
+import os
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -45,8 +46,8 @@ def find_folder(path: str, option: str) -> Path:
         )
     if path.startswith(EMBEDDED):
         return tiny_model(path.removeprefix(EMBEDDED))
-    folder = Path(path).expanduser()
-    if folder.is_dir():
+    folder = Path(os.path.expanduser(path))
+    if os.path.isdir(folder):  # which is False, and raises nothing, for what can't be looked up
         return folder.absolute()  # a relative one could be taken for a Hub id by libraries further on
     if (id := hub_names.parse(path)) is None:
         raise Refusal(f"{option} {path}: no such folder, and not a Hub id (owner/name) either")
@@ -59,7 +60,7 @@ def read_config(folder: Path, option: str) -> dict[str, Any]:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        is_run = (folder / "recipe.yaml").is_file()
+        is_run = os.path.isfile(folder / "recipe.yaml")
         fix = f"it is a run folder: give what vgs-mlx export {folder} --output MODEL makes"
         raise Refusal(
             f"{where}: no readable config.json there: {fix if is_run else 'give a model folder'}"

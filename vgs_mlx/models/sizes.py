@@ -4,6 +4,7 @@ A config without weight files will do as well: bytes then follow from the shapes
 """
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -76,11 +77,11 @@ class ModelSize:
 
 def read_size(path: str, option: str) -> ModelSize:
     """The size of a local folder, a config file, an embedded model or a Hub id. Raises `Refusal`."""
-    where, file = f"{option} {path}", Path(path).expanduser()
-    if path.endswith(".json") and file.is_file():
+    where, file = f"{option} {path}", Path(os.path.expanduser(path))
+    if path.endswith(".json") and os.path.isfile(file):
         return parse(path, _config_file(file, where), None, where=where)
     id = hub_names.parse(path)
-    if file.is_dir() or id is None:
+    if os.path.isdir(file) or id is None:
         folder = find_folder(path, option)
         config = read_config(folder, option)
         tensors = headers.read(folder, where)

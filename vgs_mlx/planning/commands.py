@@ -15,6 +15,8 @@ from vgs_mlx.recipe import DENSE_REWARDS, Recipe
 from vgs_mlx.recipe_objective import measures_norm_scale, measuring, needs_teacher, resolved, sampler
 from vgs_mlx.rollout.batches import completions_at_once, prompts_at_once
 
+LONGEST_COMPARED = 256  # tokens of an answer that an export compares: export.py
+WEIGHT_FILE = 2**30  # bytes, of an exported model: models/fusing.py
 TERMS_WATCHED = OBJECTIVES["vgs"]  # it needs all that is watched: train/watch.py
 
 
@@ -53,6 +55,104 @@ def evaluation(
     else:
         resident, body = {"student": resting.of_model(student, kind)}, resting.frozen_body(student, kind)
     return Plan(resident, (evaluating(recipe, body, seen, None, samples, temperature),), {})
+
+
+def export(
+    recipe: Recipe,
+    student: ModelSize,
+    seen: Lengths,
+    device: str | Device = "cpu",
+    *,
+    prompts: int,
+    number: int,
+) -> Plan:
+    """The plan of `vgs-mlx export`: one model at a time; `number`: bytes of a changed weight in the widest that is
+    tried.
+    """
+    kind = DEVICES[device] if isinstance(device, str) else device
+    body, settings = resting.trained_body(recipe, student, kind), recipe.rollout
+    trained = resting.of_models(recipe, student, None, kind)
+    rows = min(recipe.train.microbatch_size, settings.batch_size, prompts)
+    length = min(LONGEST_COMPARED, settings.max_completion_length)
+    asked = Sampled(*[min(prompts, settings.batch_size)] * 3, length)
+    plain = {"fused model": resting.fused(recipe, student, kind, number)}
+    frozen = resting.frozen_body(student, kind)
+    largest = FLOAT * student.text.vocabulary * student.text.hidden
+    writing = {"weight file": min(WEIGHT_FILE, sum(plain.values())), "float32 weight": largest}
+    return Plan(
+        {},
+        (
+            phases.sampling("answers", "student", body, seen, asked).beside(trained),
+            phases.float32_states("trained scores", body, seen, rows, length).beside(trained),
+            Phase("writing", (writing,)),
+            phases.float32_states("fused scores", frozen, seen, rows, length).beside(plain),
+            phases.two_heads("comparison", frozen, prompts * length, recipe.objective.chunk_size),
+        ),
+        {},
+    )
+
+
+def analysis(
+    recipe: Recipe,
+    student: ModelSize,
+    teacher: ModelSize,
+    seen: Lengths,
+    device: str | Device = "cpu",
+    *,
+    prompts: int,
+) -> Plan:
+    """The plan of `vgs-mlx analyze`: `prompts` of a batch, and the gradients of one bin of their tokens at a time."""
+    kind = DEVICES[device] if isinstance(device, str) else device
+    pair = Pair(resting.trained_body(recipe, student, kind), resting.frozen_body(teacher, kind))
+    settings, asked = recipe.rollout, Asked(TERMS_WATCHED, separate=True)
+    batch = work.Work(recipe, seen, prompts, settings.completions_per_prompt, settings.max_completion_length)
+    held = phases.picture_features("student", pair.student, seen, batch.prompts * batch.pictured_views)
+    sampled = Sampled(
+        pictured=batch.prompts * batch.pictured_views,
+        prompts=prompts_at_once(batch.prompts, batch.each, settings.batch_size),
+        completions=completions_at_once(batch.prompts, batch.each, settings.batch_size),
+        length=batch.length,
+        temperature=settings.temperature,
+    )
+    gradients = resting.trainable(recipe.student, student) * FLOAT
+    return Plan(
+        resting.of_models(recipe, student, teacher, kind),
+        (
+            phases.sampling("rollouts", "student", pair.student, seen, sampled),
+            phases.teacher_scores("teacher", pair, batch, asked, held),
+            phases.student_gradients("student", pair, batch, asked, held, gradients),
+        ),
+        {},
+    )
+
+
+def report(
+    recipe: Recipe,
+    student: ModelSize,
+    teacher: ModelSize | None,
+    seen: Lengths,
+    device: str | Device = "cpu",
+    *,
+    prompts: int,
+) -> Plan:
+    """The plan of `vgs-mlx report`: one model after another answers, and the teacher scores, an answer at a time."""
+    kind = DEVICES[device] if isinstance(device, str) else device
+    settings = recipe.rollout
+    asked = Sampled(*[min(prompts, settings.batch_size)] * 3, settings.max_completion_length)
+    body = resting.trained_body(recipe, student, kind)
+    trained = resting.of_models(recipe, student, None, kind)
+    found = [phases.sampling("student's answers", "student", body, seen, asked).beside(trained)]
+    if teacher:
+        frozen, resident = (
+            resting.frozen_body(teacher, kind),
+            resting.of_model(teacher, kind, recipe.teacher.bits),
+        )
+        for phase in (
+            phases.sampling("teacher's answers", "teacher", frozen, seen, asked),
+            phases.token_scores("teacher's scores", frozen, seen, asked.length, recipe.objective.chunk_size),
+        ):
+            found.append(phase.beside({"teacher": resident}))
+    return Plan({}, tuple(found), {})
 
 
 def evaluating(

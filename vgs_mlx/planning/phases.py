@@ -3,11 +3,12 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from vgs_mlx.models.sizes import ModelSize, linears
 from vgs_mlx.objective.chunked import chunk_length
 from vgs_mlx.objective.objectives import Objective
 from vgs_mlx.objective.terms import TERMS
 from vgs_mlx.planning import footprint
-from vgs_mlx.planning.footprint import FLOAT, Body, plain
+from vgs_mlx.planning.footprint import FLOAT, Body, packed, plain
 from vgs_mlx.planning.loss import loss_arrays, pulls, score_arrays, trees
 from vgs_mlx.planning.plan import Lengths, Parts, Phase
 from vgs_mlx.planning.work import Work
@@ -177,6 +178,59 @@ def dense_rewards(name: str, pair: Pair, work: Work, held: Parts, *, white: bool
     )
 
 
+def float32_states(name: str, body: Body, seen: Lengths, rows: int, length: int) -> Phase:
+    """An export's scoring pass: in float32, whatever the model is stored in, one layer after the other.
+
+    The hidden states of all answers stay; they are as nothing beside the rest.
+    """
+    wide = Body(body.size, body.device, FLOAT, body.train, body.rank)
+    text = body.size.text
+    layer = sum(inputs * outputs for inputs, outputs in linears(text).values())
+    widened = 0 if body.device.widens else FLOAT * (layer + text.vocabulary * text.hidden)
+    tower = 0 if body.device.widens else FLOAT * body.size.vision_weights.elements
+    passed = packed(rows, seen.text + seen.image, 1, length)
+    return Phase(
+        name,
+        (
+            {**seeing("model", wide, seen, rows), "float32 tower": tower},
+            {
+                **picture_features("model", wide, seen, rows),
+                "activations": footprint.forward(wide, [passed]),
+                "float32 layer": widened,
+            },
+        ),
+    )
+
+
+def two_heads(name: str, body: Body, positions: int, chunk: int) -> Phase:
+    """Two float32 heads, and log-probabilities of both for a chunk of positions."""
+    text = body.size.text
+    arrays = (
+        2 * SCORED + 2 * _unanswerable(body.size) + 2
+    )  # of each log-probabilities; the divergence's terms
+    states = 2 * positions * text.hidden * FLOAT
+    buffers = arrays * min(chunk, positions) * text.vocabulary * FLOAT
+    return Phase(
+        name,
+        ({"two heads": 2 * text.vocabulary * text.hidden * FLOAT, "states": states, "buffers": buffers},),
+    )
+
+
+def token_scores(name: str, body: Body, seen: Lengths, length: int, chunk: int) -> Phase:
+    """The report's scores of one answer's tokens, in both views."""
+    views = [packed(1, prompt, 1, length) for prompt in (seen.text + seen.image, seen.text)]
+    arrays = 2 * (SCORED + _unanswerable(body.size)) + 2
+    buffers = arrays * min(chunk, length) * body.size.text.vocabulary * FLOAT
+    return Phase(
+        name,
+        (
+            seeing("teacher", body, seen, 1),
+            {**picture_features("teacher", body, seen, 1), "activations": footprint.forward(body, views)},
+            {"hidden states": 2 * _states(body, length), "buffers": buffers},
+        ),
+    )
+
+
 def update(name: str, asked: Asked, held: Parts, gradients: int) -> Phase:
     """AdamW. Measured: one tree and its scaled copy, or all trees that steering reads and what it makes of them."""
     count = trees(asked.objective, separate=asked.separate)
@@ -224,8 +278,12 @@ def _chunk(pair: Pair, work: Work) -> int:
 
 
 def _sliced(pair: Pair) -> bool:
-    """Whether heads have rows that are not ids; where the number of ids is unknown they are taken to."""
-    return pair.student.size.ids is None or pair.student.size.ids < pair.student.size.text.vocabulary
+    return _unanswerable(pair.student.size)
+
+
+def _unanswerable(size: ModelSize) -> bool:
+    """Whether the head has rows that are not ids; where the number of ids is unknown, it is taken to."""
+    return size.ids is None or size.ids < size.text.vocabulary
 
 
 def _head_trains(pair: Pair) -> bool:

@@ -1,10 +1,11 @@
 """A plan: bytes by kind and by phase. Made by `planning.commands`, printed by `planning.report`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from vgs_mlx.models.sizes import ModelSize
 from vgs_mlx.recipe import Recipe
+from vgs_mlx.types import Prompt
 
 TEXT_TOKENS = 160  # of a prompt without its picture: the default system prompt, the template, a question
 
@@ -34,6 +35,10 @@ class Phase:
         """What is there in its fullest moment."""
         return max(self.moments, key=lambda parts: sum(parts.values()))
 
+    def beside(self, parts: Parts) -> "Phase":
+        """The same phase, `parts` being there in all of it."""
+        return Phase(self.name, tuple({**parts, **moment} for moment in self.moments))
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -57,6 +62,12 @@ class Plan:
     def phase(self) -> str:
         """The phase that needs most."""
         return max(self.peaks, key=lambda name: self.peaks[name])
+
+
+def lengths_of(prompts: Sequence[Prompt]) -> Lengths:
+    """Of prompts that are rendered."""
+    text = max(len(prompt.text_only.ids) for prompt in prompts)
+    return Lengths(text, max(len(prompt.with_image.ids) - len(prompt.text_only.ids) for prompt in prompts))
 
 
 def lengths(recipe: Recipe, student: ModelSize) -> Lengths:

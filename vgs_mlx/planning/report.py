@@ -22,6 +22,10 @@ RUNS_AT_ONCE = "VGS_MLX_RUNS_AT_ONCE"
 """The environment's word for how many runs share this machine's memory, as under `vgs-mlx ablate --jobs`."""
 
 
+class DoesNotFit(Refusal):
+    """A command would need more memory than there is."""
+
+
 def run(
     recipe: Recipe,
     *,
@@ -90,6 +94,40 @@ def of_evaluation(
     return Planned(recipe, student, None, seen, make, OF_EVALUATION)
 
 
+def of_export(
+    recipe: Recipe, student: ModelSize, seen: Lengths, device: str, *, prompts: int, dtype: str
+) -> Planned:
+    """`vgs-mlx export`, proven on so many prompts; `auto` may end with float32."""
+
+    def make(changed: Recipe, lengths: Lengths) -> Plan:
+        number = 2 if dtype in ("float16", "bfloat16") else 4
+        return commands.export(changed, student, lengths, device, prompts=prompts, number=number)
+
+    return Planned(recipe, student, None, seen, make, ())
+
+
+def of_analysis(
+    recipe: Recipe, student: ModelSize, teacher: ModelSize, seen: Lengths, device: str, *, prompts: int
+) -> Planned:
+    """`vgs-mlx analyze` with so many prompts a batch."""
+
+    def make(changed: Recipe, lengths: Lengths) -> Plan:
+        return commands.analysis(changed, student, teacher, lengths, device, prompts=prompts)
+
+    return Planned(recipe, student, teacher, seen, make, ())
+
+
+def of_report(
+    recipe: Recipe, student: ModelSize, teacher: ModelSize | None, seen: Lengths, device: str, *, prompts: int
+) -> Planned:
+    """`vgs-mlx report` with so many held-out rows."""
+
+    def make(changed: Recipe, lengths: Lengths) -> Plan:
+        return commands.report(changed, student, teacher, lengths, device, prompts=prompts)
+
+    return Planned(recipe, student, teacher, seen, make, ())
+
+
 def _write_json(file: Path, made: Plan, allowed: Memory) -> None:
     phases = {phase.name: dict(phase.fullest) for phase in made.phases}
     found = {"resting": made.resting, "phases": phases, "peaks": made.peaks, "tokens": made.tokens}
@@ -123,7 +161,7 @@ def lines(planned: Planned, allowed: Memory, device: str) -> list[str]:
     answer = seen.answer or planned.recipe.rollout.max_completion_length
     verdict = "fits" if made.peak <= allowed.limit else "DOES NOT FIT"
     weights = "weights and optimiser" if "optimiser" in made.resting else "weights"
-    tokens = f"; at most {made.tokens['sampled']:,} sampled tokens a step" if made.tokens else ""
+    tokens = f"; at most {made.tokens['sampled']:,} sampled tokens a step" if made.tokens.get("sampled") else ""
     return [
         f"plan     {device}: {gigabytes(sum(made.resting.values()))} GB of {weights}; prompts of {seen.text:,} text "
         f"and {seen.image:,} image tokens, completions of {answer:,}",
@@ -163,10 +201,17 @@ def gigabytes(value: int) -> str:
     return f"{value / 1e9:.2f}"
 
 
-def check(planned: Planned, what: str, force: bool, say: Callable[[str], None]) -> Plan:
+def check(
+    planned: Planned,
+    what: str,
+    force: bool,
+    say: Callable[[str], None],
+    otherwise: str = "use --force to try anyway",
+) -> Plan:
     """Say what `what` ("the run") will need on this machine, before its weights are loaded.
 
-    Raises `Refusal` where it doesn't fit, unless forced. Then bounds MLX's buffer cache to what is left.
+    Then bounds MLX's buffer cache to what is left. Raises `Refusal` where it doesn't fit, unless forced; `otherwise`
+    is what can be done beside changing settings.
     """
     kind, made, whole = devices.backend(), planned.plan, memory_of(None, devices.backend())
     runs = int(os.environ.get(RUNS_AT_ONCE, "1"))
@@ -179,8 +224,11 @@ def check(planned: Planned, what: str, force: bool, say: Callable[[str], None]) 
             f"{gigabytes(allowed.limit)} GB, {allowed.about}: give --jobs {whole.limit // made.peak}"
         )
     if made.peak > allowed.limit and not force:
-        told = "; ".join(advice(planned, remedy(planned, allowed.limit), allowed))
-        raise Refusal(f"{what} doesn't fit in memory: {told}; or --force to try all the same")
+        needs = (
+            f"it needs up to {gigabytes(made.peak)} GB and has {gigabytes(allowed.limit)} GB, {allowed.about}"
+        )
+        told = advice(planned, remedy(planned, allowed.limit), allowed) if planned.keys else [needs]
+        raise DoesNotFit(f"{what} doesn't fit in memory: {'; '.join(told)}; or {otherwise}")
     _bound_cache(planned.recipe.train.cache_limit_gb, made.peak, allowed.limit, say)
     return made
 

@@ -40,6 +40,14 @@ def of_model(size: ModelSize, device: Device, bits: int | None = None) -> int:
     return stored(size.language_weights, device, bits) + stored(size.vision_weights, device)
 
 
+def fused(recipe: Recipe, student: ModelSize, device: Device, number: int) -> int:
+    """A student with its training fused in, `number` bytes a changed weight: the language model's, all in all."""
+    vision = student.vision_weights
+    seeing = vision.elements * number if recipe.student.train_vision else stored(vision, device)
+    body = student.language_weights.elements * (FLOAT if device.widens else number)
+    return max(body, stored(student.language_weights, device)) + seeing
+
+
 def stored(weights: Weights, device: Device, bits: int | None = None) -> int:
     """A part's bytes: float32 on the CPU; else as in its files, or packed with a 16-bit scale and bias a group."""
     if device.widens:

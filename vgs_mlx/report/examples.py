@@ -7,6 +7,7 @@ import base64
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,19 @@ from PIL import Image
 
 from vgs_mlx import trained
 from vgs_mlx.data.answers import is_correct
+from vgs_mlx.device import backend, release
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.loading import find_folder, load_model, load_processor
 from vgs_mlx.models.logprobs import chunks
 from vgs_mlx.models.rows import Continued, encode, evaluate
+from vgs_mlx.models.sizes import read_size
 from vgs_mlx.objective.divergence import token_logprobs
 from vgs_mlx.objective.visual import visual_dependency_score
-from vgs_mlx.recipe import Recipe
+from vgs_mlx.planning import report as planning
+from vgs_mlx.planning.plan import lengths_of
+from vgs_mlx.planning.report import DoesNotFit
+from vgs_mlx.recipe import Recipe, Rollout
 from vgs_mlx.report.tokens import Token, tokens
 from vgs_mlx.rollout.sample import Completion, Sampling, sample
 from vgs_mlx.train.data import first_held_out
@@ -39,7 +45,6 @@ NO_TEACHER = (
 )
 LARGEST_SIDE = 640  # pixels of a picture in the page; larger ones are scaled down
 JPEG_QUALITY = 85
-AT_ONCE = 16  # prompts answered at the same time
 
 
 @dataclass(frozen=True)
@@ -93,21 +98,30 @@ def collect(
     count: int,
     screen: Screen,
     checkpoint: str | None = None,
+    force: bool = False,
 ) -> Examples:
     """The first `count` held-out rows, answered by the student before, after each run (who, folder), and the teacher,
     where the recipe names one: without it the answers are shown, but their tokens have no scores.
 
     `checkpoint` says which of a run's weights answer, and is then named: see `trained.find`.
-    All runs share `recipe`'s models and data. Where models or data can't be loaded: none, and a note why.
+    All runs share `recipe`'s models and data. Where models or data can't be loaded: none, and a note why. Raises
+    `DoesNotFit` where the memory is too small, unless forced.
     """
     try:
-        return _collect(runs, recipe, count, screen, checkpoint)
+        return _collect(runs, recipe, count, screen, checkpoint, force)
+    except DoesNotFit:
+        raise
     except (Refusal, OSError) as problem:
         return Examples((), (f"The answers are left out: {problem}",))
 
 
 def _collect(
-    runs: Sequence[tuple[str, Path]], recipe: Recipe, count: int, screen: Screen, checkpoint: str | None
+    runs: Sequence[tuple[str, Path]],
+    recipe: Recipe,
+    count: int,
+    screen: Screen,
+    checkpoint: str | None,
+    force: bool,
 ) -> Examples:
     trained.refuse_missing(runs[0][1], recipe, *PLACES)
     find_folder(recipe.student.path, "student.path")  # before anything is loaded
@@ -116,26 +130,29 @@ def _collect(
     processor = load_processor(find_folder(recipe.student.path, "student.path"), "student.path")
     examples = first_held_out(recipe, processor, count, screen, [run for _, run in runs])
     prompts = [render_prompt(processor, example, recipe) for example in examples]
-    length = recipe.rollout.max_completion_length
-    student = load_model(recipe.student.path, "student.path", say=screen.say)
-    answers, notes = {BEFORE: answer(student, prompts, length)}, []
-    del student
+    _check_memory(recipe, prompts, screen, force)
+    untrained = partial(load_model, recipe.student.path, "student.path", say=screen.say)
+    answers, notes = {BEFORE: _answered(untrained, prompts, recipe.rollout)}, []
     for who, run in runs:
         try:
             found = trained.find(run, checkpoint)
             who = f"{who} ({checkpoint}: step {found.step})" if checkpoint else who
-            answers[who] = answer(trained.load(run, found, screen.say), prompts, length)
+            load = partial(trained.load, run, found, screen.say)
+            answers[who] = _answered(load, prompts, recipe.rollout)
         except Refusal as problem:
             notes.append(f"{who}: not shown. {problem}")
     teacher = None
     if recipe.teacher.path:
         teacher = load_model(recipe.teacher.path, "teacher.path", bits=recipe.teacher.bits, say=screen.say)
-        answers[TEACHER] = answer(teacher, prompts, length)
+        answers[TEACHER] = answer(teacher, prompts, recipe.rollout)
     else:
         notes.append(NO_TEACHER)
     tokenizer = processor.tokenizer  # the teacher's is the same: a probe at every start
     said = {
-        who: [_said(who, tokenizer, teacher, *each) for each in zip(prompts, given, strict=True)]
+        who: [
+            _said(who, tokenizer, teacher, *each, recipe.objective.chunk_size)
+            for each in zip(prompts, given, strict=True)
+        ]
         for who, given in answers.items()
     }
     shown = [
@@ -145,20 +162,37 @@ def _collect(
     return Examples(tuple(shown), tuple(notes))
 
 
-def answer(model: LoadedModel, prompts: Sequence[Prompt], length: int) -> list[Completion]:
-    """A model's greedy answers to the prompts, with their pictures."""
-    found = []
-    for start in range(0, len(prompts), AT_ONCE):
-        views = [prompt.with_image for prompt in prompts[start : start + AT_ONCE]]
-        drawn = sample(
-            model, views, [[(0,)]] * len(views), evaluate(encode(model, views)), Sampling(length, 0.0)
-        )
+def _check_memory(recipe: Recipe, prompts: Sequence[Prompt], screen: Screen, force: bool) -> None:
+    """Before any weight is read: the larger of the models that answer, one after another."""
+    student = read_size(recipe.student.path, "student.path")
+    teacher = read_size(recipe.teacher.path, "teacher.path") if recipe.teacher.path else None
+    seen = lengths_of(prompts)
+    planned = planning.of_report(recipe, student, teacher, seen, backend(), prompts=len(prompts))
+    otherwise = "give --no-examples, or --force to try anyway"
+    planning.check(planned, "letting the models answer", force, screen.say, otherwise)
+
+
+def _answered(
+    load: Callable[[], LoadedModel], prompts: Sequence[Prompt], settings: Rollout
+) -> list[Completion]:
+    """The answers of a model that is gone, with its memory, before the next one is loaded."""
+    found = answer(load(), prompts, settings)
+    release()
+    return found
+
+
+def answer(model: LoadedModel, prompts: Sequence[Prompt], settings: Rollout) -> list[Completion]:
+    """A model's greedy answers to the prompts, with their pictures; `settings.batch_size` at a time."""
+    found, how = [], Sampling(settings.max_completion_length, temperature=0.0)
+    for start in range(0, len(prompts), settings.batch_size):
+        views = [prompt.with_image for prompt in prompts[start : start + settings.batch_size]]
+        drawn = sample(model, views, [[(0,)]] * len(views), evaluate(encode(model, views)), how)
         found += [row[0] for row in drawn]
     return found
 
 
 def score(
-    teacher: LoadedModel, prompt: Prompt, completion: np.ndarray, chunk_size: int = 64
+    teacher: LoadedModel, prompt: Prompt, completion: np.ndarray, chunk_size: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The teacher at each token of a completion, three times (T,): VDS in nats, log-probability of the token
     with the picture, and without."""
@@ -195,13 +229,19 @@ def _encoded(picture: Image.Image, kind: str, **options) -> bytes:
 
 
 def _said(
-    who: str, tokenizer: Any, teacher: LoadedModel | None, prompt: Prompt, completion: Completion
+    who: str,
+    tokenizer: Any,
+    teacher: LoadedModel | None,
+    prompt: Prompt,
+    completion: Completion,
+    chunk_size: int,
 ) -> Said:
     decode: Callable[[list[int]], str] = tokenizer.decode
     text = tokenizer.decode(completion.ids.tolist(), skip_special_tokens=True)
     shown: tuple[Token, ...] = ()
     if teacher is not None:
-        shown = tokens(decode, completion.ids, teacher.end_ids, *score(teacher, prompt, completion.ids))
+        scores = score(teacher, prompt, completion.ids, chunk_size)
+        shown = tokens(decode, completion.ids, teacher.end_ids, *scores)
     return Said(who, is_correct(text, prompt.example.answer), completion.ended, shown, text)
 
 

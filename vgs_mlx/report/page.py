@@ -35,6 +35,7 @@ def write(
     *,
     examples: int,
     checkpoint: str | None = None,
+    force: bool = False,
     screen: Screen | None = None,
 ) -> Path:
     """The page about a run; `examples` held-out rows are answered by the models (0: none are loaded).
@@ -55,12 +56,12 @@ def write(
         if checkpoint:
             trained.find(folder, checkpoint)  # else a note in the page would be all that is said
         with screen.working(working):
-            page = _run_page(folder, checkpoint, examples, screen)
+            page = _run_page(folder, checkpoint, examples, force, screen)
     elif ablation.is_ablation(folder):
         if checkpoint:
             raise Refusal(f"--checkpoint {checkpoint}: {folder} is an ablation: give one of its run folders")
         with screen.working(working):
-            page = _ablation_page(folder, examples, screen)
+            page = _ablation_page(folder, examples, force, screen)
     else:
         raise Refusal(
             f"{folder}: neither a run (no {run_folder.RECIPE} in it) nor an ablation (no {GRID}): "
@@ -97,12 +98,12 @@ def write_page(output: Path, page: str) -> None:
         raise Refusal(f"--output {output}: can't be written ({error.strerror}): give another file") from error
 
 
-def _run_page(folder: Path, checkpoint: str | None, count: int, screen: Screen) -> str:
+def _run_page(folder: Path, checkpoint: str | None, count: int, force: bool, screen: Screen) -> str:
     record = read(folder)
-    return render_run(record, _answered([(AFTER, folder)], record, count, screen, checkpoint))
+    return render_run(record, _answered([(AFTER, folder)], record, count, force, screen, checkpoint))
 
 
-def _ablation_page(folder: Path, count: int, screen: Screen) -> str:
+def _ablation_page(folder: Path, count: int, force: bool, screen: Screen) -> str:
     found, record, note = ablation.read(folder), None, "the folders of the runs are not there."
     runs, others = [], []
     try:
@@ -112,7 +113,7 @@ def _ablation_page(folder: Path, count: int, screen: Screen) -> str:
         note = str(problem)
     named = [(f"Student after {name} ({run.name.replace('-', ' ')})", run) for name, run in runs]
     left_out = Examples((), (f"The answers are left out: {note}",))
-    answered = _answered(named, record, count, screen) if record else left_out
+    answered = _answered(named, record, count, force, screen) if record else left_out
     if answered.shown and others:
         why = "Not asked, since their models, data, seed or longest answer aren't the baseline's"
         answered = replace(answered, notes=(*answered.notes, f"{why}: {'; '.join(others)}."))
@@ -120,11 +121,16 @@ def _ablation_page(folder: Path, count: int, screen: Screen) -> str:
 
 
 def _answered(
-    runs: list[tuple[str, Path]], record: Record, count: int, screen: Screen, checkpoint: str | None = None
+    runs: list[tuple[str, Path]],
+    record: Record,
+    count: int,
+    force: bool,
+    screen: Screen,
+    checkpoint: str | None = None,
 ) -> Examples:
     if not count:
         return Examples((), ("The answers are left out, as asked.",))
-    found = collect(runs, record.recipe, count, screen, checkpoint)
+    found = collect(runs, record.recipe, count, screen, checkpoint, force)
     for note in found.notes:
         screen.say(f"examples {note}")
     return found

@@ -5,7 +5,7 @@ head runs once and not twice, such a term is differentiated by itself at every t
 multiplied when all scores are known: a token's cotangent depends on that token's weight alone.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import mlx.core as mx
@@ -56,22 +56,6 @@ def of_objective(
         return found
 
     return Wanted({**sums, **{_own(part): _everywhere(part.term, batch) for part in unknown}}, trees)
-
-
-def of_choice(
-    choose: Callable[[Batch], dict[str, Coefficients]], terms: Sequence[str], batch: Batch
-) -> Wanted:
-    """A tree for each weighted sum of `terms` that `choose` names when it sees the batch with its scores."""
-    if batch.scores:
-        addends = choose(batch)
-        return Wanted(addends, lambda scored: {name: {name: None} for name in addends})
-    return Wanted(
-        {term: _everywhere(term, batch) for term in terms},
-        lambda scored: {
-            tree: {term: np.array(weights) / batch.weights for term, weights in coefficients.items()}
-            for tree, coefficients in choose(scored).items()
-        },
-    )
 
 
 def _own(part: Part) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from vgs_mlx.models import adapters
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.rows import Encodings
-from vgs_mlx.objective.steering import Tree, added
+from vgs_mlx.objective.steering import Tree
 from vgs_mlx.objective.visual import Views
 from vgs_mlx.train.forward import forward
 from vgs_mlx.train.microbatches import windows
@@ -26,9 +26,24 @@ def backward(
     tree: Tree = {}
     for view, cotangent in zip(Views._fields, cotangents, strict=True):
         if cotangent is not None:
-            tree = added(tree, _backward(student, batch, view, cotangent, encodings))
-            mx.eval(tree)
+            pulled = _backward(student, batch, view, cotangent, encodings)
+            mx.eval(pulled)
+            accumulate(tree, pulled)
     return tree
+
+
+def accumulate(sums: Tree, more: Tree, scale: float = 1.0) -> None:
+    """Add `more`, which is empty afterwards, to `sums` in place, and multiply by `scale`.
+
+    Weight by weight, so that a third tree is never there: one of all weights is as large as the model.
+    """
+    for name in list(more):
+        value = more.pop(name)
+        value = sums.pop(name) + value if name in sums else value
+        sums[name] = value if scale == 1.0 else scale * value
+        del value
+        mx.async_eval(sums[name])
+    mx.eval(sums)
 
 
 def _backward(

@@ -6,7 +6,6 @@ chunks and outside any trace; then `mx.vjp` carries it through the student's bod
 forward pass of the student without gradients.
 """
 
-import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -20,13 +19,13 @@ from vgs_mlx.models.recomputing import recomputing
 from vgs_mlx.models.rows import Encodings
 from vgs_mlx.objective.chunked import Scored, score, teacher_scores
 from vgs_mlx.objective.objectives import Objective, weights_by_role
-from vgs_mlx.objective.steering import Tree, added, scaled
+from vgs_mlx.objective.steering import Tree, added
 from vgs_mlx.objective.terms import Options, Taken
 from vgs_mlx.objective.tokens import token_weights
 from vgs_mlx.objective.visual import Views
 from vgs_mlx.objective.weightings import Batch, dependency_gate
 from vgs_mlx.train.addends import Factors, Wanted, of_objective
-from vgs_mlx.train.backward import backward
+from vgs_mlx.train.backward import accumulate, backward
 from vgs_mlx.train.forward import (
     count_positions,
     frozen_head,
@@ -216,12 +215,12 @@ def _add_trees(
             layers = student.family.layers(student.module)
             with recomputing(layers) if weighing.grad_checkpoint else nullcontext():
                 tree = backward(student, batch, cotangents, encodings)
-            found.trees[name] = added(found.trees.get(name, {}), tree)
-            mx.eval(found.trees[name])
-    for name, factors in trees.items():  # one after the other: a tree is there twice for a moment
-        whole = functools.reduce(added, (heads[addend] for addend in factors), found.trees.pop(name))
-        found.trees[name] = scaled(whole, 1.0 / len(found.batch.weights))
-        mx.eval(found.trees[name])
+            accumulate(found.trees.setdefault(name, {}), tree)
+    for name, factors in trees.items():
+        for addend in factors:
+            accumulate(found.trees[name], dict(heads[addend]))
+        summed, found.trees[name] = found.trees[name], {}
+        accumulate(found.trees[name], summed, 1.0 / len(found.batch.weights))
 
 
 def _weighed(cotangents: Mapping[str, Views], factors: Factors, window: slice) -> Views:

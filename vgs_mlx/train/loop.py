@@ -168,7 +168,9 @@ def _measure(run: _Run) -> None:
             watch.look(run.ready, folder, step)
     if _evaluation_is_due(run) and not run_folder.has_row(folder / run_folder.EVALUATIONS, step):
         _evaluate(run)
-    if run.stop.asked and step < run.ready.recipe.train.steps:  # at the last step all is done but to write it down
+    if (
+        run.stop.asked and step < run.ready.recipe.train.steps
+    ):  # at the last step all is done but to write it down
         raise BrokenOff
 
 

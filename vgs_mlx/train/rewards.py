@@ -4,6 +4,7 @@ import functools
 import hashlib
 import importlib.util
 import math
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -88,9 +89,11 @@ def _own(reward: str) -> Callable[[Example, str], float]:
     where, file, name = f"grpo.reward={reward}", reward_file(reward), reward.rpartition(":")[2]
     if file is None:
         raise Refusal(f"{where}: give answer, pacr, pdcr, or path/to/file.py:function")
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise Refusal(f"{where}: no such file: {file}")
     spec = importlib.util.spec_from_file_location(f"vgs_mlx_reward_{file.stem}", file)
+    if spec is None or spec.loader is None:
+        raise Refusal(f"{where}: {file} is not a Python file: its name ends in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up there
     try:

@@ -1,9 +1,8 @@
 """All loss terms on rollouts, whatever the objective is; and how they move on fixed held-out ones (Fig. 4)."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +11,14 @@ import numpy as np
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.objective.binning import GROUPS, bins, edges
-from vgs_mlx.objective.objectives import OBJECTIVES, Coefficients
-from vgs_mlx.objective.terms import DIAGNOSTICS
+from vgs_mlx.objective.objectives import OBJECTIVES
 from vgs_mlx.objective.weightings import Batch
 from vgs_mlx.recipe import WATCHED_ROWS, Recipe
 from vgs_mlx.rollout.batches import prompts_at_once
 from vgs_mlx.rollout.collect import collect
 from vgs_mlx.train import run_folder
-from vgs_mlx.train.addends import Wanted, of_choice
-from vgs_mlx.train.gradients import Gradients, Weighing, compute_parts
+from vgs_mlx.train.addends import Wanted
+from vgs_mlx.train.gradients import Weighing, compute_parts
 from vgs_mlx.train.setup import Ready
 from vgs_mlx.train.step import encode_views
 from vgs_mlx.types import Rollout
@@ -30,15 +28,9 @@ SEED_STREAM = 2**30  # keeps these rollouts apart from those of training
 
 
 def compute_terms(
-    student: LoadedModel,
-    teacher: LoadedModel,
-    rollouts: Sequence[Rollout],
-    recipe: Recipe,
-    choose: Callable[[Batch], dict[str, Coefficients]] | None = None,
-) -> Gradients:
-    """The terms of the standard, visual and language losses at every token, with VDS, and a gradient tree for each
-    weighted sum that `choose` names.
-    """
+    student: LoadedModel, teacher: LoadedModel, rollouts: Sequence[Rollout], recipe: Recipe
+) -> dict[str, np.ndarray]:
+    """The terms of the standard, visual and language losses at every token, with VDS and entropy, (N,) nats each."""
     objective = OBJECTIVES["vgs"]  # it needs all that is asked for here
     weighing = Weighing(
         objective=objective,
@@ -53,8 +45,7 @@ def compute_terms(
     )
     encodings = encode_views(student, [rollout.prompt for rollout in rollouts], objective)
     shared = None if recipe.student.train_vision else encodings
-    want = _nothing if choose is None else partial(of_choice, choose, DIAGNOSTICS)
-    return compute_parts(student, teacher, rollouts, weighing, shared, want)
+    return compute_parts(student, teacher, rollouts, weighing, shared, _nothing).terms
 
 
 def _nothing(batch: Batch) -> Wanted:
@@ -67,7 +58,7 @@ def look(ready: Ready, folder: Path, step: int) -> None:
     The rollouts are those that the student sampled before its first step, so VDS and bins stay the same.
     """
     rollouts = _sampled(ready, folder) if step == 0 else _kept(ready, folder)
-    terms = compute_terms(ready.student, ready.teacher, rollouts, ready.recipe).terms
+    terms = compute_terms(ready.student, ready.teacher, rollouts, ready.recipe)
     scores = terms.pop("visual_dependency_score")
     numbers = bins(scores, edges(scores))
     row: dict[str, Any] = {"step": step}
