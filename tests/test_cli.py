@@ -109,7 +109,9 @@ def test_a_dry_run_tells_the_recipe_hours_and_tokens_and_writes_nothing(monkeypa
 
 def test_a_dry_run_of_sft_counts_one_answer_a_prompt_of_its_own_length():
     """Two prompts a step, and however many completions_per_prompt says, one answer each."""
-    shown = command("distill", "--dry-run", *options("objective.name=sft", "rollout.completions_per_prompt=4"))
+    shown = command(
+        "distill", "--dry-run", *options("objective.name=sft", "rollout.completions_per_prompt=4")
+    )
     assert shown.exit_code == 0, shown.output
     [length] = map(int, re.findall(r"completions of (\d+)", shown.stdout))
     [per_step] = map(int, re.findall(r"and (\d+) sampled tokens a step", shown.stdout))

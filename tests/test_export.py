@@ -260,7 +260,7 @@ def test_a_file_of_weights_is_in_memory_at_a_time_while_they_are_written(tmp_pat
             held[name] = value
         return [*found, held]
 
-    monkeypatch.setattr(fusing.mlx_vlm.utils, "make_shards", small)
+    monkeypatch.setattr(mlx_vlm.utils, "make_shards", small)
     module = load_model(str(student), "student", native=True, lazy=True, say=silent).module
     mx.clear_cache()
     before = mx.get_active_memory()

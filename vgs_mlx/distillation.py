@@ -227,9 +227,9 @@ def _processor(recipe: Recipe, option: str, screen: Screen) -> Any:
 def _train(ready: setup.Ready, folder: Path, screen: Screen) -> None:
     again = run_folder.resume_command(folder)
     try:
-        with disk.refusing(folder, f"make room, or make it writable, then go on with: {again}"):
-            with kept_awake(ready.recipe.train.keep_awake, screen.say):
-                outcome = loop.run(ready, folder, screen)
+        writable = disk.refusing(folder, f"make room, or make it writable, then go on with: {again}")
+        with writable, kept_awake(ready.recipe.train.keep_awake, screen.say):
+            outcome = loop.run(ready, folder, screen)
     except pictures.Changed as refusal:
         raise Refusal(f"{refusal}, then go on with: {again}") from refusal
     except KeyboardInterrupt:

@@ -5,6 +5,7 @@ import functools
 import gc
 import io
 import json
+import os
 import re
 import shutil
 import tracemalloc
@@ -528,3 +529,9 @@ def test_shapes_come_in_the_numbers_asked_for(folder):
 
 def test_by_default_shapes_hold_out_two_thousand_rows():
     assert datasets.SHAPES_ROWS == {"train": 20_000, "held_out": 2_000}
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "rows.jsonl")
+    with pytest.raises(Refusal, match=r"rows\.jsonl: not a file: give a \.jsonl file that is there"):
+        load_held_out(str(tmp_path / "rows.jsonl"))

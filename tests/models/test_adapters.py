@@ -229,7 +229,7 @@ def test_a_packing_that_can_not_be_unpacked_is_refused_where_it_would_train():
     model = random_model(0)
     layer = model.module.vision_tower.blocks[0].mlp
     layer.linear_fc1 = Unknown(mx.ones((4, 4), mx.uint32))
-    with pytest.raises(Refusal, match="linear_fc1.*packed in a way that can't be unpacked.*not quantised"):
+    with pytest.raises(Refusal, match=r"linear_fc1.*packed in a way that can't be unpacked.*not quantised"):
         adapters.prepare(model, Student(rank=4, train_vision=True), seed=1)
     adapters.prepare(model := random_model(0), Student(rank=4), seed=1)  # where it stays as it is, it may be
 

@@ -134,7 +134,9 @@ def test_layers_that_are_let_go_compute_the_same_and_are_whole_again_only_in_the
         with letting_go(layers_of(copy)):
             sequence, encodings = one_sequence(copy)
             states = completion_hidden(copy, sequence, encodings)
-        assert all(each.size == 1 for layer in layers_of(copy) for _, each in tree_flatten(layer.parameters()))
+        assert all(
+            each.size == 1 for layer in layers_of(copy) for _, each in tree_flatten(layer.parameters())
+        )
         np.testing.assert_array_equal(states, completion_hidden(model, sequence, encodings))
     assert calls == {kind: kind.__call__ for kind in kinds}
     np.testing.assert_array_equal(embedded_logprobs(model), expected)

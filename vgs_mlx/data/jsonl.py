@@ -19,6 +19,8 @@ from vgs_mlx.types import Example, Picture
 
 def rows(path: Path, *, columns: Columns, allow_outside: bool) -> list[Row]:
     """The file's rows, not yet parsed; blank lines are left out. Refuses a file that can't be read."""
+    if path.exists() and not path.is_file():  # a pipe would never end
+        raise Refusal(f"data file {path}: not a file: give a .jsonl file that is there")
     try:
         lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
     except OSError as error:

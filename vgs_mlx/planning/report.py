@@ -161,7 +161,9 @@ def lines(planned: Planned, allowed: Memory, device: str) -> list[str]:
     answer = seen.answer or planned.recipe.rollout.max_completion_length
     verdict = "fits" if made.peak <= allowed.limit else "DOES NOT FIT"
     weights = "weights and optimiser" if "optimiser" in made.resting else "weights"
-    tokens = f"; at most {made.tokens['sampled']:,} sampled tokens a step" if made.tokens.get("sampled") else ""
+    tokens = (
+        f"; at most {made.tokens['sampled']:,} sampled tokens a step" if made.tokens.get("sampled") else ""
+    )
     return [
         f"plan     {device}: {gigabytes(sum(made.resting.values()))} GB of {weights}; prompts of {seen.text:,} text "
         f"and {seen.image:,} image tokens, completions of {answer:,}",
