@@ -15,7 +15,7 @@ from vgs_mlx.models import adapters
 from vgs_mlx.models.loading import load_model
 from vgs_mlx.recipe import Recipe, Student
 from vgs_mlx.resources import tiny_model
-from vgs_mlx.train import checkpoint
+from vgs_mlx.train import checkpoint, run_folder
 from vgs_mlx.train.identity import fingerprint
 from vgs_mlx.train.run_folder import FINAL, RECIPE, RESULT
 from vgs_mlx.train.step import Progress
@@ -45,7 +45,9 @@ def run(tmp_path, student) -> Path:
 def save_checkpoint(run: Path, student, step: int, best: int | None = None) -> Path:
     identity = {"student": fingerprint(student.folder)}
     settings = Student(path=student.name, rank=2)
-    return checkpoint.save(run, student, AdamW(1e-3), Progress(step=step, best_step=best), settings, identity)
+    if best is not None:
+        run_folder.append(run / run_folder.EVALUATIONS, {"step": best, "accuracy": 0.5})
+    return checkpoint.save(run, student, AdamW(1e-3), Progress(step=step), settings, identity)
 
 
 def finish(run: Path, student, steps: int) -> Path:

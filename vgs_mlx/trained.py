@@ -63,8 +63,8 @@ def checkpoints(run: Path) -> dict[int, Path]:
 
 def best_step(run: Path) -> int | None:
     """The step with the highest accuracy so far, 0 being the untrained student; None where nothing says so."""
-    newest = checkpoint.newest(run)
-    return checkpoint.verified_state(newest)["progress"].get("best_step") if newest else None
+    best = run_folder.best_evaluation(run)  # a checkpoint is older than the evaluation of its step
+    return None if best is None else best["step"]
 
 
 def _step(run: Path, which: str | None, newest: int) -> tuple[int, str]:
