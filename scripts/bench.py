@@ -7,6 +7,7 @@
     python scripts/bench.py growth          time and memory by completions, image tokens and length
     python scripts/bench.py real-vocab      the loss phase alone at Qwen3-VL's vocabulary
     python scripts/bench.py chunk-size      the same by objective.chunk_size
+    python scripts/bench.py first-line      how soon a command says something (--beside another checkout)
     python scripts/bench.py sampling        our sampler beside mlx-vlm's batch generator
     python scripts/bench.py probes          the start-up probes at Qwen3-VL's vocabulary, tiny bodies
 
@@ -22,10 +23,11 @@ import vgs_mlx  # noqa: F401  (before mlx: it loads a fast BLAS)
 # isort: split
 import click
 
+from benchmarks import first_line as first_lines
 from benchmarks import growth as growing
 from benchmarks import loss_phase, made, profile, starting, steps
 from benchmarks import sampling as drawing
-from benchmarks.timing import show
+from benchmarks.timing import alternate, show
 
 
 @click.group(help=__doc__.replace("\n\n    python", "\n\n\b\n    python"))
@@ -138,6 +140,27 @@ def real_vocab(repetitions: int, file: Path | None) -> None:
 def chunk_size(repetitions: int, file: Path | None) -> None:
     """The same by `objective.chunk_size`: seconds and memory beyond the inputs for 256 positions."""
     show("VGS for 256 positions at V = 151,936, by chunk", loss_phase.by_chunk(repetitions), file)
+
+
+@main.command()
+@_repetitions
+@_json
+@click.option(
+    "--beside", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Another checkout."
+)
+def first_line(repetitions: int, file: Path | None, beside: Path | None) -> None:
+    """Seconds until a command says something, and until it ends."""
+    checkouts = {"": first_lines.ROOT, **({" there": beside.absolute()} if beside else {})}
+    found = alternate(
+        {
+            f"{name}{where}": lambda folder=folder, command=command: first_lines.measure(folder, command)
+            for name, command in first_lines.COMMANDS.items()
+            for where, folder in checkouts.items()
+        },
+        repetitions,
+        warm=False,
+    )
+    show("the first line, seconds", found, file)
 
 
 @main.command()

@@ -42,7 +42,7 @@ def test_a_figure_that_fails_is_replaced_by_its_reason_and_the_others_stay(monke
 def test_without_mlx_the_versions_are_still_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "mlx.core", None)  # makes its import fail
     rows = dict(doctor.report())
-    assert rows["device"].endswith("Mend: install vgs-mlx again")
+    assert rows["device"].endswith("Fix: install vgs-mlx again")
     assert rows["Python"] == ".".join(map(str, sys.version_info[:3]))
     assert rows["memory"].endswith("GiB")
 
@@ -62,7 +62,7 @@ def test_the_measurement_lasts_about_as_long_as_asked():
 @pytest.mark.parametrize(
     ("gflops", "kind", "openblas", "words"),
     [
-        (6, "cpu", None, "Mend: pip install opencv-python"),
+        (6, "cpu", None, "Fix: pip install opencv-python"),
         (6, "cpu", "libopenblas.so", "OPENBLAS_NUM_THREADS"),
         (200, "cpu", "libopenblas.so", "as it should be"),
         (3000, "metal", None, "GPU"),

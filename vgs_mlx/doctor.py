@@ -65,7 +65,7 @@ def why_mlx_fails() -> str | None:
     except ImportError as error:
         driver = "libcuda" in str(error)
         mend = "install the NVIDIA driver, or MLX's CPU build" if driver else "install vgs-mlx again"
-        return f"MLX can't be imported ({error}). Mend: {mend}"
+        return f"MLX can't be imported ({error}). Fix: {mend}"
     return None
 
 
@@ -158,7 +158,7 @@ def verdict(gflops: float, kind: str, openblas: str | None) -> str:
         return "as it should be on a CPU"
     if openblas:
         return "slow although OpenBLAS is loaded: is the machine busy, or OPENBLAS_NUM_THREADS small?"
-    return f"reference BLAS, about 35 times slower than with OpenBLAS. Mend: {blas.MEND}"
+    return f"reference BLAS, about 35 times slower than with OpenBLAS. Fix: {blas.MEND}"
 
 
 def _or_reason(figure: Callable[[], str]) -> str:
