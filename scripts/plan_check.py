@@ -65,7 +65,6 @@ CASES = (
     Case("distill, vision trains", {"student.train_vision": True}),
     Case("distill, sft on long solutions", {"objective.name": "sft"}, solution=400),
     Case("distill, sft on the teacher's answers", {"objective.name": "sft", "objective.answers": "teacher"}),
-    Case("distill, grpo", {"objective.name": "grpo", "grpo.updates_per_rollout": 2}),
     Case(
         "distill, grpo with pdcr",
         {"objective.name": "grpo", "grpo.updates_per_rollout": 2, "grpo.reward": "pdcr"},

@@ -28,7 +28,7 @@ from vgs_mlx.errors import Refusal
 from vgs_mlx.lazy import Lazy
 from vgs_mlx.models import fusing, precision
 from vgs_mlx.models.base import LoadedModel
-from vgs_mlx.models.loading import load_model, read_config
+from vgs_mlx.models.loading import find_folder, load_model, read_config
 from vgs_mlx.models.rows import Continued
 from vgs_mlx.models.sizes import read_size
 from vgs_mlx.planning import report as planning
@@ -91,7 +91,7 @@ def export(
 
 def _check_memory(recipe: Recipe, prompts: Sequence[Prompt], dtype: str, force: bool, say: Say) -> None:
     """Before any weight is read: what the largest of these models, with a pass over the prompts, will need."""
-    size = read_size(recipe.student.path, "student.path")
+    size = read_size(str(find_folder(recipe.student.path, "student.path")), "student.path")
     planned = planning.of_export(
         recipe, size, lengths_of(prompts), backend(), prompts=len(prompts), dtype=dtype
     )

@@ -120,7 +120,9 @@ def saved_per_token(body: Body) -> int:
     wide += keys * (norm_input + 2 * b + unfused)
     wide += text.intermediate * (4 * b + output)
     low_rank = FLOAT * body.rank * len(linears(text)) if body.train in ("lora", "dora") else 0
-    return wide + low_rank
+    # DoRA's magnitudes multiply each output, which is saved as it was before
+    outputs = b * sum(width for _, width in linears(text).values()) if body.train == "dora" else 0
+    return wide + low_rank + outputs
 
 
 def forward(body: Body, views: list[Pass]) -> int:

@@ -164,8 +164,10 @@ def _collect(
 
 def _check_memory(recipe: Recipe, prompts: Sequence[Prompt], screen: Screen, force: bool) -> None:
     """Before any weight is read: the larger of the models that answer, one after another."""
-    student = read_size(recipe.student.path, "student.path")
-    teacher = read_size(recipe.teacher.path, "teacher.path") if recipe.teacher.path else None
+    student, teacher = (
+        read_size(str(find_folder(path, f"{role}.path")), f"{role}.path") if path else None
+        for role, path in (("student", recipe.student.path), ("teacher", recipe.teacher.path))
+    )
     seen = lengths_of(prompts)
     planned = planning.of_report(recipe, student, teacher, seen, backend(), prompts=len(prompts))
     otherwise = "give --no-examples, or --force to try anyway"
