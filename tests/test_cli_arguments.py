@@ -33,7 +33,7 @@ def refusal(*arguments) -> str:
     ],
 )  # fmt: skip
 def test_an_option_of_one_value_given_twice_is_refused(name, option):
-    given = f"{option}: given 2 times, and one alone counts: give it once"
+    given = f"{option}: given 2 times, where one value is allowed: give it once"
     assert given in refusal(name, option, "1", "--set" if name == "distill" else "x", "a=1", option, "2")
     assert given in refusal(name, f"{option}=1", f"{option}=1")
 

@@ -11,7 +11,7 @@ import pytest
 
 from model_folders import embedded_logprobs, load, silent
 from toy_runs import command, copied, finished, options, recipe, state_of
-from vgs_mlx import earlier_run, recipe_file, trained
+from vgs_mlx import distillation, earlier_run, recipe_file, trained
 from vgs_mlx.models import adapters
 from vgs_mlx.recipe import Recipe, Student
 from vgs_mlx.resources import tiny_model
@@ -142,7 +142,7 @@ def test_dry_runs_and_plans_take_a_run_for_a_student_and_write_nothing():
     shown = command("distill", "--dry-run", *options(*SMALL, f"student.path={finished()}"))
     assert shown.exit_code == 0 and "nothing was trained or written" in shown.stdout, shown.output
     planned, base = (
-        command("plan", "--student", each, "--teacher", "embedded:teacher")
+        command("plan", "--recipe", finished() / run_folder.RECIPE, "--student", each)
         for each in (finished(), "embedded:student")
     )
     assert planned.exit_code == 0, planned.output
@@ -151,6 +151,14 @@ def test_dry_runs_and_plans_take_a_run_for_a_student_and_write_nothing():
     )
     assert re.findall(r"peak at most \S+", planned.stdout) == re.findall(r"peak at most \S+", base.stdout)
     assert list(Path.cwd().iterdir()) == [] and state_of(finished()) == before
+
+
+def test_without_a_recipe_the_earlier_run_s_own_is_taken_and_what_differs_is_said():
+    own = distillation.resolve(None, {"student": f"{finished()}@best"}, ["train.steps=1"])[0]
+    earlier = recipe_file.load_recipe(finished() / run_folder.RECIPE)
+    assert (own.teacher, own.data, own.rollout) == (earlier.teacher, earlier.data, earlier.rollout)
+    shown = command("distill", "--dry-run", "--student", finished(), "--set", "train.warmup_steps=1")
+    assert f"recipe   as of {finished()}, but for train.warmup_steps" in shown.stdout, shown.output
 
 
 def test_where_a_run_is_no_student_the_way_out_is_named():

@@ -286,3 +286,8 @@ def test_a_run_is_asked_at_most_as_many_at_a_time_as_its_recipe_says(monkeypatch
     monkeypatch.setattr(evaluate, "sample", counted)
     assert command("evaluate", run, "--limit", 8).exit_code == 0
     assert sizes == [3, 3, 2]
+
+
+def test_a_run_with_its_checkpoint_behind_an_at_is_told_the_option():
+    shown = command("evaluate", f"{finished()}@best")
+    assert shown.exit_code == 2 and f"write it as {finished()} --checkpoint best" in shown.stderr

@@ -54,7 +54,8 @@ def refusal(*sets, file=None):
         ('data.columns={"question": "\\ud83d"}', r"data.columns is not valid Unicode (lone surrogate \ud83d"),
         ("data.source=!!python/object/apply:os.system [id]", "a tag (tag:yaml.org,2002:python/object"),
         ("data.columns={[1]: x}", "a list or a section as a key"),
-        ("data.columns=&a {image: *a}", "an alias of what it stands in"),
+        ("train={steps: 2}", "train is a section: set its keys one by one, as in --set train.KEY=VALUE"),
+        ("data.columns=&a {image: *a}", "an alias that refers to the node it is part of"),
         ("data.columns={image: 2020-01-01}", "put it in quotes"),
         ("train.steps=" + "9" * 5000, "a number of 5,000 characters"),
         ("train.grad_checkpoint=yes", "train.grad_checkpoint: input should be a valid boolean, got 'yes'"),
@@ -69,7 +70,7 @@ def test_what_does_not_fit_is_refused_in_one_line(text, said):
 def test_a_file_is_named_with_the_line_of_its_fault(tmp_path):
     file = tmp_path / "r.yaml"
     file.write_text("train:\n  steps: 3\n  steps: 4\n")
-    assert f"{file}, line 3: the key 'steps' stands twice" in refusal(file=file)
+    assert f"{file}, line 3: the key 'steps' appears twice" in refusal(file=file)
     file.write_text("- a\n- b\n")
     assert "expected keys" in refusal(file=file)
     assert "can't be read" in refusal(file=tmp_path / "none.yaml")

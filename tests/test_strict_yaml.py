@@ -54,7 +54,7 @@ def test_plain_values_are_read_as_yaml_1_2_has_them(text, value):
 @pytest.mark.parametrize(
     ("text", "line", "said"),
     [
-        ("a: 1\nb: 2\na: 3", 3, "the key 'a' stands twice"),
+        ("a: 1\nb: 2\na: 3", 3, "the key 'a' appears twice"),
         ("a: 1\n? [b]\n: 2", 2, "a list or a section as a key"),
         ("a: 1\n{b: 1}: 2", 2, ""),
         ("a: 1\n1: 2", 2, "1 as a key, where a name is needed (put it in quotes)"),
@@ -66,8 +66,8 @@ def test_plain_values_are_read_as_yaml_1_2_has_them(text, value):
         ("a: 1\nb: !!python/object/apply:os.system [id]", 2, "a tag"),
         ("a: 1\nb: !mine x", 2, "a tag (!mine)"),
         ("a: 1\nb: !!int x", 2, "a tag"),
-        ("a: 1\nb: &x [*x]", 2, "an alias of what it stands in"),
-        ("a: 1\nb: &x\n  c: [{d: *x}]", 2, "an alias of what it stands in"),
+        ("a: 1\nb: &x [*x]", 2, "an alias that refers to the node it is part of"),
+        ("a: 1\nb: &x\n  c: [{d: *x}]", 2, "an alias that refers to the node it is part of"),
         ("a: 1\nb: *x", 2, "undefined alias"),
         (fanned("[x]", "[%s]"), 6, "more than 20,000 values with its aliases written out"),
         (fanned("{x: 1}", "{<<: [%s]}"), 6, "more than 20,000 values with its aliases written out"),

@@ -48,7 +48,7 @@ class Command(click.Command):
         for option in dict.fromkeys(given):
             single = isinstance(option, click.Option) and not (option.multiple or option.is_flag)
             if single and given.count(option) > 1:
-                times = f"given {given.count(option)} times, and one alone counts"
+                times = f"given {given.count(option)} times, where one value is allowed"
                 raise Refused(f"{name_of(option)}: {times}: give it once")
         left = super().parse_args(ctx, args)
         for param in self.params:

@@ -23,6 +23,7 @@ from vgs_mlx.recipe_file import Setting
 from vgs_mlx.resources import quickstart
 from vgs_mlx.train import run_folder
 from vgs_mlx.train.awake import kept_awake
+from vgs_mlx.train.named import named
 from vgs_mlx.train.screen import LIBRARIES, Screen, accuracy_line
 
 if TYPE_CHECKING:
@@ -42,8 +43,13 @@ setup, stepping = Lazy("vgs_mlx.train.setup"), Lazy("vgs_mlx.train.step")
 def resolve(file: Path | None, shorthands: Mapping[str, str], sets: Sequence[str]) -> tuple[Recipe, str]:
     """The recipe of a command line and a name for its run. Raises `Refusal`.
 
-    With neither a recipe nor a model named, the embedded default is what `shorthands` and `sets` apply to.
+    With neither a recipe nor a model named, the embedded default is what `shorthands` and `sets` apply to; where an
+    earlier run is named as the student, and no recipe, that run's own recipe is.
     """
+    earlier = named(shorthands.get("student", ""))
+    if file is None and earlier:
+        own = recipe_file.load_recipe(earlier[0] / run_folder.RECIPE, sets, _settings(shorthands))
+        return own, earlier[0].resolve().name
     if file is None and not {"student", "teacher"} & shorthands.keys():
         file = quickstart()
     return recipe_file.load_recipe(file, sets, _settings(shorthands)), file.stem if file else "run"
@@ -62,6 +68,7 @@ def start(recipe: Recipe, name: str, output: Path | None, *, force: bool = False
         full = disk.refusing(folder, "make room, or give another folder to --output")
         with full, run_folder.gone_on_failure(folder, made):
             screen.say(f"run      {folder}")
+            _say_whose_settings(recipe, screen)
             setup.refuse_contradictions(recipe)  # before anything is downloaded
             recipe = _pinned(recipe, screen)
             if earlier_run.named(recipe.student.path):
@@ -71,6 +78,18 @@ def start(recipe: Recipe, name: str, output: Path | None, *, force: bool = False
             _write_skipped(ready, folder)
             ledger.write(folder, ready.data)
         _train(ready, folder, screen)
+
+
+def _say_whose_settings(recipe: Recipe, screen: Screen) -> None:
+    """A run that goes on from another one: what it is asked, and by whom it is taught, is as there or it isn't."""
+    if earlier := named(recipe.student.path):
+        own = recipe_file.flat(run_folder.opened(earlier[0]))
+        other = [
+            key
+            for key, value in recipe_file.flat(recipe).items()
+            if value != own[key] and key != "student.path"
+        ]
+        screen.say(f"recipe   as of {earlier[0]}" + (f", but for {', '.join(other)}" if other else ""))
 
 
 def resume(
@@ -145,6 +164,7 @@ def dry_run(recipe: Recipe, output: Path | None, *, force: bool = False) -> None
     if output:
         run_folder.refuse_used(output)
     screen = Screen()
+    _say_whose_settings(recipe, screen)
     screen.say(f"recipe   what differs from the defaults, which are in {recipe_file.DEFAULTS}:")
     screen.say(recipe_file.dump_differences(recipe))
     setup.refuse_contradictions(recipe)  # before anything is downloaded

@@ -1,7 +1,6 @@
 """A student that an earlier run trained: its model is written into the new run, which needs the earlier one no more."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,15 +12,7 @@ from vgs_mlx.planning.plan import changed
 from vgs_mlx.recipe import Recipe
 from vgs_mlx.train import run_folder
 from vgs_mlx.train.identity import fingerprint
-
-
-def named(path: str) -> tuple[Path, str | None] | None:
-    """The run folder that RUN or RUN@WHICH names, and which of its weights (`trained.find`); None for all else."""
-    for text, which in ((path, None), path.rpartition("@")[::2]):
-        folder = Path(os.path.expanduser(text))
-        if text and os.path.isfile(folder / run_folder.RECIPE):  # raises nothing for what can't be looked up
-            return folder, which
-    return None
+from vgs_mlx.train.named import named
 
 
 def taken_over(recipe: Recipe, folder: Path, say: Callable[[str], None]) -> Recipe:

@@ -127,6 +127,9 @@ def locate(model: str, checkpoint: str | None, screen: Screen) -> Asked:
     """The model that is asked, `checkpoint` of it if it is a run. Raises `Refusal`."""
     if not is_run(model):
         refuse_checkpoint(model, checkpoint)
+        run, _, which = model.rpartition("@")
+        if run and is_run(run):
+            raise Refusal(f"{model}: write it as {run} --checkpoint {which}")
         folder = find_folder(model, "MODEL")
         read_config(folder, "MODEL")
         return Asked(model, folder, None)

@@ -143,6 +143,14 @@ def read(file: Path) -> dict:
 
 def _set(values: dict, given: Setting) -> None:
     *sections, last = given.key.split(".")
+    if (
+        not sections
+        and isinstance(given.value, dict)
+        and dataclasses.is_dataclass(getattr(Recipe(), last, None))
+    ):
+        raise Refusal(
+            f"{given.where}: {last} is a section: set its keys one by one, as in --set {last}.KEY=VALUE"
+        )
     for section in sections:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):

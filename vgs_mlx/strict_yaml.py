@@ -89,7 +89,7 @@ def _check(node: Node, sizes: dict[int, int | None]) -> int:
     one that is not yet through. Raises `MarkedYAMLError`."""
     if id(node) in sizes:
         if (known := sizes[id(node)]) is None:
-            raise _wrong("an alias of what it stands in", node.start_mark)
+            raise _wrong("an alias that refers to the node it is part of", node.start_mark)
         return known
     sizes[id(node)] = None
     if node.tag not in PLAIN:
@@ -122,7 +122,7 @@ def _check_keys(node: MappingNode) -> None:
             said = key.value if isinstance(key, ScalarNode) else "a list or a section"
             raise _wrong(f"{said} as a key, where a name is needed (put it in quotes)", key.start_mark)
         if key.value in seen:
-            raise _wrong(f"the key {key.value!r} stands twice", key.start_mark)
+            raise _wrong(f"the key {key.value!r} appears twice", key.start_mark)
         seen.add(key.value)
         _check_scalar(key)
 

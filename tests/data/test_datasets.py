@@ -99,7 +99,7 @@ def test_a_unicode_line_separator_inside_a_text_does_not_end_the_line(folder):
         ('{"image": "0.png", "question": ', "broken JSON"),
         ("{'image': '0.png'}", "broken JSON"),
         ('{"answer": NaN}', "broken JSON: NaN"),
-        ('{"question": "a", "question": "b"}', "the key 'question' stands twice: keep one"),
+        ('{"question": "a", "question": "b"}', "the key 'question' appears twice: keep one"),
         ("[" * 100_000, "broken JSON"),
         ('["0.png"]', "not a JSON object"),
         ("3", "not a JSON object"),

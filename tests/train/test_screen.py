@@ -82,3 +82,10 @@ def test_from_the_first_second_on_the_table_shows_how_many_steps_there_are():
     with Screen(Console(file=shown, force_terminal=True, width=120)).training(40, 3):
         pass
     assert "3/40" in shown.getvalue()
+
+
+def test_texts_of_data_are_shown_and_not_obeyed():
+    shown = io.StringIO()
+    screen = Screen(Console(file=shown, force_terminal=True, width=120, highlight=False))
+    screen.say("pq:train:1 [red]x[/red] \x1b[31m \u202e")
+    assert "pq:train:1 [red]x[/red] \\x1b[31m \\u202e" in shown.getvalue()

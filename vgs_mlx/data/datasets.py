@@ -6,6 +6,7 @@ local folder as `name`, `name:split` or `name:config:split`.
 
 import functools
 import os
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -22,6 +23,7 @@ from vgs_mlx.types import Example
 
 SHAPES_ROWS = {"train": 20_000, "held_out": 2_000}  # where the source doesn't say
 BAD_ROWS_LISTED = 20
+ALIKE_LISTED = 3  # of those with the same reason
 TABLES = (".parquet", ".json", ".csv", ".arrow")  # what `datasets` reads where it lies alone in a folder
 ROWS_NAMED = 64  # rows whose unread columns are named
 
@@ -244,11 +246,17 @@ def _make(row: Row, sizes: MutableMapping[str, tuple[int, int]]) -> Example | st
 def _settle(bad: Sequence[BadRow], rows: int, source: str, how: How) -> None:
     if not bad or how.on_bad_row == "skip":
         return
-    lines = [f"  {row}" for row in bad[:BAD_ROWS_LISTED]]
-    if len(bad) > BAD_ROWS_LISTED:
-        lines.append(f"  ... and {len(bad) - BAD_ROWS_LISTED} more")
+    alike, lines, told = Counter(row.reason for row in bad), [], Counter()
+    for row in bad:
+        told[row.reason] += 1
+        if told[row.reason] <= ALIKE_LISTED and len(lines) < BAD_ROWS_LISTED:
+            more = alike[row.reason] - ALIKE_LISTED
+            rest = f" (and {more:,} more like it)" if told[row.reason] == ALIKE_LISTED and more > 0 else ""
+            lines.append(f"  {row}{rest}")
+    if unlisted := sum(min(count, ALIKE_LISTED) for count in alike.values()) - len(lines):
+        lines.append(f"  ... and {unlisted} more")
     first = f"{len(bad)} of {rows} rows of {source} can't be used:"
-    fix = "fix them, or omit them with --set data.on_bad_row=skip"
+    fix = "fix them, or omit them with --set data.on_bad_row=skip" if len(bad) < rows else "fix them"
     raise Refusal("\n".join([first, *lines, fix]))
 
 

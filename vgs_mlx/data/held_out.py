@@ -27,7 +27,9 @@ def apart(source: str, held_out: str | float) -> str | None:
     if built_in and amount >= 1 and amount.is_integer():
         return f"shapes:{int(amount)}"
     wanted = "a fraction between 0 and 1" + (", a whole number" if built_in else "")
-    raise Refusal(f"data.held_out {held_out}: must be {wanted}, a split or a .jsonl file")
+    fix = "" if built_in else " (a number of rows is for the built-in shapes alone): give 0.3, for example"
+    given = str(held_out).removesuffix(".0")
+    raise Refusal(f"data.held_out={given}: must be {wanted}, a split or a file{fix}")
 
 
 def cut(

@@ -84,7 +84,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):  # json alone would keep the last
         names = [name for name, _ in pairs]
         raise Refusal(
-            f"the key {next(name for name in names if names.count(name) > 1)!r} stands twice: keep one"
+            f"the key {next(name for name in names if names.count(name) > 1)!r} appears twice: keep one"
         )
     return found
 

@@ -151,10 +151,12 @@ def refuse_foreign(folder: Path, theirs: Identity, ours: Identity) -> None:
             )
     if changed := differences(theirs, ours):
         options = [f"--{role} PATH" for role in ("data", "student", "teacher") if f"the {role}'s" in changed]
-        elsewhere = f", say where it is with {' and '.join(options)}" if options else ""
+        earlier = any(each < folder for each in all_of(folder.parent.parent))
+        other = _previous(folder) if earlier else "start a new run"
+        elsewhere = f", say where it is now with {' and '.join(options)}" if options else ""
         raise Refusal(
-            f"{folder}: belongs to another run, or this has changed since: {changed}: put it back"
-            f"{elsewhere}, or {_previous(folder)}"
+            f"{folder}: belongs to another run, or this has changed since: {changed}: put it back{elsewhere}, "
+            f"or {other}"
         )
     if lacking := sorted(theirs.keys() ^ ours.keys()):
         what = next((key for key in lacking if key in ours), lacking[0])

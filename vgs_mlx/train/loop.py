@@ -235,7 +235,7 @@ def _sample(answer: evaluation.Answer, step: int) -> dict[str, Any]:
 def _show(answer: evaluation.Answer, screen: Screen) -> None:
     example, pictures = answer.example, ", ".join(picture.name for picture in answer.example.pictures)
     mark = "right" if answer.right else f"wrong, expected {example.answer}"
-    screen.say(f"           {example.question} [{pictures}]")
+    screen.say(f"           {' '.join(example.question.split())} [{pictures}]")
     screen.say(f"           -> {answer.completion} ({mark})")
 
 

@@ -18,6 +18,8 @@ from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
+from vgs_mlx.texts import printable
+
 HEADINGS = ("step", "loss", "visual", "η", "VDS", "right", "length", "tok/s", "peak GB")
 LIVE_ROWS = 8
 LIBRARIES = "loading MLX and transformers"  # what the first use of a processor waits for
@@ -27,13 +29,14 @@ class Screen:
     """Prints a run. Holds the console and, in a terminal, the live table; nothing of the run itself."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False)
+        self.console = console or Console(highlight=False, emoji=False)
         self._spinner: Status | None = None
         self._training = False
 
     def say(self, text: str) -> None:
-        """One line."""
-        self.console.print(text, markup=False, soft_wrap=True)
+        """One line, or several. What a terminal would obey instead of showing is written out."""
+        lines = "\n".join(printable(line) for line in text.split("\n"))
+        self.console.print(lines, markup=False, emoji=False, soft_wrap=True)
 
     @contextmanager
     def working(self, what: str) -> Iterator[None]:
