@@ -78,7 +78,11 @@ CASES = (
     Case("analyze", {}, "analyze"),
     Case("report", {}, "report"),
 )
-OPTIONS = {"export": ("--output", "exported"), "analyze": ("--batches", "1", "--prompts", "4"), "report": ()}
+OPTIONS = {
+    "export": ("--output", "FOLDER/exported"),
+    "analyze": ("--batches", "1", "--prompts", "4"),
+    "report": (),
+}
 
 
 def measure(case: Case, folder: Path) -> dict[str, float]:
@@ -97,7 +101,8 @@ def measure(case: Case, folder: Path) -> dict[str, float]:
         standalone_mode=False)  # fmt: skip
     if case.command != "distill":
         watched = _Watched()
-        vgs([case.command, run, *OPTIONS.get(case.command, ())], standalone_mode=False)
+        options = [each.replace("FOLDER", str(folder)) for each in OPTIONS.get(case.command, ())]
+        vgs([case.command, run, *options], standalone_mode=False)
     return watched.figures()
 
 

@@ -97,8 +97,16 @@ def test_any_of_a_run_s_weights_can_be_named(run, student):
         ("15", 10, "no checkpoint of step 15: give one that is there: 10, 20"),
         ("final", 10, "no final weights, it has not finished: give one that is there: 10, 20"),
         ("best", 5, "no checkpoint of step 5: give one that is there"),
-        ("best", 0, "no step was better than the untrained student: give one that is there"),
-        ("best", None, "no best checkpoint: give one that is there"),
+        (
+            "best",
+            0,
+            "no step that was evaluated is better than the untrained student: give one that is there",
+        ),
+        (
+            "best",
+            None,
+            "nothing has been evaluated yet, so no checkpoint is the best: give one that is there",
+        ),
         ("first", 10, "no weights are called 'first': give final, newest, best or the number of a step"),
         ("-1", 10, "no weights are called '-1': give final, newest, best"),
     ],

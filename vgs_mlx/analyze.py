@@ -59,6 +59,7 @@ def run(
         asked = [ready.render(example) for example in rows]
     split = [asked[number::batches] for number in range(batches)]
     with screen.counting("measuring") as count:
+        count(0, batches)
         found = geometry.measure(
             ready.student, ready.teacher, split, ready.recipe, bins, lambda done: count(done, batches)
         )

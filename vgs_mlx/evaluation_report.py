@@ -62,6 +62,7 @@ def run(
     loaded, _ = load(asked, screen)
     sampling = Sampling(recipe.rollout.max_completion_length, temperature)
     with screen.counting("evaluating") as count:
+        count(0, len(examples))
         answers = evaluate.answer(
             loaded, examples, recipe.data, sampling, batch_size=recipe.rollout.batch_size, samples=samples,
             with_image=with_image, seed=recipe.seed, progress=lambda done: count(done, len(examples)),

@@ -19,6 +19,15 @@ VERSIONS = "versions.json"
 
 TAGS = ["mlx", "mlx-vlm", "distillation", "visual-gradient-steering"]
 
+STEERING = "[Visual Gradient Steering](https://arxiv.org/abs/2606.00564)"
+METHODS = {
+    "vgs": f"on-policy distillation with {STEERING}",
+    "adaptive": f"on-policy distillation with adaptive {STEERING}",
+    "grpo": "reinforcement learning with verifiable answers",
+    "sft": "supervised fine-tuning",
+}
+DISTILLATION = "on-policy distillation"
+
 CARD = """\
 ---
 {front}
@@ -26,8 +35,8 @@ CARD = """\
 
 # {student}, {made}
 
-Made by vgs-mlx: on-policy distillation with [Visual Gradient Steering](https://arxiv.org/abs/2606.00564)
-(objective `{objective}`, data `{data}`).{earlier} The training is fused in; no adapter is needed:
+Made by vgs-mlx: {method} (objective `{objective}`, data `{data}`).{earlier} The training is fused in;
+no adapter is needed:
 
     python -m mlx_vlm.generate --model .{system} --image PICTURE --prompt QUESTION
 
@@ -71,6 +80,7 @@ def write(folder: Path, run: Path, found: Trained, proven: Proof, asked: str) ->
         made=f"distilled from {_name(teacher)}" if teacher else f"trained by {recipe.objective.name}",
         earlier=f" It went on from {origin['weights']}." if "weights" in origin else "",
         objective=recipe.objective.name,
+        method=_method(recipe),
         data=_name(recipe.data.source),
         system=f" --system {shlex.quote(recipe.data.system_prompt)}" if recipe.data.system_prompt else "",
         results=_results(run, found),
@@ -84,6 +94,12 @@ def write(folder: Path, run: Path, found: Trained, proven: Proof, asked: str) ->
         recipe=recipe_file.dump(_published(recipe)),
     )
     (folder / "README.md").write_text(text, encoding="utf-8")
+
+
+def _method(recipe: Recipe) -> str:
+    """How the student was trained, in words."""
+    words = METHODS.get(recipe.objective.name, DISTILLATION)
+    return f"{words} and {DISTILLATION}" if recipe.objective.mix else words
 
 
 def _published(recipe: Recipe) -> Recipe:

@@ -79,9 +79,9 @@ def _step(run: Path, which: str | None, newest: int) -> tuple[int, str]:
         )
     best = best_step(run)
     if best is None:
-        raise _not_there(run, "no best checkpoint")
+        raise _not_there(run, "nothing has been evaluated yet, so no checkpoint is the best")
     if best == 0:
-        raise _not_there(run, "no step was better than the untrained student")
+        raise _not_there(run, "no step that was evaluated is better than the untrained student")
     return best, "the best of its evaluations"
 
 

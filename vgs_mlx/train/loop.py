@@ -211,6 +211,7 @@ def _answers(ready: Ready, screen: Screen, *, with_image: bool = True) -> list[e
     rows = ready.data.held_out[: ready.recipe.train.evaluate_rows]
     sampling = Sampling(ready.recipe.rollout.max_completion_length, temperature=0.0)
     with screen.counting("evaluating") as count:
+        count(0, len(rows))
         answers = evaluation.answer(
             ready.student, rows, ready.recipe.data, sampling, with_image=with_image,
             batch_size=ready.recipe.rollout.batch_size, progress=lambda done: count(done, len(rows)),
