@@ -177,8 +177,8 @@ def evaluate(model, data, suite, output, against, no_image, recipe, **options) -
 
 @main.command(short_help="The angles between the loss components' gradients.")
 @click.argument("model")
-@click.option("--teacher", help="The teacher, of a MODEL that is no run or had none.")
-@click.option("--recipe", type=RECIPE, help="The recipe of a MODEL that is no run.")
+@click.option("--teacher", help="The teacher, of a MODEL that is not a run or had none.")
+@click.option("--recipe", type=RECIPE, help="The recipe of a MODEL that is not a run.")
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any key of that recipe.")
 @click.option(
     "--prompts", type=click.IntRange(1), default=16, show_default=True, help="Held-out prompts a batch."

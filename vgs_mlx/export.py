@@ -33,6 +33,7 @@ from vgs_mlx.models.rows import Continued
 from vgs_mlx.models.sizes import read_size
 from vgs_mlx.planning import report as planning
 from vgs_mlx.planning.plan import lengths_of
+from vgs_mlx.planning.work import compared_at_once, longest_compared
 from vgs_mlx.proof import Difference, Proof, Scored
 from vgs_mlx.recipe import Recipe
 from vgs_mlx.train.run_folder import CHECKPOINTS, FINAL, ORIGIN, RECIPE
@@ -42,7 +43,6 @@ from vgs_mlx.types import Prompt
 mlx_vlm = Lazy("mlx_vlm")
 
 DTYPES = {"bfloat16": mx.bfloat16, "float16": mx.float16, "float32": mx.float32}  # as `auto` tries them
-LONGEST = 256  # tokens of a completion that the models are compared on
 COPIED = (".json", ".jinja", ".txt", ".model", ".tiktoken", "LICENSE", "LICENCE", "NOTICE")  # names' ends
 # not true of the new weights
 NOT_COPIED = ("config.json", "hf_quant_config.json", "model.safetensors.index.json", ORIGIN)
@@ -115,10 +115,9 @@ class _Subject:
 
 def _subject(run: Path, found: Trained, prompts: Sequence[Prompt], say: Say) -> _Subject:
     settings = found.recipe.rollout
-    longest = min(LONGEST, settings.max_completion_length)
     student = trained.load(run, found, say)
-    sequences = proof.answers(student, prompts, longest, settings.batch_size)
-    states = proof.states(student, sequences, _scored_at_once(found.recipe))
+    sequences = proof.answers(student, prompts, longest_compared(found.recipe), settings.batch_size)
+    states = proof.states(student, sequences, compared_at_once(found.recipe))
     del student
     release()
     load = partial(trained.load, run, found, _silent, lazy=True)
@@ -128,16 +127,11 @@ def _subject(run: Path, found: Trained, prompts: Sequence[Prompt], say: Say) -> 
 def _difference(subject: _Subject, path: str, option: str) -> Difference:
     """How far a model, loaded strictly by stock mlx-vlm, is from the trained student."""
     load = partial(load_model, path, option, say=_silent)
-    states = proof.states(load(), subject.sequences, _scored_at_once(subject.recipe))
+    states = proof.states(load(), subject.sequences, compared_at_once(subject.recipe))
     release()
     return proof.compare(
         subject.scored, Scored(states, partial(load, lazy=True)), subject.recipe.objective.chunk_size
     )
-
-
-def _scored_at_once(recipe: Recipe) -> int:
-    """Completions in a pass that scores: no more than in a micro-batch of training."""
-    return min(recipe.train.microbatch_size, recipe.rollout.batch_size)
 
 
 def _first_kept(

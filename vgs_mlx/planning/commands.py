@@ -5,18 +5,18 @@ Every completion is taken to reach its full length and every prompt to be as lon
 
 from collections.abc import Iterator
 
+from vgs_mlx.models.fusing import FILE_GIB
 from vgs_mlx.models.sizes import ModelSize
 from vgs_mlx.objective.objectives import OBJECTIVES
 from vgs_mlx.planning import phases, resting, work
 from vgs_mlx.planning.footprint import DEVICES, FLOAT, Body, Device
 from vgs_mlx.planning.phases import Asked, Pair, Sampled
 from vgs_mlx.planning.plan import Lengths, Parts, Phase, Plan
+from vgs_mlx.planning.work import Work
 from vgs_mlx.recipe import DENSE_REWARDS, Recipe
 from vgs_mlx.recipe_objective import measures_norm_scale, measuring, needs_teacher, resolved, sampler
 from vgs_mlx.rollout.batches import completions_at_once, prompts_at_once
 
-LONGEST_COMPARED = 256  # tokens of an answer that an export compares: export.py
-WEIGHT_FILE = 2**30  # bytes, of an exported model: models/fusing.py
 TERMS_WATCHED = OBJECTIVES["vgs"]  # it needs all that is watched: train/watch.py
 
 
@@ -26,7 +26,7 @@ def training(
     """The plan of `vgs-mlx distill`: a step, the looks beside it, and the evaluations. A teacher that nothing is
     asked of is left out.
     """
-    kind = DEVICES[device] if isinstance(device, str) else device
+    kind = _kind(device)
     teacher = teacher if needs_teacher(recipe) else None
     frozen = resting.frozen_body(teacher, kind) if teacher else None
     pair = Pair(resting.trained_body(recipe, student, kind), frozen)
@@ -46,7 +46,7 @@ def evaluation(
     temperature: float = 0.0,
 ) -> Plan:
     """The plan of `vgs-mlx evaluate`: of a run's student beside its adapters (`trained`), or of a model as it is."""
-    kind = DEVICES[device] if isinstance(device, str) else device
+    kind = _kind(device)
     if trained:
         resident, body = (
             resting.of_models(recipe, student, None, kind),
@@ -69,16 +69,16 @@ def export(
     """The plan of `vgs-mlx export`: one model at a time; `number`: bytes of a changed weight in the widest that is
     tried.
     """
-    kind = DEVICES[device] if isinstance(device, str) else device
+    kind = _kind(device)
     body, settings = resting.trained_body(recipe, student, kind), recipe.rollout
     trained = resting.of_models(recipe, student, None, kind)
-    rows = min(recipe.train.microbatch_size, settings.batch_size, prompts)
-    length = min(LONGEST_COMPARED, settings.max_completion_length)
+    rows = min(work.compared_at_once(recipe), prompts)
+    length = work.longest_compared(recipe)
     asked = Sampled(*[min(prompts, settings.batch_size)] * 3, length)
     plain = {"fused model": resting.fused(recipe, student, kind, number)}
     frozen = resting.frozen_body(student, kind)
     largest = FLOAT * student.text.vocabulary * student.text.hidden
-    writing = {"weight file": min(WEIGHT_FILE, sum(plain.values())), "float32 weight": largest}
+    writing = {"weight file": min(FILE_GIB * 2**30, sum(plain.values())), "float32 weight": largest}
     return Plan(
         {},
         (
@@ -102,18 +102,12 @@ def analysis(
     prompts: int,
 ) -> Plan:
     """The plan of `vgs-mlx analyze`: `prompts` of a batch, and the gradients of one bin of their tokens at a time."""
-    kind = DEVICES[device] if isinstance(device, str) else device
+    kind = _kind(device)
     pair = Pair(resting.trained_body(recipe, student, kind), resting.frozen_body(teacher, kind))
     settings, asked = recipe.rollout, Asked(TERMS_WATCHED, separate=True)
-    batch = work.Work(recipe, seen, prompts, settings.completions_per_prompt, settings.max_completion_length)
+    batch = Work(recipe, seen, prompts, settings.completions_per_prompt, settings.max_completion_length)
     held = phases.picture_features("student", pair.student, seen, batch.prompts * batch.pictured_views)
-    sampled = Sampled(
-        pictured=batch.prompts * batch.pictured_views,
-        prompts=prompts_at_once(batch.prompts, batch.each, settings.batch_size),
-        completions=completions_at_once(batch.prompts, batch.each, settings.batch_size),
-        length=batch.length,
-        temperature=settings.temperature,
-    )
+    sampled = _sampled(recipe, batch, batch.prompts * batch.pictured_views)
     gradients = resting.trainable(recipe.student, student) * FLOAT
     return Plan(
         resting.of_models(recipe, student, teacher, kind),
@@ -136,7 +130,7 @@ def report(
     prompts: int,
 ) -> Plan:
     """The plan of `vgs-mlx report`: one model after another answers, and the teacher scores, an answer at a time."""
-    kind = DEVICES[device] if isinstance(device, str) else device
+    kind = _kind(device)
     settings = recipe.rollout
     asked = Sampled(*[min(prompts, settings.batch_size)] * 3, settings.max_completion_length)
     body = resting.trained_body(recipe, student, kind)
@@ -171,6 +165,23 @@ def evaluating(
     return phases.sampling("evaluation", "student", body, seen, asked)
 
 
+def _kind(device: str | Device) -> Device:
+    return DEVICES[device] if isinstance(device, str) else device
+
+
+def _sampled(recipe: Recipe, batch: Work, pictured: int) -> Sampled:
+    """All completions of a batch of prompts, as the recipe samples them."""
+    settings = recipe.rollout
+    return Sampled(
+        pictured=pictured,
+        prompts=prompts_at_once(batch.prompts, batch.each, settings.batch_size),
+        completions=completions_at_once(batch.prompts, batch.each, settings.batch_size),
+        length=batch.length,
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+    )
+
+
 def _step(recipe: Recipe, pair: Pair, seen: Lengths) -> Iterator[Phase]:
     """Answers, rewards, and the gradients and the update of the kinds of steps that there are."""
     done, step = work.of_update(recipe, seen), work.of_step(recipe, seen)
@@ -198,18 +209,11 @@ def _objectives(recipe: Recipe) -> Iterator[tuple[str, Asked]]:
 
 def _answers(recipe: Recipe, pair: Pair, seen: Lengths, held: Parts) -> Phase:
     """What a step learns from: the student's samples, the teacher's, or the rows' own, for which pictures are seen."""
-    settings, step, who = recipe.rollout, work.of_step(recipe, seen), sampler(recipe)
+    step, who = work.of_step(recipe, seen), sampler(recipe)
     views = step.prompts * step.pictured_views
     if who is None:
         return Phase("pictures", (phases.seeing("student", pair.student, seen, views), held))
-    asked = Sampled(
-        pictured=views if who == "student" else step.prompts,
-        prompts=prompts_at_once(step.prompts, step.each, settings.batch_size),
-        completions=completions_at_once(step.prompts, step.each, settings.batch_size),
-        length=step.length,
-        temperature=settings.temperature,
-        top_p=settings.top_p,
-    )
+    asked = _sampled(recipe, step, views if who == "student" else step.prompts)
     if who == "student":
         return phases.sampling("rollouts", "student", pair.student, seen, asked)
     return phases.sampling("rollouts", "teacher", pair.teacher, seen, asked, held)

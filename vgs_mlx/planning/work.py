@@ -9,6 +9,8 @@ from vgs_mlx.planning.plan import Lengths
 from vgs_mlx.recipe import WATCHED_ROWS, Recipe
 from vgs_mlx.recipe_objective import sampler, updates_per_step
 
+LONGEST_COMPARED = 256  # tokens of a completion that an export compares models on
+
 
 @dataclass(frozen=True)
 class Work:
@@ -87,3 +89,13 @@ def of_update(recipe: Recipe, seen: Lengths) -> Work:
 def of_watch(recipe: Recipe, seen: Lengths) -> Work:
     """What `train.watch_every` looks at."""
     return Work(recipe, seen, WATCHED_ROWS, 1, recipe.rollout.max_completion_length)
+
+
+def longest_compared(recipe: Recipe) -> int:
+    """Tokens of a completion that an export compares models on, at most."""
+    return min(LONGEST_COMPARED, recipe.rollout.max_completion_length)
+
+
+def compared_at_once(recipe: Recipe) -> int:
+    """Completions in a pass of an export that scores: no more than in a micro-batch of training."""
+    return min(recipe.train.microbatch_size, recipe.rollout.batch_size)
