@@ -17,7 +17,7 @@ from vgs_mlx.models.letting_go import letting_go
 from vgs_mlx.models.logprobs import completion_hidden
 from vgs_mlx.models.rows import Continued, encode, evaluate
 from vgs_mlx.objective.divergence import restricted_logprobs, reverse_kl
-from vgs_mlx.rollout.sample import Sampling, sample
+from vgs_mlx.rollout.collect import greedy
 from vgs_mlx.types import Prompt
 
 KEPT_SHARE = 0.01  # of KL(trained ‖ untrained); KL grows with the square, so this is a tenth of the way back
@@ -90,13 +90,8 @@ def answers(trained: LoadedModel, prompts: Sequence[Prompt], longest: int, at_on
 
     `at_once` prompts are answered at a time, in the precision in which the model is stored.
     """
-    found = []
-    for start in range(0, len(prompts), at_once):
-        views = [prompt.with_image for prompt in prompts[start : start + at_once]]
-        encodings = evaluate(encode(trained, views))
-        drawn = sample(trained, views, [[(0,)]] * len(views), encodings, Sampling(longest, temperature=0.0))
-        found += [Continued(view, completion.ids) for view, [completion] in zip(views, drawn, strict=True)]
-    return found
+    drawn = greedy(trained, prompts, longest, at_once)
+    return [Continued(prompt.with_image, each.ids) for prompt, each in zip(prompts, drawn, strict=True)]
 
 
 def states(model: LoadedModel, sequences: Sequence[Continued], at_once: int) -> mx.array:

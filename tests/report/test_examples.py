@@ -19,6 +19,7 @@ from vgs_mlx.models.rows import Continued
 from vgs_mlx.report import examples, page
 from vgs_mlx.report.examples import AFTER, BEFORE, LARGEST_SIDE, TEACHER, collect, score, shown_picture
 from vgs_mlx.report.record import read
+from vgs_mlx.rollout import collect as collecting
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def test_the_first_held_out_rows_are_answered_by_all_three(found):
 
 
 def test_one_model_is_in_memory_at_a_time_and_answers_as_many_as_the_recipe_says(monkeypatch):
-    alive, drawn, load_model, sample = [], [], loading.load_model, examples.sample
+    alive, drawn, load_model, sample = [], [], loading.load_model, collecting.sample
 
     def watched(*given, **how):
         assert not [name for name, module in alive if module() is not None], "still there"
@@ -69,7 +70,7 @@ def test_one_model_is_in_memory_at_a_time_and_answers_as_many_as_the_recipe_says
 
     monkeypatch.setattr(examples, "load_model", watched)
     monkeypatch.setattr(examples.trained, "load_model", watched)
-    monkeypatch.setattr(examples, "sample", counted)
+    monkeypatch.setattr(collecting, "sample", counted)
     collect([(AFTER, finished())], recipe("rollout.batch_size=2"), 3, QUIET)
     assert len(alive) == 3 and drawn == [2, 1] * 3
 

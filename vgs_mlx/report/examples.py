@@ -22,7 +22,7 @@ from vgs_mlx.errors import Refusal
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.loading import find_folder, load_model, load_processor
 from vgs_mlx.models.logprobs import chunks
-from vgs_mlx.models.rows import Continued, encode, evaluate
+from vgs_mlx.models.rows import Continued, encode
 from vgs_mlx.models.sizes import read_size
 from vgs_mlx.objective.divergence import token_logprobs
 from vgs_mlx.objective.visual import visual_dependency_score
@@ -31,7 +31,8 @@ from vgs_mlx.planning.plan import lengths_of
 from vgs_mlx.planning.report import DoesNotFit
 from vgs_mlx.recipe import Recipe, Rollout
 from vgs_mlx.report.tokens import Token, tokens
-from vgs_mlx.rollout.sample import Completion, Sampling, sample
+from vgs_mlx.rollout.collect import greedy
+from vgs_mlx.rollout.sample import Completion
 from vgs_mlx.train.data import first_held_out
 from vgs_mlx.train.identity import PLACES
 from vgs_mlx.train.screen import Screen
@@ -185,12 +186,7 @@ def _answered(
 
 def answer(model: LoadedModel, prompts: Sequence[Prompt], settings: Rollout) -> list[Completion]:
     """A model's greedy answers to the prompts, with their pictures; `settings.batch_size` at a time."""
-    found, how = [], Sampling(settings.max_completion_length, temperature=0.0)
-    for start in range(0, len(prompts), settings.batch_size):
-        views = [prompt.with_image for prompt in prompts[start : start + settings.batch_size]]
-        drawn = sample(model, views, [[(0,)]] * len(views), evaluate(encode(model, views)), how)
-        found += [row[0] for row in drawn]
-    return found
+    return greedy(model, prompts, settings.max_completion_length, settings.batch_size)
 
 
 def score(

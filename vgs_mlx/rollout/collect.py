@@ -6,9 +6,9 @@ import numpy as np
 
 from vgs_mlx import recipe
 from vgs_mlx.models.base import LoadedModel
-from vgs_mlx.models.rows import Encodings
+from vgs_mlx.models.rows import Encodings, encode, evaluate
 from vgs_mlx.rollout.batches import batches
-from vgs_mlx.rollout.sample import Sampling, sample
+from vgs_mlx.rollout.sample import Completion, Sampling, sample
 from vgs_mlx.types import Example, Prompt, Rollout
 
 
@@ -36,6 +36,17 @@ def collect(
             for each in completions
         ]
     return rollouts
+
+
+def greedy(model: LoadedModel, prompts: Sequence[Prompt], longest: int, at_once: int) -> list[Completion]:
+    """A model's most likely completion of each prompt with its pictures, `at_once` prompts at a time."""
+    found = []
+    for start in range(0, len(prompts), at_once):
+        views = [prompt.with_image for prompt in prompts[start : start + at_once]]
+        encodings = evaluate(encode(model, views))
+        drawn = sample(model, views, [[(0,)]] * len(views), encodings, Sampling(longest, temperature=0.0))
+        found += [completion for [completion] in drawn]
+    return found
 
 
 def given_text(example: Example) -> str:
