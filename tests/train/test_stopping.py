@@ -159,8 +159,19 @@ def test_signals_are_handled_after_a_command_as_they_were_before(tmp_path, ready
 # --- how long it took
 
 
+def slow_evaluations(monkeypatch, seconds):
+    real = loop.evaluation.answer
+
+    def slow(*given, **options):
+        time.sleep(seconds)
+        return real(*given, **options)
+
+    monkeypatch.setattr(loop.evaluation, "answer", slow)
+
+
 def test_the_seconds_are_those_of_all_processes(tmp_path, ready, monkeypatch):
     ready(*RARE)
+    slow_evaluations(monkeypatch, 1.0)  # so that the earlier process took long enough to be told of
     interrupting(monkeypatch, loop, "run_step", signal.SIGINT, 2)
     distill(tmp_path / "run", *RARE)
     earlier = run_folder.rows(tmp_path / "run" / run_folder.METRICS)
@@ -179,17 +190,11 @@ def test_the_seconds_are_those_of_all_processes(tmp_path, ready, monkeypatch):
 
 def test_the_time_between_steps_is_kept_with_the_step_after_it(tmp_path, monkeypatch):
     """Two evaluations: at the start, and after step 2."""
-    real = loop.evaluation.answer
-
-    def slow(*given, **options):
-        time.sleep(0.5)
-        return real(*given, **options)
-
-    monkeypatch.setattr(loop.evaluation, "answer", slow)
+    slow_evaluations(monkeypatch, 1.0)
     toy_runs.train(
         tmp_path / "run", "train.steps=3", "train.evaluate_every=2", "rollout.max_completion_length=2"
     )
     between = [row["seconds_between"] for row in run_folder.rows(tmp_path / "run" / run_folder.METRICS)]
-    assert between[0] > 0.5 and between[2] > 0.5 > between[1] >= 0
+    assert between[0] > 1.0 and between[2] > 1.0 > between[1] >= 0
     found = toy_runs.read_json(tmp_path / "run" / run_folder.RESULT)
     assert found["seconds"] == pytest.approx(found["seconds_of_last_process"], abs=0.01)
