@@ -13,13 +13,13 @@ from rich.console import Console
 from toy_runs import command, copied, finished
 from vgs_mlx import device, evaluate, evaluation_report
 from vgs_mlx.data import shapes
-from vgs_mlx.data.answers import accuracy_interval
 from vgs_mlx.device import Memory
-from vgs_mlx.evaluate import Answer, grade, summary
+from vgs_mlx.evaluate import Answer, graded, summary
 from vgs_mlx.models.loading import load_model
 from vgs_mlx.recipe import Data
 from vgs_mlx.resources import tiny_model
 from vgs_mlx.rollout.sample import Sampling
+from vgs_mlx.statistics import accuracy_interval
 from vgs_mlx.train import run_folder
 from vgs_mlx.types import Example
 
@@ -116,10 +116,10 @@ def test_a_completion_is_decoded_and_graded_by_its_last_box(student):
     tokenizer = student.processor.tokenizer
     example = Example(id="x", question="?", answer="red", pictures=(), facts=("red circle",))
     ids = np.array([*tokenizer("It is \\boxed{red}")["input_ids"], tokenizer.eos_token_id])
-    found = grade(student.processor, example, ids, ended=True)
+    found = graded(student.processor, example, ids, ended=True)
     assert found.completion == "It is \\boxed{red}", "without the end-of-sequence token"
     assert found.right and found.tokens == len(ids) and found.scene_f1 is not None
-    wrong = grade(student.processor, example, ids[:-2], ended=False)
+    wrong = graded(student.processor, example, ids[:-2], ended=False)
     assert not wrong.right and not wrong.ended
 
 

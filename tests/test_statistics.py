@@ -6,7 +6,13 @@ import math
 import numpy as np
 import pytest
 
-from vgs_mlx.statistics import Interval, average_paired_bootstrap, mcnemar, paired_bootstrap
+from vgs_mlx.statistics import (
+    Interval,
+    accuracy_interval,
+    average_paired_bootstrap,
+    mcnemar,
+    paired_bootstrap,
+)
 
 
 def rows(text: str) -> np.ndarray:
@@ -111,3 +117,29 @@ def test_what_is_no_pair_of_scores_is_an_error(function, left, right):
 def test_mcnemar_takes_no_shares():
     with pytest.raises(ValueError, match="0 and 1"):
         mcnemar(np.array([0.5]), np.array([1.0]))
+
+
+@pytest.mark.parametrize(
+    ("right", "n", "low", "high"),
+    # Wilson's formula with z = 1.96, worked by hand: 0 of 10 gives z²/(n + z²) = 3.8415/13.8415
+    [
+        (0, 10, 0.0, 0.2775),
+        (10, 10, 0.7225, 1.0),
+        (5, 10, 0.2366, 0.7634),
+        (81, 263, 0.2553, 0.3662),
+        (0, 0, 0, 1),
+    ],
+)
+def test_the_interval_is_wilsons(right, n, low, high):
+    assert accuracy_interval(right, n) == pytest.approx((low, high), abs=1e-4)
+
+
+def test_more_questions_narrow_the_interval_with_their_root():
+    widths = [high - low for low, high in (accuracy_interval(n // 2, n) for n in (400, 1_600))]
+    assert math.isclose(widths[0] / widths[1], 2, rel_tol=0.01)
+
+
+def test_impossible_counts_are_errors():
+    for right, n in ((3, 2), (-1, 2)):
+        with pytest.raises(ValueError, match="out of"):
+            accuracy_interval(right, n)

@@ -148,6 +148,7 @@ def ablate(recipe, vary, seeds, output, baseline, jobs, sets, reach, resume, sum
 @click.option("--suite", help="Published benchmarks: vision, low-vision, text, all, or the name of one.")
 @click.option("--output", type=PATH, help="Where a suite's answers are kept. Default: suites/...")
 @click.option("--against", type=PATH, help="A suite's answers of another model, to compare with.")
+@click.option("--grading", is_flag=True, help="Also print each wrong answer, and the rule that decided.")
 @CHECKPOINT
 @FORCE
 @refusing
@@ -158,7 +159,8 @@ def evaluate(model, data, suite, output, against, no_image, recipe, **options) -
 
     How often MODEL (a run folder, a local model folder or a Hub id) answers right, by question kind, with a
     95 % interval: greedy (Acc@1), or the mean of --samples answers at --temperature. With --suite, on published
-    benchmarks; answers are kept, and those that are there already are not asked for again.
+    benchmarks; answers are kept, and those that are there already are not asked for again. docs/grading.md says
+    what counts as right; --grading says why an answer does not.
     """
     options = {**options, "with_image": not no_image, "recipe_given": recipe}
     if suite is None:

@@ -10,18 +10,19 @@ import numpy as np
 
 from vgs_mlx import recipe
 from vgs_mlx.data import shapes
-from vgs_mlx.data.answers import accuracy_interval, is_correct
 from vgs_mlx.data.prompts import render
+from vgs_mlx.grading import Verdict, grade_example
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.rows import encode
 from vgs_mlx.models.rows import evaluate as evaluated
 from vgs_mlx.rollout.batches import batches
 from vgs_mlx.rollout.sample import Sampling, sample
+from vgs_mlx.statistics import accuracy_interval
 from vgs_mlx.types import Example
 
 SEED_STREAM = 1_000_003  # keeps evaluation's random numbers apart from those of training steps
 
-Correct = Callable[[str, str], bool]  # (completion, right answer) -> whether it is right
+Grader = Callable[[str, Example], Verdict]
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Answer:
     ended: bool
     tokens: int
     scene_f1: float | None  # of the objects described, where the data set knows them
+    rule: str = ""  # of the grader, that decided
 
 
 def answer(
@@ -47,7 +49,7 @@ def answer(
     with_image: bool = True,
     seed: int = 0,
     numbers: Sequence[int] | None = None,
-    correct: Correct = is_correct,
+    grader: Grader = grade_example,
     progress: Callable[[int], None] = lambda count: None,
 ) -> list[list[Answer]]:
     """Let the model answer every example `samples` times, and grade. `progress` hears how many examples are done.
@@ -65,19 +67,20 @@ def answer(
         completions = sample(model, views, seeds, evaluated(encode(model, views)), sampling)
         for (place, _), row in zip(batch, completions, strict=True):
             found[place] += [
-                grade(model.processor, examples[place], each.ids, each.ended, correct) for each in row
+                graded(model.processor, examples[place], each.ids, each.ended, grader) for each in row
             ]
         progress(batch[-1][0] + 1)
     return found
 
 
-def grade(
-    processor: Any, example: Example, ids: np.ndarray, ended: bool, correct: Correct = is_correct
+def graded(
+    processor: Any, example: Example, ids: np.ndarray, ended: bool, grader: Grader = grade_example
 ) -> Answer:
     """Decode a completion and compare its last boxed answer with the example's."""
     text = processor.tokenizer.decode(ids.tolist(), skip_special_tokens=True).strip()
     score = shapes.scene_f1(text, example.facts) if example.facts else None
-    return Answer(example, text, correct(text, example.answer), ended, len(ids), score)
+    verdict = grader(text, example)
+    return Answer(example, text, verdict.right, ended, len(ids), score, verdict.rule)
 
 
 def summary(answers: Sequence[Sequence[Answer]]) -> dict[str, Any]:

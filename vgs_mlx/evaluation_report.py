@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from vgs_mlx import evaluate, recipe_file, sources, trained
+from vgs_mlx import evaluate, recipe_file, sources, trained, wrong_answers
 from vgs_mlx.data import datasets
 from vgs_mlx.data.datasets import DataSet
 from vgs_mlx.device import backend
@@ -44,6 +44,7 @@ def run(
     json_file: Path | None,
     checkpoint: str | None,
     force: bool = False,
+    grading: bool = False,
 ) -> None:
     """See the command's help. Raises `Refusal`."""
     refuse_options(samples, temperature, json_file)
@@ -74,8 +75,11 @@ def run(
         "with_image": with_image,
         "temperature": temperature,
         **evaluate.summary(answers),
+        **({"wrong": wrong_answers.wrong(answers)} if grading else {}),
     }
     _print(found, screen.console)
+    if grading:
+        wrong_answers.show(found["wrong"], screen.console)
     if json_file:
         run_folder.write_text(json_file, json.dumps(found, indent=2) + "\n")
 

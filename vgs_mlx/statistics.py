@@ -1,5 +1,6 @@
-"""Statistics of paired scores: two models (or runs) asked the same rows, compared row by row."""
+"""How sure an accuracy is, and a difference between two models (or runs) that were asked the same rows."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,6 +15,20 @@ class Interval(NamedTuple):
     mean: float
     low: float
     high: float
+
+
+def accuracy_interval(right: int, n: int) -> tuple[float, float]:
+    """The 95 % interval of an accuracy, `right` out of `n` (Wilson, 1927). (0, 1) where nothing was asked."""
+    if not 0 <= right <= n:
+        raise ValueError(f"{right} right answers out of {n}")
+    if n == 0:
+        return 0.0, 1.0
+    z = 1.959963984540054  # the normal distribution's 97.5 % quantile
+    share = right / n
+    middle = share + z * z / (2 * n)
+    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
 
 
 def paired_bootstrap(

@@ -20,7 +20,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Example:
-    """A row of a data set: a question about pictures, and the right final answer."""
+    """A row of a data set: a question about pictures, and the right final answer or several that are right."""
 
     id: str  # where it comes from, unique in its data set: "train.jsonl:12", "shapes/train/17"
     question: str
@@ -29,6 +29,13 @@ class Example:
     kind: str = ""  # the question's kind, by which accuracy is also reported
     solution: str = ""  # a worked answer, where the data set has one
     facts: tuple[str, ...] = ()  # the objects truly in the picture, where known ("red circle")
+    also: tuple[str, ...] = ()  # other answers that are as right as `answer`
+    options: tuple[str, ...] = ()  # the texts of the options A, B, C, ... where the question has such
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """All right final answers."""
+        return (self.answer, *self.also)
 
 
 @dataclass(frozen=True, eq=False)

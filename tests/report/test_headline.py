@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 from vgs_mlx import recipe_file
-from vgs_mlx.data.answers import accuracy_interval
 from vgs_mlx.recipe import Recipe
 from vgs_mlx.report import setting
 from vgs_mlx.report.headline import difference, headline
 from vgs_mlx.report.record import Record
+from vgs_mlx.statistics import accuracy_interval
 
 
 def evaluation(step: int, right: int, prompts: int, **more) -> dict:

@@ -12,7 +12,8 @@ from vgs_mlx.data import hub
 from vgs_mlx.errors import Refusal
 from vgs_mlx.suites import ALL, SUITES, chosen
 from vgs_mlx.suites.benchmark import LETTER
-from vgs_mlx.suites.rows import items
+from vgs_mlx.suites.rows import items, key
+from vgs_mlx.types import Example
 
 hf = pytest.importorskip("datasets")
 TEXT, PICTURE = hf.Value("string"), hf.Image()
@@ -103,7 +104,7 @@ EXPECTED = {
                  groundtruth="5,6", metadata="{}"),
             dict(task="Nested Squares", image=png(49), prompt="In curly brackets e.g., {10}.", groundtruth="4"),
         ],
-        {0: ("Count. Example, rows={5} columns={6}", "5,6", "Counting Grid - Blank Grids", [49]),
+        {0: ("Count. Example, rows={5} columns={6}", "(5, 6)", "Counting Grid - Blank Grids", [49]),
          1: ("In curly brackets e.g., \\boxed{10}.", "4", "Nested Squares", [49])},
     ),
     "geometry3k": (
@@ -172,7 +173,7 @@ def test_rows_of_the_schema_become_examples(benchmark, stored):
             continue
         if example is not None:
             widths = [picture.open().width for picture in example.pictures]
-            found[item.number] = (example.question, example.answer, example.kind, widths)
+            found[item.number] = (example.question, key(example), example.kind, widths)
             assert example.id == f"{benchmark.source}:{benchmark.split}:{item.number}"
     assert found == expected
 
@@ -180,9 +181,10 @@ def test_rows_of_the_schema_become_examples(benchmark, stored):
 @pytest.mark.parametrize("benchmark", ALL, ids=lambda each: each.name)
 def test_the_right_answer_in_a_box_is_right_and_another_is_not(benchmark):
     for _, answer, *_ in EXPECTED[benchmark.name][2].values():
-        assert benchmark.correct(f"So it is \\boxed{{{answer}}}.", answer)
-        assert not benchmark.correct("So it is \\boxed{E}.", answer)
-        assert not benchmark.correct(f"So it is {answer}.", answer)
+        row = Example("row", "?", answer, ())
+        assert benchmark.grade(f"So it is \\boxed{{{answer}}}.", row).right
+        assert not benchmark.grade("So it is \\boxed{E}.", row).right
+        assert not benchmark.grade(f"So it is {answer}.", row).right
 
 
 @pytest.mark.parametrize("benchmark", ALL, ids=lambda each: each.name)

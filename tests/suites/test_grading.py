@@ -1,14 +1,13 @@
-"""What counts as the right answer to a benchmark, beyond what data/answers.py says."""
+"""What counts as the right answer to a benchmark, beyond what grading/ says."""
 
 import pytest
 
+from vgs_mlx.grading import compare
 from vgs_mlx.suites.benchmark import (
     TEXT_SYSTEM_PROMPT,
     choice,
     lettered,
-    same_letters,
-    same_numbers,
-    same_option,
+    numbers_in_order,
 )
 
 
@@ -61,7 +60,7 @@ from vgs_mlx.suites.benchmark import (
     ],
 )
 def test_an_option_is_its_letter_with_or_without_its_text(given, right, same):
-    assert same_option(given, right) is same
+    assert compare(given, right).right is same
 
 
 @pytest.mark.parametrize(
@@ -85,7 +84,7 @@ def test_an_option_is_its_letter_with_or_without_its_text(given, right, same):
     ],
 )
 def test_several_letters_are_a_set(given, right, same):
-    assert same_letters(given, right) is same
+    assert compare(given, right).right is same
 
 
 @pytest.mark.parametrize(
@@ -109,7 +108,7 @@ def test_several_letters_are_a_set(given, right, same):
     ],
 )
 def test_numbers_count_in_their_order_and_words_as_words(given, right, same):
-    assert same_numbers(given, right) is same
+    assert compare(numbers_in_order(given), numbers_in_order(right)).right is same
 
 
 def test_options_are_listed_with_their_letters():
@@ -117,13 +116,18 @@ def test_options_are_listed_with_their_letters():
     assert lines[:3] == ["Which?", "A. one", "B. two"] and "letter" in lines[3]
 
 
-def test_a_right_letter_has_its_text_where_the_question_lists_it():
-    assert choice(lettered("Which?", ["one", "A and B"]), "B").answer == "B. A and B"
-    assert choice("Which?\nA:5\nB:6", "A").answer == "A. 5"
-    assert choice("Which?\nB.\nC. 5", "B").answer == "B"
-    assert choice("Given:\nA. x > 0\nWhich?\nA. 1\nB. 2", "A").answer == "A. 1"
-    assert choice("Which?\nA. 1\nB. 2", "2").answer == "2"
-    assert choice("Which of A. and B.?", "A").answer == "A"
+@pytest.mark.parametrize(
+    ("question", "options"),
+    [
+        (lettered("Which?", ["one", "A and B"]), ("one", "A and B")),
+        ("Which?\nA:5\nB:6", ("5", "6")),
+        ("Which?\nB.\nC. 5", ()),
+        ("Given:\nA. x > 0\nWhich?\nA. 1\nB. 2", ("1", "2")),
+        ("Which of A. and B.?", ()),
+    ],
+)
+def test_the_options_are_known_where_the_question_lists_them(question, options):
+    assert choice(question, "A") == (question, "A", options)
 
 
 def test_no_picture_is_spoken_of_where_there_is_none():

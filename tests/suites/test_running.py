@@ -131,7 +131,7 @@ def test_a_question_that_has_changed_is_asked_again(student, asked, place):
     os.rename("other/aime25", "math-ai/aime25")
     changed, _ = running.ask(student, AIME, place / "a.jsonl", how(), limit=3)
     assert sum(map(len, asked)) == 3 and all(each["answer"].endswith("0") for each in changed)
-    assert len(answers.read(place / "a.jsonl", AIME.correct)) == 3, "the latest answer counts"
+    assert len(answers.read(place / "a.jsonl", AIME.grade)) == 3, "the latest answer counts"
 
 
 def test_a_question_whose_picture_has_changed_is_asked_again(student, asked, place):
@@ -201,7 +201,7 @@ def test_what_a_kill_cut_in_half_is_no_answer(place):
     answers.append(file, [line(0, "1"), line(1, "0")])
     whole = file.read_bytes()
     file.write_bytes(whole[:-20])
-    assert list(answers.read(file, AIME.correct)) == [0]
+    assert list(answers.read(file, AIME.grade)) == [0]
     answers.append(file, [line(1, "0")])
     assert file.read_bytes() == whole
 
@@ -210,7 +210,7 @@ def test_a_damaged_line_is_refused_with_its_place(place):
     whole = json.dumps(line(1, "1"))
     (place / "a.jsonl").write_text(f"{whole}\n{whole[:20]}\n{whole}\n")
     with pytest.raises(running.Refusal, match=r"a\.jsonl:2: no answer can be read there"):
-        answers.read(place / "a.jsonl", AIME.correct)
+        answers.read(place / "a.jsonl", AIME.grade)
 
 
 def test_a_row_is_stored_as_it_was():

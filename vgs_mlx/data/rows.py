@@ -12,9 +12,9 @@ from typing import Any
 
 from vgs_mlx import texts
 from vgs_mlx.data import markers, options
-from vgs_mlx.data.answers import extract_answer
 from vgs_mlx.data.pictures import shown
 from vgs_mlx.errors import Refusal
+from vgs_mlx.grading import extract_answer
 from vgs_mlx.types import Example, Picture
 
 FIELDS = ("image", "images", "question", "answer", "kind", "solution")

@@ -16,9 +16,9 @@ import numpy as np
 from PIL import Image
 
 from vgs_mlx import trained
-from vgs_mlx.data.answers import is_correct
 from vgs_mlx.device import backend, release
 from vgs_mlx.errors import Refusal
+from vgs_mlx.grading import grade_example
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.loading import find_folder, load_model, load_processor
 from vgs_mlx.models.logprobs import chunks
@@ -240,7 +240,7 @@ def _said(
     if teacher is not None:
         scores = score(teacher, prompt, completion.ids, chunk_size)
         shown = tokens(decode, completion.ids, teacher.end_ids, *scores)
-    return Said(who, is_correct(text, prompt.example.answer), completion.ended, shown, text)
+    return Said(who, grade_example(text, prompt.example).right, completion.ended, shown, text)
 
 
 def _shown(example: Example, said: tuple[Said, ...]) -> Shown:

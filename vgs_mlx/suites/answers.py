@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vgs_mlx.errors import Refusal
-from vgs_mlx.evaluate import Answer, Correct
+from vgs_mlx.evaluate import Answer, Grader
 from vgs_mlx.train import run_folder
 from vgs_mlx.types import Example
 
@@ -63,7 +63,7 @@ def settings_of(folder: Path) -> dict[str, Any]:
         raise Refusal(f"{file}: not readable ({error}): delete the folder, or put the file back") from error
 
 
-def read(file: Path, correct: Correct) -> dict[int, Line]:
+def read(file: Path, grader: Grader) -> dict[int, Line]:
     """The stored answers by their row's number, the latest of each; none where there is no file.
 
     They are graded anew: an earlier version of the program may have stored them. A last line that a kill cut in
@@ -73,11 +73,12 @@ def read(file: Path, correct: Correct) -> dict[int, Line]:
     for place, text in enumerate(_whole_lines(file), start=1):
         try:
             line = json.loads(text)
-            answer, completions = line["answer"], line["completions"]
+            verdicts = [grader(each, example_of(line)) for each in line["completions"]]
             found[line["row"]] = line
         except (ValueError, KeyError, TypeError) as error:
             raise Refusal(f"{file}:{place}: no answer can be read there: delete that line") from error
-        line["right"] = [correct(each, answer) for each in completions]
+        line["right"] = [each.right for each in verdicts]
+        line["rules"] = [each.rule for each in verdicts]
     return found
 
 
@@ -95,16 +96,24 @@ def to_line(number: int, asked: str, row: Sequence[Answer]) -> Line:
     example = row[0].example
     return {
         "row": number, "id": example.id, "kind": example.kind, "asked": asked, "answer": example.answer,
-        "right": [each.right for each in row], "ended": [each.ended for each in row],
+        "options": list(example.options), "right": [each.right for each in row], "rules": [each.rule for each in row],
+        "ended": [each.ended for each in row],
         "tokens": [each.tokens for each in row], "completions": [each.completion for each in row],
     }  # fmt: skip
 
 
 def from_line(line: Line) -> list[Answer]:
     """The answers of a stored row, without its question and pictures."""
-    example = Example(line["id"], "", line["answer"], (), kind=line["kind"])
-    values = zip(line["completions"], line["right"], line["ended"], line["tokens"], strict=True)
-    return [Answer(example, *each, scene_f1=None) for each in values]
+    names = ("completions", "right", "ended", "tokens", "rules")
+    values = zip(*(line[name] for name in names), strict=True)
+    return [Answer(example_of(line), *each, None, rule) for *each, rule in values]
+
+
+def example_of(line: Line) -> Example:
+    """The row that a stored answer is to, without its question and pictures."""
+    return Example(
+        line["id"], "", line["answer"], (), kind=line["kind"], options=tuple(line.get("options", ()))
+    )
 
 
 def _whole_lines(file: Path) -> list[bytes]:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from vgs_mlx.suites.benchmark import Asked, Benchmark, choice, lettered, same_option
+from vgs_mlx.suites.benchmark import Asked, Benchmark, choice, lettered
 
 
 def _geometry3k(row: Mapping[str, Any]) -> Asked:
@@ -27,6 +27,6 @@ BENCHMARKS = (
     # projects. Every row counts by itself, sub-problems too: the authors' four-way measure is not computed.
     Benchmark(
         "we-math", "We-Math/We-Math", None, "testmini", ("question", "option", "answer"), _we_math,
-        pictures=("image_path",), kind="key", same=same_option,
+        pictures=("image_path",), kind="key",
     ),
 )  # fmt: skip

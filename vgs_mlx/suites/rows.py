@@ -27,7 +27,7 @@ class Item:
     def asked(self, example: Example) -> str:
         """Identifies the question, its pictures and what is right: an answer to another question is no answer."""
         pictures = [hashlib.sha256(_bytes(cell)).hexdigest() for cell in self.cells()]
-        text = "\0".join([example.question, example.answer, str(len(example.pictures)), *pictures])
+        text = "\0".join([example.question, key(example), str(len(example.pictures)), *pictures])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -61,6 +61,13 @@ def items(benchmark: Benchmark) -> list[Item]:
     return [item(int(number)) for number in np.random.default_rng(0).permutation(len(data))]
 
 
+def key(example: Example) -> str:
+    """The right answer; an option's letter with its text, as stored answers have it since the first version."""
+    place = ord(example.answer) - ord("A") if len(example.answer) == 1 else -1
+    text = example.options[place] if 0 <= place < len(example.options) else ""
+    return f"{example.answer}. {text}" if text else example.answer
+
+
 def _bytes(cell: Any) -> bytes:
     """A cell's picture, encoded as it is; of one that lies in a file the name alone: folders change."""
     if isinstance(cell, dict):
@@ -80,13 +87,18 @@ def _example(
         raise Refusal(f"a cell is not of the type expected ({error})") from error
     if asked is None:
         return None
-    if not all(isinstance(text, str) and text.strip() for text in asked):
+    if not all(isinstance(text, str) and text.strip() for text in asked[:2]):
         raise Refusal("a question or answer that is empty, or no text")
     pictures = tuple(picture for read in readers for picture in read(number, id))
     if readers and not pictures:
         raise Refusal("no picture")
     return Example(
-        id, asked.question.strip(), asked.answer.strip(), pictures, kind=_kind(row.get(benchmark.kind))
+        id,
+        asked.question.strip(),
+        asked.answer.strip(),
+        pictures,
+        kind=_kind(row.get(benchmark.kind)),
+        options=asked.options,
     )
 
 

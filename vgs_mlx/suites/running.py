@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vgs_mlx import evaluate, evaluation_report
+from vgs_mlx import evaluate, evaluation_report, wrong_answers
 from vgs_mlx.data.rows import BadRow
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models.base import LoadedModel
@@ -47,6 +47,7 @@ def run(
     json_file: Path | None,
     checkpoint: str | None,
     force: bool = False,
+    grading: bool = False,
     output: Path | None,
     against: Path | None,
 ) -> None:
@@ -74,6 +75,11 @@ def run(
     found = tables.results(lines, left_out, against)
     found = {"model": model, "suite": suite, "settings": settings, **found}
     tables.show(found, screen.console, against, other)
+    if grading:
+        found["wrong"] = wrong_answers.wrong(
+            answers.from_line(line) for each in lines.values() for line in each
+        )
+        wrong_answers.show(found["wrong"], screen.console)
     for file in filter(None, [folder / f"results-{suite}.json", json_file]):
         run_folder.write_text(file, json.dumps(found, indent=2) + "\n")
     if failed:
@@ -135,7 +141,7 @@ def ask(
     """
     if not benchmark.pictures:
         how = replace(how, data=replace(how.data, system_prompt=_text_prompt(how.data)))
-    stored, found, bad = answers.read(file, benchmark.correct), {}, []
+    stored, found, bad = answers.read(file, benchmark.grade), {}, []
     waiting: list[tuple[Item, Example]] = []
     check, rows = row_check(model.processor, how.data), items(benchmark)
     at_once = prompts_at_once(len(rows), how.samples, how.batch_size)
@@ -186,7 +192,7 @@ def _answer(
     numbers = [item.number for item, _ in waiting]
     rows = evaluate.answer(
         model, [example for _, example in waiting], how.data, how.sampling, samples=how.samples,
-        with_image=how.with_image, seed=how.seed, numbers=numbers, correct=benchmark.correct, batch_size=how.batch_size,
+        with_image=how.with_image, seed=how.seed, numbers=numbers, grader=benchmark.grade, batch_size=how.batch_size,
     )  # fmt: skip
     return [
         answers.to_line(item.number, item.asked(example), row)

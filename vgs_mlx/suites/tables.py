@@ -28,7 +28,7 @@ def results(
         about["left_out"] = [str(each) for each in left_out[name]]
         if against:
             [benchmark] = chosen(name)
-            pair = _pair(rows, answers.read(against / f"{name}.jsonl", benchmark.correct))
+            pair = _pair(rows, answers.read(against / f"{name}.jsonl", benchmark.grade))
             about["against"] = _difference([pair]) if pair else None
             pairs.update({name: pair} if pair else {})
         found["benchmarks"][name] = about

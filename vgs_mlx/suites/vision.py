@@ -15,9 +15,7 @@ from vgs_mlx.suites.benchmark import (
     Benchmark,
     choice,
     lettered,
-    same_letters,
-    same_numbers,
-    same_option,
+    numbers_in_order,
 )
 
 BRACES = re.compile(r"(?<![=\\\w}])\{(\w+)\}")  # {3}, but not in rows={5}
@@ -70,7 +68,7 @@ def _math_vision(row: Mapping[str, Any]) -> Asked:
 
 def _blind(row: Mapping[str, Any]) -> Asked:
     """Prompts that ask for "{3}" ask for a box, as in the samples that the paper shows."""
-    return Asked(BRACES.sub(r"\\boxed{\1}", row["prompt"]), row["groundtruth"])
+    return Asked(BRACES.sub(r"\\boxed{\1}", row["prompt"]), numbers_in_order(row["groundtruth"]))
 
 
 def _mathverse_of(name: str, version: str) -> Benchmark:
@@ -84,7 +82,7 @@ def _mathverse_of(name: str, version: str) -> Benchmark:
     return Benchmark(
         name, "AI4Math/MathVerse", "testmini", "testmini",
         columns=("question", "answer", "question_type", "problem_version"), ask=_mathverse(version),
-        pictures=("image",), same=same_option,
+        pictures=("image",),
     )  # fmt: skip
 
 
@@ -92,32 +90,32 @@ BENCHMARKS = (
     # 1,730 rows. Card (configurations, splits, types of all columns); that options is a written-out list: code.
     Benchmark(
         "mmmu-pro", "MMMU/MMMU_Pro", "standard (4 options)", "test", ("question", "options", "answer"), _mmmu_pro,
-        pictures=tuple(f"image_{number}" for number in range(1, 8)), kind="subject", same=same_option,
+        pictures=tuple(f"image_{number}" for number in range(1, 8)), kind="subject",
     ),
     # 448 rows, three with two right letters ("B, D"), one empty (left out as a bad row) and one whose answer is a
     # digit: code that loaded and counted them. The authors publish files, not a Hub data set: this copy is the
     # one that most public code loads (others: renjiepi/LogicVista).
     Benchmark(
         "logicvista", "lscpku/LogicVista", None, "test", ("question", "answer"), _logic_vista,
-        pictures=("image",), kind="skill", same=same_letters,
+        pictures=("image",), kind="skill",
     ),
     _mathverse_of("mathverse-vd", "Vision Dominant"),
     _mathverse_of("mathverse-vo", "Vision Only"),
     # 1,168 rows; the only split is called train; options is null where they are in the picture: code of lmms-eval.
     Benchmark(
         "visualpuzzles", "neulab/VisualPuzzles", None, "train", ("question", "options", "answer"), _visual_puzzles,
-        pictures=("image",), kind="category", same=same_option,
+        pictures=("image",), kind="category",
     ),
     # 3,040 rows; options is a list, empty for free answers; `image` is a path, the picture is decoded_image: code
-    # of lmms-eval, which also takes the right option's text for its letter (here the letter alone counts).
+    # of lmms-eval, which also takes the right option's text for its letter, as is done here.
     Benchmark(
         "mathvision", "MathLLMs/MathVision", None, "test", ("question", "options", "answer"), _math_vision,
-        pictures=("decoded_image",), kind="subject", same=same_option,
+        pictures=("decoded_image",), kind="subject",
     ),
     # 8,016 rows; columns task, image, prompt, groundtruth, metadata; groundtruth "5,6" for rows and columns: code
     # of three projects. The numbers in the box are compared, whatever stands between them.
     Benchmark(
         "vlmsareblind", "XAI/vlmsareblind", None, "valid", ("prompt", "groundtruth"), _blind,
-        pictures=("image",), kind="task", same=same_numbers,
+        pictures=("image",), kind="task", tidy=numbers_in_order,
     ),
 )  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from vgs_mlx.data.answers import is_correct
+from vgs_mlx.grading import grade_example
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.objective.terms import DIAGNOSTICS, TERMS
 from vgs_mlx.train.gradients import Gradients
@@ -100,4 +100,4 @@ def _right(result: StepResult, student: LoadedModel) -> Sequence[bool]:
     decode = student.processor.tokenizer.decode
     texts = [decode(each.completion.tolist(), skip_special_tokens=True) for each in result.rollouts]
     pairs = zip(texts, result.rollouts, strict=True)
-    return [is_correct(text, rollout.prompt.example.answer) for text, rollout in pairs]
+    return [grade_example(text, rollout.prompt.example).right for text, rollout in pairs]

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vgs_mlx.data.answers import is_correct
 from vgs_mlx.errors import Refusal
+from vgs_mlx.grading import grade_example
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.rows import Encodings
 from vgs_mlx.objective.dense_rewards import step_advantages
@@ -41,7 +41,7 @@ def advantages(
     """The reward of every rollout, and the advantages that follow within each prompt's group."""
     texts = [_text(student, rollout) for rollout in rollouts]
     examples = [rollout.prompt.example for rollout in rollouts]
-    right = np.array([is_correct(text, each.answer) for each, text in zip(examples, texts, strict=True)])
+    right = np.array([grade_example(text, each).right for each, text in zip(examples, texts, strict=True)])
     if recipe.grpo.reward in OF_THE_ANSWER:
         earned = right.astype(float)
     else:
@@ -59,7 +59,7 @@ def advantages(
 def reward_function(settings: Grpo) -> Reward:
     """1 for the right final answer, or the function that the recipe names. Raises `Refusal`."""
     if settings.reward in OF_THE_ANSWER:
-        return lambda example, text: float(is_correct(text, example.answer))
+        return lambda example, text: float(grade_example(text, example).right)
     function = _own(settings.reward)
 
     def reward(example: Example, text: str) -> float:

@@ -6,7 +6,6 @@ operation; a model that is being trained writes 9^9^9^9 sooner or later.
 
 import atexit
 import json
-import re
 import select
 import subprocess
 import sys
@@ -15,17 +14,33 @@ from pathlib import Path
 
 from vgs_mlx.errors import Refusal
 
-SECONDS = 5.0  # of the processor's time for one comparison: a busy machine makes no answer wrong
+SECONDS = (
+    5.0  # of the processor's time for one answer, all its parts together: a busy machine makes none wrong
+)
 WAIT_SECONDS = 120.0  # for the worker to start, or for an answer, on a very busy machine
-LONGEST = 200  # characters; nobody's final answer is longer, and parsing time grows fast
-
-# What would let math-verify see several expressions in one text and take the one it likes.
-SEVERAL = re.compile(r"\$|\\[()\[\]]|\\boxed|[\r\n]")
-# x, \theta, AB, f(x), x_1
-NAME = re.compile(r"\\?[A-Za-z]+'?(_\w|_\{\w{1,9}\})?\s*(\(\s*\\?\w{1,9}\s*\))?\s*")
 
 _lock = threading.Lock()
 _worker: subprocess.Popen | None = None
+
+
+class Asked:
+    """The comparisons that one answer costs; when their time is up, what is left of it is wrong."""
+
+    def __init__(self) -> None:
+        self.left = SECONDS
+
+    def same(self, given: str, right: str) -> bool:
+        r"""Whether two LaTeX expressions are equal: 2\sqrt{2} and \sqrt{8}, x+1 and 1+x.
+
+        False where either can't be parsed, and where it takes too long. Any thread may call it. Raises a Refusal
+        where math-verify is not installed.
+        """
+        if self.left <= 0:
+            return False
+        with _lock:
+            same, seconds = _ask(json.dumps([given, right]), self.left)
+        self.left -= seconds
+        return same
 
 
 @atexit.register
@@ -37,38 +52,24 @@ def stop() -> None:
     _worker = None
 
 
-def same_expression(given: str, right: str) -> bool:
-    r"""Whether two LaTeX or plain expressions are equal: 2\sqrt{2} and \sqrt{8}, x = 5 and 5, 1, 2 and 2, 1.
-
-    False where either can't be parsed, and where it takes too long. Any thread may call it. Raises a Refusal
-    where math-verify is not installed.
-    """
-    if max(len(given), len(right)) > LONGEST or SEVERAL.search(given) or SEVERAL.search(right):
-        return False
-    if "=" in given and "=" not in right:
-        name, _, given = given.partition("=")  # only a name may stand there: 3 = 5 is no way to say 5
-        if not NAME.fullmatch(name.strip()) or "=" in given:
-            return False
-    with _lock:
-        return _ask(json.dumps([given, right]))
-
-
-def _ask(request: str) -> bool:
+def _ask(request: str, limit: float) -> tuple[bool, float]:
+    """The worker's answer, and the seconds of the processor's time that it took."""
     global _worker
     if _worker is None or _worker.poll() is not None:
         _worker = _start()
     try:
-        _worker.stdin.write(f"{SECONDS} {request}\n".encode())
+        _worker.stdin.write(f"{limit} {request}\n".encode())
         reply = _reply(_worker, WAIT_SECONDS)
-        if not reply:  # it ended: its time was up
-            stop()
-        return reply == "true"
+        if reply:
+            same, _, seconds = reply.partition(" ")
+            return same == "true", float(seconds)
+        stop()  # it ended: its time was up
     except OSError:  # too slow (TimeoutError is one), or gone
         stop()
-        return False
     except BaseException:  # Ctrl-C: the answer still to come would be taken for the next request's
         stop()
         raise
+    return False, limit
 
 
 def _start() -> subprocess.Popen:

@@ -1,0 +1,93 @@
+"""Compares expressions with math-verify: a process of its own, since hostile ones hang or eat memory.
+
+Each line of stdin is a request, seconds and `["given", "right"]` in JSON; each of stdout its answer, `true` or
+`false` and the seconds that it took, after a first line `ready`. It imports nothing of this package and ends when
+stdin does, or when a comparison takes more seconds of the processor's time than its request allows.
+"""
+
+import contextlib
+import json
+import resource
+import signal
+import sys
+import time
+
+MEMORY = 4 << 30  # bytes of address space; macOS knows no such limit
+PRECISION = 60  # decimal digits in which the values of numbers are compared
+POINTS = ("37/29", "-41/31", "3/7", "-53/11")  # at which expressions with variables are compared
+
+
+def main() -> None:
+    """Answer line by line until the input ends."""
+    try:
+        from latex2sympy2_extended import NormalizationConfig
+        from math_verify import LatexExtractionConfig, parse, verify
+    except ImportError as error:
+        print(f"math-verify can't be imported ({error}): pip install math-verify", flush=True)
+        return
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+
+    # Units stay, or 5x cm would equal 5x m and 3m would equal 3.
+    tidied = NormalizationConfig(units=False, malformed_operators=True, nits=True)
+    whole = [LatexExtractionConfig(normalization_config=tidied)]  # and not the last number in the text
+
+    def read(text: str) -> list:
+        return parse(f"${text}$", whole, fallback_mode="no_fallback", parsing_timeout=None)
+
+    def equal(given: str, right: str) -> bool:
+        parsed = [_with_i(read(text)[0]) for text in (right, given)]
+        return verify(*parsed, timeout_seconds=None) and not _differ(*parsed)
+
+    # The first comparison loads most of sympy: seconds on a busy machine, which no answer is to pay for.
+    equal(r"\sqrt{2}", "2/3")
+    print("ready", flush=True)
+    for line in sys.stdin:
+        seconds, _, request = line.partition(" ")
+        began = time.process_time()
+        # Not handled, the signal ends the process even inside one long operation of C.
+        signal.setitimer(signal.ITIMER_PROF, float(seconds))
+        try:
+            same = equal(*json.loads(request))
+        except Exception:  # of a parser fed with anything; the answer is then no
+            same = False
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        print("true" if same else "false", time.process_time() - began, flush=True)
+
+
+def _with_i(value: object) -> object:
+    """The value with the letter i as the imaginary unit, and all other letters as real numbers."""
+    import sympy
+
+    if not isinstance(value, sympy.Expr):
+        return value
+    letters = {each: sympy.Symbol(each.name, real=True) for each in value.free_symbols}
+    return value.xreplace({each: sympy.I if each.name == "i" else real for each, real in letters.items()})
+
+
+def _differ(given: object, right: object) -> bool:
+    """Whether the values differ after all: math-verify takes numbers for equal that it rounds to the same."""
+    import sympy
+
+    if not (isinstance(given, sympy.Expr) and isinstance(right, sympy.Expr)):
+        return False
+    exact = [
+        each.xreplace({n: sympy.Rational(str(n)) for n in each.atoms(sympy.Float)}) for each in (given, right)
+    ]
+    names = sorted(set().union(*(each.free_symbols for each in exact)), key=str)
+    for start in range(len(POINTS) if names else 1):
+        point = {
+            name: sympy.Rational(POINTS[(start + place) % len(POINTS)]) + place
+            for place, name in enumerate(names)
+        }
+        values = [each.subs(point).evalf(PRECISION) for each in exact]
+        if not all(value.is_number and value.is_finite for value in values):
+            continue
+        scale = max(abs(value) for value in values)
+        if scale and abs(values[0] - values[1]) > scale * sympy.Float(10) ** (-PRECISION // 2):
+            return True
+    return False
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,213 @@
+r"""Grades a completion: is the final answer in its last \boxed{} the right one, and which rule says so?
+
+Strict on purpose, for it is a reward. An answer outside a box is wrong, two answers are not one right answer, and an
+answer is compared as a whole, never looked for inside a sentence. The form of the right answer says how it is read.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from vgs_mlx.grading import brackets, expressions, literals, mathematics, options, relations
+from vgs_mlx.grading.box import extract_answer
+from vgs_mlx.grading.numbers import read_based
+from vgs_mlx.grading.plain import bare, canonical
+from vgs_mlx.grading.quantities import Quantity, cut_unit, read_quantity, same_quantity
+from vgs_mlx.grading.units import agree
+from vgs_mlx.grading.words import formula, same_words
+from vgs_mlx.types import Example
+
+LONGEST = 1_000  # characters; a longer answer is right only where it is the very same text
+DEEPEST = 6  # brackets within brackets; what stands deeper is compared as text
+
+Same = brackets.Same
+
+
+MEANINGS = {
+    "no box": "the completion has no \\boxed{}, or the last one is not closed",
+    "empty box": "nothing stands in the last \\boxed{}",
+    "option": "another option, several options or none",
+    "code": "a time, date, range, score, size, formula or code with other characters or in another order",
+    "inequality": "other sides or another sign",
+    "equation": "another value, or a statement that is not the one expected",
+    "matrix": "another entry, or other rows and columns",
+    "interval": "other ends, or ends that are open where they should be closed",
+    "list": "a part is missing, added or another one; in a list with … the order counts",
+    "set": "another element",
+    "tuple": "another part, another order or other brackets",
+    "base": "another value, or one without its base",
+    "number": "another number, or another unit",
+    "unit": "another unit",
+    "expression": "not equal, or not shown to be equal in time",
+    "text": "another text: it is compared as it stands but for case, spaces and styles",
+    "length": "longer than 1,000 characters and not the very same",
+}
+"""What each rule found where an answer is wrong."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether an answer is right, and the rule that decided: one of MEANINGS."""
+
+    right: bool
+    rule: str
+
+
+def is_correct(completion: str, answer: str | Sequence[str], options: Sequence[str] | None = None) -> bool:
+    """Whether the completion's final answer is `answer`, or one of several that are right.
+
+    `options` are the texts of the options A, B, C, ... where the question has such.
+    """
+    return grade(completion, answer, options).right
+
+
+def grade_example(completion: str, example: Example, tidy: Callable[[str], str] = str) -> Verdict:
+    """The verdict on a completion for a row of a data set; `tidy` rewrites what stands in the box before."""
+    return grade(completion, example.answers, example.options, tidy)
+
+
+def grade(
+    completion: str,
+    answer: str | Sequence[str],
+    options: Sequence[str] | None = None,
+    tidy: Callable[[str], str] = str,
+) -> Verdict:
+    """The verdict on a completion; for several right answers that of the first that it gives, or of the last."""
+    given = extract_answer(completion)
+    if not given:
+        return Verdict(False, "no box" if given is None else "empty box")
+    given = tidy(given)
+    verdict = Verdict(False, "text")  # of no right answers at all
+    for right in [answer] if isinstance(answer, str) else answer:
+        verdict = compare(given, right, options or ())
+        if verdict.right:
+            break
+    return verdict
+
+
+def compare(given: str, right: str, options: Sequence[str] = ()) -> Verdict:
+    r"""The verdict on a final answer without its box; `right` may stand in one itself."""
+    boxed = extract_answer(right)
+    right = right if boxed is None else boxed
+    if max(len(given), len(right)) > LONGEST:
+        return Verdict(given == right, "length")
+    asked = expressions.Asked()
+    return _compare(canonical(given), canonical(right), [canonical(each) for each in options], asked.same, 0)
+
+
+def _compare(given: str, right: str, texts: Sequence[str], equal: Same, depth: int) -> Verdict:
+    """Asks the rules in their order; the first that knows the form of `right` decides."""
+    if not bare(given) or not bare(right):
+        return Verdict(False, "empty box")
+    if same_words(bare(given), bare(right)):
+        return Verdict(True, "text") if _units_agree(given, right) else Verdict(False, "unit")
+    if depth > DEEPEST:
+        return Verdict(False, "text")
+
+    def same(one: str, other: str) -> bool:
+        return _compare(one, other, (), equal, depth + 1).right
+
+    if depth == 0 and (chosen := _option(given, right, texts, same)) is not None:
+        return Verdict(chosen, "option")
+    for rule, decide in RULES:
+        if (decided := decide(given, right, same)) is not None:
+            return Verdict(decided, rule)
+    return _value(given, right, equal)
+
+
+def _units_agree(given: str, right: str) -> bool:
+    """Whether texts that are the same but for case are so as quantities too: 5 mW is not 5 MW."""
+    if given == right:
+        return True
+    quantities = [read_quantity(given), read_quantity(right)]
+    return None in quantities or agree(*(each.units for each in quantities))
+
+
+def _option(given: str, right: str, texts: Sequence[str], same: Same) -> bool | None:
+    several = options.same_options(bare(given), bare(right))
+    return options.same_option(bare(given), bare(right), texts, same) if several is None else several
+
+
+def _literal(given: str, right: str, _: Same) -> bool | None:
+    same = literals.same_literal(bare(given), bare(right))
+    if same is None and (literals.is_joined(bare(given)) or formula(bare(right))):
+        return False
+    return same
+
+
+def _system(given: str, right: str, same: Same) -> bool | None:
+    wanted, found = brackets.cases(right), brackets.cases(given)
+    if wanted is None:
+        return None
+    return brackets.same_multiset(brackets.items(given) if found is None else found, wanted, same)
+
+
+def _list(given: str, right: str, same: Same) -> bool | None:
+    """A list; one that may also be a number, 3,5, is right as either."""
+    listed = brackets.same_list(given, right, same)
+    return None if listed is False and read_quantity(right) else listed
+
+
+def _based(given: str, right: str, _: Same) -> bool | None:
+    wanted, found = read_based(bare(right)), read_based(bare(given))
+    if wanted and found:
+        return wanted[0] == found[0]
+    if not wanted and not found:
+        return None
+    value, base = wanted or found
+    other = read_quantity(given if wanted else right)
+    return base == 10 and other is not None and other.value == value
+
+
+def _value(given: str, right: str, equal: Same) -> Verdict:
+    """The last rules: numbers and expressions, with or without units."""
+    quantities = [read_quantity(given), read_quantity(right)]
+    if all(quantities):
+        return Verdict(same_quantity(*quantities), "number")
+    if "=" in given and "=" not in right:
+        return Verdict(False, "equation")
+    if _one_names_a_unit(quantities):
+        closer = [read_quantity(each, gap=False) for each in (given, right)]  # 18m is 18 m then
+        if all(closer) and all(each.units for each in closer) and same_quantity(*closer):
+            return Verdict(True, "number")
+    exact = _exact(quantities[1])
+    if not (quantities[1] and quantities[1].units) and _equal_expressions(
+        bare(given), exact or bare(right), equal
+    ):
+        return Verdict(True, "expression")
+    (found, found_units), (wanted, wanted_units) = cut_unit(given), cut_unit(right)
+    if not agree(found_units, wanted_units):
+        return Verdict(False, "unit")
+    cut = quantities[1] is not None or (found, wanted) != (bare(given), bare(right))
+    same = cut and _equal_expressions(found, exact or wanted, equal)
+    return Verdict(same, "expression" if mathematics.is_expression(wanted) else "text")
+
+
+def _one_names_a_unit(quantities: Sequence[Quantity | None]) -> bool:
+    return quantities.count(None) == 1 and any(each is not None and each.units for each in quantities)
+
+
+def _exact(quantity: Quantity | None) -> str:
+    """A number in a spelling that no parser takes for anything else: 1e-05 might be 1·e - 05."""
+    return "" if quantity is None else rf"\frac{{{quantity.value.numerator}}}{{{quantity.value.denominator}}}"
+
+
+def _equal_expressions(given: str, right: str, equal: Same) -> bool:
+    texts = (given, right)
+    return all(map(mathematics.is_expression, texts)) and equal(*map(mathematics.to_latex, texts))
+
+
+Rule = Callable[[str, str, Same], bool | None]
+RULES: tuple[tuple[str, Rule], ...] = (
+    ("code", _literal),
+    ("inequality", relations.same_unequal),
+    ("equation", relations.same_named),
+    ("matrix", brackets.same_matrix),
+    ("list", _system),
+    ("interval", relations.same_intervals),
+    ("inequality", relations.same_order),
+    ("list", _list),
+    ("set", brackets.same_set),
+    ("tuple", brackets.same_tuple),
+    ("base", _based),
+)
+"""The rules for the forms of a right answer, in the order in which they are asked."""

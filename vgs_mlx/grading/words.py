@@ -1,0 +1,44 @@
+"""Words, names and codes: compared as they stand but for case, spaces around signs and punctuation at a word's end."""
+
+import re
+
+TOKEN = re.compile(r"\d{1,3}(?:,\d{3})+(?!\d)|[^\W_]+|[^\w\s]|_")
+BETWEEN_WORDS = re.compile(r"(?<=[^\W\d_]{3})-(?=[^\W\d_]{3})")  # not in x-y or AB-CD
+AFTER_WORD = re.compile(
+    r"(?<=[^\W\d_])[.,;:]+(?=\s|$)|(?<=[^\W\d_]{2})[!?]+(?=\s|$)|(?<=[)\"'])[.,;:]+(?=\s|$)"
+)
+QUOTED = re.compile(r"([\"'])(.*)\1", re.DOTALL)
+INDEX = re.compile(r"(?<=[A-Za-z)\]])_\{?(\d+)\}?")  # H_2O, a_{12}
+CHARGE = re.compile(r"\^\{?(\d*[+-])\}?")
+MONTH = re.compile(r"\b(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\b")
+FORMULA = re.compile(r"(?:[A-Z][a-z]?\d*|[()\[\]]\d*|[+-])+")
+ELEMENT = re.compile(r"[A-Z][a-z]?|\d+|.")
+MEANINGS = {"true": "yes", "false": "no"}
+
+
+def same_words(given: str, right: str) -> bool:
+    """Whether two texts are the same, order and articles included. True counts as yes where yes is right."""
+    formulas = formula(given), formula(right)
+    if all(formulas) and formulas[0] != formulas[1]:
+        return False  # CO2 is not Co2
+    words = [tokens(given), tokens(right)]
+    if len(words[1]) == 1 and words[1][0] in MEANINGS.values():
+        words[0] = [MEANINGS.get(word, word) for word in words[0]]
+    return bool(words[0]) and words[0] == words[1]
+
+
+def tokens(text: str) -> list[str]:
+    """The words, numbers and signs of a text without its spaces, casefolded."""
+    text = text.casefold()
+    if quoted := QUOTED.fullmatch(text):
+        text = quoted[2]
+    text = BETWEEN_WORDS.sub(" ", INDEX.sub(r"\1", CHARGE.sub(r"\1", text)))
+    if MONTH.search(text):
+        text = text.replace(",", " ")
+    return TOKEN.findall(AFTER_WORD.sub(" ", text))
+
+
+def formula(text: str) -> list[str] | None:
+    """The elements and numbers of what may be a chemical formula with a number in it; None for other texts."""
+    text = INDEX.sub(r"\1", CHARGE.sub(r"\1", text))
+    return ELEMENT.findall(text) if FORMULA.fullmatch(text) and re.search(r"[A-Z]\D*\d", text) else None
