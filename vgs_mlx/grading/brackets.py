@@ -93,9 +93,14 @@ def items(text: str) -> list[str]:
     parts = [part for part in split(text, JOINT) if part]
     if len(parts) > MOST:
         return [text]
-    if len(parts) < 2 and sum(text.count(sign) for sign in "±") == 1 and "∓" not in text:
-        return [text.replace("±", sign).removeprefix("+").strip() for sign in "+-"]
-    return [each for part in parts for each in (items(part) if "±" in part else [part])]
+    return [each for part in parts for each in _both_signs(part)]
+
+
+def _both_signs(text: str) -> list[str]:
+    """2 + 1 and 2 - 1 for 2 ± 1."""
+    if text.count("±") != 1 or "∓" in text:
+        return [text]
+    return [text.replace("±", sign).removeprefix("+").strip() for sign in "+-"]
 
 
 def members(text: str) -> list[str] | None:

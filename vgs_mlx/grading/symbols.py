@@ -5,10 +5,10 @@ import re
 _SAME = """
 α alpha; β beta; γ gamma; δ delta; ε epsilon varepsilon; ζ zeta; η eta; θ theta vartheta; ι iota; κ kappa; λ lambda;
 μ mu; ν nu; ξ xi; π pi; ρ rho varrho; σ sigma; τ tau; υ upsilon; φ phi varphi; χ chi; ψ psi; ω omega; Γ Gamma;
-Δ Delta; Θ Theta; Λ Lambda; Ξ Xi; Π Pi; Σ Sigma; Φ Phi; Ψ Psi; Ω Omega ohm; × times; · cdot bullet ast; ÷ div; > gt; < lt;
-: colon; ± pm; ∓ mp; ≤ le leq leqslant; ≥ ge geq geqslant; ≠ ne neq; ≈ approx; ≡ equiv; ∼ sim; ≅ cong; ∝ propto; ∞ infty;
-∅ emptyset varnothing; ∈ in; ∉ notin; ⊂ subset; ⊆ subseteq; ⊃ supset; ⊇ supseteq; ∪ cup bigcup; ∩ cap bigcap;
-∖ setminus; ∧ land wedge bigwedge; ∨ lor vee bigvee; ¬ neg lnot; ∀ forall; ∃ exists;
+Δ Delta; Θ Theta; Λ Lambda; Ξ Xi; Π Pi; Σ Sigma; Φ Phi; Ψ Psi; Ω Omega ohm; × times; · cdot bullet ast; ÷ div; > gt;
+< lt; : colon; ± pm; ∓ mp; ≤ le leq leqslant; ≥ ge geq geqslant; ≠ ne neq; ≈ approx; ≡ equiv; ∼ sim;
+≅ cong; ∝ propto; ∞ infty; ∅ emptyset varnothing; ∈ in; ∉ notin; ⊂ subset; ⊆ subseteq; ⊃ supset; ⊇ supseteq;
+∪ cup bigcup; ∩ cap bigcap; ∖ setminus; ∧ land wedge bigwedge; ∨ lor vee bigvee; ¬ neg lnot; ∀ forall; ∃ exists;
 ⇒ Rightarrow implies Longrightarrow; ⇔ Leftrightarrow iff Longleftrightarrow; ⇐ Leftarrow;
 → rightarrow to longrightarrow;
 ← leftarrow gets; ↔ leftrightarrow; ↑ uparrow; ↓ downarrow; ↗ nearrow; ↘ searrow; ↙ swarrow; ↖ nwarrow;
