@@ -37,6 +37,11 @@ class Example:
         """All right final answers."""
         return (self.answer, *self.also)
 
+    @property
+    def expected(self) -> str:
+        """All right final answers in one text for readers: "car or automobile"."""
+        return " or ".join(self.answers)
+
 
 @dataclass(frozen=True, eq=False)
 class PromptView:

@@ -18,7 +18,7 @@ def wrong(answers: Iterable[Sequence[Answer]]) -> list[dict[str, Any]]:
     return [
         {
             "row": each.example.id,
-            "expected": list(each.example.answers) if each.example.also else each.example.answer,
+            "expected": each.example.expected,
             "given": extract_answer(each.completion),
             "rule": each.rule,
         }
@@ -37,12 +37,9 @@ def show(found: Sequence[dict[str, Any]], console: Console) -> None:
     for heading in ("row", "expected", "given", "rule"):
         table.add_column(heading, overflow="fold")
     for each in found:
-        expected, given = each["expected"], each["given"]
-        texts = (
-            expected if isinstance(expected, str) else " | ".join(expected),
-            "-" if given is None else given,
-        )
-        table.add_row(Text(each["row"]), *(Text(text[:LONGEST]) for text in texts), each["rule"])
+        given = "-" if each["given"] is None else each["given"]
+        texts = (Text(text[:LONGEST]) for text in (each["row"], each["expected"], given))
+        table.add_row(*texts, each["rule"])
     console.print(table)
     for rule in dict.fromkeys(each["rule"] for each in found):
         console.print(f"{rule}: {MEANINGS[rule]}", markup=False, soft_wrap=True)

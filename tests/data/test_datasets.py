@@ -17,6 +17,7 @@ from vgs_mlx.data import datasets, pictures, shapes
 from vgs_mlx.data.datasets import load, load_held_out
 from vgs_mlx.data.prompts import problem
 from vgs_mlx.errors import Refusal
+from vgs_mlx.grading import grade_example
 from vgs_mlx.models.loading import load_processor
 from vgs_mlx.recipe import Data
 from vgs_mlx.resources import tiny_model
@@ -79,6 +80,22 @@ def test_rows_become_examples(folder):
     assert first.pictures[0].name == "3.png"
 
 
+def test_a_list_of_answers_holds_several_that_are_right(folder):
+    rows = [row(0, answer=["car", "\\boxed{automobile}", "car", 2]), row(1, answer=["3"])]
+    first, second = load_held_out(write(folder, rows)).held_out
+    assert first.answers == ("car", "automobile", "2") and second.answers == ("3",)
+    assert [grade_example(rf"\boxed{{{given}}}", first).right for given in ("automobile", "2.0", "bus")] == [
+        True, True, False,
+    ]  # fmt: skip
+
+
+def test_the_options_that_a_question_lists_are_known(folder):
+    rows = [row(0, question="Which?\nA. red\nB. blue", answer="B"), row(1)]
+    first, second = load_held_out(write(folder, rows)).held_out
+    assert (first.options, second.options) == (("red", "blue"), ())
+    assert grade_example(r"\boxed{blue}", first).right and not grade_example(r"\boxed{B. red}", first).right
+
+
 def test_blank_lines_and_a_byte_order_mark_are_passed_over_and_lines_still_counted(folder):
     path = folder / "train.jsonl"
     path.write_bytes(
@@ -114,7 +131,9 @@ def test_a_unicode_line_separator_inside_a_text_does_not_end_the_line(folder):
             row(answer=True),
             "answer must be text or a number, not true or false: write the word, such as 'yes'",
         ),
-        (row(answer=["3"]), r"answer must be text or a number, not a list \(3\): keep the one that is right"),
+        (row(answer=[["3"]]), "answer must be text or a number, not a list"),
+        (row(answer=[]), "missing answer: the list of answers is empty"),
+        (row(answer=["3", None]), "missing answer"),
         (row(answer={"a": 1}), "answer must be text or a number, not an object"),
         (row(kind=[3]), "kind must be text, not a list"),
         (row(kind=True), "kind must be text, not true or false"),

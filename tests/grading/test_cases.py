@@ -1,22 +1,18 @@
-"""Every graded case has its verdict; cases.jsonl holds answers that were chosen to break a grader, by kind."""
-
-import json
-from collections import defaultdict
-from pathlib import Path
+"""Every graded case has its verdict."""
 
 import pytest
 
-from vgs_mlx.grading import grade
-
-BY_KIND = defaultdict(list)
-for line in Path(__file__).with_name("cases.jsonl").read_text(encoding="utf-8").splitlines():
-    case = json.loads(line)
-    BY_KIND[case["kind"]].append(case)
+from grader_cases import BY_KIND
+from vgs_mlx.grading import expressions, grade
 
 
 @pytest.mark.parametrize("kind", BY_KIND)
-def test_right_answers_are_right_and_wrong_ones_wrong(kind):
-    verdicts = [
-        (case, grade(case["completion"], case["answer"], case.get("options"))) for case in BY_KIND[kind]
+def test_right_answers_are_right_and_wrong_ones_wrong(kind, monkeypatch):
+    monkeypatch.setattr(expressions, "SECONDS", 2.0)  # for towers of powers, whose time runs out
+    found = [grade(case["completion"], case["answer"], case.get("options")) for case in BY_KIND[kind]]
+    failed = [
+        (case, verdict.rule)
+        for case, verdict in zip(BY_KIND[kind], found, strict=True)
+        if verdict.right != case["right"]
     ]
-    assert [(case, found.rule) for case, found in verdicts if found.right != case["right"]] == []
+    assert failed == []

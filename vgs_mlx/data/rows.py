@@ -15,6 +15,7 @@ from vgs_mlx.data import markers, options
 from vgs_mlx.data.pictures import shown
 from vgs_mlx.errors import Refusal
 from vgs_mlx.grading import extract_answer
+from vgs_mlx.grading.options import listed
 from vgs_mlx.types import Example, Picture
 
 FIELDS = ("image", "images", "question", "answer", "kind", "solution")
@@ -82,7 +83,7 @@ def to_example(
     question = _text(row, "question", columns)
     if not question:
         raise Refusal(f"empty question{_seen(row, 'question', columns)}")
-    answer = _answer(row, columns)
+    answer, *also = _answers(row, columns)
     kind, solution = _kind(row, columns), _text(row, "solution", columns)
     _refuse_lost_options(row, question, answer, columns)
     cells = _cells(row, columns)
@@ -90,7 +91,7 @@ def to_example(
     if not asked:
         raise Refusal(f"empty question: it has nothing but {markers.MARKER}")
     pictures = tuple(to_picture(cell) for cell in cells)
-    return Example(id, asked, answer, pictures, kind, solution)
+    return Example(id, asked, answer, pictures, kind, solution, also=tuple(also), options=listed(asked))
 
 
 def conversation(names: Iterable[str]) -> str | None:
@@ -149,8 +150,17 @@ def _kind(row: Mapping[str, Any], columns: Columns) -> str:
     return str(value) if number else _text(row, "kind", columns)
 
 
-def _answer(row: Mapping[str, Any], columns: Columns) -> str:
+def _answers(row: Mapping[str, Any], columns: Columns) -> list[str]:
+    """The right answers: a list holds several, any of which counts."""
     value = _value(row, "answer", columns)
+    if isinstance(value, list):
+        if not value:
+            raise Refusal("missing answer: the list of answers is empty")
+        return list(dict.fromkeys(_answer(each, "") for each in value))
+    return [_answer(value, _seen(row, "answer", columns))]
+
+
+def _answer(value: Any, seen: str) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool):
         if math.isfinite(value):
             return str(value)
@@ -159,16 +169,11 @@ def _answer(row: Mapping[str, Any], columns: Columns) -> str:
         raise Refusal(
             f"answer must be text or a number, not {_type(value)}: write the word, such as 'yes' or 'no'"
         )
-    if isinstance(value, list):
-        raise Refusal(
-            f"answer must be text or a number, not a list ({shown(', '.join(map(str, value)))}): keep the one that is "
-            "right, or join those that must all be given to one text, such as '3, 5'"
-        )
     if value is not None and not isinstance(value, str):
         raise Refusal(f"answer must be text or a number, not {_type(value)}")
     answer = _sound(value or "", "answer")
     if not answer:
-        raise Refusal(f"missing answer{_seen(row, 'answer', columns) or ': the cell is empty'}")
+        raise Refusal(f"missing answer{seen or ': the cell is empty'}")
     return extract_answer(answer) or answer  # some data sets box it already
 
 

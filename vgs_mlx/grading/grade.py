@@ -4,6 +4,7 @@ Strict on purpose, for it is a reward. An answer outside a box is wrong, two ans
 answer is compared as a whole, never looked for inside a sentence. The form of the right answer says how it is read.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from vgs_mlx.types import Example
 LONGEST = 1_000  # characters; a longer answer is right only where it is the very same text
 DEEPEST = 6  # brackets within brackets; what stands deeper is compared as text
 
+Answer = str | int | float
 Same = brackets.Same
 
 
@@ -52,10 +54,13 @@ class Verdict:
     rule: str
 
 
-def is_correct(completion: str, answer: str | Sequence[str], options: Sequence[str] | None = None) -> bool:
+def is_correct(
+    completion: str, answer: Answer | Sequence[Answer], options: Sequence[str] | None = None
+) -> bool:
     """Whether the completion's final answer is `answer`, or one of several that are right.
 
-    `options` are the texts of the options A, B, C, ... where the question has such.
+    Numbers are taken as JSON writes them. `options` are the texts of the options A, B, C, ... where the question has
+    such.
     """
     return grade(completion, answer, options).right
 
@@ -67,7 +72,7 @@ def grade_example(completion: str, example: Example, tidy: Callable[[str], str] 
 
 def grade(
     completion: str,
-    answer: str | Sequence[str],
+    answer: Answer | Sequence[Answer],
     options: Sequence[str] | None = None,
     tidy: Callable[[str], str] = str,
 ) -> Verdict:
@@ -77,8 +82,8 @@ def grade(
         return Verdict(False, "no box" if given is None else "empty box")
     given = tidy(given)
     verdict = Verdict(False, "text")  # of no right answers at all
-    for right in [answer] if isinstance(answer, str) else answer:
-        verdict = compare(given, right, options or ())
+    for right in [answer] if isinstance(answer, Answer) else answer:
+        verdict = compare(given, right if isinstance(right, str) else json.dumps(right), options or ())
         if verdict.right:
             break
     return verdict

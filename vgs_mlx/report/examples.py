@@ -248,4 +248,4 @@ def _shown(example: Example, said: tuple[Said, ...]) -> Shown:
     pictures = tuple(
         shown_picture(each.open(), f"The picture of the question{what}") for each in example.pictures
     )
-    return Shown(example.question, example.answer, example.kind, pictures, said)
+    return Shown(example.question, example.expected, example.kind, pictures, said)

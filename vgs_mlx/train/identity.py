@@ -43,7 +43,7 @@ TOKENIZER = (
 ROW: dict[str, Callable[[Example], Any]] = {
     "ids": lambda row: row.id,
     "questions": lambda row: row.question,
-    "answers": lambda row: row.answer,
+    "answers": lambda row: row.answers if row.also else row.answer,
     "pictures": lambda row: [
         [picture.name, picture.size] for picture in row.pictures
     ],  # bytes: see ledger.py

@@ -228,14 +228,14 @@ def _sample(answer: evaluation.Answer, step: int) -> dict[str, Any]:
         "pictures": [picture.name for picture in example.pictures],
         "question": example.question,
         "completion": answer.completion,
-        "expected": example.answer,
+        "expected": example.expected,
         "right": answer.right,
     }
 
 
 def _show(answer: evaluation.Answer, screen: Screen) -> None:
     example, pictures = answer.example, ", ".join(picture.name for picture in answer.example.pictures)
-    mark = "right" if answer.right else f"wrong, expected {example.answer}"
+    mark = "right" if answer.right else f"wrong, expected {example.expected}"
     screen.say(f"           {' '.join(example.question.split())} [{pictures}]")
     screen.say(f"           -> {answer.completion} ({mark})")
 
