@@ -12,7 +12,7 @@ TIME = re.compile(
 )
 JOINED = re.compile(
     r"(?:"
-    rf"[+$€£¥]?{NUMBER}(?:-[$€£¥]?{NUMBER})+(?: ?[^\W\d_]{(2,)}| [A-Za-z])?"  # ranges, scores, dates, telephone numbers
+    rf"[+$€£¥]?{NUMBER}(?:-[$€£¥]?{NUMBER})+(?: ?[^\W\d_]{{2,}}| [A-Za-z])?"  # ranges, scores, dates, telephone numbers
     rf"|\+?(?:\d+[ -]?)?\(\d+\)[ -]?\d+(?:[- ]\d+)*"  # (555) 123-4567
     r"|\d+(?:/\d+){2,}|\d+/\d+ ?mmHg"  # dates, the pressure of blood
     r"|v?\d+(?:\.\d+){2,}(?:[:/]\d+)?"  # versions, addresses of machines, dates
