@@ -17,6 +17,7 @@ from mlx.optimizers import AdamW
 from mlx.utils import tree_flatten
 from mlx_vlm.models import qwen3_vl
 
+from model_folders import language_part, silent, stored_packed
 from vgs_mlx import model_card, proof, recipe_file, strict_yaml, trained
 from vgs_mlx.data import shapes
 from vgs_mlx.data.prompts import render
@@ -36,30 +37,10 @@ KINDS = ("lora", "dora", "full")
 LEARNT, LITTLE, HARDLY = 0.1, 6e-3, 1e-5  # the update's size, relative to the weight it changes
 
 
-def silent(_: str) -> None: ...
-
-
-def stored_packed(folder: Path, **packing) -> Path:
-    """The tiny student with layers packed in 4 bits by `nn.quantize`, as a model folder."""
-    model = load_model(str(tiny_model("student")), "student", native=True, say=silent)
-    nn.quantize(model.module, bits=4, **packing)
-    mlx_vlm.utils.save_weights(folder, model.module)
-    config = json.loads((model.folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(fusing.fused_config(config, model.module)))
-    for file in model.folder.iterdir():
-        if file.name not in ("config.json", "model.safetensors"):
-            (folder / file.name).write_bytes(file.read_bytes())
-    return folder
-
-
 @pytest.fixture(scope="session")
 def packed_student(tmp_path_factory) -> Path:
     """The tiny student with its language model in 4 bits, vision plain, as mlx-vlm stores it."""
-
-    def language(path: str, layer: nn.Module) -> bool:
-        return path.startswith("language_model.") and hasattr(layer, "to_quantized")
-
-    return stored_packed(tmp_path_factory.mktemp("packed"), group_size=64, class_predicate=language)
+    return stored_packed(tmp_path_factory.mktemp("packed"), group_size=64, class_predicate=language_part)
 
 
 @pytest.fixture(scope="session")
