@@ -30,6 +30,7 @@ from benchmarks import loss_phase, made, profile, starting, steps
 from benchmarks import precision as precisions
 from benchmarks import sampling as drawing
 from benchmarks.timing import alternate, show
+from vgs_mlx.recipe import Student
 
 
 @click.group(help=__doc__.replace("\n\n    python", "\n\n\b\n    python"))
@@ -190,9 +191,10 @@ def probes(repetitions: int, file: Path | None) -> None:
 @click.option(
     "--length", type=click.IntRange(1), default=24, show_default=True, help="Tokens of a completion."
 )
-def precision(prompts: int, length: int) -> None:
+@click.option("--train", type=click.Choice(["lora", "dora", "full"]), default="lora", show_default=True)
+def precision(prompts: int, length: int, train: str) -> None:
     """The embedded models as they are stored beside float32, on the same rollouts: no times, the same on any day."""
-    precisions.show(precisions.run(prompts, 4, length))
+    precisions.show(precisions.run(prompts, 4, length, Student(train=train)))
 
 
 if __name__ == "__main__":

@@ -47,9 +47,9 @@ class Beside:
     tokens: int
 
 
-def run(prompts: int, completions: int, length: int) -> dict[str, Beside]:
+def run(prompts: int, completions: int, length: int, settings: Student) -> dict[str, Beside]:
     """The comparison with either sum of packed products, on the rollouts of the float32 student."""
-    wide, stored = pair(widened=True), pair(widened=False)
+    wide, stored = (pair(settings, widened=widened) for widened in (True, False))
     rollouts = sampled(wide[0], prompts, completions, length)
     expected = gradients(wide, rollouts)
     found = {"summed as MLX does here": beside(expected, gradients(stored, rollouts))}
@@ -57,13 +57,13 @@ def run(prompts: int, completions: int, length: int) -> dict[str, Beside]:
         return {**found, "summed in float32": beside(expected, gradients(stored, rollouts))}
 
 
-def pair(*, widened: bool) -> tuple[LoadedModel, LoadedModel]:
+def pair(settings: Student, *, widened: bool) -> tuple[LoadedModel, LoadedModel]:
     """Student and teacher in float32 or as stored, with the same adapters either way. Completions may be packed."""
     found = [load_model(f"embedded:{role}", role, native=True, say=str) for role in ("student", "teacher")]
     for model in found if widened else ():
         in_float32(model.module)
     student, teacher = (replace(model, packs=True) for model in found)
-    adapters.prepare(student, Student(), seed=0)
+    adapters.prepare(student, settings, seed=0)
     mx.random.seed(1)
     weights = adapters.trainable_weights(student.module).items()
     moved = {
