@@ -10,6 +10,7 @@
     python scripts/bench.py first-line      how soon a command says something (--beside another checkout)
     python scripts/bench.py sampling        our sampler beside mlx-vlm's batch generator
     python scripts/bench.py probes          the start-up probes at Qwen3-VL's vocabulary, tiny bodies
+    python scripts/bench.py precision       gradients in the stored precision beside float32 (no times)
 
 A "step" is rollouts, scoring, backward and update. Models are random Qwen3-VLs but for `tiny`; completions of random
 models never end early. `scripts/bench_pytorch.py` has the comparison with PyTorch.
@@ -26,8 +27,10 @@ import click
 from benchmarks import first_line as first_lines
 from benchmarks import growth as growing
 from benchmarks import loss_phase, made, profile, starting, steps
+from benchmarks import precision as precisions
 from benchmarks import sampling as drawing
 from benchmarks.timing import alternate, show
+from vgs_mlx.recipe import Student
 
 
 @click.group(help=__doc__.replace("\n\n    python", "\n\n\b\n    python"))
@@ -181,6 +184,17 @@ def probes(repetitions: int, file: Path | None) -> None:
     found = starting.run(repetitions)
     show("the start-up probes at V = 151,936", found, file)
     starting.compare(found)
+
+
+@main.command()
+@click.option("--prompts", type=click.IntRange(1), default=16, show_default=True, help="4 completions each.")
+@click.option(
+    "--length", type=click.IntRange(1), default=24, show_default=True, help="Tokens of a completion."
+)
+@click.option("--train", type=click.Choice(["lora", "dora", "full"]), default="lora", show_default=True)
+def precision(prompts: int, length: int, train: str) -> None:
+    """The embedded models as they are stored beside float32, on the same rollouts: no times, the same on any day."""
+    precisions.show(precisions.run(prompts, 4, length, Student(train=train)))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import mlx.core as mx
+import mlx.nn as nn
+import mlx_vlm.utils
 import numpy as np
 import pytest
 
@@ -14,7 +16,7 @@ from random_models import random_completion
 from vgs_mlx.data import shapes
 from vgs_mlx.data.prompts import render
 from vgs_mlx.errors import Refusal
-from vgs_mlx.models import loading
+from vgs_mlx.models import fusing, loading
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.logprobs import compute_logprobs
 from vgs_mlx.models.rows import Continued
@@ -42,6 +44,24 @@ def rewrite(folder: Path, change: Callable[[Weights], Weights]) -> None:
     weights = change(mx.load(str(folder / "model.safetensors")))
     mx.save_safetensors(str(folder / "new.safetensors"), weights)
     os.replace(folder / "new.safetensors", folder / "model.safetensors")
+
+
+def stored_packed(folder: Path, **packing) -> Path:
+    """The tiny student with layers packed in 4 bits by `nn.quantize`, as a model folder."""
+    model = load("embedded:student", native=True)
+    nn.quantize(model.module, bits=4, **packing)
+    mlx_vlm.utils.save_weights(folder, model.module)
+    config = json.loads((model.folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(fusing.fused_config(config, model.module)))
+    for file in model.folder.iterdir():
+        if file.name not in ("config.json", "model.safetensors"):
+            (folder / file.name).write_bytes(file.read_bytes())
+    return folder
+
+
+def language_part(path: str, layer: nn.Module) -> bool:
+    """For `stored_packed`: the language model alone, as mlx-vlm packs models."""
+    return path.startswith("language_model.") and hasattr(layer, "to_quantized")
 
 
 def configure(folder: Path, name: str = "config.json", **changes) -> None:

@@ -17,12 +17,14 @@ from mlx.optimizers import AdamW
 from mlx.utils import tree_flatten
 from mlx_vlm.models import qwen3_vl
 
+from model_folders import language_part, silent, stored_packed
 from vgs_mlx import model_card, proof, recipe_file, strict_yaml, trained
 from vgs_mlx.data import shapes
 from vgs_mlx.data.prompts import render
+from vgs_mlx.device import KEEP_PRECISION
 from vgs_mlx.errors import Refusal
 from vgs_mlx.export import _beside, export
-from vgs_mlx.models import adapters, fusing, loading, precision
+from vgs_mlx.models import adapters, fusing, precision
 from vgs_mlx.models.loading import load_model, load_processor
 from vgs_mlx.models.rows import Continued
 from vgs_mlx.recipe import Data, Grpo, Recipe, Rollout, Student, Teacher
@@ -35,30 +37,10 @@ KINDS = ("lora", "dora", "full")
 LEARNT, LITTLE, HARDLY = 0.1, 6e-3, 1e-5  # the update's size, relative to the weight it changes
 
 
-def silent(_: str) -> None: ...
-
-
-def stored_packed(folder: Path, **packing) -> Path:
-    """The tiny student with layers packed in 4 bits by `nn.quantize`, as a model folder."""
-    model = load_model(str(tiny_model("student")), "student", native=True, say=silent)
-    nn.quantize(model.module, bits=4, **packing)
-    mlx_vlm.utils.save_weights(folder, model.module)
-    config = json.loads((model.folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(fusing.fused_config(config, model.module)))
-    for file in model.folder.iterdir():
-        if file.name not in ("config.json", "model.safetensors"):
-            (folder / file.name).write_bytes(file.read_bytes())
-    return folder
-
-
 @pytest.fixture(scope="session")
 def packed_student(tmp_path_factory) -> Path:
     """The tiny student with its language model in 4 bits, vision plain, as mlx-vlm stores it."""
-
-    def language(path: str, layer: nn.Module) -> bool:
-        return path.startswith("language_model.") and hasattr(layer, "to_quantized")
-
-    return stored_packed(tmp_path_factory.mktemp("packed"), group_size=64, class_predicate=language)
+    return stored_packed(tmp_path_factory.mktemp("packed"), group_size=64, class_predicate=language_part)
 
 
 @pytest.fixture(scope="session")
@@ -156,7 +138,7 @@ def test_the_export_is_the_trained_model(tmp_path, packed_student, prompts, pack
 def test_on_an_accelerator_packed_layers_are_fused_too(
     tmp_path, packed_student, prompts, settings, monkeypatch
 ):
-    monkeypatch.setattr(loading, "on_cpu", lambda: False)  # models stay packed and bfloat16 then
+    monkeypatch.setenv(KEEP_PRECISION, "1")  # models stay packed and bfloat16 then
     run = make_run(tmp_path / "run", packed_student, **settings)
     assert export(run, tmp_path / "model", prompts=prompts, say=silent).kept
     embedding = "language_model.model.embed_tokens.scales"  # adapters leave it alone
@@ -168,7 +150,7 @@ def test_on_an_accelerator_packed_layers_are_fused_too(
 def test_a_packed_tower_trains_unpacked_is_saved_and_exported(
     tmp_path, packed_tower, prompts, settings, vision, monkeypatch
 ):
-    monkeypatch.setattr(loading, "on_cpu", lambda: False)
+    monkeypatch.setenv(KEEP_PRECISION, "1")
     run = make_run(tmp_path / "run", packed_tower, **settings, train_vision=vision)
     moved = trained.load(run, trained.find(run), silent)
     assert precision.is_quantised(moved.module.vision_tower) != vision

@@ -1,7 +1,7 @@
 """The main job at toy size: the embedded models, a few steps, a few short answers.
 
-Nothing here depends on how well the embedded models do. Models are loaded once and put back to their first
-weights for every run.
+Nothing here depends on how well the embedded models do. Models are loaded once, for each precision that the
+environment asks for, and put back to their first weights for every run.
 """
 
 import atexit
@@ -25,6 +25,7 @@ from rich.console import Console
 
 from vgs_mlx import distillation
 from vgs_mlx.cli import main
+from vgs_mlx.device import KEEP_PRECISION
 from vgs_mlx.models import adapters
 from vgs_mlx.recipe import Recipe
 from vgs_mlx.train import loop, run_folder, setup
@@ -60,7 +61,7 @@ def recipe(*sets: str) -> Recipe:
 
 def ready(*sets: str) -> Ready:
     """A run that may start, its student as it was before any training."""
-    made_ready, initial = _ready(*sets)
+    made_ready, initial = _ready(_precision(), *sets)
     adapters.set_weights(made_ready.student.module, initial)
     mx.eval(made_ready.student.module.parameters())
     return made_ready
@@ -79,9 +80,13 @@ def go_on(folder: Path, *sets: str) -> None:
     loop.run(ready(*sets), folder, QUIET)
 
 
-@functools.cache
 def finished(*sets: str) -> Path:
     """A finished run that nobody interrupted. Shared: copy it before changing it."""
+    return _finished(_precision(), *sets)
+
+
+@functools.cache
+def _finished(_: str, *sets: str) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="toy-run-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return train(folder / "run", *sets)
@@ -178,16 +183,21 @@ def data_file(folder: Path, *rows: dict | str) -> Path:
     return folder / "rows.jsonl"
 
 
+def _precision() -> str:
+    return os.environ.get(KEEP_PRECISION, "")
+
+
 @functools.cache
-def _ready(*sets: str) -> tuple[Ready, dict[str, mx.array]]:
+def _ready(precision: str, *sets: str) -> tuple[Ready, dict[str, mx.array]]:
     wanted = recipe(*sets)
-    loaded, initial = _loaded(tuple(each for each in sets if each.startswith(("student.", "seed="))))
+    loading = tuple(each for each in sets if each.startswith(("student.", "seed=")))
+    loaded, initial = _loaded(precision, loading)
     data = setup.load_data(wanted, loaded.student.processor, QUIET)
     identity = identify(wanted, loaded.student, loaded.teacher, data)
     return setup.with_picture_cache(replace(loaded, recipe=wanted, data=data, identity=identity)), initial
 
 
 @functools.cache
-def _loaded(sets: tuple[str, ...]) -> tuple[Ready, dict[str, mx.array]]:
+def _loaded(_: str, sets: tuple[str, ...]) -> tuple[Ready, dict[str, mx.array]]:
     made_ready = _load(recipe(*sets), QUIET)
     return made_ready, adapters.trainable_weights(made_ready.student.module)
