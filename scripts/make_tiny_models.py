@@ -27,6 +27,7 @@ import numpy as np
 from mlx.utils import tree_flatten
 from tokenizers import Tokenizer
 
+from tiny import card
 from tiny.files import build, save_model, write_shared_files
 from tiny.look import look
 from tiny.score import prompt_text, score
@@ -36,6 +37,7 @@ from vgs_mlx.data.shapes import examples
 LOOK, LOOK_PEAK = 400, 3e-3  # steps of the vision tower alone, and their learning rate
 PEAK = {"teacher": 1.5e-3, "student": 2e-3}
 TINY = Path(__file__).parent.parent / "vgs_mlx" / "tiny"
+OWN = ("config.json", "model.safetensors", "README.md")  # files that the two models don't share
 
 
 def report(runs: Path, label: str, record: dict) -> None:
@@ -51,9 +53,7 @@ def shared_files(runs: Path) -> tuple[Path, Tokenizer]:
     folder = runs / "shared"
     if not (folder / "tokenizer.json").exists():
         if (TINY / "teacher" / "tokenizer.json").exists():
-            shutil.copytree(
-                TINY / "teacher", folder, ignore=shutil.ignore_patterns("config.json", "model.safetensors")
-            )
+            shutil.copytree(TINY / "teacher", folder, ignore=shutil.ignore_patterns(*OWN))
         else:
             write_shared_files(folder)
     return folder, Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -179,6 +179,7 @@ def ship(runs: Path, teacher: str, student: str, output: Path, rows: int) -> Non
         save_model(
             name, weights(runs / run / "last.safetensors"), shared, output / name, quantise=name == "teacher"
         )
+        card.write(output / name, name)
         size = sum(path.stat().st_size for path in (output / name).iterdir())
         scores = score_folder(output / name, tokenizer, rows)
         report(runs, f"shipped {name}", {"bytes": size} | scores)

@@ -57,7 +57,7 @@ def test_finding_no_openblas_warns_in_one_line_with_the_mend():
     hide = "import ctypes.util as c, importlib.util as i; c.find_library = i.find_spec = lambda name: None"
     done = run(hide + "; import vgs_mlx")
     assert done.stderr.count("\n") == 1
-    assert "pip install opencv-python" in done.stderr
+    assert "pip install --upgrade opencv-python" in done.stderr
 
 
 @on_cpu_build

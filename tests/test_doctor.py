@@ -62,7 +62,7 @@ def test_the_measurement_lasts_about_as_long_as_asked():
 @pytest.mark.parametrize(
     ("gflops", "kind", "openblas", "words"),
     [
-        (6, "cpu", None, "Fix: pip install opencv-python"),
+        (6, "cpu", None, "Fix: pip install --upgrade opencv-python"),
         (6, "cpu", "libopenblas.so", "OPENBLAS_NUM_THREADS"),
         (200, "cpu", "libopenblas.so", "as it should be"),
         (3000, "metal", None, "GPU"),

@@ -333,6 +333,7 @@ def test_the_card_names_no_folder_of_the_user_s_and_its_front_matter_is_yaml(tmp
     hub = Recipe(student=Student(path="owner/na: me"), data=Data(source="shapes:24", held_out=0.5))
     front, body = card(hub)
     assert front["base_model"] == "owner/na: me"  # a name that is no YAML as it stands
+    assert "license" not in front  # that of a model of someone else is not ours to say
     assert body.startswith("\n# owner/na: me, trained by vgs\n")
     written = strict_yaml.load(body.split("```yaml\n")[1].split("```")[0], "recipe")
     assert written["data"]["source"] == "shapes:24" and written["data"]["held_out"] == 0.5
@@ -341,6 +342,7 @@ def test_the_card_names_no_folder_of_the_user_s_and_its_front_matter_is_yaml(tmp
     )
     front, body = card(embedded)
     assert body.startswith("\n# student, distilled from teacher\n") and "path: embedded:student" in body
+    assert front["license"] == "mit"
 
 
 @pytest.mark.parametrize("where", ["filled", "a file", "run/final/model", "run/checkpoints/model", "run"])

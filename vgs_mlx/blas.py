@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 CUDA_WHEELS = ("mlx-cuda-12", "mlx-cuda-13")
-MEND = "pip install opencv-python, or apt install libopenblas0"
+MEND = "pip install --upgrade opencv-python, or apt install libopenblas0"
 
 loaded: str | None = None  # the library in use, for `vgs-mlx doctor`
 

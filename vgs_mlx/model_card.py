@@ -73,6 +73,8 @@ def write(folder: Path, run: Path, found: Trained, proven: Proof, asked: str) ->
         pipeline_tag="image-text-to-text",
         tags=TAGS,
         base_model=base.name if base else None,
+        # of another model's card we know nothing
+        license="mit" if began_with.startswith(EMBEDDED) else None,
     )
     text = CARD.format(
         front=front.to_yaml(),

@@ -29,6 +29,11 @@ with (folder.parent.parent / "times").open("a") as times:
           os.environ["VGS_MLX_RUNS_AT_ONCE"], file=times, flush=True)
     print("line of", folder.parent.name, flush=True)
     time.sleep(0.1)
+    end = time.monotonic() + 60
+    while folder.parent.name.startswith("meets") and time.monotonic() < end:
+        if pathlib.Path(times.name).read_text().count("start ") > 1:
+            break
+        time.sleep(0.02)
     if folder.parent.name == "fails":
         raise SystemExit("no more memory")
     if folder.parent.name == "waits":
@@ -88,7 +93,7 @@ def test_every_run_runs_once_seed_by_seed_and_never_again(fake, tmp_path):
 
 
 def test_no_more_run_side_by_side_than_said_and_those_with_one_blas_thread_each(fake, tmp_path):
-    run(tmp_path, grid("a", "b", "c"), at_once=2)
+    run(tmp_path, grid("meets", "meets-too", "c"), at_once=2)  # a busy machine is slow to start the second
     going, most = 0, 0
     for each in times(tmp_path):
         going += 1 if each[0] == "start" else -1

@@ -8,7 +8,9 @@ import unicodedata
 import zlib
 
 import numpy as np
+import PIL
 import pytest
+from packaging.version import Version
 from PIL import Image, ImageCms, PngImagePlugin
 
 from vgs_mlx.data import pictures
@@ -373,7 +375,14 @@ def in_mode(mode):
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "RGBX", "P", "PA", "CMYK", "YCbCr", "LAB"])
 def test_colours_come_out_as_they_went_in_whatever_the_file_holds_them_as(mode):
-    found = opened(encoded(in_mode(mode), "TIFF"))
+    data = encoded(in_mode(mode), "TIFF")
+    if mode == "YCbCr" and Version(PIL.__version__) < Version(
+        "13"
+    ):  # before that Pillow takes it for cut short
+        with pytest.raises(Refusal, match="or a TIFF of a rare kind: save it as PNG"):
+            opened(data)
+        return
+    found = opened(data)
     assert np.abs(np.array(found.getpixel((1, 1))) - RUST).max() <= 3  # whole numbers of YCbCr or LAB
 
 

@@ -163,6 +163,16 @@ def test_a_template_that_can_not_be_read_or_takes_no_system_prompt_is_refused_in
 
 
 @pytest.mark.parametrize(
+    "reach", ["messages.__class__.__mro__", "cycler.__init__.__globals__", "messages.append(1)"]
+)
+def test_a_template_reaches_nothing_of_python(made, reach):
+    processor = made("plain")
+    processor.chat_template = "{{ " + reach + " }}"
+    with pytest.raises(Refusal, match=r"refuses a question \(access to attribute .* is unsafe"):
+        templates.apply(processor, templates.QUESTION, {})
+
+
+@pytest.mark.parametrize(
     ("student", "teacher", "options", "fix"),
     [
         ("plain", "thinking", {}, ": take a student and a teacher of one model family"),

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 import vgs_mlx
+from scripts.tiny import card
 from vgs_mlx.data.shapes import examples
 
 TINY = Path(vgs_mlx.__file__).parent / "tiny"
-OWN = {"config.json", "model.safetensors"}
+OWN = {"config.json", "model.safetensors", "README.md"}
 
 
 @pytest.fixture(scope="module", params=["teacher", "student"])
@@ -26,6 +27,13 @@ def test_both_models_share_everything_but_weights_and_configuration():
     assert {"tokenizer.json", "chat_template.jinja", "preprocessor_config.json"} <= files
     for name in files:
         assert (TINY / "teacher" / name).read_bytes() == (TINY / "student" / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("role", ["teacher", "student"])
+def test_each_has_the_card_and_the_license_that_its_script_writes(role, tmp_path):
+    card.write(tmp_path, role)
+    for name in ("README.md", "LICENSE"):
+        assert (TINY / role / name).read_bytes() == (tmp_path / name).read_bytes()
 
 
 def test_together_they_stay_under_ten_megabytes():

@@ -195,13 +195,12 @@ def _reason(error: Exception, data: bytes) -> str:
     """What Pillow's error means to the picture's owner."""
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return str(_bomb("far too many pixels"))
+    rare = "a TIFF of a rare kind: save it as PNG" if data.startswith((b"II*\0", b"MM\0*")) else ""
     if isinstance(error, Image.UnidentifiedImageError):
-        tiff = data.startswith((b"II*\0", b"MM\0*"))
-        kind = "a TIFF of a rare kind: save it as PNG" if tiff else ", ".join(FORMATS)
-        return f"not a picture that can be read ({kind})"
+        return f"not a picture that can be read ({rare or ', '.join(FORMATS)})"
     if "MAX_TEXT" in str(error):
         return f"more than {TEXT_LIMIT / 1e6:,.0f} MB of text beside its pixels: save it without its metadata"
-    return f"damaged or cut short ({shown(str(error))})"
+    return f"damaged or cut short{rare and f', or {rare}'} ({shown(str(error))})"
 
 
 def _bomb(size: str) -> Refusal:
