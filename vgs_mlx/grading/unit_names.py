@@ -37,27 +37,9 @@ OTHERS = {
     "kr": "krona krone SEK NOK DKK", "zł": "zloty PLN",
 }  # fmt: skip
 MONEY = (
-    "US$",
-    "A$",
-    "C$",
-    "R$",
-    "$",
-    "€",
-    "£",
-    "¥",
-    "₹",
-    "₩",
-    "₽",
-    "₺",
-    "₫",
-    "฿",
-    "₪",
-    "₱",
-    "₦",
-    "₴",
-    "Rs.",
-    "Rs",
-)
+    "USD", "EUR", "GBP", "JPY", "CNY", "INR", "CHF", "CAD", "AUD", "US$", "A$", "C$", "R$", "$", "€", "£", "¥", "₹",
+    "₩", "₽", "₺", "₫", "฿", "₪", "₱", "₦", "₴", "Rs.", "Rs",
+)  # fmt: skip
 """What may stand before an amount."""
 COMPOUNDS = {
     "mph": (("h", -1), ("mi", 1)), "kph": (("h", -1), ("km", 1)), "kmh": (("h", -1), ("km", 1)),
