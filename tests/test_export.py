@@ -20,9 +20,10 @@ from mlx_vlm.models import qwen3_vl
 from vgs_mlx import model_card, proof, recipe_file, strict_yaml, trained
 from vgs_mlx.data import shapes
 from vgs_mlx.data.prompts import render
+from vgs_mlx.device import KEEP_PRECISION
 from vgs_mlx.errors import Refusal
 from vgs_mlx.export import _beside, export
-from vgs_mlx.models import adapters, fusing, loading, precision
+from vgs_mlx.models import adapters, fusing, precision
 from vgs_mlx.models.loading import load_model, load_processor
 from vgs_mlx.models.rows import Continued
 from vgs_mlx.recipe import Data, Grpo, Recipe, Rollout, Student, Teacher
@@ -156,7 +157,7 @@ def test_the_export_is_the_trained_model(tmp_path, packed_student, prompts, pack
 def test_on_an_accelerator_packed_layers_are_fused_too(
     tmp_path, packed_student, prompts, settings, monkeypatch
 ):
-    monkeypatch.setattr(loading, "on_cpu", lambda: False)  # models stay packed and bfloat16 then
+    monkeypatch.setenv(KEEP_PRECISION, "1")  # models stay packed and bfloat16 then
     run = make_run(tmp_path / "run", packed_student, **settings)
     assert export(run, tmp_path / "model", prompts=prompts, say=silent).kept
     embedding = "language_model.model.embed_tokens.scales"  # adapters leave it alone
@@ -168,7 +169,7 @@ def test_on_an_accelerator_packed_layers_are_fused_too(
 def test_a_packed_tower_trains_unpacked_is_saved_and_exported(
     tmp_path, packed_tower, prompts, settings, vision, monkeypatch
 ):
-    monkeypatch.setattr(loading, "on_cpu", lambda: False)
+    monkeypatch.setenv(KEEP_PRECISION, "1")
     run = make_run(tmp_path / "run", packed_tower, **settings, train_vision=vision)
     moved = trained.load(run, trained.find(run), silent)
     assert precision.is_quantised(moved.module.vision_tower) != vision

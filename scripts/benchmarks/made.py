@@ -11,14 +11,14 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent / "tests"))
 import random_models as random
+from vgs_mlx import device, recipe_file
 from vgs_mlx import recipe as recipes
-from vgs_mlx import recipe_file
 from vgs_mlx.data import shapes
 from vgs_mlx.data.prompts import render
 from vgs_mlx.models import adapters
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.loading import load_model
-from vgs_mlx.models.precision import in_float32, on_cpu, quantise_language
+from vgs_mlx.models.precision import in_float32, quantise_language
 from vgs_mlx.resources import tiny_model
 from vgs_mlx.types import Example, Prompt, PromptView, Rollout
 
@@ -122,7 +122,7 @@ def paper_models(layers: int | None = None) -> tuple[LoadedModel, LoadedModel]:
         found.append(replace(model, vocabulary=text["vocab_size"], end_ids=frozenset()))
     student, teacher = found
     quantise_language(teacher.module, bits=4)
-    for model in found if on_cpu() else ():  # as when models are loaded
+    for model in found if device.widens(device.backend()) else ():  # as when models are loaded
         in_float32(model.module)
     mx.eval(student.module.parameters(), teacher.module.parameters())
     adapters.prepare(student, recipes.Student(rank=16), seed=0)

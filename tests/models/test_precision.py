@@ -9,12 +9,13 @@ import pytest
 from mlx.utils import tree_flatten
 
 from model_folders import copied, embedded_logprobs, load
+from vgs_mlx import device
 from vgs_mlx.data import shapes
 from vgs_mlx.data.prompts import render
-from vgs_mlx.models import loading
+from vgs_mlx.errors import Refusal
 from vgs_mlx.models.letting_go import letting_go
 from vgs_mlx.models.logprobs import completion_hidden
-from vgs_mlx.models.precision import in_float32, is_quantised, widened
+from vgs_mlx.models.precision import in_float32, is_quantised, stored_as, widened
 from vgs_mlx.models.rows import Continued, encode, evaluate
 from vgs_mlx.recipe import Data
 
@@ -22,7 +23,8 @@ from vgs_mlx.recipe import Data
 @pytest.fixture
 def cpu(monkeypatch):
     """What holds on the CPU build, wherever the tests run."""
-    monkeypatch.setattr(loading, "on_cpu", lambda: True)
+    monkeypatch.setattr(device, "backend", lambda: "cpu")
+    monkeypatch.delenv(device.KEEP_PRECISION, raising=False)
 
 
 def said(path, **options):
@@ -60,6 +62,28 @@ def test_nothing_is_rounded_on_the_way_to_float32(cpu):
 
 def test_a_float32_checkpoint_is_taken_as_it_is_and_nothing_said(tmp_path, cpu):
     assert said(copied(tmp_path / "model", dtype=mx.float32))[1] == []
+
+
+def test_the_environment_keeps_the_stored_precision_on_the_cpu_and_one_line_says_so(cpu, monkeypatch):
+    monkeypatch.setenv(device.KEEP_PRECISION, "1")
+    model, lines = said("embedded:teacher")
+    stored = load("embedded:teacher", native=True).module
+    assert stored_as(model.module) == stored_as(stored) == ["4/8-bit", "bfloat16"]
+    [line] = lines
+    assert "4/8-bit and bfloat16" in line and "VGS_MLX_KEEP_PRECISION=1" in line and "slower" in line
+
+
+@pytest.mark.parametrize(("set_to", "widens"), [("", True), ("0", True), ("1", False)])
+def test_no_accelerator_widens_and_the_cpu_does_unless_told_otherwise(set_to, widens, monkeypatch):
+    monkeypatch.setenv(device.KEEP_PRECISION, set_to)
+    found = {kind: device.widens(kind) for kind in ("cpu", "metal", "cuda")}
+    assert found == {"cpu": widens, "metal": False, "cuda": False}
+
+
+def test_another_word_for_keeping_the_precision_is_refused(monkeypatch):
+    monkeypatch.setenv(device.KEEP_PRECISION, "yes")
+    with pytest.raises(Refusal, match="VGS_MLX_KEEP_PRECISION=yes: set it to 1 or 0"):
+        load("embedded:student")
 
 
 def test_native_keeps_the_numbers_of_the_checkpoint(tmp_path, cpu):

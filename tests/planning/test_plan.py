@@ -7,9 +7,10 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
+from vgs_mlx.device import KEEP_PRECISION
 from vgs_mlx.models.sizes import read_size
 from vgs_mlx.planning import commands, plan, resting
-from vgs_mlx.planning.footprint import DEVICES, Body, saved_per_token
+from vgs_mlx.planning.footprint import Body, device_of, saved_per_token
 from vgs_mlx.planning.plan import Lengths, changed
 from vgs_mlx.recipe import Recipe, Student
 from vgs_mlx.resources import recipes_folder
@@ -88,6 +89,14 @@ def test_a_quantised_teacher_is_smaller_and_on_the_cpu_the_same():
     assert on_cpu == planned(device="cpu").resting["teacher"] == 4 * 8_767_123_696
 
 
+def test_a_cpu_that_keeps_the_stored_precision_is_planned_with_the_bytes_of_the_files(monkeypatch):
+    widened = planned(device="cpu")
+    monkeypatch.setenv(KEEP_PRECISION, "1")
+    kept, metal = planned(device="cpu"), planned(device="metal")
+    assert kept.resting == metal.resting != widened.resting
+    assert metal.peak < kept.peak < widened.peak  # its kernels still make all attention scores
+
+
 def test_trainable_weights_are_counted_by_kind():
     student = size("2b")
     lora = 28 * 16 * (2048 + 2048 + 2 * (2048 + 1024) + 2048 + 2048 + 3 * (2048 + 6144))
@@ -99,9 +108,9 @@ def test_trainable_weights_are_counted_by_kind():
 
 def test_saved_activations_follow_the_derivatives():
     """Counted by hand for float32 LoRA without ranks: 4 hidden, 3 queries, 3 keys or values, 5 intermediate."""
-    body = Body(size("2b"), DEVICES["cpu"], 4, "lora", 0)
+    body = Body(size("2b"), device_of("cpu"), 4, "lora", 0)
     assert saved_per_token(body) == 4 * (4 * 2048 + 3 * 2048 + 3 * 1024 + 5 * 6144)
-    narrow = Body(size("2b"), DEVICES["metal"], 2, "lora", 0)
+    narrow = Body(size("2b"), device_of("metal"), 2, "lora", 0)
     assert saved_per_token(narrow) == (4 + 20) * 2048 + (4 + 4) * 2048 + 6 * 1024 + (8 + 4) * 6144
 
 

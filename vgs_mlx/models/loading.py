@@ -13,7 +13,7 @@ from typing import Any
 
 import mlx.nn as nn
 
-from vgs_mlx import hub_names
+from vgs_mlx import device, hub_names
 from vgs_mlx.errors import Refusal
 from vgs_mlx.lazy import Lazy, loaded
 from vgs_mlx.models import headers, hub
@@ -24,7 +24,6 @@ from vgs_mlx.models.precision import (
     compute,
     in_float32,
     is_quantised,
-    on_cpu,
     quantise_language,
     stored_as,
 )
@@ -121,8 +120,8 @@ def load_model(
 ) -> LoadedModel:
     """A frozen model in evaluation mode, its weights checked strictly. Raises `Refusal`.
 
-    `bits` quantises the language model if the checkpoint isn't quantised yet. On the CPU, weights become
-    float32 unless `native`: 4-bit and bfloat16 products are 30-80 times slower there. `lazy`: a weight is read
+    `bits` quantises the language model if the checkpoint isn't quantised yet. Where the device widens weights
+    (`device.widens`), they become float32 unless `native`. `lazy`: a weight is read
     from its file when something is computed of it, and then stays; so nothing is held of a model of which only
     the head, or one weight after another, is asked for.
     """
@@ -134,12 +133,8 @@ def load_model(
         say(f"{option} {path}: already quantised: teacher.bits={bits} changes nothing")
     elif bits:
         quantise_language(module, bits)
-    if not native and on_cpu():
-        if (kinds := stored_as(module)) != ["float32"]:
-            say(
-                f"cpu      {path}: stored as {' and '.join(kinds)}, run as float32: up to 80 times faster on a CPU"
-            )
-        in_float32(module)
+    if not native:
+        _as_the_device_computes(module, path, say)
     module.freeze()
     if not lazy:
         compute(module)
@@ -167,6 +162,19 @@ def _load_module(folder: Path, where: str) -> nn.Module:
             f"{where}: mlx-vlm {version('mlx-vlm')} can't put its weights into the model of its config.json "
             f"({_one_line(error)}): download the model again, or take an mlx-community conversion"
         ) from error
+
+
+def _as_the_device_computes(module: nn.Module, path: str, say: Callable[[str], None]) -> None:
+    """Make all weights float32, in place, where the device widens them. One line says so, or that a CPU doesn't."""
+    kind = device.backend()
+    if kind == "cpu" and (kinds := stored_as(module)) != ["float32"]:
+        stored = f"cpu      {path}: stored as {' and '.join(kinds)}, run as"
+        if device.widens(kind):
+            say(f"{stored} float32: up to 80 times faster on a CPU")
+        else:
+            say(f"{stored} that ({device.KEEP_PRECISION}=1): up to 80 times slower on a CPU than float32")
+    if device.widens(kind):
+        in_float32(module)
 
 
 def _check_parts(model: LoadedModel, where: str) -> None:

@@ -14,11 +14,6 @@ peft = Lazy("mlx_vlm.trainer.peft.utils")
 QUANTISATION_GROUP = 64
 
 
-def on_cpu() -> bool:
-    """True where MLX has no accelerator to run on."""
-    return mx.default_device().type == mx.DeviceType.cpu
-
-
 def is_quantised(module: nn.Module) -> bool:
     """True if any layer holds packed weights."""
     return any(isinstance(each, (nn.QuantizedLinear, nn.QuantizedEmbedding)) for each in module.modules())

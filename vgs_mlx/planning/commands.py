@@ -9,7 +9,7 @@ from vgs_mlx.models.fusing import FILE_GIB
 from vgs_mlx.models.sizes import ModelSize
 from vgs_mlx.objective.objectives import OBJECTIVES
 from vgs_mlx.planning import phases, resting, work
-from vgs_mlx.planning.footprint import DEVICES, FLOAT, Body, Device
+from vgs_mlx.planning.footprint import FLOAT, Body, Device, device_of
 from vgs_mlx.planning.phases import Asked, Pair, Sampled
 from vgs_mlx.planning.plan import Lengths, Parts, Phase, Plan
 from vgs_mlx.planning.work import Work
@@ -166,7 +166,7 @@ def evaluating(
 
 
 def _kind(device: str | Device) -> Device:
-    return DEVICES[device] if isinstance(device, str) else device
+    return device_of(device) if isinstance(device, str) else device
 
 
 def _sampled(recipe: Recipe, batch: Work, pictured: int) -> Sampled:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from math import ceil, log2
 from typing import Literal
 
+from vgs_mlx import device
 from vgs_mlx.models.sizes import ModelSize, linears
 
-Kind = Literal["cpu", "metal", "cuda"]
 FLOAT = 4  # bytes of a float32
 CACHE_STEP = 256  # positions by which mlx-lm's KVCache grows
 
@@ -20,15 +20,13 @@ CACHE_STEP = 256  # positions by which mlx-lm's KVCache grows
 class Device:
     """What differs between devices in memory."""
 
-    widens: bool  # weights are unpacked and float32 (models/precision.py)
+    widens: bool  # weights are unpacked and float32
     fused: bool  # attention without gradients makes no scores; normalisation saves its input alone
 
 
-DEVICES: dict[str, Device] = {
-    "cpu": Device(widens=True, fused=False),
-    "metal": Device(widens=False, fused=True),
-    "cuda": Device(widens=False, fused=True),
-}
+def device_of(kind: str) -> Device:
+    """The device of a kind, as this process would use it."""
+    return Device(widens=device.widens(kind), fused=kind != "cpu")
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def fused(recipe: Recipe, student: ModelSize, device: Device, number: int) -> in
 
 
 def stored(weights: Weights, device: Device, bits: int | None = None) -> int:
-    """A part's bytes: float32 on the CPU; else as in its files, or packed with a 16-bit scale and bias a group."""
+    """The bytes: float32 where the device widens; else as stored, or packed, with a 16-bit scale and bias a group."""
     if device.widens:
         return weights.elements * FLOAT
     if not bits or not weights.packable:
