@@ -48,7 +48,8 @@ def packing(bench: Bench, limits: Mapping[str, float]) -> list[Line]:
             sequences = [Continued(vars(each.prompt)[view], each.completion) for each in bench.rollouts]
             encodings = evaluate(encode(model, [each for each, _ in sequences]))
             packed, apart = (
-                completion_hidden(replace(model, packs=packs), sequences, encodings) for packs in (True, False)
+                completion_hidden(replace(model, packs=packs), sequences, encodings)
+                for packs in (True, False)
             )
             name = f"packing: hidden states beside separate rows, {role}, {view}"
             found.append(Line("a run", name, distance(_values(packed), _values(apart)), limits["logits"]))

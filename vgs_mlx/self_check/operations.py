@@ -49,7 +49,9 @@ def packed_products(kind: Kind) -> list[Line]:
     for dtype in DTYPES:
         for bits in (4, 8):
             packed = mx.quantize(_array(random, dtype, 512, 1024), group_size=GROUP, bits=bits)
-            weight = unpacked(*(_bits(each) if each.dtype == mx.uint32 else _true(each) for each in packed), bits)
+            weight = unpacked(
+                *(_bits(each) if each.dtype == mx.uint32 else _true(each) for each in packed), bits
+            )
             for rows in (1, 5, 50):
                 for name, width, transpose in (("x Wᵀ", 1024, True), ("y W", 512, False)):
                     x = _array(random, dtype, rows, width)
@@ -110,7 +112,9 @@ def norms(kind: Kind) -> list[Line]:
     for dtype in DTYPES:
         x, weight = _array(random, dtype, 40, 2560), _array(random, dtype, 2560)
         made = mx.fast.rms_norm(x, weight, 1e-6)
-        lines.append(_line("norms", f"RMS, {_name(dtype)}", made, rms_norm(_true(x), _true(weight)), dtype, kind))
+        lines.append(
+            _line("norms", f"RMS, {_name(dtype)}", made, rms_norm(_true(x), _true(weight)), dtype, kind)
+        )
     return lines
 
 
@@ -134,10 +138,20 @@ def losses(_: Kind) -> list[Line]:
         gradient = p * (ours - other - value[:, None])
         found.append(_line("losses", term, terms[term], value, mx.float32, "float32", LONG_SUMS))
         found.append(
-            _line("losses", f"gradient of {term}", pulls[part].with_image, gradient, mx.float32, "float32", LONG_SUMS)
+            _line(
+                "losses",
+                f"gradient of {term}",
+                pulls[part].with_image,
+                gradient,
+                mx.float32,
+                "float32",
+                LONG_SUMS,
+            )
         )
     dependency = (np.exp(theirs) * (theirs - theirs_text)).sum(axis=-1)
-    found.append(_line("losses", "VDS", terms["visual_dependency_score"], dependency, mx.float32, "float32", LONG_SUMS))
+    found.append(
+        _line("losses", "VDS", terms["visual_dependency_score"], dependency, mx.float32, "float32", LONG_SUMS)
+    )
     return found
 
 
@@ -154,7 +168,14 @@ def draws(_: Kind) -> list[Line]:
     above = ends[row, chosen]
     below = above - np.exp(logprobs[row, chosen])
     beyond = np.maximum(np.maximum(below - uniforms, uniforms - above), 0).max()
-    return [Line("operations", "draws: distance of a number from its token's share", float(beyond), LONG_SUMS * LIMITS["float32"])]
+    return [
+        Line(
+            "operations",
+            "draws: distance of a number from its token's share",
+            float(beyond),
+            LONG_SUMS * LIMITS["float32"],
+        )
+    ]
 
 
 def _line(

@@ -1,14 +1,12 @@
 """The figures that the tests' machine computed, kept in the package: what a machine without a GPU is compared with."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from vgs_mlx.errors import Refusal
-from vgs_mlx.self_check.comparing import sketched
 
 FILE = Path(__file__).parent / "reference.json"
 
@@ -36,15 +34,16 @@ def read(file: Path = FILE) -> Reference:
         raise Refusal(f"{file}: the tests' figures can't be read: install vgs-mlx again") from error
 
 
-def write(
-    made_with: Mapping[str, str], figures: Mapping[str, Mapping[str, np.ndarray]], file: Path = FILE
-) -> None:
-    """Keep figures, sketched and to seven digits: a figure a line."""
+def write(made: Reference, file: Path = FILE) -> None:
+    """Keep figures to seven digits, a figure a line."""
     blocks = []
-    for of, each in figures.items():
-        lines = [f"   {json.dumps(name)}: {_numbers(values)}" for name, values in sketched(each).items()]
+    for of, each in made.figures.items():
+        lines = [
+            f"   {json.dumps(name, ensure_ascii=False)}: {_numbers(values)}" for name, values in each.items()
+        ]
         blocks.append(f"  {json.dumps(of)}: {{\n" + ",\n".join(lines) + "\n  }")
-    text = f'{{\n "made_with": {json.dumps(made_with)},\n "figures": {{\n' + ",\n".join(blocks) + "\n }\n}\n"
+    figures = ",\n".join(blocks)
+    text = f'{{\n "made_with": {json.dumps(made.made_with)},\n "figures": {{\n{figures}\n }}\n}}\n'
     file.write_text(text, encoding="utf-8")
 
 

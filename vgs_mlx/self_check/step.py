@@ -24,7 +24,10 @@ def inputs(bench: Bench) -> Figures:
     prompts = _prompts(bench)
     return {
         "inputs: pixels": np.concatenate([each.with_image.pixel_values.ravel() for each in prompts]),
-        **{f"inputs: ids {view}": np.concatenate([vars(each)[view].ids for each in prompts]) for view in VIEWS},
+        **{
+            f"inputs: ids {view}": np.concatenate([vars(each)[view].ids for each in prompts])
+            for view in VIEWS
+        },
         "inputs: ids of the answers": np.concatenate([each.completion for each in bench.rollouts]),
     }
 
