@@ -4,19 +4,19 @@ import mlx.core as mx
 import numpy as np
 
 from vgs_mlx.models import adapters
-from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.logprobs import completion_hidden
 from vgs_mlx.models.rows import Continued, encode, evaluate
 from vgs_mlx.objective.steering import Tree, steer
 from vgs_mlx.self_check.sides import Bench
 from vgs_mlx.train import optimizer as adamw
 from vgs_mlx.train import step
-from vgs_mlx.types import Prompt, PromptView
+from vgs_mlx.types import Prompt
 
 Figures = dict[str, np.ndarray]
 """`group: name` -> values. The group decides how far they may differ."""
 
 VIEWS = ("with_image", "text_only")
+LOGITS_OF = 4  # answers: with packed weights a CPU takes seconds for more
 
 
 def inputs(bench: Bench) -> Figures:
@@ -35,7 +35,7 @@ def inputs(bench: Bench) -> Figures:
 def figures(bench: Bench) -> Figures:
     """The figures of one step, the student's weights updated at its end.
 
-    Logits at the answers' tokens (N, V), the terms (N,) in nats, the gate (N,), η, each gradient tree as one vector,
+    Logits at the first answers' tokens (N', V), the terms (N,) in nats, the gate (N,), η, each gradient tree as one vector,
     and the change of the weights.
     """
     progress = step.Progress()
@@ -44,6 +44,7 @@ def figures(bench: Bench) -> Figures:
     found = step.compute_gradients(
         bench.student, bench.teacher, collected, slice(None), bench.recipe, progress
     )
+    logits = _logits(bench)
     terms = {f"terms: {name}": values for name, values in found.terms.items()}
     gradients = {
         f"gradients: {role}, {part}": values
@@ -52,7 +53,7 @@ def figures(bench: Bench) -> Figures:
     }
     updated, measured = _updated(bench, found.trees)
     return {
-        **_logits(bench),
+        **logits,
         **terms,
         "gate: tokens": found.gate,
         "scale: η": np.array([measured["norm_scale"]]),
@@ -67,18 +68,15 @@ def _prompts(bench: Bench) -> list[Prompt]:
 
 
 def _logits(bench: Bench) -> Figures:
-    """Both models' logits before the update, by view."""
-    found = {}
+    """Both models' logits at the first answers' tokens before the update, by view."""
+    answers, found = bench.rollouts[:LOGITS_OF], {}
     for role, model in (("student", bench.student), ("teacher", bench.teacher)):
         for view in VIEWS:
-            views = [vars(each.prompt)[view] for each in bench.rollouts]
-            found[f"logits: {role}, {view}"] = _values(_model_logits(model, views, bench))
+            sequences = [Continued(vars(each.prompt)[view], each.completion) for each in answers]
+            encodings = evaluate(encode(model, [each for each, _ in sequences]))
+            logits = model.logits(completion_hidden(model, sequences, encodings))
+            found[f"logits: {role}, {view}"] = _values(logits)
     return found
-
-
-def _model_logits(model: LoadedModel, views: list[PromptView], bench: Bench) -> mx.array:
-    sequences = [Continued(view, each.completion) for view, each in zip(views, bench.rollouts, strict=True)]
-    return model.logits(completion_hidden(model, sequences, evaluate(encode(model, views))))
 
 
 def _updated(bench: Bench, trees: dict[str, Tree]) -> tuple[np.ndarray, dict[str, float]]:
