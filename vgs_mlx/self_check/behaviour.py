@@ -15,7 +15,7 @@ from vgs_mlx.models.rows import Continued, Encodings, encode, evaluate
 from vgs_mlx.objective.visual import Views
 from vgs_mlx.rollout.sample import Sampling, sample
 from vgs_mlx.self_check.comparing import Line, distance
-from vgs_mlx.self_check.sides import Bench
+from vgs_mlx.self_check.sides import Bench, rotaries
 from vgs_mlx.train.backward import backward
 from vgs_mlx.types import Rollout
 
@@ -24,6 +24,7 @@ LENGTHS = (9, 17, 5, 23, 12, 20, 7, 15)  # of the answers at one step after anot
 KEPT = 32 * 2**20  # bytes of freed buffers that MLX may keep meanwhile
 MARGIN = 1.25  # MLX looks before it keeps a buffer, so the last one may go beyond
 LEFT = 2**20  # bytes
+LAST_POSITION = 4096
 
 
 def sampling(bench: Bench, _: Mapping[str, float]) -> list[Line]:
@@ -54,6 +55,33 @@ def packing(bench: Bench, limits: Mapping[str, float]) -> list[Line]:
             name = f"packing: hidden states beside separate rows, {role}, {view}"
             found.append(Line("a run", name, distance(_values(packed), _values(apart)), limits["logits"]))
     return found
+
+
+def rotation(bench: Bench, limits: Mapping[str, float]) -> list[Line]:
+    """Positions turn queries and keys alike in mlx-vlm's Metal kernel and in plain operations; so do gradients.
+
+    Where there is no such kernel both are the plain operations.
+    """
+    [rotary, *_] = rotaries(bench.student)
+    random, fused = np.random.RandomState(8), rotary.fused_apply
+    shape = (2, 4, 50, rotary.dim)
+    given = [mx.array(random.standard_normal(shape).astype(np.float32)) for _ in range(2)]
+    places = mx.array(random.randint(0, LAST_POSITION, (3, shape[0], shape[2])).astype(np.int32))
+
+    def turned() -> list[np.ndarray]:
+        run = mx.vjp(lambda *pair: list(rotary.apply_rotary(*pair, places)), given, given[::-1])
+        return [np.concatenate([_values(each) for each in part]) for part in run]
+
+    kernel = turned()
+    try:
+        rotary.fused_apply = False
+        plain = turned()
+    finally:
+        rotary.fused_apply = fused
+    return [
+        Line("a run", f"rotation: {what} beside plain operations", distance(*pair), limits["logits"])
+        for what, *pair in zip(("values", "gradients"), kernel, plain, strict=True)
+    ]
 
 
 def checkpointing(bench: Bench, limits: Mapping[str, float]) -> list[Line]:

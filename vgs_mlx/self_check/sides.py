@@ -7,7 +7,7 @@ the adapters' weights come from NumPy's frozen generator.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import mlx.core as mx
 import numpy as np
@@ -74,7 +74,7 @@ def computing_on(device: mx.Device) -> Iterator[None]:
 def prepare(side: Side) -> Bench:
     """Load the models, and make the adapters and rollouts. Computes on the default device: see `computing_on`."""
     recipe = _recipe(side.precision)
-    student, teacher = (_load(role, side.precision) for role in ("student", "teacher"))
+    student, teacher = (_load(role, side) for role in ("student", "teacher"))
     adapters.prepare(student, recipe.student, recipe.seed)
     random = np.random.RandomState(0)
     drawn = {
@@ -97,12 +97,20 @@ def _recipe(precision: Precision) -> Recipe:
     )
 
 
-def _load(role: str, precision: Precision) -> LoadedModel:
+def _load(role: str, side: Side) -> LoadedModel:
     model = load_model(EMBEDDED + role, f"--{role}", native=True, say=lambda _: None)
-    if precision == "float32":
+    if side.precision == "float32":
         in_float32(model.module)
         model.module.freeze()
+    if side.device.type == mx.DeviceType.cpu:
+        for rotary in rotaries(model):  # on a Mac mlx-vlm gives it a Metal kernel, which fails on the CPU
+            rotary.fused_apply = False
     return replace(model, packs=True)
+
+
+def rotaries(model: LoadedModel) -> list[Any]:
+    """The rotary embeddings of a model's layers; one whose `fused_apply` is True runs a kernel of mlx-vlm's own."""
+    return [each for each in model.module.modules() if hasattr(each, "fused_apply")]
 
 
 def _rollouts(student: LoadedModel, recipe: Recipe) -> list[Rollout]:

@@ -35,8 +35,8 @@ def inputs(bench: Bench) -> Figures:
 def figures(bench: Bench) -> Figures:
     """The figures of one step, the student's weights updated at its end.
 
-    Logits at the first answers' tokens (N', V), the terms (N,) in nats, the gate (N,), η, each gradient tree as one vector,
-    and the change of the weights.
+    Logits at the first answers' tokens (N', V), the terms (N,) in nats, the gate (N,), η, each gradient tree as one
+    vector, and the change of the weights.
     """
     progress = step.Progress()
     encodings = step.encode_views(bench.student, _prompts(bench), step.asked(bench.recipe, progress))
