@@ -17,8 +17,9 @@ from vgs_mlx.models import block_attention, precision, probes, qwen3_vl
 from vgs_mlx.objective import chunked, weightings
 from vgs_mlx.self_check import behaviour, checks, operations, reference, sides, step
 from vgs_mlx.self_check.checks import Check, attempt
-from vgs_mlx.self_check.comparing import Line, group
-from vgs_mlx.self_check.sides import Side, computing_on, prepare
+from vgs_mlx.self_check.comparing import Line, distance, group
+from vgs_mlx.self_check.numpy_truth import unpacked
+from vgs_mlx.self_check.sides import Side, computing, computing_on, prepare
 from vgs_mlx.train import gradients
 from vgs_mlx.train import optimizer as adamw
 
@@ -333,6 +334,23 @@ def test_products_of_ten_bits_are_recognised(monkeypatch):
 def cut(array: mx.array) -> mx.array:
     """The array with 10 bits of each number, as TF32 has."""
     return (array.view(mx.uint32) & mx.array(0xFFFFE000, dtype=mx.uint32)).view(mx.float32)
+
+
+def test_a_cpu_adds_up_packed_products_as_exactly_as_a_gpu_for_a_side_alone():
+    random = np.random.RandomState(0)
+    x, weight = (
+        mx.array(random.standard_normal(shape).astype(np.float32)) for shape in ((4, 512), (64, 512))
+    )
+    x, packed = x.astype(mx.bfloat16), mx.quantize(weight.astype(mx.bfloat16), bits=4)
+    words, *rest = (np.array(each if each.dtype == mx.uint32 else each.astype(mx.float32)) for each in packed)
+    true = np.array(x.astype(mx.float32)) @ unpacked(words, *rest, bits=4).T
+
+    def apart() -> float:
+        return distance(np.array(mx.quantized_matmul(x, *packed, bits=4).astype(mx.float32)), true)
+
+    with computing(Side("CPU", CPU, "stored")):
+        assert apart() < 3e-3
+    assert apart() > 1e-2
 
 
 def test_the_device_is_put_back_after_a_crash():

@@ -11,7 +11,7 @@ from vgs_mlx.models.precision import rounds_float32
 from vgs_mlx.self_check import behaviour, operations, step
 from vgs_mlx.self_check.comparing import LIMITS, Kind, Line, compare, sketched
 from vgs_mlx.self_check.reference import Reference
-from vgs_mlx.self_check.sides import PRECISIONS, Bench, Precision, Side, computing_on, prepare
+from vgs_mlx.self_check.sides import PRECISIONS, Bench, Precision, Side, computing, computing_on, prepare
 
 TESTS = "the tests' figures"
 INPUTS_LIMIT = {"inputs": 1e-5}
@@ -87,22 +87,23 @@ def attempt(check: Check) -> list[Line]:
 def make_reference() -> Reference:
     """The figures of this machine's CPU."""
     figures = {}
-    with computing_on(mx.Device(mx.cpu)):
-        for precision in PRECISIONS:
-            bench = prepare(Side("CPU", mx.Device(mx.cpu), precision))
+    for precision in PRECISIONS:
+        side = Side("CPU", mx.Device(mx.cpu), precision)
+        with computing(side):
+            bench = prepare(side)
             figures.setdefault("inputs", sketched(step.inputs(bench)))
             figures[precision] = sketched(step.figures(bench))
     return Reference({name: blas.installed_version(name) or "" for name in MADE_WITH}, figures)
 
 
 def _inputs(side: Side, found: _Found, reference: Reference) -> list[Line]:
-    with computing_on(side.device):
+    with computing(side):
         inputs = step.inputs(found.bench_of(side))
     return compare(f"fed, beside {TESTS}", sketched(inputs), reference.figures["inputs"], INPUTS_LIMIT)
 
 
 def _step(side: Side, first: str, found: _Found, reference: Reference) -> list[Line]:
-    with computing_on(side.device):
+    with computing(side):
         figures = step.figures(found.bench_of(side))
         limits = LIMITS[_kind(side)]
     found.bench = None  # its student has moved
@@ -121,7 +122,7 @@ def _operation(device: mx.Device, run: Callable[[Kind], list[Line]]) -> list[Lin
 def _behaviour(
     side: Side, run: Callable[[Bench, Mapping[str, float]], list[Line]], found: _Found
 ) -> list[Line]:
-    with computing_on(side.device):
+    with computing(side):
         return run(found.bench_of(side), LIMITS[_kind(side)])
 
 
