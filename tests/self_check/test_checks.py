@@ -118,6 +118,8 @@ def test_a_check_that_crashes_is_a_line_and_the_others_still_run(short, monkeypa
     assert ended.output.count(f"a step, float32, CPU: run: {why}") == 1
     assert re.search(r"^ok .*norms", ended.output, re.M)
     assert mx.default_device() == CPU
+    monkeypatch.setattr(checks, "rounds", crash)
+    assert not checks.any_rounds({"CPU": CPU})
 
 
 def test_figures_are_only_written_of_a_check_and_only_where_they_can_be(tmp_path):

@@ -36,7 +36,7 @@ def run(screen: Screen, machine: Sequence[tuple[str, str]], json_file: Path | No
     stored, devices = reference.read(), sides.devices()
     screen.say("")
     screen.say("check takes about a minute; figures are distances, relative unless they say what they are")
-    if any(checks.rounds(device) for device in devices.values()):
+    if checks.any_rounds(devices):
         screen.say(ROUNDS)
     lines: list[Line] = []
     for check in checks.checks(devices, stored):
