@@ -1,4 +1,4 @@
-"""The doctor tells what it can, on any machine, and names the mend where something is wrong."""
+"""The doctor prints what it can, on any machine, and names the fix where something is wrong."""
 
 import io
 import re
@@ -39,7 +39,7 @@ def test_a_figure_that_fails_is_replaced_by_its_reason_and_the_others_stay(monke
     assert rows["mlx"] == mx.__version__
 
 
-def test_without_mlx_the_versions_are_still_told(monkeypatch):
+def test_without_mlx_the_versions_are_still_printed(monkeypatch):
     monkeypatch.setitem(sys.modules, "mlx.core", None)  # makes its import fail
     rows = dict(doctor.report())
     assert rows["device"].endswith("Fix: install vgs-mlx again")
@@ -72,7 +72,7 @@ def test_the_verdict_fits_the_speed(gflops, kind, openblas, words):
     assert words in doctor.verdict(gflops, kind, openblas)
 
 
-def test_two_builds_of_mlx_are_a_conflict_with_its_mend(monkeypatch):
+def test_two_builds_of_mlx_are_a_conflict_with_its_fix(monkeypatch):
     monkeypatch.setattr(blas, "installed_version", lambda name: "0.32.4" if "c" in name else None)
     monkeypatch.setattr(blas, "CUDA_WHEELS", ("mlx-cuda-13",))
     ((what, value),) = doctor.conflicts()
@@ -84,7 +84,7 @@ def test_one_build_of_mlx_is_no_conflict():
     assert list(doctor.conflicts()) == []
 
 
-def test_metal_s_recommended_limit_and_cuda_s_memory_are_told(monkeypatch):
+def test_metal_s_recommended_limit_and_cuda_s_memory_are_printed(monkeypatch):
     monkeypatch.setattr(mx, "device_info", lambda: {"max_recommended_working_set_size": 24 * 2**30})
     assert doctor.gpu_memory().startswith("24.0 GiB of it at most")
     monkeypatch.setattr(mx, "device_info", lambda: {"total_memory": 80 * 2**30})
@@ -92,5 +92,5 @@ def test_metal_s_recommended_limit_and_cuda_s_memory_are_told(monkeypatch):
 
 
 def test_brackets_are_printed_as_they_stand(monkeypatch):
-    monkeypatch.setattr(doctor, "report", lambda seconds: [("mend", "pip install mlx[cpu]")])
+    monkeypatch.setattr(doctor, "report", lambda seconds: [("fix", "pip install mlx[cpu]")])
     assert "pip install mlx[cpu]" in printed()

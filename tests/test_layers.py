@@ -34,7 +34,7 @@ LAYERS = (
     ("models", "data"),
     ("rollout", "planning"),
     ("train", "evaluate", "trained", "sources", "proof", "wrong_answers"),
-    ("distillation", "earlier_run", "evaluation_report", "export", "model_card", "doctor"),
+    ("distillation", "earlier_run", "evaluation_report", "export", "model_card", "doctor", "self_check"),
     ("geometry", "geometry_figures"),
     ("analyze", "ablation", "report", "suites"),
     ("cli", "cli_arguments", "cli_endings", "cli_options"),

@@ -285,16 +285,17 @@ def report(folder, output, examples, no_examples, checkpoint, force) -> None:
     page.write(folder, output, examples=0 if no_examples else examples, checkpoint=checkpoint, force=force)
 
 
-@main.command(short_help="What this machine is, and how fast.")
+@main.command(short_help="What this machine is, how fast, and whether it computes right.")
+@click.option("--check", is_flag=True, help="About a minute: exit 1 where it doesn't compute right.")
+@click.option("--json", "json_file", type=PATH, help="Write the figures of --check here too.")
 @refusing
-def doctor() -> None:
+def doctor(check, json_file) -> None:
     """\b
-    vgs-mlx doctor
+    vgs-mlx doctor --check
 
-    Device, versions, BLAS, memory and the speed of a matrix product: what to look at when it is slow.
+    Device, versions, BLAS, memory and the speed of a matrix product. With --check, a training step on the CPU
+    and the GPU beside each other and the tests' figures, and what else a run relies on.
     """
-    from rich.console import Console
+    from vgs_mlx import doctor
 
-    from vgs_mlx.doctor import print_report
-
-    print_report(Console(highlight=False))
+    doctor.run(check, json_file)

@@ -1,12 +1,14 @@
 """What `vgs-mlx doctor` prints: the machine, the versions, the BLAS and the speed of a matrix product.
 
-MLX is imported inside the functions: where that fails (a CUDA build without a driver) the rest is still told.
+MLX is imported inside the functions: where that fails (a CUDA build without a driver) the rest is still printed.
 """
 
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -14,6 +16,11 @@ from rich.text import Text
 
 from vgs_mlx import blas
 from vgs_mlx.device import backend
+from vgs_mlx.errors import Refusal
+from vgs_mlx.lazy import Lazy
+from vgs_mlx.train.screen import Screen
+
+self_check = Lazy("vgs_mlx.self_check.command")
 
 Row = tuple[str, str]  # what, and its value or why there is none
 
@@ -47,25 +54,37 @@ def report(seconds: float = 1.0) -> list[Row]:
     ]
 
 
-def print_report(console: Console, seconds: float = 1.0) -> None:
-    """Print `report` as a table."""
+def run(check: bool, json_file: Path | None = None) -> None:
+    """See the command's help. Exits with 1 where a check doesn't agree. Raises `Refusal`."""
+    if json_file and not check:
+        raise Refusal("--json belongs to --check: give both")
+    screen = Screen()
+    machine = print_report(screen.console)
+    if check:
+        sys.exit(self_check.run(screen, machine, json_file))
+
+
+def print_report(console: Console, seconds: float = 1.0) -> list[Row]:
+    """Print `report` as a table. Returns its rows."""
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     with console.status("measuring ..."):
-        for what, value in report(seconds):
-            table.add_row(what, Text(value))  # Text: "mlx[cpu]" is no markup
+        rows = report(seconds)
+    for what, value in rows:
+        table.add_row(what, Text(value))  # Text: "mlx[cpu]" is no markup
     console.print(table)
+    return rows
 
 
 def why_mlx_fails() -> str | None:
-    """Why MLX can't be imported, with the mend; None where it can."""
+    """Why MLX can't be imported, with the fix; None where it can."""
     try:
         import mlx.core  # noqa: F401
     except ImportError as error:
         driver = "libcuda" in str(error)
-        mend = "install the NVIDIA driver, or MLX's CPU build" if driver else "install vgs-mlx again"
-        return f"MLX can't be imported ({error}). Fix: {mend}"
+        fix = "install the NVIDIA driver, or MLX's CPU build" if driver else "install vgs-mlx again"
+        return f"MLX can't be imported ({error}). Fix: {fix}"
     return None
 
 
@@ -88,8 +107,8 @@ def conflicts() -> Iterator[Row]:
     found = [wheel for wheel, version in builds.items() if version]
     if len(found) > 1:
         keep = found[-1]
-        mend = f"pip uninstall -y {' '.join(found)} && pip install {keep}=={builds[keep]}"
-        yield "CONFLICT", f"{' and '.join(found)} overwrite each other. To keep {keep}: {mend}"
+        fix = f"pip uninstall -y {' '.join(found)} && pip install {keep}=={builds[keep]}"
+        yield "CONFLICT", f"{' and '.join(found)} overwrite each other. To keep {keep}: {fix}"
 
 
 def blas_in_use() -> str:
@@ -151,7 +170,7 @@ def measure_gflops(size: int, seconds: float) -> float:
 
 
 def verdict(gflops: float, kind: str, openblas: str | None) -> str:
-    """What a measured speed on a "metal", "cuda" or "cpu" backend means, with the mend where it is bad."""
+    """What a measured speed on a "metal", "cuda" or "cpu" backend means, with the fix where it is bad."""
     if kind != "cpu":
         return "measured on the GPU"
     if gflops >= SLOW_GFLOPS:

@@ -12,7 +12,7 @@ from vgs_mlx.models import adapters
 from vgs_mlx.models.logprobs import compute_logprobs
 from vgs_mlx.models.rows import Continued, encode, evaluate
 from vgs_mlx.recipe import Student
-from vgs_mlx.rollout.sample import Sampling, _choose, sample
+from vgs_mlx.rollout.sample import Sampling, choose, sample
 
 SAMPLING = Sampling(max_completion_length=20)
 
@@ -114,5 +114,5 @@ def test_a_token_without_probability_is_never_drawn_where_a_parallel_sum_rises_b
     rounded = mx.array([[0.5, 0.5000001, 1.0]] * 2)
     monkeypatch.setattr(mx, "cumsum", lambda values, axis: rounded)
     logprobs = mx.array([[math.log(0.4), -math.inf, math.log(0.6)]] * 2)
-    drawn = _choose(logprobs, mx.array([0.50000005, 1.0]), SAMPLING)
+    drawn = choose(logprobs, mx.array([0.50000005, 1.0]), SAMPLING)
     assert drawn.tolist() == [2, 2], "and the likeliest where no sum is above"

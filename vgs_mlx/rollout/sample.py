@@ -125,7 +125,7 @@ def _draw_block(
     tokens, logprobs = [], []
     for column in range(uniforms.shape[1]):
         distribution = _distribution(batch.logits, support, sampling)
-        token = _choose(distribution, mx.array(uniforms[:, column]), sampling)
+        token = choose(distribution, mx.array(uniforms[:, column]), sampling)
         tokens.append(token)
         logprobs.append(token_logprobs(distribution, token))
         batch.keys = np.concatenate([batch.keys, np.ones((len(batch.rows), 1), dtype=bool)], axis=1)
@@ -152,7 +152,7 @@ def _distribution(logits: mx.array, support: mx.array, sampling: Sampling) -> mx
     return logprobs
 
 
-def _choose(logprobs: mx.array, uniforms: mx.array, sampling: Sampling) -> mx.array:
+def choose(logprobs: mx.array, uniforms: mx.array, sampling: Sampling) -> mx.array:
     """The first token at which the cumulative probability exceeds the row's uniform number, int32 (B,).
 
     It must have a probability: sums of a parallel scan may rise by a rounding where nothing is added. Where rounding
