@@ -13,9 +13,12 @@ from vgs_mlx.train import run_folder
 TIMES = ("seconds", "seconds_of_last_process")  # of result.json
 
 
-def differences(run: Path, whole: Path) -> list[str]:
-    """What is other in `run` than in `whole`, a file each; empty where they are the same run."""
-    here, there = (_files(folder) for folder in (run, whole))
+def differences(run: Path, whole: Path, made_as: Path | None = None) -> list[str]:
+    """What is other in `run` than in `whole`, a file each; empty where they are the same run.
+
+    `made_as` is the path that `whole` had when it was made.
+    """
+    here, there = _files(run, run), _files(whole, made_as or whole)
     found = [f"{name} is missing" for name in sorted(there.keys() - here.keys())]
     found += [f"{name} is too much" for name in sorted(here.keys() - there.keys())]
     return found + [
@@ -23,24 +26,24 @@ def differences(run: Path, whole: Path) -> list[str]:
     ]
 
 
-def _files(folder: Path) -> dict[str, bytes]:
+def _files(folder: Path, name: Path) -> dict[str, bytes]:
     """What every file and empty folder below is compared by."""
     return {
-        str(path.relative_to(folder)): _content(path, folder) if path.is_file() else b""
+        str(path.relative_to(folder)): _content(path, name) if path.is_file() else b""
         for path in folder.rglob("*")
         if path.is_file() or not any(path.iterdir())
     }
 
 
-def _content(file: Path, folder: Path) -> bytes:
+def _content(file: Path, name: Path) -> bytes:
     content = file.read_bytes()
     if file.name == run_folder.METRICS:
         return _without(VOLATILE, content)
     if file.name == run_folder.RESULT:
         result = json.loads(content)
-        return json.dumps({name: value for name, value in result.items() if name not in TIMES}).encode()
+        return json.dumps({key: value for key, value in result.items() if key not in TIMES}).encode()
     if file.name == "README.md":
-        return content.replace(str(folder).encode(), b"RUN")
+        return content.replace(str(name).encode(), b"RUN")
     return content
 
 
