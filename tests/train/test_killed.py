@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,8 +11,8 @@ import pytest
 
 import toy_runs
 from fuse import FUSE, Act
-from toy_runs import go_on, same_run, train
-from vgs_mlx import distillation
+from toy_runs import GOOD, go_on, same_run, train
+from vgs_mlx import distillation, earlier_run
 from vgs_mlx.errors import Refusal
 from vgs_mlx.evaluate import Answer
 from vgs_mlx.models import adapters
@@ -109,3 +110,47 @@ def test_whichever_file_operation_a_kill_or_a_full_disk_comes_before_resuming_gi
         assert not [name for name in toy_runs.names(run) if name.startswith(".")]
         after += 1
     assert after > 40  # the fuse did burn at every write
+
+
+def test_a_kill_before_the_first_step_leaves_a_run_that_goes_on_with_all_that_explains_it(
+    tmp_path, monkeypatch
+):
+    """Its student is an earlier run's, and its rows have pictures and faults: all that is written before step 0."""
+    rows = toy_runs.data_file(tmp_path / "data", *[GOOD] * 4, GOOD | {"image": "gone.png"})
+    earlier = toy_runs.finished(*CHEAP)
+    sets = (f"data.source={rows}", "data.held_out=0.5", "data.on_bad_row=skip", *CHEAP)
+    options = [*toy_runs.options(*sets), "--set", f"student.path={earlier}"]
+    monkeypatch.setattr(distillation.setup, "load", lambda *_: toy_runs.ready(*sets))
+    monkeypatch.setattr(distillation.loop, "run", interrupted)
+    monkeypatch.setattr(earlier_run, "write_model", lambda *given: (given[-1] / "weights").write_text("all"))
+    run, whole = tmp_path / "run", tmp_path / "whole"
+    assert toy_runs.command("distill", "--output", run, *options).exit_code == 130
+    run.rename(whole)
+    monkeypatch.setattr(
+        run_folder, "gone_on_failure", lambda *_: contextlib.nullcontext()
+    )  # the dead clean nothing
+    after = 1
+    while started_and_killed(run, after, options):
+        there = (run / run_folder.RECIPE).exists()
+        again = ["--resume", "--output", run] if there else ["--output", run, *options]
+        said = toy_runs.command("distill", *again)
+        assert said.exit_code == 130, f"killed before operation {after}: {said.output}"
+        assert contents(run) == contents(whole), f"killed before operation {after}"
+        shutil.rmtree(run)
+        after += 1
+    assert after > 15
+
+
+def started_and_killed(run: Path, after: int, options: list[str]) -> bool:
+    """Start a run that is killed at its n-th file operation; False if it trained before that."""
+    with contextlib.suppress(Killed), FUSE.lit(run, after, killed):
+        toy_runs.command("distill", "--output", run, *options)
+    return FUSE.burnt
+
+
+def interrupted(*_):
+    raise KeyboardInterrupt
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {name: content for name, (_, content) in toy_runs.state_of(folder).items()}

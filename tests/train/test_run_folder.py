@@ -212,7 +212,7 @@ def test_rows_that_were_skipped_are_listed_with_their_reason(tmp_path, monkeypat
     ]
     data.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
 
-    def load(recipe, screen, _):
+    def load(recipe, screen, *_):
         processor = load_processor(tiny_model("student"), "--student")
         found = toy_runs.setup.load_data(recipe, processor, screen)
         return toy_runs.setup.Ready(recipe, None, None, found, {})
