@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import mlx.core as mx
 import numpy as np
@@ -202,6 +203,16 @@ def test_a_measurement_that_is_not_finite_is_not_averaged(tmp_path, monkeypatch)
     assert state["progress"]["norm_scales"] == [
         row["norm_scale_exact"] for row in rows if row["norm_scale_exact"]
     ]
+
+
+def test_nothing_that_is_not_finite_gets_into_a_checkpoint_where_only_watching_met_it(tmp_path, monkeypatch):
+    """The steering gradient changes nothing under `standard`, but the η that it gives is kept."""
+    spoil(monkeypatch, {1}, lambda found: nan_gradient(SimpleNamespace(trees={"": found.trees["steering"]})))
+    sets = ("objective.name=standard", "objective.watch_norm_scale=true", "objective.norm_scale_every=1")
+    run = train(tmp_path / "run", *sets, "train.steps=2", "train.checkpoint_every=2")
+    assert [row["finite"] for row in metrics(run)] == [True, False]
+    state = (run / "checkpoints" / "step-000002" / "state.json").read_text()
+    assert len(json.loads(state, parse_constant=pytest.fail)["progress"]["norm_scales"]) == 1
 
 
 def test_three_in_a_row_stop_the_run_and_leave_what_is_needed_to_look_at_them(tmp_path, monkeypatch):

@@ -192,7 +192,7 @@ def _update(
     progress: Progress,
 ) -> Update:
     tree, measured = _steer(found, recipe, progress)
-    finite = math.isfinite(measured["gradient_norm"]) and all(
+    finite = all(map(math.isfinite, measured.values())) and all(
         math.isfinite(values.sum()) for values in found.terms.values()
     )
     if finite:
