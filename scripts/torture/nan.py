@@ -6,6 +6,7 @@ spoiling.py. Then
 
 * exactly these steps are noted as skipped, with their rows, in files that any JSON reader takes;
 * weights and AdamW's state after a skipped step are the bytes of before it, and others after every other step;
+* nothing but the run itself speaks of it: no library warns;
 * the third in a row ends the run with its message; a run with fewer ends as ever.
 """
 
@@ -13,6 +14,7 @@ import itertools
 import json
 import random
 import shutil
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -81,13 +83,16 @@ def _tried(place: Path, sets: tuple[str, ...], site: Site, spoiler: Spoiler) -> 
     optimizer = adamw.make(ready.recipe.train, ready.student)
     checkpoint.save(place, ready.student, optimizer, Progress(), ready.recipe.student, ready.identity)
     said = ""
-    try:
-        with spoiling(site, spoiler):
-            loop.run(ready, folder, toy_runs.QUIET)
-    except Refusal as refusal:
-        said = str(refusal)
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        try:
+            with spoiling(site, spoiler):
+                loop.run(ready, folder, toy_runs.QUIET)
+        except Refusal as refusal:
+            said = str(refusal)
     hits = [each + 1 for each in spoiler.hits]  # as the run counts
     faults = [] if hits else ["nothing was spoilt"]
+    faults += sorted({f"{each.filename}:{each.lineno} warns: {each.message}" for each in heard})
     faults += _noted(folder, hits) + _moved(place, folder, hits)
     if len(hits) == loop.MOST_SKIPPED_IN_A_ROW and hits[-1] - hits[0] == len(hits) - 1:
         stopped = f"stopped at step {hits[-1]}: the loss or its gradient was not finite"

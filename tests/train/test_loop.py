@@ -1,6 +1,7 @@
 """The loop writes down what happens, and skips what is not finite."""
 
 import json
+import warnings
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -13,7 +14,7 @@ from toy_runs import command, finished, metrics, options, train
 from vgs_mlx import distillation
 from vgs_mlx.data.order import rows_for_step
 from vgs_mlx.errors import Refusal
-from vgs_mlx.train import loop, rewards, run_folder, step
+from vgs_mlx.train import gradients, loop, rewards, run_folder, step
 from vgs_mlx.train import metrics as metrics_of_steps
 from vgs_mlx.train.metrics import METRICS
 from vgs_mlx.train.screen import cells
@@ -190,6 +191,21 @@ def test_a_step_that_is_not_finite_is_skipped_and_its_rows_are_named(what, tmp_p
             line, parse_constant=pytest.fail
         )  # no NaN, no Infinity: not every reader of JSON knows them
     assert cells(run_folder.rows(run / run_folder.METRICS)[1])[0] == "2 skipped"
+
+
+def test_numpy_does_not_warn_of_what_the_run_says_itself(tmp_path, monkeypatch):
+    """An infinite term times the weight 0 of a token that the gate leaves out."""
+    score = gradients.score
+
+    def infinite(*given):
+        found = score(*given)
+        return replace(found, terms={name: each + mx.inf for name, each in found.terms.items()})
+
+    monkeypatch.setattr(gradients, "score", infinite)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        run = train(tmp_path / "run", "train.steps=1")
+    assert not metrics(run)[0]["finite"]
 
 
 def test_a_measurement_that_is_not_finite_is_not_averaged(tmp_path, monkeypatch):

@@ -73,6 +73,7 @@ class StepResult:
         return all(update.finite for update in self.updates)
 
 
+@np.errstate(invalid="ignore", over="ignore")  # what is not finite is skipped, and the run says so itself
 def run_step(
     student: LoadedModel,
     teacher: LoadedModel | None,
