@@ -15,7 +15,7 @@ import toy_runs
 from toy_runs import command, copied, finished, go_on, options, same_run
 from vgs_mlx import disk, distillation, evaluation_report
 from vgs_mlx.errors import Refusal
-from vgs_mlx.train import run_folder
+from vgs_mlx.train import checkpoint, run_folder
 
 SMALL = ("student.rank=2", "student.targets=[q_proj]", "train.checkpoint_every=1", "train.keep_checkpoints=9")
 PAGE = 4096  # bytes, of which a small disk is made
@@ -156,6 +156,16 @@ def test_a_file_inside_that_may_not_be_opened_is_the_folder_s_matter(tmp_path):
         raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "a" / "b"))
 
 
+def test_a_removal_that_fails_names_the_folder_and_not_a_file_somewhere_in_it(tmp_path, monkeypatch):
+    def fail(_):
+        raise OSError(errno.EROFS, "Read-only file system", "optim.safetensors")  # as shutil has it
+
+    (tmp_path / run_folder.CHECKPOINTS / ".step-000001.old").mkdir(parents=True)
+    monkeypatch.setattr(shutil, "rmtree", fail)
+    with pytest.raises(Refusal, match="can't be written"), disk.refusing(tmp_path, "make it writable"):
+        checkpoint.prune(tmp_path, 1, None)
+
+
 def test_any_command_that_can_t_write_says_so_in_one_line(tmp_path, monkeypatch):
     def fail(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "x.json"))
@@ -177,7 +187,7 @@ def test_skipped_rows_that_can_t_be_written_leave_no_run(quick, tmp_path, monkey
     def fail(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(distillation, "_write_skipped", fail)
+    monkeypatch.setattr(distillation.ledger, "write_skipped", fail)
     said = refused("distill", "--output", tmp_path / "new" / "run", *options(*SMALL))
     assert "can't be written (No space left on device): make room, or give another folder" in said
     assert os.listdir(tmp_path) == []
