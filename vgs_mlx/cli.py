@@ -148,7 +148,6 @@ def ablate(recipe, vary, seeds, output, baseline, jobs, sets, reach, resume, sum
 @click.option("--suite", help="Published benchmarks: vision, low-vision, text, all, or the name of one.")
 @click.option("--output", type=PATH, help="Where a suite's answers are kept. Default: suites/...")
 @click.option("--against", type=PATH, help="A suite's answers of another model, to compare with.")
-@click.option("--grading", is_flag=True, help="Also print each wrong answer, and the rule that decided.")
 @CHECKPOINT
 @FORCE
 @refusing

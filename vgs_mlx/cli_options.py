@@ -69,6 +69,7 @@ def asked_how(command: Callable) -> Callable:
         help="Any key of the recipe that it is asked with.",
     )
     @click.option("--json", "json_file", type=PATH, help="Write the figures here too.")
+    @click.option("--grading", is_flag=True, help="Also print each wrong answer, and the rule that decided.")
     @functools.wraps(command)
     def wrapped(**options):
         return command(**options)
