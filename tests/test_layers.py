@@ -30,7 +30,7 @@ LAYERS = (
         "objective",
         "statistics",
     ),
-    ("strict_yaml", "recipe", "recipe_file", "recipe_objective"),
+    ("strict_json", "strict_yaml", "recipe", "recipe_file", "recipe_objective"),
     ("models", "data"),
     ("rollout", "planning"),
     ("train", "evaluate", "trained", "sources", "proof"),

@@ -60,6 +60,13 @@ def is_correct(completion: str, answer: str) -> bool:
     return given is not None and same_answer(given, answer if boxed is None else boxed)
 
 
+def gradable(answer: str) -> bool:
+    r"""Whether any completion can be graded right by `answer`: no \boxed{} holds "{1", and "." says nothing."""
+    if extract_answer(f"\\boxed{{{answer}}}") != answer.strip():
+        return False
+    return len(answer) > LONGEST or bool(_plain(answer))
+
+
 def same_answer(given: str, right: str) -> bool:
     r"""Whether two final answers say the same.
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from vgs_mlx import texts
 from vgs_mlx.data import markers, options
-from vgs_mlx.data.answers import extract_answer
+from vgs_mlx.data.answers import extract_answer, gradable
 from vgs_mlx.data.pictures import shown
 from vgs_mlx.errors import Refusal
 from vgs_mlx.types import Example, Picture
@@ -169,7 +169,13 @@ def _answer(row: Mapping[str, Any], columns: Columns) -> str:
     answer = _sound(value or "", "answer")
     if not answer:
         raise Refusal(f"missing answer{_seen(row, 'answer', columns) or ': the cell is empty'}")
-    return extract_answer(answer) or answer  # some data sets box it already
+    answer = extract_answer(answer) or answer  # some data sets box it already
+    if not gradable(answer):
+        raise Refusal(
+            f"no completion could be graded right by the answer {shown(answer)!r}: write the final answer as it would "
+            "stand in \\boxed{}, with its braces in pairs"
+        )
+    return answer
 
 
 def _cells(row: Mapping[str, Any], columns: Columns) -> list[Any]:
