@@ -84,7 +84,8 @@ def run(count: int | None, seed: int, folder: Path) -> Outcome:
         hf.config.HF_DATASETS_CACHE = before
     line = (
         f"{tally.taken + tally.refused:,} rows in {tally.files:,} files, seed {seed}: "
-        f"{tally.taken:,} taken and rendered, {tally.refused:,} refused by name, {len(tally.failures)} faults; verdicts {tally.verdicts.hexdigest()[:12]}"
+        f"{tally.taken:,} taken and rendered, {tally.refused:,} refused by name, "
+        f"{len(tally.failures)} faults; verdicts {tally.verdicts.hexdigest()[:12]}"
     )
     return outcome(line, tally.failures)
 

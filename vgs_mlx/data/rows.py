@@ -152,7 +152,7 @@ def _kind(row: Mapping[str, Any], columns: Columns) -> str:
 def _answer(row: Mapping[str, Any], columns: Columns) -> str:
     value = _value(row, "answer", columns)
     if isinstance(value, int | float) and not isinstance(value, bool):
-        if math.isfinite(value):
+        if isinstance(value, int) or math.isfinite(value):  # whole numbers may be too large for a float
             return str(value)
         raise Refusal(f"answer must be a finite number, not {value}")
     if isinstance(value, bool):
