@@ -34,7 +34,7 @@ LAYERS = (
     ("models", "data"),
     ("rollout", "planning"),
     ("train", "evaluate", "trained", "sources", "proof"),
-    ("distillation", "earlier_run", "evaluation_report", "export", "model_card", "doctor"),
+    ("distillation", "ending", "earlier_run", "evaluation_report", "export", "model_card", "doctor"),
     ("geometry", "geometry_figures"),
     ("analyze", "ablation", "report", "suites"),
     ("cli", "cli_arguments", "cli_endings", "cli_options"),

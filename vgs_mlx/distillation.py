@@ -6,15 +6,15 @@ What imports MLX is imported when it is used: the first line is on the screen be
 from __future__ import annotations
 
 import math
-import shlex
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vgs_mlx import disk, hub_names, recipe_file
+from vgs_mlx import disk, recipe_file
 from vgs_mlx.device import backend
 from vgs_mlx.errors import Interrupted, Refusal
 from vgs_mlx.lazy import Lazy
@@ -24,7 +24,7 @@ from vgs_mlx.resources import quickstart
 from vgs_mlx.train import run_folder
 from vgs_mlx.train.awake import kept_awake
 from vgs_mlx.train.named import named
-from vgs_mlx.train.screen import LIBRARIES, Screen, accuracy_line
+from vgs_mlx.train.screen import LIBRARIES, Screen
 
 if TYPE_CHECKING:
     from vgs_mlx.planning.plan import Lengths
@@ -35,8 +35,9 @@ sources, trained = Lazy("vgs_mlx.sources"), Lazy("vgs_mlx.trained")
 pictures, recipe_objective = Lazy("vgs_mlx.data.pictures"), Lazy("vgs_mlx.recipe_objective")
 loading, sizes = Lazy("vgs_mlx.models.loading"), Lazy("vgs_mlx.models.sizes")
 plan_report, train_data = Lazy("vgs_mlx.planning.report"), Lazy("vgs_mlx.train.data")
-checkpoint, identity = Lazy("vgs_mlx.train.checkpoint"), Lazy("vgs_mlx.train.identity")
-ledger, loop = Lazy("vgs_mlx.train.ledger"), Lazy("vgs_mlx.train.loop")
+checkpoint, ending = Lazy("vgs_mlx.train.checkpoint"), Lazy("vgs_mlx.ending")
+identity, ledger = Lazy("vgs_mlx.train.identity"), Lazy("vgs_mlx.train.ledger")
+loop = Lazy("vgs_mlx.train.loop")
 setup, stepping = Lazy("vgs_mlx.train.setup"), Lazy("vgs_mlx.train.step")
 
 
@@ -70,14 +71,21 @@ def start(recipe: Recipe, name: str, output: Path | None, *, force: bool = False
             screen.say(f"run      {folder}")
             _say_whose_settings(recipe, screen)
             setup.refuse_contradictions(recipe)  # before anything is downloaded
-            recipe = _pinned(recipe, screen)
-            if earlier_run.named(recipe.student.path):
-                recipe = earlier_run.taken_over(recipe, folder, screen.say)
-            run_folder.keep_recipe(folder, recipe)
-            ready = setup.load(recipe, screen, _memory_check(recipe, force, screen))
-            _write_skipped(ready, folder)
-            ledger.write(folder, ready.data)
+            ready = _first_ready(folder, recipe, screen, force)
         _train(ready, folder, screen)
+
+
+def _first_ready(folder: Path, recipe: Recipe, screen: Screen, force: bool) -> setup.Ready:
+    """What trains from step 0, with all that a run writes down before that. It may be there already, or in part."""
+    run_folder.describe(folder)
+    recipe = _pinned(recipe, screen)
+    if earlier_run.named(recipe.student.path):
+        recipe = earlier_run.taken_over(recipe, folder, screen.say)
+    run_folder.keep_recipe(folder, recipe)
+    ready = setup.load(recipe, screen, _memory_check(recipe, force, screen), folder)
+    ledger.write_skipped(folder, ready.data)
+    ledger.write(folder, ready.data)
+    return ready
 
 
 def _say_whose_settings(recipe: Recipe, screen: Screen) -> None:
@@ -118,11 +126,11 @@ def resume(
             screen.say(
                 f"WARNING  the steps before were taken on a cosine of {before.train.steps:,} steps, not of this length"
             )
-        ready = setup.load(recipe, screen, _memory_check(recipe, force, screen), folder)
-        if (
-            checkpoint.newest(folder) is None
-        ):  # it starts from step 0, maybe after a kill before its pictures were noted
-            ledger.write(folder, ready.data)
+        if checkpoint.newest(folder) is None:  # a kill may have come before all was written down
+            with _writable(folder):
+                ready = _first_ready(folder, recipe, screen, force)
+        else:
+            ready = setup.load(recipe, screen, _memory_check(recipe, force, screen), folder)
         _train(ready, folder, screen)
 
 
@@ -247,8 +255,7 @@ def _processor(recipe: Recipe, option: str, screen: Screen) -> Any:
 def _train(ready: setup.Ready, folder: Path, screen: Screen) -> None:
     again = run_folder.resume_command(folder)
     try:
-        writable = disk.refusing(folder, f"make room, or make it writable, then go on with: {again}")
-        with writable, kept_awake(ready.recipe.train.keep_awake, screen.say):
+        with _writable(folder), kept_awake(ready.recipe.train.keep_awake, screen.say):
             outcome = loop.run(ready, folder, screen)
     except pictures.Changed as refusal:
         raise Refusal(f"{refusal}, then go on with: {again}") from refusal
@@ -259,36 +266,11 @@ def _train(ready: setup.Ready, folder: Path, screen: Screen) -> None:
             else "No step is saved yet"
         )
         raise Interrupted(f"{lost}; go on with: {again}") from None
-    _tell(outcome, folder, ready, screen)
+    ending.say(outcome, folder, ready, screen)
 
 
-def _write_skipped(ready: setup.Ready, folder: Path) -> None:
-    for bad in ready.data.skipped:
-        run_folder.append(folder / run_folder.SKIPPED, {"where": bad.where, "reason": bad.reason})
-
-
-def _tell(outcome: loop.Outcome, folder: Path, ready: setup.Ready, screen: Screen) -> None:
-    screen.say("")
-    screen.say(f"before   {accuracy_line(outcome.before)}")
-    screen.say(f"after    {accuracy_line(outcome.after)}")
-    best = trained.read_json(folder / run_folder.RESULT)["best"]
-    if best["step"] not in (0, ready.recipe.train.steps):
-        screen.say(f"best     accuracy {best['accuracy']:.3f} at step {best['step']}: --checkpoint best")
-    own = outcome.seconds_of_last_process
-    resumed = f" ({own:.0f} s since it was resumed)" if outcome.seconds - own > 0.5 else ""
-    screen.say(f"took     {outcome.seconds:.0f} s{resumed}; everything is in {folder}")
-    name, fused, final = (
-        shlex.quote(str(each)) for each in (folder, f"{folder}-fused", folder / run_folder.FINAL)
+def _writable(folder: Path) -> AbstractContextManager[None]:
+    """What can't be written to a run that may be resumed is a `Refusal` that says how to go on."""
+    return disk.refusing(
+        folder, f"make room, or make it writable, then go on with: {run_folder.resume_command(folder)}"
     )
-    screen.say(f"next     vgs-mlx report {name}   (all of this on one page, with coloured answers)")
-    screen.say(f"         vgs-mlx evaluate {name} --no-image   (what a guess without the picture scores)")
-    screen.say(f"         vgs-mlx export {name} --output {fused}   (a model that stock mlx-vlm runs)")
-    settings = ready.recipe.student
-    if settings.train != "full" and not settings.train_vision:
-        embedded = settings.path.startswith(loading.EMBEDDED)
-        base = shlex.quote(str(ready.student.folder) if embedded else settings.path)
-        base = base.replace("@", " --revision ") if hub_names.parse(settings.path) else base
-        screen.say(
-            f"         python -m mlx_vlm.generate --model {base} --adapter-path {final} "
-            "--image PICTURE --prompt QUESTION"
-        )

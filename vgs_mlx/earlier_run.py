@@ -26,15 +26,16 @@ def taken_over(recipe: Recipe, folder: Path, say: Callable[[str], None]) -> Reci
     run, which = earlier
     found = trained.find(run, which)
     place = folder.absolute() / run_folder.STUDENT
-    place.mkdir()
-    write_model(lambda: trained.load(run, found, say), mx.float32, None, place)
     origin = {
         "base": trained.base_of(found.recipe.student.path),
         "run": run.resolve().name,
         "weights": found.origin,
         "fingerprint": fingerprint(found.weights),
     }
-    run_folder.write_text(place / run_folder.ORIGIN, json.dumps(origin, indent=2) + "\n")
+    with run_folder.whole_folder(place) as beside:
+        beside.mkdir()
+        write_model(lambda: trained.load(run, found, say), mx.float32, None, beside)
+        run_folder.write_text(beside / run_folder.ORIGIN, json.dumps(origin, indent=2) + "\n")
     size = sum(file.stat().st_size for file in place.iterdir()) / 1e9
     say(f"student  of {found.origin}: written to {place} ({size:.2f} GB), its trained layers as float32")
     return changed(recipe, "student.path", str(place))

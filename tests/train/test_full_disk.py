@@ -177,7 +177,7 @@ def test_skipped_rows_that_can_t_be_written_leave_no_run(quick, tmp_path, monkey
     def fail(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(distillation, "_write_skipped", fail)
+    monkeypatch.setattr(distillation.ledger, "write_skipped", fail)
     said = refused("distill", "--output", tmp_path / "new" / "run", *options(*SMALL))
     assert "can't be written (No space left on device): make room, or give another folder" in said
     assert os.listdir(tmp_path) == []

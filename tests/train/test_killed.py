@@ -2,9 +2,7 @@
 
 import contextlib
 import errno
-import os
-import sys
-from collections.abc import Callable
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,12 +10,9 @@ import mlx.core as mx
 import pytest
 
 import toy_runs
-from toy_runs import (
-    go_on,
-    same_run,
-    train,
-)
-from vgs_mlx import distillation
+from fuse import FUSE, Act
+from toy_runs import GOOD, go_on, same_run, train
+from vgs_mlx import distillation, earlier_run
 from vgs_mlx.errors import Refusal
 from vgs_mlx.evaluate import Answer
 from vgs_mlx.models import adapters
@@ -29,45 +24,10 @@ CHEAP = (
     "train.evaluate_rows=1", "train.evaluate_every=2", "train.checkpoint_every=1", "train.keep_checkpoints=1",
     "train.watch_every=2",
 )  # fmt: skip
-OPERATIONS = ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree")
 
 
 class Killed(BaseException):
     """Stands for kill -9: nothing in the package catches it."""
-
-
-class Fuse:
-    """Raises `what` just before the n-th operation that changes a file in a folder; counts them all."""
-
-    def __init__(self) -> None:
-        self.folder, self.left, self.count, self.what = None, -1, 0, Killed
-
-    def light(self, folder: Path | None, left: int = -1, what: Callable[[], BaseException] = Killed) -> None:
-        self.folder, self.left, self.count, self.what = folder, left, 0, what
-
-    def hear(self, event: str, arguments: tuple) -> None:
-        reads = event == "open" and not arguments[2] & (os.O_WRONLY | os.O_RDWR)
-        if self.folder is None or event not in OPERATIONS or reads or not self._inside(arguments):
-            return
-        self.count += 1
-        if self.count == self.left:
-            self.folder = None  # the dead do nothing more
-            raise self.what()
-
-    def _inside(self, arguments: tuple) -> bool:
-        path = arguments[0]
-        below = isinstance(path, str | Path) and str(path).startswith(str(self.folder))
-        in_a_removal = isinstance(path, str) and not os.path.isabs(path) and arguments[-1] not in (-1, None)
-        return below or (in_a_removal and len(arguments) == 2)
-
-
-@pytest.fixture(scope="module")
-def fuse():
-    """Python's audit hooks can't be taken out again, so there is one for all tests."""
-    made = Fuse()
-    sys.addaudithook(made.hear)
-    yield made
-    made.light(None)
 
 
 @pytest.fixture
@@ -109,13 +69,13 @@ def without_models(monkeypatch):
     monkeypatch.setattr(toy_runs.QUIET, "training", lambda *_: contextlib.nullcontext(lambda row: None))
 
 
-def stopped(fuse: Fuse, folder: Path, after: int, what: Callable[[], BaseException]) -> bool:
+def stopped(folder: Path, after: int, act: Act) -> bool:
     """Start a run that is stopped at its n-th file operation; False if it had ended by then."""
     made_ready = toy_runs.ready(*CHEAP)
     run_folder.create(folder, made_ready.recipe)
-    fuse.light(folder, after, what)
     try:
-        distillation._train(made_ready, folder, toy_runs.QUIET)
+        with FUSE.lit(folder, after, act):
+            distillation._train(made_ready, folder, toy_runs.QUIET)
     except Killed:
         return True
     except Refusal as refusal:
@@ -124,23 +84,25 @@ def stopped(fuse: Fuse, folder: Path, after: int, what: Callable[[], BaseExcepti
         left = [name for name in toy_runs.names(folder) if name.endswith(".writing")]
         assert left == [], f"half-written at operation {after}"
         return True
-    finally:
-        fuse.light(None)
     return False
 
 
-def full() -> OSError:
-    return OSError(errno.ENOSPC, "No space left on device")
+def killed(_: str) -> None:
+    raise Killed
 
 
-@pytest.mark.parametrize("what", [Killed, full])
+def full(_: str) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("act", [killed, full])
 def test_whichever_file_operation_a_kill_or_a_full_disk_comes_before_resuming_gives_the_same_run(
-    what, fuse, without_models, tmp_path
+    act, without_models, tmp_path
 ):
     whole = train(tmp_path / "whole", *CHEAP)
     assert toy_runs.checkpoints(whole) == ["step-000002", "step-000003"]  # the best, and the newest
     after = 1
-    while stopped(fuse, run := tmp_path / str(after), after, what):
+    while stopped(run := tmp_path / str(after), after, act):
         go_on(run, *CHEAP)
         assert same_run(run, whole), f"stopped before operation {after}"
         assert (run / run_folder.TERMS).read_bytes() == (whole / run_folder.TERMS).read_bytes()
@@ -148,3 +110,47 @@ def test_whichever_file_operation_a_kill_or_a_full_disk_comes_before_resuming_gi
         assert not [name for name in toy_runs.names(run) if name.startswith(".")]
         after += 1
     assert after > 40  # the fuse did burn at every write
+
+
+def test_a_kill_before_the_first_step_leaves_a_run_that_goes_on_with_all_that_explains_it(
+    tmp_path, monkeypatch
+):
+    """Its student is an earlier run's, and its rows have pictures and faults: all that is written before step 0."""
+    rows = toy_runs.data_file(tmp_path / "data", *[GOOD] * 4, GOOD | {"image": "gone.png"})
+    earlier = toy_runs.finished(*CHEAP)
+    sets = (f"data.source={rows}", "data.held_out=0.5", "data.on_bad_row=skip", *CHEAP)
+    options = [*toy_runs.options(*sets), "--set", f"student.path={earlier}"]
+    monkeypatch.setattr(distillation.setup, "load", lambda *_: toy_runs.ready(*sets))
+    monkeypatch.setattr(distillation.loop, "run", interrupted)
+    monkeypatch.setattr(earlier_run, "write_model", lambda *given: (given[-1] / "weights").write_text("all"))
+    run, whole = tmp_path / "run", tmp_path / "whole"
+    assert toy_runs.command("distill", "--output", run, *options).exit_code == 130
+    run.rename(whole)
+    monkeypatch.setattr(
+        run_folder, "gone_on_failure", lambda *_: contextlib.nullcontext()
+    )  # the dead clean nothing
+    after = 1
+    while started_and_killed(run, after, options):
+        there = (run / run_folder.RECIPE).exists()
+        again = ["--resume", "--output", run] if there else ["--output", run, *options]
+        said = toy_runs.command("distill", *again)
+        assert said.exit_code == 130, f"killed before operation {after}: {said.output}"
+        assert contents(run) == contents(whole), f"killed before operation {after}"
+        shutil.rmtree(run)
+        after += 1
+    assert after > 15
+
+
+def started_and_killed(run: Path, after: int, options: list[str]) -> bool:
+    """Start a run that is killed at its n-th file operation; False if it trained before that."""
+    with contextlib.suppress(Killed), FUSE.lit(run, after, killed):
+        toy_runs.command("distill", "--output", run, *options)
+    return FUSE.burnt
+
+
+def interrupted(*_):
+    raise KeyboardInterrupt
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {name: content for name, (_, content) in toy_runs.state_of(folder).items()}

@@ -17,6 +17,7 @@ from vgs_mlx.models.loading import load_processor
 from vgs_mlx.recipe import Recipe
 from vgs_mlx.resources import tiny_model
 from vgs_mlx.train import loop, run_folder
+from vgs_mlx.train.versions import PACKAGES
 
 BEFORE_MODELS = ["README.md", "recipe.yaml", "versions.json"]
 
@@ -51,7 +52,7 @@ def test_the_commands_in_the_readme_survive_a_space(tmp_path):
 
 def test_the_versions_name_every_package_that_a_result_depends_on():
     found = toy_runs.read_json(finished() / "versions.json")
-    assert set(run_folder.PACKAGES) < set(found) and {"python", "platform"} < set(found)
+    assert set(PACKAGES) < set(found) and {"python", "platform"} < set(found)
     assert all(
         re.match(r"\d+\.\d+", found[name]) for name in ("mlx", "mlx-lm", "mlx-vlm", "transformers", "numpy")
     )
@@ -211,7 +212,7 @@ def test_rows_that_were_skipped_are_listed_with_their_reason(tmp_path, monkeypat
     ]
     data.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
 
-    def load(recipe, screen, _):
+    def load(recipe, screen, *_):
         processor = load_processor(tiny_model("student"), "--student")
         found = toy_runs.setup.load_data(recipe, processor, screen)
         return toy_runs.setup.Ready(recipe, None, None, found, {})

@@ -14,6 +14,7 @@ from typing import Any
 from vgs_mlx.errors import Refusal
 from vgs_mlx.evaluate import Answer, Correct
 from vgs_mlx.train import run_folder
+from vgs_mlx.train.versions import versions
 from vgs_mlx.types import Example
 
 SETTINGS = "settings.json"
@@ -43,7 +44,7 @@ def open_folder(folder: Path, model: str, settings: Mapping[str, Any]) -> None:
         if inside:
             raise Refusal(f"{folder}: no folder of a suite's answers (it holds {inside[0]}): {mend}")
         folder.mkdir(parents=True, exist_ok=True)
-        about = {"model": model, "settings": settings, "versions": run_folder.versions()}
+        about = {"model": model, "settings": settings, "versions": versions()}
         run_folder.write_text(folder / SETTINGS, json.dumps(about, indent=2, ensure_ascii=False) + "\n")
     except OSError as error:
         raise Refusal(f"{folder}: can't be written ({error.strerror}): {mend}") from error

@@ -8,7 +8,6 @@ belong to (models, data, recipe). Nothing in it depends on the time of day.
 import hashlib
 import json
 import os
-import shutil
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from vgs_mlx.models import adapters
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.train import optimizer as adamw
 from vgs_mlx.train.identity import Identity, differences, worded
-from vgs_mlx.train.run_folder import CHECKPOINTS, whole_folder
+from vgs_mlx.train.run_folder import CHECKPOINTS, remove, whole_folder
 from vgs_mlx.train.step import Progress
 
 OPTIMIZER_FILE = "optim.safetensors"
@@ -111,7 +110,7 @@ def prune(run: Path, keep: int, best_step: int | None) -> None:
                 folder.with_name(f".{folder.name}.old")
             )  # whole or not there, whenever a kill comes
     for leftover in (run / CHECKPOINTS).glob(".step-*"):
-        shutil.rmtree(leftover)
+        remove(leftover)
 
 
 def _folder(run: Path, step: int) -> Path:

@@ -34,6 +34,14 @@ def write(run: Path, data: DataSet) -> None:
         run_folder.write_text(run / run_folder.PICTURES, "".join(lines))
 
 
+def write_skipped(run: Path, data: DataSet) -> None:
+    """List the bad rows that the run goes without, and why, in `skipped.jsonl`."""
+    rows = [{"where": bad.where, "reason": bad.reason} for bad in data.skipped]
+    if rows:
+        lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+        run_folder.write_text(run / run_folder.SKIPPED, "".join(lines))
+
+
 def refuse_changes(run: Path, data: DataSet) -> None:
     """Refuses rows of a run whose pictures are not those that it started with, naming picture and row.
 

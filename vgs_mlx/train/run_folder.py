@@ -9,10 +9,8 @@ result.json  final/                       written last
 """
 
 import fcntl
-import importlib.metadata
 import json
 import os
-import platform
 import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +22,7 @@ from typing import Any
 from vgs_mlx import recipe_file
 from vgs_mlx.errors import Refusal
 from vgs_mlx.recipe import Recipe
+from vgs_mlx.train.versions import versions
 
 RECIPE, METRICS, EVALUATIONS, ANSWERS, COMPLETIONS = (
     "recipe.yaml",
@@ -40,13 +39,13 @@ SKIPPED, BAD_BATCHES, RESULT, FINAL, CHECKPOINTS = (
     "checkpoints",
 )
 TERMS, PICTURES = "terms.jsonl", "pictures.jsonl"
+VERSIONS, README = "versions.json", "README.md"
 STUDENT, ORIGIN = (
     "student",
     "origin.json",
 )  # the earlier run's model that this one goes on from, and which it is
 # rows carry the step that wrote them
 STEP_FILES = (METRICS, EVALUATIONS, ANSWERS, COMPLETIONS, BAD_BATCHES, TERMS)
-PACKAGES = ("vgs-mlx", "mlx", "mlx-lm", "mlx-vlm", "transformers", "numpy")
 
 
 def default_folder(name: str) -> Path:
@@ -68,14 +67,21 @@ def create(folder: Path, recipe: Recipe) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=not made)
         with gone_on_failure(folder, made):
             write_text(folder / RECIPE, _dumped(folder, recipe))
-            write_text(folder / "versions.json", json.dumps(versions(), indent=2) + "\n")
-            write_text(folder / "README.md", _readme(folder))
+            describe(folder)
     except OSError as error:
         _remove_empty(made)
         raise Refusal(
             f"--output {folder}: can't be written ({error.strerror}): give another folder"
         ) from error
     return made
+
+
+def describe(folder: Path) -> None:
+    """Write what explains a run beside its recipe, but for what is there: a kill may have come in between."""
+    if not (folder / VERSIONS).exists():
+        write_text(folder / VERSIONS, json.dumps(versions(), indent=2) + "\n")
+    if not (folder / README).exists():
+        write_text(folder / README, _readme(folder))
 
 
 @contextmanager
@@ -85,7 +91,7 @@ def gone_on_failure(folder: Path, made: list[Path]) -> Iterator[None]:
         yield
     except BaseException:
         for name in os.listdir(folder):
-            _remove(folder / name)
+            remove(folder / name)
         _remove_empty(made)
         raise
 
@@ -245,22 +251,11 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 def replace_folder(beside: Path, folder: Path) -> None:
     """Rename the finished `beside` to `folder`, whose earlier content goes."""
     old = folder.with_name(f".{folder.name}.old")
-    _remove(old)
+    remove(old)
     if folder.exists():
         folder.rename(old)
     beside.rename(folder)
-    _remove(old)
-
-
-def versions() -> dict[str, str]:
-    """The versions that a result depends on."""
-    found = {"python": platform.python_version(), "platform": platform.platform()}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:  # run from a checkout that isn't installed
-            found[name] = "not installed"
-    return found
+    remove(old)
 
 
 def _step(line: bytes) -> float:
@@ -277,11 +272,16 @@ def _remove_empty(folders: list[Path]) -> None:
             each.rmdir()
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with what it holds, if it is there."""
+    try:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        error.filename = str(path)  # what shutil gives is a name within it, which says nothing to anybody
+        raise
 
 
 def _readme(folder: Path) -> str:

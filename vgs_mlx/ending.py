@@ -1,0 +1,39 @@
+"""What a finished run says last."""
+
+import shlex
+from pathlib import Path
+
+from vgs_mlx import hub_names, trained
+from vgs_mlx.models import loading
+from vgs_mlx.train import run_folder
+from vgs_mlx.train.loop import Outcome
+from vgs_mlx.train.screen import Screen, accuracy_line
+from vgs_mlx.train.setup import Ready
+
+
+def say(outcome: Outcome, folder: Path, ready: Ready, screen: Screen) -> None:
+    """Accuracy before and after, the time, where everything is, and the next commands."""
+    screen.say("")
+    screen.say(f"before   {accuracy_line(outcome.before)}")
+    screen.say(f"after    {accuracy_line(outcome.after)}")
+    best = trained.read_json(folder / run_folder.RESULT)["best"]
+    if best["step"] not in (0, ready.recipe.train.steps):
+        screen.say(f"best     accuracy {best['accuracy']:.3f} at step {best['step']}: --checkpoint best")
+    own = outcome.seconds_of_last_process
+    resumed = f" ({own:.0f} s since it was resumed)" if outcome.seconds - own > 0.5 else ""
+    screen.say(f"took     {outcome.seconds:.0f} s{resumed}; everything is in {folder}")
+    name, fused, final = (
+        shlex.quote(str(each)) for each in (folder, f"{folder}-fused", folder / run_folder.FINAL)
+    )
+    screen.say(f"next     vgs-mlx report {name}   (all of this on one page, with coloured answers)")
+    screen.say(f"         vgs-mlx evaluate {name} --no-image   (what a guess without the picture scores)")
+    screen.say(f"         vgs-mlx export {name} --output {fused}   (a model that stock mlx-vlm runs)")
+    settings = ready.recipe.student
+    if settings.train != "full" and not settings.train_vision:
+        embedded = settings.path.startswith(loading.EMBEDDED)
+        base = shlex.quote(str(ready.student.folder) if embedded else settings.path)
+        base = base.replace("@", " --revision ") if hub_names.parse(settings.path) else base
+        screen.say(
+            f"         python -m mlx_vlm.generate --model {base} --adapter-path {final} "
+            "--image PICTURE --prompt QUESTION"
+        )

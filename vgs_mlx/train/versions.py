@@ -1,0 +1,17 @@
+"""The versions that a result depends on."""
+
+import importlib.metadata
+import platform
+
+PACKAGES = ("vgs-mlx", "mlx", "mlx-lm", "mlx-vlm", "transformers", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """Of Python, of the system and of the packages that compute."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:  # run from a checkout that isn't installed
+            found[name] = "not installed"
+    return found
