@@ -28,7 +28,19 @@ SECONDS = 120.0  # for a command: it takes at most 6 on two busy cores
 MEMORY = 1.5e9  # bytes by which a command may raise the process's peak
 CODES = {0: "accepted", 1: "accepted", 2: "refused"}
 LONGEST_LIST = 6  # lines, of a refusal that lists bad rows
-PAIRED = ("student and teacher have",)  # what differs between two models, either of which may be damaged
+PAIRED = ("student and teacher ",)  # what differs between two models, either of which may be damaged
+OF_RECIPE = (
+    "--student",
+    "--teacher",
+    "data set",
+    "data file",
+    "objective",
+    "train.",
+    "rollout.",
+    "data.",
+    "student.",
+    "grpo.",
+)
 KIB = 1024  # bytes of ru_maxrss's unit on Linux
 
 
@@ -87,7 +99,12 @@ def one(whole: Path, seed: int, number: int, place: Path) -> tuple[str, list[str
 
 
 def _read_by(command: Command, file: Path) -> bool:
-    return file.parts[0] in command.reads and file.suffix not in (".png", ".svg", ".md", ".html")
+    """Whether a command may read a file: what surely nothing reads is not worth a case."""
+    older = "step-000001" in file.parts and command.name != "evaluate a step"
+    unread = (
+        older or file.suffix in (".png", ".svg", ".md", ".html", ".csv") or file.name == "adapter_config.json"
+    )
+    return file.parts[0] in command.reads and not unread
 
 
 def judged(case: Case, at: Path, before: bytes, after: bytes | None) -> tuple[str, list[str]]:
@@ -127,13 +144,21 @@ def _faults_of_refusal(
     faults = [f"refuses a whole scene: {said}"] if whole else []
     unreadable = [fault for line in said.split("\n") if (fault := fault_of_line(line))]
     if not found or unreadable or said.count("\n") > LONGEST_LIST:
-        faults.append(f"its refusal {(unreadable or ['is not there or too long'])[0]}: {result.output[-300:]!r}")
-    elif not any(name in said for name in (Path(case.file).name, *PAIRED, *folders)):
+        faults.append(
+            f"its refusal {(unreadable or ['is not there or too long'])[0]}: {result.output[-300:]!r}"
+        )
+    elif not any(name in said for name in _names(case, folders)):
         faults.append(f"is refused without its name: {said}")
     now = _state(at)
     if changed := sorted(name for name in kept.keys() | now.keys() if kept.get(name) != now.get(name)):
         faults.append(f"is refused, and {len(changed)} files are not as before: {changed[:4]} ({said})")
     return faults
+
+
+def _names(case: Case, folders: list[str]) -> tuple[str, ...]:
+    """Any of which tells a user where to look: a recipe's keys are known by their options too."""
+    own = OF_RECIPE if case.file.endswith("recipe.yaml") else ()
+    return Path(case.file).name, *PAIRED, *own, *folders
 
 
 def _state(at: Path) -> dict[str, bytes]:

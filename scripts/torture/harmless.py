@@ -15,7 +15,6 @@ Nobody can tell from one file that a value of the right type is not the right va
 import json
 import math
 import struct
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -29,6 +28,18 @@ RECOGNISES = {
     "dry run from a run",
 }  # fmt: skip
 """The commands that compare a run's student with its fingerprints."""
+UNREAD = {
+    ".architectures", ".pad_token_id", ".dtype", ".text_config.dtype", ".text_config.mrope_interleaved",
+    ".text_config.rope_scaling.mrope_interleaved", ".vision_config.hidden_act", ".image_processor_type",
+}  # fmt: skip
+"""Keys of config.json and preprocessor_config.json of which no number depends."""
+PLAN_UNREAD = {
+    ".text_config.rope_scaling", ".text_config.rope_scaling.mrope_section", ".text_config.rope_scaling.type",
+    ".image_mean",
+    ".image_std", ".rescale_factor", ".do_rescale", ".do_normalize", ".do_convert_rgb", ".min_pixels", ".patch_size",
+    ".merge_size", ".temporal_patch_size",
+}  # fmt: skip
+"""Nor does the memory that a plan counts."""
 BYTES = {"config.json", "tokenizer.json", "chat_template.jinja", "preprocessor_config.json"}
 """Files of a student that a run has the digest of. Of config.json it is of the bytes too."""
 
@@ -60,7 +71,7 @@ def reason(command: str, file: str, before: bytes, after: bytes | None) -> str |
         and name in ("config.json", "preprocessor_config.json")
         and after is not None
     ):
-        return _of_json(before, after)
+        return _of_json(command, before, after)
     return None
 
 
@@ -145,9 +156,11 @@ def finite(dtype: str, content: bytes) -> bool:
     return dtype not in FLOATS or bool(np.isfinite(np.frombuffer(content, FLOATS[dtype])).all())
 
 
-def _of_json(before: bytes, after: bytes) -> str | None:
+def _of_json(command: str, before: bytes, after: bytes) -> str | None:
     try:
-        return _other_types(strict(before), strict(after), "")
+        return _other_types(
+            strict(before), strict(after), "", UNREAD | (PLAN_UNREAD if command == "plan" else set())
+        )
     except Broken as broken:
         return str(broken)
 
@@ -169,12 +182,14 @@ def strict(content: bytes) -> Any:
         raise Broken(f"is no JSON ({error})") from error
 
 
-def _other_types(before: Any, after: Any, where: str) -> str | None:
+def _other_types(before: Any, after: Any, where: str, unread: set[str]) -> str | None:
     """Where a value is of another type than before. Keys that are gone or new may be, as may another value."""
+    if where in unread:
+        return None
     if isinstance(before, dict) and isinstance(after, dict):
         both = ((key, before[key], after[key]) for key in before.keys() & after.keys())
         return _first(
-            _other_types(old, new, f"{where}.{key}")
+            _other_types(old, new, f"{where}.{key}", unread)
             for key, old, new in sorted(both, key=lambda each: each[0])
         )
     if isinstance(before, list) and isinstance(after, list):
@@ -190,5 +205,5 @@ def _first(found: Any) -> str | None:
 
 
 def _kind(value: Any) -> str:
-    number: Callable[[Any], bool] = lambda each: isinstance(each, int | float) and not isinstance(each, bool)  # noqa: E731
-    return "number" if number(value) else type(value).__name__
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return "number" if number else type(value).__name__

@@ -4,7 +4,6 @@ Stricter than mlx-vlm, which loads a checkpoint without its picture part, invent
 none, and runs Python files that come with a checkpoint (`model_file`, `auto_map`): all that is refused here.
 """
 
-import json
 import os
 from collections.abc import Callable
 from importlib.metadata import version
@@ -13,10 +12,10 @@ from typing import Any
 
 import mlx.nn as nn
 
-from vgs_mlx import hub_names
+from vgs_mlx import hub_names, strict_json
 from vgs_mlx.errors import Refusal
 from vgs_mlx.lazy import Lazy, loaded
-from vgs_mlx.models import headers, hub
+from vgs_mlx.models import headers, hub, processing
 from vgs_mlx.models.base import Family, LoadedModel
 from vgs_mlx.models.headers import PICTURE_SETTINGS
 from vgs_mlx.models.precision import QUANTISATION_GROUP as QUANTISATION_GROUP
@@ -24,6 +23,8 @@ from vgs_mlx.models.precision import (
     compute,
     in_float32,
     is_quantised,
+    not_a_number,
+    not_finite,
     on_cpu,
     quantise_language,
     stored_as,
@@ -36,6 +37,7 @@ FAMILIES: dict[str, Family] = {"qwen3_vl": Lazy("vgs_mlx.models.qwen3_vl")}
 """model_type -> the module that speaks it. A second family is one file and one line here."""
 
 EMBEDDED = "embedded:"
+AGAIN = "download the model again"
 
 
 def find_folder(path: str, option: str) -> Path:
@@ -58,8 +60,10 @@ def read_config(folder: Path, option: str) -> dict[str, Any]:
     """The model's config.json. Raises `Refusal` for a folder that is no model, or of an unknown family."""
     where = f"{option} {folder}"
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        config = strict_json.load((folder / "config.json").read_bytes())
+    except strict_json.Faulty as error:
+        raise Refusal(f"{where}: config.json: {error}: {headers.COPY_IT}") from error
+    except OSError as error:
         is_run = os.path.isfile(folder / "recipe.yaml")
         fix = f"it is a run folder: give what vgs-mlx export {folder} --output MODEL makes"
         raise Refusal(
@@ -80,6 +84,7 @@ def checked_config(config: Any, where: str) -> dict[str, Any]:
             "never done here: take a checkpoint without it"
         )
     headers.refuse_layout(config, where)
+    headers.refuse_types(config, where)
     return config
 
 
@@ -107,6 +112,7 @@ def load_processor(folder: Path, option: str) -> Any:
         raise Refusal(f"{where}: no tokenizer there: copy tokenizer.json and tokenizer_config.json to it")
     if not processor.chat_template:
         raise Refusal(f"{where}: no chat template there: copy chat_template.jinja from the original model")
+    processing.refuse_unusable(processor, where)
     return processor
 
 
@@ -143,6 +149,8 @@ def load_model(
     module.freeze()
     if not lazy:
         compute(module)
+        if (name := not_finite(module)) is not None:
+            raise Refusal(f"{option} {path}: {name} holds a number that isn't finite: {AGAIN}")
     model = LoadedModel(
         name=path,
         folder=folder,
@@ -150,7 +158,7 @@ def load_model(
         module=module,
         processor=processor,
         vocabulary=max(processor.tokenizer.get_vocab().values()) + 1,
-        end_ids=_end_ids(module, processor),
+        end_ids=_end_ids(module, processor, f"{option} {path}"),
     )
     _check_parts(model, f"{option} {path}")
     return model
@@ -161,18 +169,22 @@ def _load_module(folder: Path, where: str) -> nn.Module:
     if not headers.read(folder, where):
         raise Refusal(f"{where}: no weights (*.safetensors) there: download the whole model")
     try:
-        return mlx_vlm.utils.load_model(folder, lazy=True)
+        module = mlx_vlm.utils.load_model(folder, lazy=True)
     except Exception as error:  # mlx-vlm checks little, and raises many kinds
         raise Refusal(
             f"{where}: mlx-vlm {version('mlx-vlm')} can't put its weights into the model of its config.json "
             f"({_one_line(error)}): download the model again, or take an mlx-community conversion"
         ) from error
+    if (name := not_a_number(module)) is not None:
+        raise Refusal(f"{where}: {name} is stored as whole numbers, which no weight is: {AGAIN}")
+    return module
 
 
 def _check_parts(model: LoadedModel, where: str) -> None:
     """The checkpoint's parts belong together: picture part, tokenizer, head."""
     if model.family.vision(model.module) is None:  # mlx-vlm only warns
         raise Refusal(f"{where}: a checkpoint without its picture part (vision tower): take the whole model")
+    processing.refuse_other_config(model.processor, model.module.config, where)
     known = set(model.processor.tokenizer.get_vocab().values())
     unknown = [each for each in model.family.unanswerable_ids(model.module) if each not in known]
     if unknown:
@@ -188,10 +200,18 @@ def _check_parts(model: LoadedModel, where: str) -> None:
         )
 
 
-def _end_ids(module: nn.Module, processor: Any) -> frozenset[int]:
+def _end_ids(module: nn.Module, processor: Any, where: str) -> frozenset[int]:
+    """The ids that end an answer, by config.json, generation_config.json and the tokenizer. Raises `Refusal`."""
     configured = module.config.eos_token_id
-    found = configured if isinstance(configured, list) else [configured]
-    return frozenset(each for each in [*found, processor.tokenizer.eos_token_id] if each is not None)
+    named = configured if isinstance(configured, list) else [configured]
+    found = [each for each in [*named, processor.tokenizer.eos_token_id] if each is not None]
+    known = set(processor.tokenizer.get_vocab().values())
+    if not found or any(type(each) is not int or each not in known for each in found):
+        raise Refusal(
+            f"{where}: its end-of-sequence ids are {found!r:.100}, not all ids of its tokenizer: copy config.json, "
+            "generation_config.json and tokenizer_config.json from the original model"
+        )
+    return frozenset(found)
 
 
 def _one_line(error: BaseException) -> str:

@@ -20,6 +20,7 @@ from vgs_mlx.stopping import BrokenOff, Stop
 from vgs_mlx.train import checkpoint, metrics, run_folder, watch
 from vgs_mlx.train import optimizer as adamw
 from vgs_mlx.train.identity import contents
+from vgs_mlx.train.records import read_object
 from vgs_mlx.train.screen import Screen, accuracy_line
 from vgs_mlx.train.setup import Ready
 from vgs_mlx.train.step import Progress, run_step
@@ -101,8 +102,8 @@ def finished_steps(folder: Path) -> int | None:
     if not file.exists() or not (folder / run_folder.FINAL).exists():
         return None
     try:
-        return json.loads(file.read_text(encoding="utf-8"))["steps"]
-    except (ValueError, KeyError, TypeError):  # damaged: finishing again writes it anew
+        return read_object(file).get("steps")
+    except Refusal:  # damaged: finishing again writes it anew
         return None
 
 
