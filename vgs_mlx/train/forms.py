@@ -116,7 +116,11 @@ class Result(TypedDict):
     best: NotRequired[Best]
 
 
+Looked = form(TypedDict("Looked", {"step": Step} | dict.fromkeys(GROUPS, NotRequired[Means | None])))
+"""What a run that goes on asks of such a row."""
+
 METRICS, EVALUATIONS, COMPLETIONS = TypeAdapter(Metrics), TypeAdapter(Evaluation), TypeAdapter(Completion)
+LOOKED: TypeAdapter = TypeAdapter(Looked)
 ANSWERS, WATCHED = TypeAdapter(Annotated[Graded, AfterValidator(_alike)]), TypeAdapter(Watched)
 VERSIONS: TypeAdapter = TypeAdapter(dict[Text, Text])
 RESULT: TypeAdapter = TypeAdapter(Result)

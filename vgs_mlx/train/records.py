@@ -15,7 +15,7 @@ FORMS: dict[str, TypeAdapter] = {
     "evaluations.jsonl": forms.EVALUATIONS,
     "answers.jsonl": forms.ANSWERS,
     "completions.jsonl": forms.COMPLETIONS,
-    "terms.jsonl": forms.WATCHED,
+    "terms.jsonl": forms.LOOKED,
     "result.json": forms.RESULT,
 }
 """What the files of these names must hold; others hold objects of any kind."""
