@@ -28,6 +28,7 @@ SECONDS = 120.0  # for a command: it takes at most 6 on two busy cores
 MEMORY = 1.5e9  # bytes by which a command may raise the process's peak
 CODES = {0: "accepted", 1: "accepted", 2: "refused"}
 LONGEST_LIST = 6  # lines, of a refusal that lists bad rows
+OF_STEPS = ("geometry.json", "terms.jsonl", "metrics.jsonl", "completions.jsonl")
 PAIRED = ("student and teacher ",)  # what differs between two models, either of which may be damaged
 OF_RECIPE = (
     "--student",
@@ -100,9 +101,12 @@ def one(whole: Path, seed: int, number: int, place: Path) -> tuple[str, list[str
 
 def _read_by(command: Command, file: Path) -> bool:
     """Whether a command may read a file: what surely nothing reads is not worth a case."""
-    older = "step-000001" in file.parts and command.name != "evaluate a step"
+    goes_on, tells = command.name in ("resume", "train on"), command.name.startswith(("report", "summary"))
     unread = (
-        older or file.suffix in (".png", ".svg", ".md", ".html", ".csv") or file.name == "adapter_config.json"
+        ("step-000001" in file.parts and command.name != "evaluate a step")
+        or file.suffix in (".png", ".svg", ".md", ".html", ".csv")
+        or (file.name in ("watched.json", "adapter_config.json") and not goes_on)
+        or (file.name in OF_STEPS and not (goes_on or tells))
     )
     return file.parts[0] in command.reads and not unread
 

@@ -51,7 +51,7 @@ class Broken(Exception):
 def reason(command: str, file: str, before: bytes, after: bytes | None) -> str | None:
     """Why the command must refuse the damage to the file (named within the scene); None where it may accept it."""
     part, name = file.split("/")[0], file.rsplit("/")[-1]
-    if after == before:
+    if after == before or command.startswith("report"):  # a page says itself what it leaves out
         return None
     if part == "student" and command in RECOGNISES and name in BYTES:
         return "the run has a fingerprint of it"
