@@ -36,14 +36,14 @@ def load(content: bytes | str, *, constants: bool = False) -> Any:
 def _deeper(value: Any, levels: int) -> bool:
     """Whether lists and objects stand in each other more than so many levels deep."""
     layer = [value]
-    for _ in range(levels + 1):
+    for _ in range(levels):
         parts = [
             each.values() if isinstance(each, dict) else each
             for each in layer
             if isinstance(each, dict | list)
         ]
         layer = [each for part in parts for each in part]
-    return bool(layer)
+    return any(isinstance(each, dict | list) for each in layer)
 
 
 def _too_deep() -> Faulty:

@@ -27,6 +27,7 @@ BYTES = {
 
 PICTURE_SETTINGS = ("preprocessor_config.json", "processor_config.json")
 """A model folder has one of them at least. What the second says about pictures wins."""
+SETTINGS = (*PICTURE_SETTINGS, "tokenizer_config.json", "generation_config.json", "special_tokens_map.json")
 ANOTHER = "take the bfloat16 checkpoint, or an mlx-community conversion"
 COPY_IT = "copy it from the original model"
 
@@ -130,6 +131,12 @@ def picture_limit(folder: Path, where: str) -> int:
     if type(limit) is not int or limit < 1:
         raise Refusal(f"{where}: its processor scales pictures to {limit!r} pixels: {COPY_IT}")
     return limit
+
+
+def refuse_unreadable(folder: Path, where: str) -> None:
+    """The small JSON files of a model folder say one thing each, where there. Raises `Refusal` with the name."""
+    for name in SETTINGS:
+        _settings(folder / name, where)
 
 
 def _as_transformers_5(config: dict[str, Any]) -> str:

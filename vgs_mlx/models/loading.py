@@ -99,6 +99,7 @@ def load_processor(folder: Path, option: str) -> Any:
     where = f"{option} {folder}"
     if not any((folder / name).is_file() for name in PICTURE_SETTINGS):
         raise Refusal(f"{where}: no {PICTURE_SETTINGS[0]} there: copy it from the original model")
+    headers.refuse_unreadable(folder, where)
     load_libraries()
     try:
         processor = mlx_vlm.utils.load_processor(folder, add_detokenizer=False, trust_remote_code=False)
