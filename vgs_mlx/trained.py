@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from vgs_mlx import recipe_file
+from vgs_mlx import recipe_file, texts
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models import adapters
 from vgs_mlx.models.base import LoadedModel
@@ -123,8 +123,9 @@ def put(run: Path, found: Trained, student: LoadedModel, *, lazy: bool = False) 
         if not lazy:
             compute(student.module)
     except RuntimeError as error:  # mlx's word for a file that it can't read
-        reason = " ".join(str(error).split())
-        raise Refusal(f"{found.weights}: damaged: {reason}: delete it and resume the run") from error
+        raise Refusal(
+            f"{found.weights}: damaged: {texts.one_line(error)}: delete it and resume the run"
+        ) from error
     student.module.eval()
 
 

@@ -29,7 +29,8 @@ MEMORY = 1.5e9  # bytes by which a command may raise the process's peak
 CODES = {0: "accepted", 1: "accepted", 2: "refused"}
 LONGEST_LIST = 6  # lines, of a refusal that lists bad rows
 OF_STEPS = ("geometry.json", "terms.jsonl", "metrics.jsonl", "completions.jsonl")
-PAIRED = ("student and teacher ",)  # what differs between two models, either of which may be damaged
+KNOWN = ("student and teacher ", "the data's ", "the student's ", "the teacher's ")
+"""How a refusal names what differs from something else, without a file's name."""
 OF_RECIPE = (
     "--student",
     "--teacher",
@@ -162,7 +163,7 @@ def _faults_of_refusal(
 def _names(case: Case, folders: list[str]) -> tuple[str, ...]:
     """Any of which tells a user where to look: a recipe's keys are known by their options too."""
     own = OF_RECIPE if case.file.endswith("recipe.yaml") else ()
-    return Path(case.file).name, *PAIRED, *own, *folders
+    return Path(case.file).name, *KNOWN, *own, *folders
 
 
 def _state(at: Path) -> dict[str, bytes]:

@@ -46,11 +46,13 @@ def test_a_loss_that_is_no_number_is_a_row_like_any_other(tmp_path):
 
 def test_a_folder_in_place_of_a_file_is_refused(tmp_path):
     (tmp_path / run_folder.METRICS).mkdir()
-    with pytest.raises(Refusal, match="metrics.jsonl: not a file"):
+    with pytest.raises(Refusal, match=r"metrics.jsonl: not a file"):
         records.rows(tmp_path / run_folder.METRICS)
 
 
-@pytest.mark.parametrize("content", ['{"steps": "4"}', '{"steps": -1}', "[]", "{", '{"steps": 4, "steps": 5}'])
+@pytest.mark.parametrize(
+    "content", ['{"steps": "4"}', '{"steps": -1}', "[]", "{", '{"steps": 4, "steps": 5}']
+)
 def test_a_damaged_result_is_refused_by_its_name(content, tmp_path):
     (tmp_path / run_folder.RESULT).write_text(content)
     with pytest.raises(Refusal, match=r"result.json: damaged"):

@@ -13,7 +13,7 @@ from typing import Any, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 
-from vgs_mlx import strict_json
+from vgs_mlx import strict_json, texts
 from vgs_mlx.errors import Refusal
 from vgs_mlx.lazy import Lazy
 
@@ -92,7 +92,7 @@ def refuse_types(config: dict[str, Any], where: str) -> None:
     """What mlx-vlm reads of a config.json is of the types that it asks for and doesn't check. Raises `Refusal`."""
     model = _classes(config["model_type"])
     parts = {"": (model.ModelConfig, config)} | {
-        f"{name}.": (kind, config.get(name) or {})
+        f"{name}.": (kind, {} if config.get(name) is None else config[name])
         for name, kind in (("text_config", model.TextConfig), ("vision_config", model.VisionConfig))
     }
     for section, (kind, values) in parts.items():
@@ -158,7 +158,7 @@ def listed(file: Path, where: str, fix: str = "download the model again") -> lis
             slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118 - it is not a mapping
             return [Tensor(name, each.get_dtype(), tuple(each.get_shape())) for name, each in slices.items()]
     except (SafetensorError, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = texts.one_line(error, 200)
         raise Refusal(f"{where}: {file.name}: its header is damaged ({reason}): {fix}") from error
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import mlx.nn as nn
 
-from vgs_mlx import hub_names, strict_json
+from vgs_mlx import hub_names, strict_json, texts
 from vgs_mlx.errors import Refusal
 from vgs_mlx.lazy import Lazy, loaded
 from vgs_mlx.models import headers, hub, processing
@@ -107,7 +107,7 @@ def load_processor(folder: Path, option: str) -> Any:
     except Exception as error:  # transformers and tokenizers raise many kinds for damaged files
         raise Refusal(
             f"{where}: its tokenizer or processor can't be loaded: download the model again "
-            f"({_one_line(error)})"
+            f"({texts.one_line(error)})"
         ) from error
     if not ordinary:
         raise Refusal(f"{where}: no tokenizer there: copy tokenizer.json and tokenizer_config.json to it")
@@ -174,7 +174,7 @@ def _load_module(folder: Path, where: str) -> nn.Module:
     except Exception as error:  # mlx-vlm checks little, and raises many kinds
         raise Refusal(
             f"{where}: mlx-vlm {version('mlx-vlm')} can't put its weights into the model of its config.json "
-            f"({_one_line(error)}): download the model again, or take an mlx-community conversion"
+            f"({texts.one_line(error)}): download the model again, or take an mlx-community conversion"
         ) from error
     if (name := not_a_number(module)) is not None:
         raise Refusal(f"{where}: {name} is stored as whole numbers, which no weight is: {AGAIN}")
@@ -185,7 +185,6 @@ def _check_parts(model: LoadedModel, where: str) -> None:
     """The checkpoint's parts belong together: picture part, tokenizer, head."""
     if model.family.vision(model.module) is None:  # mlx-vlm only warns
         raise Refusal(f"{where}: a checkpoint without its picture part (vision tower): take the whole model")
-    processing.refuse_other_config(model.processor, model.module.config, where)
     known = set(model.processor.tokenizer.get_vocab().values())
     unknown = [each for each in model.family.unanswerable_ids(model.module) if each not in known]
     if unknown:
@@ -193,6 +192,7 @@ def _check_parts(model: LoadedModel, where: str) -> None:
             f"{where}: its tokenizer has no id {unknown[0]}, which its config.json makes a placeholder: "
             "one of the two is of another model"
         )
+    processing.refuse_other_config(model.processor, model.module.config, where)
     rows = dict(model.module.named_modules())[model.family.head_path(model.module)].weight.shape[0]
     if rows < model.vocabulary:
         raise Refusal(
@@ -213,7 +213,3 @@ def _end_ids(module: nn.Module, processor: Any, where: str) -> frozenset[int]:
             "generation_config.json and tokenizer_config.json from the original model"
         )
     return frozenset(found)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

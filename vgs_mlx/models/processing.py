@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from vgs_mlx import texts
 from vgs_mlx.errors import Refusal
 
 QUESTION = "What colour is it? 0123456789"
@@ -30,8 +31,7 @@ def refuse_unusable(processor: Any, where: str) -> None:
     try:
         fault = _fault_of_settings(processor.image_processor) or _fault_of_prompt(processor)
     except Exception as error:  # templates, tokenizers and processors raise many kinds
-        said = " ".join(str(error).split())[:200] or type(error).__name__
-        fault = f"it can't put a picture before a question ({said})"
+        fault = f"it can't put a picture before a question ({texts.one_line(error, 200)})"
     if fault:
         raise Refusal(f"{where}: its processor doesn't work: {fault}: {COPY_THEM}")
 
