@@ -20,7 +20,7 @@ from vgs_mlx.stopping import BrokenOff, Stop
 from vgs_mlx.train import checkpoint, metrics, run_folder, watch
 from vgs_mlx.train import optimizer as adamw
 from vgs_mlx.train.identity import contents
-from vgs_mlx.train.records import read_object
+from vgs_mlx.train.records import PUT_BACK, read_object
 from vgs_mlx.train.screen import Screen, accuracy_line
 from vgs_mlx.train.setup import Ready
 from vgs_mlx.train.step import Progress, run_step
@@ -97,10 +97,12 @@ def _interrupted(run: _Run) -> Interrupted:
 
 
 def finished_steps(folder: Path) -> int | None:
-    """The number of steps of the finished run in `folder`; None where it hasn't finished."""
+    """The number of steps of the finished run in `folder`; None where it hasn't finished. Raises `Refusal`."""
     file = folder / run_folder.RESULT
     if not file.exists() or not (folder / run_folder.FINAL).exists():
         return None
+    if not file.is_file():  # nothing could be written in its place
+        raise Refusal(f"{file}: not a file: {PUT_BACK}")
     try:
         return read_object(file).get("steps")
     except Refusal:  # damaged: finishing again writes it anew
