@@ -1,4 +1,4 @@
-"""A disk that takes no more, may not be written, or holds a folder in place of a file: recognised whoever reports it, and said in one line."""
+"""A disk that takes no more, or may not be written: recognised whoever reports it, and said in one line."""
 
 import errno
 import re

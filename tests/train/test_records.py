@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from toy_runs import command, copied, finished, state_of
+from toy_runs import command, copied, finished, go_on, state_of
 from vgs_mlx import distillation, trained
 from vgs_mlx.errors import Refusal
 from vgs_mlx.train import checkpoint, ledger, records, run_folder, watch
@@ -83,6 +83,28 @@ def test_damaged_rollouts_to_watch_are_refused(content, tmp_path):
     (tmp_path / watch.FILE).write_text(content)
     with pytest.raises(Refusal, match=r"watched.json: can't be read \(damaged\)"):
         watch.kept_completions(tmp_path)
+
+
+@pytest.mark.parametrize("content", [[[3]], [[3]] * 9, [[10**6]] * 8], ids=["few", "many", "foreign"])
+def test_rollouts_of_other_rows_or_another_student_are_refused_before_a_step(content, tmp_path):
+    watched = ("train.watch_every=4",)
+    run = unfinished(tmp_path / "run", *watched)
+    shutil.rmtree(run / run_folder.CHECKPOINTS / "step-000004")
+    (run / watch.FILE).write_text(json.dumps(content))
+    before = state_of(run)
+    with pytest.raises(Refusal, match=r"watched.json: can't be read \(its rollouts are not of these rows"):
+        go_on(run, *watched)
+    assert state_of(run) == before
+
+
+@pytest.mark.parametrize("name", [run_folder.RESULT, run_folder.EVALUATIONS])
+def test_a_folder_where_a_run_has_a_file_is_refused_before_anything_loads(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(distillation.setup, "load", lambda *_: pytest.fail("loaded"))
+    run = copied(finished(), tmp_path / "run")
+    (run / name).unlink()
+    (run / name).mkdir()
+    refused = command("distill", "--resume", "--output", run, "--set", "train.steps=6")
+    assert refused.exit_code == 2 and f"{name}" in refused.stderr
 
 
 def test_a_folder_beside_the_checkpoints_is_none_of_them(tmp_path):

@@ -120,6 +120,8 @@ def _restored(ready: Ready, folder: Path, optimizer: optim.AdamW, screen: Screen
         raise Refusal(
             f"train.steps={ready.recipe.train.steps}: the run is at step {progress.step} already: give more"
         )
+    if ready.recipe.train.watch_every:
+        watch.own_completions(ready, folder)  # now, and not when it is their turn
     run_folder.forget_after(folder, progress.step)
     if not run_folder.has_row(folder / run_folder.EVALUATIONS, progress.step):
         # the row is written last: a kill may have come after some of the answers

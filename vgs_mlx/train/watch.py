@@ -95,6 +95,15 @@ def kept_completions(folder: Path) -> list[list[int]]:
         raise _damaged(file, error.strerror if isinstance(error, OSError) else "damaged") from error
 
 
+def own_completions(ready: Ready, folder: Path) -> list[list[int]]:
+    """The same, which must be one for each watched row of this run, in this student's ids."""
+    found = kept_completions(folder)
+    asked = min(WATCHED_ROWS, len(ready.data.held_out))
+    if len(found) != asked or max(max(ids) for ids in found) >= ready.student.vocabulary:
+        raise _damaged(folder / FILE, "its rollouts are not of these rows and this student")
+    return found
+
+
 def _damaged(file: Path, why: str) -> Refusal:
     return Refusal(
         f"{file}: can't be read ({why}), and this run watches the rollouts in it: put it back, or start a new run"
@@ -102,11 +111,8 @@ def _damaged(file: Path, why: str) -> Refusal:
 
 
 def _kept(ready: Ready, folder: Path) -> list[Rollout]:
-    completions = kept_completions(folder)
-    asked = min(WATCHED_ROWS, len(ready.data.held_out))
-    if len(completions) != asked or max(max(ids) for ids in completions) >= ready.student.vocabulary:
-        raise _damaged(folder / FILE, "its rollouts are not of these rows and this student")
-    prompts = [ready.render(example) for example in ready.data.held_out[:asked]]
+    completions = own_completions(ready, folder)
+    prompts = [ready.render(example) for example in ready.data.held_out[: len(completions)]]
     return [
         Rollout(prompt, np.array(ids, dtype=np.int32), np.zeros(len(ids), dtype=np.float32), True)
         for prompt, ids in zip(prompts, completions, strict=True)
