@@ -1,12 +1,10 @@
 """Whether two run folders hold the same run: file by file the same bytes, but for times, memory and their own names."""
 
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent.parent.parent / "tests"))
 from toy_runs import VOLATILE
 from vgs_mlx.train import run_folder
 

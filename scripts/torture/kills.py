@@ -38,6 +38,7 @@ SETTINGS = {
     "own-rows": (*LORA, "data.on_bad_row=skip", "train.picture_cache_gb=0.001", "train.checkpoint_every=2"),
     "vision": (*LORA, "student.train_vision=true", "objective.name=adaptive", "train.checkpoint_every=3"),
     "dora": (*LORA, "student.train=dora", "objective.norm_scale_every=2", "train.schedule=cosine"),
+    "earlier": (*LORA, "train.steps=2"),  # its student is that of the first run here
     "sft": (*LORA, "objective.name=sft", "objective.answers=teacher", "train.checkpoint_every=1"),
 }
 
@@ -92,10 +93,11 @@ def _line(count: int, kills: list[Kill], failed: int, seconds: float) -> str:
 
 
 def _whole(name: str, folder: Path, rows: Path) -> Whole:
-    sets = (f"data.source={rows}", "data.held_out=0.5") if name == "own-rows" else ()
+    first = folder / next(iter(SETTINGS)) / "run"
+    own = {"own-rows": (f"data.source={rows}", "data.held_out=0.5"), "earlier": (f"student.path={first}",)}
     run, log = folder / name / "run", folder / f"{name}.log"
     run.parent.mkdir()
-    options = made.options(*SETTINGS[name], *sets)
+    options = made.options(*SETTINGS[name], *own.get(name, ()))
     begin = time.perf_counter()
     running = forked(["distill", "--output", str(run), *options], log)
     _until(running, (run / run_folder.EVALUATIONS).exists)

@@ -15,7 +15,7 @@ import toy_runs
 from toy_runs import command, copied, finished, go_on, options, same_run
 from vgs_mlx import disk, distillation, evaluation_report
 from vgs_mlx.errors import Refusal
-from vgs_mlx.train import run_folder
+from vgs_mlx.train import checkpoint, run_folder
 
 SMALL = ("student.rank=2", "student.targets=[q_proj]", "train.checkpoint_every=1", "train.keep_checkpoints=9")
 PAGE = 4096  # bytes, of which a small disk is made
@@ -154,6 +154,16 @@ def test_another_error_is_not_taken_for_a_full_disk(error, tmp_path):
 def test_a_file_inside_that_may_not_be_opened_is_the_folder_s_matter(tmp_path):
     with pytest.raises(Refusal, match="Permission denied"), disk.refusing(tmp_path, "make room"):
         raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "a" / "b"))
+
+
+def test_a_removal_that_fails_names_the_folder_and_not_a_file_somewhere_in_it(tmp_path, monkeypatch):
+    def fail(_):
+        raise OSError(errno.EROFS, "Read-only file system", "optim.safetensors")  # as shutil has it
+
+    (tmp_path / run_folder.CHECKPOINTS / ".step-000001.old").mkdir(parents=True)
+    monkeypatch.setattr(shutil, "rmtree", fail)
+    with pytest.raises(Refusal, match="can't be written"), disk.refusing(tmp_path, "make it writable"):
+        checkpoint.prune(tmp_path, 1, None)
 
 
 def test_any_command_that_can_t_write_says_so_in_one_line(tmp_path, monkeypatch):

@@ -1,7 +1,9 @@
 """The loop writes down what happens, and skips what is not finite."""
 
 import json
+import warnings
 from dataclasses import replace
+from types import SimpleNamespace
 
 import mlx.core as mx
 import numpy as np
@@ -12,7 +14,7 @@ from toy_runs import command, finished, metrics, options, train
 from vgs_mlx import distillation
 from vgs_mlx.data.order import rows_for_step
 from vgs_mlx.errors import Refusal
-from vgs_mlx.train import loop, rewards, run_folder, step
+from vgs_mlx.train import gradients, loop, rewards, run_folder, step
 from vgs_mlx.train import metrics as metrics_of_steps
 from vgs_mlx.train.metrics import METRICS
 from vgs_mlx.train.screen import cells
@@ -191,6 +193,21 @@ def test_a_step_that_is_not_finite_is_skipped_and_its_rows_are_named(what, tmp_p
     assert cells(run_folder.rows(run / run_folder.METRICS)[1])[0] == "2 skipped"
 
 
+def test_numpy_does_not_warn_of_what_the_run_says_itself(tmp_path, monkeypatch):
+    """An infinite term times the weight 0 of a token that the gate leaves out."""
+    score = gradients.score
+
+    def infinite(*given):
+        found = score(*given)
+        return replace(found, terms={name: each + mx.inf for name, each in found.terms.items()})
+
+    monkeypatch.setattr(gradients, "score", infinite)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        run = train(tmp_path / "run", "train.steps=1")
+    assert not metrics(run)[0]["finite"]
+
+
 def test_a_measurement_that_is_not_finite_is_not_averaged(tmp_path, monkeypatch):
     spoil(monkeypatch, {0}, nan_gradient)
     run = train(tmp_path / "run", "train.steps=3", "train.checkpoint_every=3")
@@ -202,6 +219,16 @@ def test_a_measurement_that_is_not_finite_is_not_averaged(tmp_path, monkeypatch)
     assert state["progress"]["norm_scales"] == [
         row["norm_scale_exact"] for row in rows if row["norm_scale_exact"]
     ]
+
+
+def test_nothing_that_is_not_finite_gets_into_a_checkpoint_where_only_watching_met_it(tmp_path, monkeypatch):
+    """The steering gradient changes nothing under `standard`, but the η that it gives is kept."""
+    spoil(monkeypatch, {1}, lambda found: nan_gradient(SimpleNamespace(trees={"": found.trees["steering"]})))
+    sets = ("objective.name=standard", "objective.watch_norm_scale=true", "objective.norm_scale_every=1")
+    run = train(tmp_path / "run", *sets, "train.steps=2", "train.checkpoint_every=2")
+    assert [row["finite"] for row in metrics(run)] == [True, False]
+    state = (run / "checkpoints" / "step-000002" / "state.json").read_text()
+    assert len(json.loads(state, parse_constant=pytest.fail)["progress"]["norm_scales"]) == 1
 
 
 def test_three_in_a_row_stop_the_run_and_leave_what_is_needed_to_look_at_them(tmp_path, monkeypatch):

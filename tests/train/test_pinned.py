@@ -71,6 +71,13 @@ def test_a_run_keeps_to_the_commit_it_began_with(online):
     assert set(online.fetched) == {FIRST}
 
 
+def test_a_run_that_was_killed_before_its_commit_was_written_down_keeps_to_one_from_then_on(online):
+    run_folder.create(Path("run"), recipe(*SMALL, "student.path=owner/student"))
+    done = command("distill", "--resume", "--output", "run")
+    assert done.exit_code == 0, done.output
+    assert run_folder.opened(Path("run")).student.path == f"owner/student@{FIRST}"
+
+
 def test_every_name_of_the_hub_is_pinned_once_and_nothing_else(online, monkeypatch):
     said = []
     given = recipe(
