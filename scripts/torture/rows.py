@@ -34,7 +34,7 @@ from vgs_mlx.types import Example, PromptView
 COUNT = 1_000
 AT_ONCE = 20  # rows of a file
 SOUND = 4  # of them that must be taken
-SECONDS = 60.0  # for a file
+SECONDS = 60.0  # of the processor, for a file
 TABLES = 0.25  # the share of files that are no .jsonl
 AGAIN = 4  # every so manieth file is read once more
 COMPLETIONS = (
