@@ -23,7 +23,7 @@ def chance(seed: int, *parts: object) -> random.Random:
 def limited(seconds: float) -> Iterator[None]:
     """Raises `TimeUp` in the body, which runs in the main thread, when its time is up.
 
-    The processor's time, for a busy machine is nobody's fault; and `PATIENCE` times as long by the clock, for who waits.
+    The processor's time, for a busy machine is nobody's fault; and, where it waits, `PATIENCE` times that by the clock.
     """
 
     def up(*_) -> None:

@@ -74,11 +74,11 @@ def compute(module: nn.Module) -> None:
 
 
 def not_a_number(module: nn.Module) -> str | None:
-    """The first weight that is integers and not packed ones; None where there is none."""
+    """The first weight that is whole numbers, and not of a packed layer; None where there is none."""
     packed = (nn.QuantizedLinear, nn.QuantizedEmbedding)
     layers = {name for name, each in module.named_modules() if isinstance(each, packed)}
     for name, value in tree_flatten(module.parameters()):
-        if not mx.issubdtype(value.dtype, mx.floating) and name.removesuffix(".weight") not in layers:
+        if not mx.issubdtype(value.dtype, mx.floating) and name.rpartition(".")[0] not in layers:
             return name
     return None
 

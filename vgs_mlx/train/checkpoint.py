@@ -94,7 +94,7 @@ def load(folder: Path, student: LoadedModel, optimizer: optim.AdamW, identity: I
 def verified_state(folder: Path) -> dict[str, Any]:
     """`state.json` of a checkpoint whose files are all whole. Raises `Refusal` naming the previous checkpoint."""
     try:
-        state = strict_json.load((folder / STATE_FILE).read_bytes())
+        state = strict_json.load((folder / STATE_FILE).read_bytes(), constants=True)
         whole = state.pop("checksum") == _checksum(state)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise Refusal(f"{folder}: damaged ({STATE_FILE} can't be read): {_previous(folder)}") from error
