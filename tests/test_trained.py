@@ -79,6 +79,19 @@ def test_a_finished_run_that_trains_on_counts_as_unfinished(run, student):
     assert trained.find(run).weights == newest
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_trained_weights_that_are_not_finite_are_refused(run, student, value):
+    file = finish(run, student, 20) / adapters.ADAPTER_FILE
+    weights = mx.load(str(file))
+    name = min(weights)
+    weights[name][0, 0] = value
+    mx.save_safetensors(str(file.with_name("new.safetensors")), weights)
+    file.with_name("new.safetensors").replace(file)
+    with pytest.raises(Refusal, match="holds a number that isn't finite: it is damaged") as refused:
+        trained.load(run, trained.find(run), silent)
+    assert name in str(refused.value) and str(run / FINAL) in str(refused.value)
+
+
 def test_any_of_a_run_s_weights_can_be_named(run, student):
     folders = {step: save_checkpoint(run, student, step, best=20) for step in (10, 20, 30)}
     final = finish(run, student, 30)

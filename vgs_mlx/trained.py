@@ -9,7 +9,7 @@ from vgs_mlx.errors import Refusal
 from vgs_mlx.models import adapters
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.loading import load_model
-from vgs_mlx.models.precision import compute
+from vgs_mlx.models.precision import compute, not_finite
 from vgs_mlx.recipe import Recipe, path_of
 from vgs_mlx.train import checkpoint, run_folder
 from vgs_mlx.train.identity import PLACES, Identity, differences, of_model
@@ -119,9 +119,11 @@ def put(run: Path, found: Trained, student: LoadedModel, *, lazy: bool = False) 
     """Put the trained weights into a student that is ready to train as the run's recipe says. Raises `Refusal`."""
     _refuse_another_student(run, student)
     try:
-        adapters.load_weights(student.module, found.weights, lazy=lazy)
+        adapters.load_weights(student.module, found.weights)
         if not lazy:
             compute(student.module)
+            if name := not_finite(adapters.trainable_weights(student.module)):
+                raise Refusal(f"{found.weights}: {name} holds a number that isn't finite: {adapters.RESUME}")
     except RuntimeError as error:  # mlx's word for a file that it can't read
         raise Refusal(
             f"{found.weights}: damaged: {texts.one_line(error)}: delete it and resume the run"

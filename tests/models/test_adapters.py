@@ -334,12 +334,10 @@ def test_weights_of_another_model_are_refused_in_one_line(tmp_path, change, reas
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda weights: {**weights, min(weights): weights[min(weights)] * float("nan")}, "isn't finite"),
-        (lambda weights: {**weights, min(weights): weights[min(weights)] + float("inf")}, "isn't finite"),
         (lambda weights: {**weights, min(weights): weights[min(weights)].view(mx.int32)}, "stored as I32"),
     ],
 )
-def test_an_adapter_that_cannot_be_computed_with_is_refused(tmp_path, change, reason):
+def test_an_adapter_of_whole_numbers_is_refused(tmp_path, change, reason):
     model = prepared(Student(rank=4))
     weights = adapters.trainable_weights(model.module)
     mx.save_safetensors(str(tmp_path / adapters.ADAPTER_FILE), change(weights))

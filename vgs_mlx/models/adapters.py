@@ -133,11 +133,8 @@ def is_adapter_weight(name: str) -> bool:
     return name.rpartition(".")[2] in ("lora_a", "lora_b", "m")
 
 
-def load_weights(module: nn.Module, folder: Path, *, lazy: bool = False) -> None:
-    """Load a checkpoint's trainable weights: each name must fit and none be missing. Raises `Refusal`.
-
-    `lazy`: whether they are finite is not looked at, since that would read them.
-    """
+def load_weights(module: nn.Module, folder: Path) -> None:
+    """Load a checkpoint's trainable weights: each name must fit and none be missing. Lazy. Raises `Refusal`."""
     expected = trainable_weights(module)
     found: Weights = {}
     for file in (folder / name for name in (ADAPTER_FILE, VISION_FILE, FULL_FILE)):
@@ -153,8 +150,6 @@ def load_weights(module: nn.Module, folder: Path, *, lazy: bool = False) -> None
     for name, value in found.items():
         if value.shape != expected[name].shape:
             raise Refusal(f"{folder}: {name} has shape {value.shape}, the model needs {expected[name].shape}")
-        if not lazy and not mx.isfinite(value).all().item():
-            raise Refusal(f"{folder}: {name} holds a number that isn't finite: {RESUME}")
     set_weights(module, found)
 
 

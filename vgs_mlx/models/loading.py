@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import mlx.nn as nn
+from mlx.utils import tree_flatten
 
 from vgs_mlx import hub_names, strict_json, texts
 from vgs_mlx.errors import Refusal
@@ -150,7 +151,7 @@ def load_model(
     module.freeze()
     if not lazy:
         compute(module)
-        if (name := not_finite(module)) is not None:
+        if (name := not_finite(dict(tree_flatten(module.parameters())))) is not None:
             raise Refusal(f"{option} {path}: {name} holds a number that isn't finite: {AGAIN}")
     model = LoadedModel(
         name=path,

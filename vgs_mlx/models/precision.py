@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import mlx.core as mx
@@ -83,9 +84,9 @@ def not_a_number(module: nn.Module) -> str | None:
     return None
 
 
-def not_finite(module: nn.Module) -> str | None:
+def not_finite(weights: Mapping[str, mx.array]) -> str | None:
     """The first weight that holds NaN or infinity; None where there is none. Makes no array as large as a weight."""
-    for name, value in tree_flatten(module.parameters()):
+    for name, value in weights.items():
         if value.size and mx.issubdtype(value.dtype, mx.floating):
             looks = [each(value).item() for each in (mx.min, mx.max, mx.sum)]  # a sum alone may overflow
             if math.isnan(looks[2]) or not all(map(math.isfinite, looks[:2])):

@@ -110,7 +110,7 @@ class Best(TypedDict):
 class Result(TypedDict):
     """result.json."""
 
-    steps: Step
+    steps: NotRequired[Step]
     accuracy_before: NotRequired[Share]
     accuracy_after: NotRequired[Share]
     best: NotRequired[Best]
