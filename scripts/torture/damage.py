@@ -2,7 +2,6 @@
 
 import json
 import random
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -80,7 +79,7 @@ def _other_whole(draw: Draw, file: Path, _: list[Path]) -> str:
 
 def _swapped(draw: Draw, file: Path, others: list[Path]) -> str:
     other = draw.choice(others)
-    shutil.copyfile(other, file)
+    file.write_bytes(other.read_bytes())
     return f"now a copy of {other.parent.name}/{other.name}"
 
 

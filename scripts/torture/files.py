@@ -16,6 +16,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 from click.testing import Result
 
 from torture import damage, harmless, scene
@@ -68,6 +69,8 @@ def run(count: int | None, seed: int, folder: Path) -> Outcome:
         end, faults = one(whole, seed, number, folder / "case")
         failures += [f"seed {seed}, {fault}" for fault in faults]
         ends[end] += 1
+        if faults:  # now: a thousand cases take ten minutes
+            click.echo("\n".join(failures[-len(faults) :]), err=True)
     line = (
         f"{ends.total():,} damaged files, seed {seed}: {ends['refused']:,} refused in one line with its name, "
         f"{ends['accepted']:,} accepted and harmless, {len(failures)} faults"
