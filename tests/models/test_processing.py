@@ -54,6 +54,8 @@ def weight(value):
         (pictures(image_std=[0.5, 0.5]), "image_std is [0.5, 0.5], not three numbers"),
         (pictures(image_std=[0.5, 0.5, 0]), "image_std"),
         (pictures(image_mean="grey"), "image_mean"),
+        (pictures(do_rescale={}), "do_rescale is {}, not true or false"),
+        (pictures(do_convert_rgb="x"), "do_convert_rgb is 'x', not true or false"),
         (pictures(rescale_factor=0), "rescale_factor is 0"),
         (pictures(patch_size=16), "its processor's patch_size is 16, its config.json's 12"),
         (pictures(merge_size=1), "merge_size"),

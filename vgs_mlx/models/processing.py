@@ -17,6 +17,7 @@ QUESTION = "What colour is it? 0123456789"
 SIDE = 64  # pixels of the picture that is asked about
 LARGEST = 10**8  # pixels that a small picture may be scaled up to: there is no such model
 SIDES = ("patch_size", "temporal_patch_size", "merge_size")
+SWITCHES = ("do_rescale", "do_normalize", "do_convert_rgb")
 SAME = {
     "patch_size": "patch_size",
     "temporal_patch_size": "temporal_patch_size",
@@ -57,6 +58,9 @@ def _fault_of_settings(settings: Any) -> str | None:
             return f"{name} is {value!r:.60}, not a whole number above 0"
     if settings.min_pixels > min(settings.max_pixels, LARGEST):
         return f"min_pixels is {settings.min_pixels:,}, more than a picture may have"
+    for name in SWITCHES:
+        if type(getattr(settings, name)) is not bool:
+            return f"{name} is {getattr(settings, name)!r:.60}, not true or false"
     if not _is_number(settings.rescale_factor):
         return f"rescale_factor is {settings.rescale_factor!r:.60}, not a number above 0"
     for name, values in {"image_mean": settings.image_mean, "image_std": settings.image_std}.items():
