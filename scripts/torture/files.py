@@ -28,7 +28,7 @@ COUNT = 1_000
 SECONDS = 60.0  # of the processor, for a command: it takes at most 6
 MEMORY = 1.5e9  # bytes by which a command may raise the process's peak
 CODES = {0: "accepted", 1: "accepted", 2: "refused"}
-LONGEST_LIST = 6  # lines, of a refusal that lists bad rows
+LONGEST_LIST = 23  # lines, of a refusal that lists bad rows
 OF_STEPS = ("geometry.json", "terms.jsonl", "metrics.jsonl", "completions.jsonl")
 KNOWN = ("student and teacher ", "the data's ", "the student's ", "the teacher's ")
 """How a refusal names what differs from something else, without a file's name."""

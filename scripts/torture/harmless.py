@@ -33,6 +33,8 @@ UNREAD = {
     ".text_config.rope_scaling.mrope_interleaved", ".vision_config.hidden_act", ".image_processor_type",
 }  # fmt: skip
 """Keys of config.json and preprocessor_config.json of which no number depends."""
+OPTIONAL = {".eos_token_id", ".text_config.rope_scaling", ".text_config.num_key_value_heads"}
+"""Keys that null leaves to their default, as their absence does."""
 PLAN_UNREAD = {
     ".text_config.rope_scaling", ".text_config.rope_scaling.mrope_section", ".text_config.rope_scaling.type",
     ".image_mean",
@@ -184,7 +186,7 @@ def strict(content: bytes) -> Any:
 
 def _other_types(before: Any, after: Any, where: str, unread: set[str]) -> str | None:
     """Where a value is of another type than before. Keys that are gone or new may be, as may another value."""
-    if where in unread:
+    if where in unread or (after is None and where in OPTIONAL):
         return None
     if isinstance(before, dict) and isinstance(after, dict):
         both = ((key, before[key], after[key]) for key in before.keys() & after.keys())
