@@ -90,6 +90,12 @@ def test_a_template_that_loses_the_question_or_the_picture_is_refused(template, 
     assert "chat template" in refusal(folder)
 
 
+def test_a_template_that_makes_a_video_of_a_picture_is_refused(tmp_path):
+    template = copied(tmp_path / "model") / "chat_template.jinja"
+    template.write_text(template.read_text().replace("<|image_pad|>", "<|image_pad|><|video_pad|>"))
+    assert "makes a video's place for a picture" in refusal(template.parent)
+
+
 def test_a_plan_reads_a_config_as_strictly(tmp_path):
     folder = copied(tmp_path / "model")
     configure(folder, image_token_id="5")

@@ -84,6 +84,8 @@ def _fault_of_prompt(processor: Any) -> str | None:
     )
     if text.count(QUESTION) != 1 or text.count(processor.image_token) != 1:
         return "its chat template doesn't hold the question and the picture's place once each"
+    if processor.video_token in text:
+        return "its chat template makes a video's place for a picture"
     inputs = processor(text=[text], images=[Image.new("RGB", (SIDE, SIDE), "grey")])
     ids, grid, pixels = (np.array(inputs[name]) for name in ("input_ids", "image_grid_thw", "pixel_values"))
     ids = ids.reshape(-1)
