@@ -60,7 +60,7 @@ def reason(command: str, file: str, before: bytes, after: bytes | None) -> str |
     if "/checkpoints/" in file:
         return _of_checkpoint(command, part, file, before, after)
     if file in ("student/model.safetensors", "teacher/model.safetensors"):
-        return _of_weights(before, after) if command != "plan" or after is None else None
+        return _of_weights(before, after) if command != "plan" else None  # which needs none
     if file == "run/final/adapters.safetensors" and command in (
         "evaluate",
         "export",
