@@ -27,7 +27,7 @@ from vgs_mlx.train import run_folder
 RUNS = 60
 MOST_SECONDS = 180  # of any command here
 LATEST_WRITE = 12  # that is waited for
-TRIES = 5  # to kill a command before it has ended
+TRIES = 6  # to kill a command before it has ended
 TRAINS = b"   step     loss"  # what a command says when it begins to train
 LORA = (*made.LORA, "train.steps=4", "train.evaluate_every=2")
 SETTINGS = {
@@ -132,11 +132,11 @@ def _killed(
 ) -> Kill | None:
     """Start a run or go on with it, and kill it; None if it ended before each of some tries."""
     before = run.with_name("before")
-    for _ in range(TRIES):
+    for attempt in range(TRIES):
         if run.exists():
             shutil.copytree(run, before)
         running = start(_command(whole, run), log)
-        moment = _wait(running, whole, run, rng, timed=start is forked)
+        moment = _wait(running, whole, run, rng, attempt, timed=start is forked)
         if running.kill() == -signal.SIGKILL:
             shutil.rmtree(before, ignore_errors=True)
             return Kill(moment, _steps(run), bool(_half_written(run)))
@@ -146,20 +146,24 @@ def _killed(
     return None
 
 
-def _wait(running: Running, whole: Whole, run: Path, rng: random.Random, *, timed: bool) -> str:
-    """Until the moment of the kill, or the command's end; in words, which moment that is."""
-    aim = rng.randrange(3 if timed else 2)
+def _wait(running: Running, whole: Whole, run: Path, rng: random.Random, attempt: int, *, timed: bool) -> str:
+    """Until the moment of the kill, or the command's end; in words, which moment that is.
+
+    Each attempt is earlier, and the last ones wait for nothing that may not come: what is left to do may be little.
+    """
+    aim = 2 if timed and attempt > TRIES // 2 else rng.randrange(3 if timed else 2)
+    earlier = 2**attempt
     if aim == 2:
-        seconds = rng.uniform(0, whole.seconds)
+        seconds = rng.uniform(0, whole.seconds) / earlier
         running.code(seconds)
         return f"killed after {seconds:.3f} s"
     if aim == 1:
         said = running.log.stat().st_size if running.log.exists() else 0
         _until(running, lambda: running.log.exists() and TRAINS in running.log.read_bytes()[said:])
-        seconds = rng.uniform(0, whole.seconds - whole.loading)
+        seconds = rng.uniform(0, whole.seconds - whole.loading) / earlier
         running.code(seconds)
         return f"killed {seconds:.3f} s after it began to train"
-    writes = rng.randint(1, LATEST_WRITE)
+    writes = rng.randint(1, max(1, LATEST_WRITE // earlier))
     seen: set[tuple[str, int]] = set()
     _until(running, lambda: seen.update(_half_written(run)) or len(seen) >= writes)
     return f"killed at write {writes}"

@@ -63,7 +63,7 @@ def test_a_resume_that_loses_a_row_is_found(tmp_path, monkeypatch):
             file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:-1]))
         return running
 
-    def after_the_first_evaluation(running, whole, run, rng, *, timed):
+    def after_the_first_evaluation(running, whole, run, *_, **__):
         kills._until(running, (run / run_folder.EVALUATIONS).exists)
         return "killed"
 
