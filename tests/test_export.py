@@ -290,7 +290,10 @@ def test_the_card_of_a_checkpoint_says_what_that_one_scored(tmp_path, prompts):
     (run / "result.json").write_text(
         json.dumps({"steps": 40, "accuracy_before": 0.25, "accuracy_after": 0.5})
     )
-    rows = [{"step": 0, "accuracy": 0.25}, {"step": 20, "accuracy": 0.75}, {"step": 40, "accuracy": 0.5}]
+    rows = [
+        {"step": step, "accuracy": accuracy, "low": 0.0, "high": 1.0, "prompts": 4}
+        for step, accuracy in ((0, 0.25), (20, 0.75), (40, 0.5))
+    ]
     (run / "evaluations.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     export(run, tmp_path / "model", prompts=prompts, checkpoint="best", say=silent)
     card = (tmp_path / "model" / "README.md").read_text()

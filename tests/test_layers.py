@@ -30,7 +30,7 @@ LAYERS = (
         "objective",
         "statistics",
     ),
-    ("strict_yaml", "recipe", "recipe_file", "recipe_objective", "grading"),
+    ("strict_json", "strict_yaml", "recipe", "recipe_file", "recipe_objective", "grading"),
     ("models", "data"),
     ("rollout", "planning"),
     ("train", "evaluate", "trained", "sources", "proof", "wrong_answers"),

@@ -46,7 +46,8 @@ def save_checkpoint(run: Path, student, step: int, best: int | None = None) -> P
     identity = {"student": fingerprint(student.folder)}
     settings = Student(path=student.name, rank=2)
     if best is not None:
-        run_folder.append(run / run_folder.EVALUATIONS, {"step": best, "accuracy": 0.5})
+        measured = {"accuracy": 0.5, "low": 0.4, "high": 0.6, "prompts": 9}
+        run_folder.append(run / run_folder.EVALUATIONS, {"step": best, **measured})
     return checkpoint.save(run, student, AdamW(1e-3), Progress(step=step), settings, identity)
 
 
@@ -76,6 +77,19 @@ def test_a_finished_run_that_trains_on_counts_as_unfinished(run, student):
     finish(run, student, 20)
     newest = save_checkpoint(run, student, 30)
     assert trained.find(run).weights == newest
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_trained_weights_that_are_not_finite_are_refused(run, student, value):
+    file = finish(run, student, 20) / adapters.ADAPTER_FILE
+    weights = mx.load(str(file))
+    name = min(weights)
+    weights[name][0, 0] = value
+    mx.save_safetensors(str(file.with_name("new.safetensors")), weights)
+    file.with_name("new.safetensors").replace(file)
+    with pytest.raises(Refusal, match="holds a number that isn't finite: it is damaged") as refused:
+        trained.load(run, trained.find(run), silent)
+    assert name in str(refused.value) and str(run / FINAL) in str(refused.value)
 
 
 def test_any_of_a_run_s_weights_can_be_named(run, student):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import click
 
-from vgs_mlx import disk, doctor, stopping
+from vgs_mlx import disk, doctor, stopping, texts
 from vgs_mlx.errors import Interrupted, Refusal
 
 REFUSED = 2
@@ -45,5 +45,6 @@ def refusing(command: Callable) -> Callable:
 def _end(message: str, code: int, debug: bool) -> None:
     if debug:
         traceback.print_exc()
-    click.echo(message, err=True)
+    # a message may quote what a file holds, which must not move a terminal's cursor
+    click.echo("\n".join(map(texts.printable, message.split("\n"))), err=True)
     sys.exit(code)

@@ -11,13 +11,14 @@ from vgs_mlx.errors import Refusal
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
 BROKEN = (errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE)  # such as a drive that was pulled out
+WRONG_KIND = (errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY)  # a folder where a file should be, or the reverse
 # MLX opens and writes files without the system's reason: "[write] Unable to write 13664 bytes to file."
 OF_MLX = re.compile(r"\[(write|save\w*)\]|Failed to open.*(writ|output)", re.IGNORECASE)
 
 
 def reason(error: BaseException) -> str | None:
     """Why a file could not be written, in a few words; None for an error of another kind."""
-    if isinstance(error, OSError) and error.errno in (*FULL, *FORBIDDEN, *BROKEN):
+    if isinstance(error, OSError) and error.errno in (*FULL, *FORBIDDEN, *BROKEN, *WRONG_KIND):
         return error.strerror
     if isinstance(error, RuntimeError) and OF_MLX.search(str(error)):
         return f"is the disk full? MLX says: {' '.join(str(error).split())}"
@@ -26,6 +27,8 @@ def reason(error: BaseException) -> str | None:
 
 def advice(error: BaseException) -> str:
     """What to do about an error that has a `reason`."""
+    if isinstance(error, OSError) and error.errno in WRONG_KIND:
+        return "move away what is there, and then give the same command again"
     if isinstance(error, OSError) and error.errno in (*FORBIDDEN, *BROKEN):
         return "make it accessible, or give another place, and then the same command again"
     return "make room, and then give the same command again"

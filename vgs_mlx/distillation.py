@@ -38,6 +38,7 @@ plan_report, train_data = Lazy("vgs_mlx.planning.report"), Lazy("vgs_mlx.train.d
 checkpoint, ending = Lazy("vgs_mlx.train.checkpoint"), Lazy("vgs_mlx.ending")
 identity, ledger = Lazy("vgs_mlx.train.identity"), Lazy("vgs_mlx.train.ledger")
 loop = Lazy("vgs_mlx.train.loop")
+records, watch = Lazy("vgs_mlx.train.records"), Lazy("vgs_mlx.train.watch")
 setup, stepping = Lazy("vgs_mlx.train.setup"), Lazy("vgs_mlx.train.step")
 
 
@@ -152,12 +153,15 @@ def _pinned(recipe: Recipe, screen: Screen) -> Recipe:
 
 
 def _refuse_unready(folder: Path, recipe: Recipe, moved: Sequence[str], screen: Screen) -> None:
-    """What is seen before anything loads: files that are gone, a damaged checkpoint, none to compare with."""
+    """What is seen before anything loads: files that are gone or damaged, no checkpoint to compare with."""
     needed = [
         key for key in identity.PLACES if key != "teacher.path" or recipe_objective.needs_teacher(recipe)
     ]
     trained.refuse_missing(folder, recipe, *needed, here=True)
+    records.refuse_damaged(folder)
     if (newest := checkpoint.newest(folder)) is not None:
+        if recipe.train.watch_every:
+            watch.kept_completions(folder)
         with screen.working("checking the last checkpoint"):
             checkpoint.verified_state(newest)
     elif moved:

@@ -3,10 +3,11 @@
 import shlex
 from pathlib import Path
 
-from vgs_mlx import hub_names, trained
+from vgs_mlx import hub_names
 from vgs_mlx.models import loading
 from vgs_mlx.train import run_folder
 from vgs_mlx.train.loop import Outcome
+from vgs_mlx.train.records import read_object
 from vgs_mlx.train.screen import Screen, accuracy_line
 from vgs_mlx.train.setup import Ready
 
@@ -16,7 +17,7 @@ def say(outcome: Outcome, folder: Path, ready: Ready, screen: Screen) -> None:
     screen.say("")
     screen.say(f"before   {accuracy_line(outcome.before)}")
     screen.say(f"after    {accuracy_line(outcome.after)}")
-    best = trained.read_json(folder / run_folder.RESULT)["best"]
+    best = read_object(folder / run_folder.RESULT)["best"]
     if best["step"] not in (0, ready.recipe.train.steps):
         screen.say(f"best     accuracy {best['accuracy']:.3f} at step {best['step']}: --checkpoint best")
     own = outcome.seconds_of_last_process

@@ -8,12 +8,14 @@ from typing import Any
 from huggingface_hub import ModelCardData
 
 from vgs_mlx import hub_names, recipe_file
+from vgs_mlx.errors import Refusal
 from vgs_mlx.hub_names import HubId
 from vgs_mlx.models.loading import EMBEDDED
 from vgs_mlx.proof import Proof
 from vgs_mlx.recipe import Recipe
+from vgs_mlx.train.records import read_object
 from vgs_mlx.train.run_folder import EVALUATIONS, FINAL, ORIGIN, RESULT, rows
-from vgs_mlx.trained import Trained, read_json
+from vgs_mlx.trained import Trained, base_of
 
 VERSIONS = "versions.json"
 
@@ -65,8 +67,8 @@ Of {origin}; made with {versions}.
 def write(folder: Path, run: Path, found: Trained, proven: Proof, asked: str) -> None:
     """Write the card into the exported folder."""
     recipe = found.recipe
-    origin = read_json(Path(recipe.student.path) / ORIGIN)
-    began_with = origin.get("base", recipe.student.path)
+    origin = read_object(Path(recipe.student.path) / ORIGIN)
+    began_with = base_of(recipe.student.path)
     base, teacher = _hub_id(began_with), recipe.teacher.path
     front = ModelCardData(
         library_name="mlx",
@@ -91,7 +93,7 @@ def write(folder: Path, run: Path, found: Trained, proven: Proof, asked: str) ->
         stored=f"{proven.dtype}, then packed to {proven.bits} bits" if proven.bits else proven.dtype,
         fused=proven.fused,
         untrained=proven.untrained,
-        versions=_versions(read_json(run / VERSIONS)),
+        versions=_versions(read_object(run / VERSIONS)),
         origin=found.origin,
         recipe=recipe_file.dump(_published(recipe)),
     )
@@ -126,16 +128,12 @@ def _published(recipe: Recipe) -> Recipe:
 
 def _results(run: Path, found: Trained) -> str:
     """The accuracies on held-out rows, where the run has measured these weights."""
-    result = read_json(run / RESULT)
+    result = read_object(run / RESULT)
     before, after = result.get("accuracy_before"), result.get("accuracy_after")
     if found.weights.name != FINAL:
         try:
             measured = {row["step"]: row["accuracy"] for row in rows(run / EVALUATIONS)}
-        except (
-            ValueError,
-            KeyError,
-            TypeError,
-        ):  # a kill came while it wrote; the model is proven all the same
+        except Refusal:  # damaged; the model is proven all the same
             measured = {}
         before, after = measured.get(0), measured.get(found.step)
     if not isinstance(before, int | float) or not isinstance(after, int | float):

@@ -29,6 +29,11 @@ def fault_among(value: Any) -> str | None:
     return next((found for each in parts if isinstance(each, str) and (found := fault(each))), None)
 
 
+def one_line(error: BaseException | str, longest: int = 300) -> str:
+    """What an error of another library says, for a message: on one line, printable, and not endless."""
+    return printable(" ".join(str(error).split()))[:longest] or type(error).__name__
+
+
 def printable(text: str) -> str:
     """The text with what can't be printed written out, as in `caf\\udce9`."""
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

@@ -1,20 +1,19 @@
 """The model that a run trained: which weights of its folder, and how they are put into the student again."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from vgs_mlx import recipe_file
+from vgs_mlx import recipe_file, texts
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models import adapters
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.loading import load_model
-from vgs_mlx.models.precision import compute
+from vgs_mlx.models.precision import compute, not_finite
 from vgs_mlx.recipe import Recipe, path_of
 from vgs_mlx.train import checkpoint, run_folder
 from vgs_mlx.train.identity import PLACES, Identity, differences, of_model
+from vgs_mlx.train.records import PUT_BACK, read_object
 from vgs_mlx.train.run_folder import FINAL, RECIPE, RESULT
 
 
@@ -38,7 +37,7 @@ def find(run: Path, which: str | None = None) -> Trained:
             f"{run}: not a run folder (no {RECIPE} in it): give the --output of a `vgs-mlx distill`"
         )
     recipe, there = recipe_file.load_recipe(run / RECIPE), checkpoints(run)
-    newest, ended = max(there, default=0), read_json(run / RESULT).get("steps")
+    newest, ended = max(there, default=0), read_object(run / RESULT).get("steps")
     # weights older than the newest checkpoint: the run was finished, then resumed
     finished = (run / FINAL).is_dir() and newest <= (newest if ended is None else ended)
     if which == "final" or (which is None and finished):
@@ -58,7 +57,7 @@ def find(run: Path, which: str | None = None) -> Trained:
 
 def checkpoints(run: Path) -> dict[int, Path]:
     """The checkpoints of a run by their step."""
-    return {int(each.name.removeprefix("step-")): each for each in checkpoint.all_of(run)}
+    return {checkpoint.step_of(each): each for each in checkpoint.all_of(run)}
 
 
 def best_step(run: Path) -> int | None:
@@ -123,17 +122,26 @@ def put(run: Path, found: Trained, student: LoadedModel, *, lazy: bool = False) 
         adapters.load_weights(student.module, found.weights)
         if not lazy:
             compute(student.module)
+            if name := not_finite(adapters.trainable_weights(student.module)):
+                raise Refusal(f"{found.weights}: {name} holds a number that isn't finite: {adapters.RESUME}")
     except RuntimeError as error:  # mlx's word for a file that it can't read
-        reason = " ".join(str(error).split())
-        raise Refusal(f"{found.weights}: damaged: {reason}: delete it and resume the run") from error
+        raise Refusal(
+            f"{found.weights}: damaged: {texts.one_line(error)}: delete it and resume the run"
+        ) from error
     student.module.eval()
 
 
 def kept_identity(run: Path) -> Identity:
-    """What a run says it was made from, in its newest checkpoint and its result; {} where it kept neither."""
+    """What a run says it was made from, in its newest checkpoint and its result; {} where it kept neither.
+
+    Raises `Refusal`.
+    """
     newest = checkpoint.newest(run)
-    state = read_json(newest / checkpoint.STATE_FILE) if newest else {}
-    return {**state.get("identity", {}), **(read_json(run / RESULT).get("identity") or {})}
+    state = read_object(newest / checkpoint.STATE_FILE) if newest else {}
+    found = [each.get("identity") or {} for each in (state, read_object(run / RESULT))]
+    if not all(isinstance(each, dict) for each in found):
+        raise Refusal(f"{run}: its fingerprints are damaged ({RESULT}, or {newest}): {PUT_BACK}")
+    return found[0] | found[1]
 
 
 def _refuse_another_student(run: Path, student: LoadedModel) -> None:
@@ -145,15 +153,5 @@ def _refuse_another_student(run: Path, student: LoadedModel) -> None:
 
 def base_of(path: str) -> str:
     """The model that all training of the model at `path` began with: where an earlier run trained it, that run's."""
-    return read_json(Path(path) / run_folder.ORIGIN).get("base", path)
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """A run's JSON file; {} where there is none. Raises `Refusal`."""
-    try:
-        found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-        if not isinstance(found, dict):
-            raise ValueError("not an object")
-        return found
-    except ValueError as error:
-        raise Refusal(f"{file}: no readable JSON ({error}): delete it, or put it back") from error
+    found = read_object(Path(path) / run_folder.ORIGIN).get("base", path)
+    return found if isinstance(found, str) else path

@@ -1,5 +1,6 @@
 """A grid comes from --vary or from a file of cells, and its folder keeps it."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -223,7 +224,13 @@ def test_a_smaller_grid_is_refused_with_all_that_the_folder_has_more(tmp_path):
 def test_a_folder_without_a_grid_and_a_damaged_one_are_refused(tmp_path):
     with pytest.raises(Refusal, match="no ablation there"):
         grid_file.load(tmp_path)
-    for text in ("{", "{}", '{"baseline": "a", "cells": [{"name": "a"}]}'):
+    cell = {"name": "a", "settings": {}, "recipe": {}, "seeds": 1}
+    (tmp_path / grid_file.GRID).write_text(json.dumps({"baseline": "a", "cells": [cell]}))
+    assert grid_file.load(tmp_path).baseline == "a"
+    changed = [{"name": "../a"}, {"name": 3}, {"seeds": "1"}, {"seeds": 0}, {"settings": []}, {"recipe": [1]}]
+    kept = [{"baseline": "a", "cells": [cell | each]} for each in changed]
+    kept += [{"baseline": "b", "cells": [cell]}, {"baseline": "a", "cells": []}, {"baseline": "a"}, []]
+    for text in ("{", "[" * 10**5, *map(json.dumps, kept)):
         (tmp_path / grid_file.GRID).write_text(text)
         with pytest.raises(Refusal, match="damaged"):
             grid_file.load(tmp_path)

@@ -17,7 +17,7 @@ def run(folder, accuracies, right, *, blind=None, seconds=2.0):
     """A run folder with an evaluation before training and after each of its steps of 100 tokens."""
     folder.mkdir(parents=True)
     for step, accuracy in enumerate(accuracies):
-        row = {"step": step, "accuracy": accuracy}
+        row = {"step": step, "accuracy": accuracy, "low": 0.0, "high": 1.0, "prompts": len(right)}
         if step == len(accuracies) - 1 and blind is not None:
             row["blind"] = {"accuracy": blind, "low": 0, "high": 1}
         run_folder.append(folder / run_folder.EVALUATIONS, row)

@@ -110,6 +110,10 @@ def test_a_unicode_line_separator_inside_a_text_does_not_end_the_line(folder):
     assert len(load_held_out(str(path)).held_out) == 1
 
 
+def nested(levels):
+    return [nested(levels - 1)] if levels else []
+
+
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
@@ -135,6 +139,12 @@ def test_a_unicode_line_separator_inside_a_text_does_not_end_the_line(folder):
         (row(answer=[]), "missing answer: the list of answers is empty"),
         (row(answer=["3", None]), "missing answer"),
         (row(answer={"a": 1}), "answer must be text or a number, not an object"),
+        (row(answer="{1"), r"no completion could be graded right by the answer '{1': .* braces in pairs"),
+        (row(answer="3}"), "no completion could be graded right"),
+        (row(answer="\\boxed{}"), "no completion could be graded right"),
+        (row(answer="."), "no completion could be graded right"),
+        (row(answer="\\text{ }"), "no completion could be graded right"),
+        (row(options=nested(200)), "broken JSON: more than 100 levels"),
         (row(kind=[3]), "kind must be text, not a list"),
         (row(kind=True), "kind must be text, not true or false"),
         (row(image=None), r"no picture \(this row has no column 'image' or 'images' among answer, question;"),
@@ -183,6 +193,16 @@ def test_a_unicode_line_separator_inside_a_text_does_not_end_the_line(folder):
 )
 def test_a_bad_row_is_refused_with_its_line_and_reason(folder, bad, reason):
     assert re.match(f".*({reason})", reason_of(folder, bad))
+
+
+def test_a_whole_number_too_large_for_a_float_is_an_answer(folder):
+    [example] = load_held_out(write(folder, [row(answer=10**400)])).held_out
+    assert example.answer == "1" + 400 * "0"
+
+
+@pytest.mark.parametrize("answer", ["{1, 2}", "\\{1", "[1, 2)", "\\frac{1}{2}", "x" * 2_000, "3."])
+def test_an_answer_that_a_completion_may_give_is_taken(folder, answer):
+    assert load_held_out(write(folder, [row(answer=answer)])).held_out[0].answer == answer
 
 
 TURNS = [{"role": "user", "content": "What?"}, {"role": "assistant", "content": "This."}]

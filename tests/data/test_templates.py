@@ -173,6 +173,16 @@ def test_a_template_reaches_nothing_of_python(made, reach):
 
 
 @pytest.mark.parametrize(
+    "template", ["{{ 1/0 }}", "{{ 'a' + 1 }}", "{% for i in range(10**7) %}x{% endfor %}"]
+)
+def test_a_template_that_fails_while_it_runs_is_refused_in_a_line(made, template):
+    processor = made("plain")
+    processor.chat_template = template
+    with pytest.raises(Refusal, match=r"chat template refuses a question .*: copy chat_template\.jinja"):
+        templates.apply(processor, templates.QUESTION, {})
+
+
+@pytest.mark.parametrize(
     ("student", "teacher", "options", "fix"),
     [
         ("plain", "thinking", {}, ": take a student and a teacher of one model family"),

@@ -331,6 +331,21 @@ def test_weights_of_another_model_are_refused_in_one_line(tmp_path, change, reas
     assert all(mx.array_equal(before[name], after[name]) for name in before)  # nothing was put in
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda weights: {**weights, min(weights): weights[min(weights)].view(mx.int32)}, "stored as I32"),
+    ],
+)
+def test_an_adapter_of_whole_numbers_is_refused(tmp_path, change, reason):
+    model = prepared(Student(rank=4))
+    weights = adapters.trainable_weights(model.module)
+    mx.save_safetensors(str(tmp_path / adapters.ADAPTER_FILE), change(weights))
+    with pytest.raises(Refusal, match=reason) as refused:
+        adapters.load_weights(model.module, tmp_path)
+    assert min(weights) in str(refused.value) and str(tmp_path) in str(refused.value)
+
+
 def test_a_vision_file_that_is_missing_is_noticed(tmp_path):
     settings = Student(rank=4, train_vision=True)
     model = prepared(settings)

@@ -139,7 +139,7 @@ WEIGHTS = "download the model again"
         (setting(model_type=None), "model_type None is not supported", "supported: qwen3_vl"),
         (setting(text_config=None), "num_hidden_layers", WEIGHTS),
         (text("config.json", "[]"), "not supported", "supported: qwen3_vl"),
-        (text("config.json", "{"), "no readable config.json", "give a model folder"),
+        (text("config.json", "{"), "config.json: broken JSON", "copy it from the original model"),
         (without("config.json"), "no readable config.json", "give a model folder"),
         (without("tokenizer.json"), "tokenizer", "download the model again"),
         (without("tokenizer.json", "tokenizer_config.json"), "no tokenizer there", "copy tokenizer.json"),

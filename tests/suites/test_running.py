@@ -208,9 +208,13 @@ def test_what_a_kill_cut_in_half_is_no_answer(place):
 
 def test_a_damaged_line_is_refused_with_its_place(place):
     whole = json.dumps(line(1, "1"))
-    (place / "a.jsonl").write_text(f"{whole}\n{whole[:20]}\n{whole}\n")
-    with pytest.raises(running.Refusal, match=r"a\.jsonl:2: no answer can be read there"):
-        answers.read(place / "a.jsonl", AIME.grade)
+    for damaged in (
+        whole[:20],
+        *(json.dumps(line(1, "1") | each) for each in ({"row": []}, {"completions": [3]})),
+    ):
+        (place / "a.jsonl").write_text(f"{whole}\n{damaged}\n{whole}\n")
+        with pytest.raises(running.Refusal, match=r"a\.jsonl:2: no answer can be read there"):
+            answers.read(place / "a.jsonl", AIME.grade)
 
 
 def test_a_row_is_stored_as_it_was():

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ from vgs_mlx import distillation, earlier_run
 from vgs_mlx.errors import Refusal
 from vgs_mlx.evaluate import Answer
 from vgs_mlx.models import adapters
-from vgs_mlx.train import loop, run_folder
+from vgs_mlx.train import loop, run_folder, watch
 from vgs_mlx.train import optimizer as adamw
 
 CHEAP = (
@@ -60,6 +61,8 @@ def without_models(monkeypatch):
         ]
 
     def look(ready, folder, step):
+        if step == 0:
+            run_folder.write_text(folder / watch.FILE, json.dumps([[3]] * len(ready.data.held_out)))
         run_folder.append(folder / run_folder.TERMS, {"step": step, "total": total(ready.student)})
 
     monkeypatch.setattr(loop, "run_step", step)

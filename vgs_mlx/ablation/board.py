@@ -1,5 +1,6 @@
 """What a person sees while a grid runs: a live table of cells and seeds in a terminal, plain lines elsewhere."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 
@@ -10,7 +11,7 @@ from rich.text import Text
 
 from vgs_mlx.ablation.jobs import Job, State
 from vgs_mlx.train import run_folder
-from vgs_mlx.trained import read_json
+from vgs_mlx.train.records import read_object
 
 STYLES = {"waiting": "dim", "running": "cyan", "done": "green", "failed": "bold red", "stopped": "yellow"}
 
@@ -51,8 +52,8 @@ class Board:
             self._live.update(Group(self._table(), Text(self._count())))
 
     def accuracy(self, job: Job) -> float:
-        """The final accuracy of a finished run."""
-        return read_json(job.folder / run_folder.RESULT)["accuracy_after"]
+        """The final accuracy of a finished run; NaN where its result doesn't say."""
+        return read_object(job.folder / run_folder.RESULT).get("accuracy_after", math.nan)
 
     def _table(self) -> Table:
         seeds = sorted({job.recipe.seed for job in self._states})

@@ -118,10 +118,15 @@ def refuse_doubles(cells: Sequence[Cell]) -> None:
         seen.append((used, cell))
 
 
+def is_name(name: str) -> bool:
+    """Whether a cell may be called so."""
+    bad = not _SAFE.fullmatch(name) or name[-1] in " ." or len(name) > LONGEST_NAME
+    return not bad and name.casefold() != SUMMARY
+
+
 def refuse_name(name: str) -> None:
     """A cell's name must do for a folder on any system. Raises `Refusal`."""
-    bad = not _SAFE.fullmatch(name) or name[-1] in " ." or len(name) > LONGEST_NAME
-    if bad or name.casefold() == SUMMARY:
+    if not is_name(name):
         raise Refusal(
             f"cell {name!r}: can't name a folder: use letters, digits and . _ = , + -, at most {LONGEST_NAME}, "
             f"and not {SUMMARY!r}"

@@ -9,12 +9,12 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from vgs_mlx import recipe_file, strict_yaml
+from vgs_mlx import recipe_file, strict_json, strict_yaml
 from vgs_mlx.ablation import grid
 from vgs_mlx.ablation.grid import Cell, Grid, Settings
 from vgs_mlx.errors import Refusal
@@ -35,6 +35,27 @@ class CellsFile:
     set: dict[str, Any] | None = None  # dotted keys, for all cells
     seeds: Count = SEEDS
     baseline: str | None = None
+
+
+@dataclass(frozen=True, config=ConfigDict(strict=True))
+class KeptCell:
+    """A cell as grid.json has it."""
+
+    name: str
+    settings: dict[str, Any]
+    recipe: dict[str, Any]
+    seeds: Count
+
+
+@dataclass(frozen=True, config=ConfigDict(strict=True))
+class Kept:
+    """grid.json."""
+
+    baseline: str
+    cells: Annotated[list[KeptCell], Field(min_length=1)]
+
+
+KEPT = TypeAdapter(Kept)
 
 
 def read(
@@ -73,18 +94,17 @@ def load(folder: Path) -> Grid:
     if not file.is_file():
         raise Refusal(f"{folder}: no ablation there (no {GRID}): give the --output of a `vgs-mlx ablate`")
     try:
-        kept = json.loads(file.read_text(encoding="utf-8"))
+        kept = KEPT.validate_json(json.dumps(strict_json.load(file.read_bytes())))
+        if kept.baseline not in {each.name for each in kept.cells} or not all(
+            grid.is_name(each.name) for each in kept.cells
+        ):
+            raise ValueError("names that are none")
         cells = tuple(
-            Cell(
-                each["name"],
-                each["settings"],
-                recipe_file.build(each["recipe"], str(file)),
-                each["seeds"],
-            )
-            for each in kept["cells"]
+            Cell(each.name, each.settings, recipe_file.build(each.recipe, str(file)), each.seeds)
+            for each in kept.cells
         )
-        return Grid(cells, kept["baseline"])
-    except (ValueError, KeyError, TypeError) as error:
+        return Grid(cells, kept.baseline)
+    except ValueError as error:  # pydantic's too
         raise Refusal(
             f"{file}: damaged ({error.__class__.__name__}): put it back as it was, or give another folder"
         ) from error

@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vgs_mlx.ablation.jobs import Job, finished
+from vgs_mlx.errors import Refusal
 from vgs_mlx.train import run_folder
+from vgs_mlx.train.records import PUT_BACK
 
 
 @dataclass(frozen=True)
@@ -49,20 +51,25 @@ def split(jobs: Sequence[Job]) -> tuple[list[Job], list[Job]]:
 
 
 def read(run: Path, cell: str, seed: int) -> Result:
-    """The result of one finished run."""
-    evaluations = run_folder.rows(run / run_folder.EVALUATIONS)
-    steps = run_folder.rows(run / run_folder.METRICS)
+    """The result of one finished run. Raises `Refusal` for a damaged one."""
+    evaluations, steps, graded = (
+        run_folder.rows(run / name)
+        for name in (run_folder.EVALUATIONS, run_folder.METRICS, run_folder.ANSWERS)
+    )
+    if not evaluations or not graded:
+        raise Refusal(f"{run}: no row in {run_folder.EVALUATIONS} or {run_folder.ANSWERS}: {PUT_BACK}")
     measured = tuple(
         Measured(
             step=each["step"],
             accuracy=each["accuracy"],
-            tokens=sum(row["tokens"] for row in steps if row["step"] <= each["step"]),
-            seconds=sum(row["seconds"]["step"] for row in steps if row["step"] <= each["step"]),
+            tokens=sum(row.get("tokens") or 0 for row in steps if row["step"] <= each["step"]),
+            seconds=sum(
+                row.get("seconds", {}).get("step", 0.0) for row in steps if row["step"] <= each["step"]
+            ),
         )
         for each in evaluations
     )
-    (*_, graded) = run_folder.rows(run / run_folder.ANSWERS)
-    right = dict(zip(graded["ids"], graded["right"], strict=True))
+    right = dict(zip(graded[-1]["ids"], graded[-1]["right"], strict=True))
     last = evaluations[-1]
     by_kind = {kind: each["accuracy"] for kind, each in last.get("by_kind", {}).items()}
     return Result(cell, seed, measured, right, last.get("blind", {}).get("accuracy"), by_kind)

@@ -62,7 +62,9 @@ def read(run: Path, cell: str, seed: int) -> Traces:
 
 
 def _terms(row: Mapping[str, Any]) -> list[tuple[str, float]]:
-    return [(f"{group} {term}", row[group][term]) for group in GROUPS if row[group] for term in DIAGNOSTICS]
+    return [
+        (f"{group} {term}", row[group][term]) for group in GROUPS if row.get(group) for term in DIAGNOSTICS
+    ]
 
 
 def shared(runs: Sequence[Traces]) -> list[Traces]:

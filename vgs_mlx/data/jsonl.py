@@ -11,6 +11,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from vgs_mlx import strict_json
 from vgs_mlx.data import pictures
 from vgs_mlx.data.rows import Columns, Row, to_example
 from vgs_mlx.errors import Refusal
@@ -67,27 +68,9 @@ def _unread(line: bytes, columns: Columns) -> Collection[str]:
 
 def _parse(line: bytes) -> dict[str, Any]:
     try:
-        row = json.loads(line.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_object)
-    except UnicodeDecodeError as error:
-        raise Refusal(f"not UTF-8 (byte {error.start + 1} of the line)") from error
-    except json.JSONDecodeError as error:
-        raise Refusal(f"broken JSON: {error.msg} at character {error.colno}") from error
-    except (ValueError, RecursionError) as error:
-        raise Refusal(f"broken JSON: {error}") from error
+        row = strict_json.load(line)
+    except strict_json.Faulty as error:
+        raise Refusal(str(error)) from error
     if not isinstance(row, dict):
         raise Refusal("not a JSON object: every line must be {...}")
     return row
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):  # json alone would keep the last
-        names = [name for name, _ in pairs]
-        raise Refusal(
-            f"the key {next(name for name in names if names.count(name) > 1)!r} appears twice: keep one"
-        )
-    return found
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON value: leave the key out, or write null")

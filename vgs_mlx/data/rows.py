@@ -14,7 +14,7 @@ from vgs_mlx import texts
 from vgs_mlx.data import markers, options
 from vgs_mlx.data.pictures import shown
 from vgs_mlx.errors import Refusal
-from vgs_mlx.grading import extract_answer
+from vgs_mlx.grading import extract_answer, gradable
 from vgs_mlx.grading.options import listed
 from vgs_mlx.types import Example, Picture
 
@@ -162,7 +162,7 @@ def _answers(row: Mapping[str, Any], columns: Columns) -> list[str]:
 
 def _answer(value: Any, seen: str) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool):
-        if math.isfinite(value):
+        if isinstance(value, int) or math.isfinite(value):  # whole numbers may be too large for a float
             return str(value)
         raise Refusal(f"answer must be a finite number, not {value}")
     if isinstance(value, bool):
@@ -174,7 +174,13 @@ def _answer(value: Any, seen: str) -> str:
     answer = _sound(value or "", "answer")
     if not answer:
         raise Refusal(f"missing answer{seen or ': the cell is empty'}")
-    return extract_answer(answer) or answer  # some data sets box it already
+    answer = extract_answer(answer) or answer  # some data sets box it already
+    if not gradable(answer):
+        raise Refusal(
+            f"no completion could be graded right by the answer {shown(answer)!r}: write the final answer as it would "
+            "stand in \\boxed{}, with its braces in pairs"
+        )
+    return answer
 
 
 def _cells(row: Mapping[str, Any], columns: Columns) -> list[Any]:

@@ -40,7 +40,7 @@ def apply(processor: Any, messages: Messages, options: Options, *, answering: bo
         return processor.apply_chat_template(
             list(messages), tokenize=False, add_generation_prompt=answering, **options
         )
-    except TemplateError as error:
+    except Exception as error:  # a template is a program: it may divide by zero
         prompted = any(each["role"] == "system" for each in messages)
         fix = "set data.system_prompt=''" if prompted else "copy chat_template.jinja from the original model"
         raise Refusal(f"the model's chat template refuses a question ({error}): {fix}") from error

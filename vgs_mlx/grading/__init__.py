@@ -1,6 +1,15 @@
 r"""One grader for rewards, accuracy and benchmarks: is the answer in a completion's last \boxed{} the right one?"""
 
 from vgs_mlx.grading.box import extract_answer
-from vgs_mlx.grading.grade import MEANINGS, Verdict, compare, grade, grade_example, is_correct
+from vgs_mlx.grading.grade import MEANINGS, Verdict, compare, gradable, grade, grade_example, is_correct
 
-__all__ = ["MEANINGS", "Verdict", "compare", "extract_answer", "grade", "grade_example", "is_correct"]
+__all__ = [
+    "MEANINGS",
+    "Verdict",
+    "compare",
+    "extract_answer",
+    "gradable",
+    "grade",
+    "grade_example",
+    "is_correct",
+]

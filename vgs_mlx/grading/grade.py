@@ -89,6 +89,13 @@ def grade(
     return verdict
 
 
+def gradable(answer: str) -> bool:
+    r"""Whether any completion can be right by `answer`: no \boxed{} holds "{1", and "." says nothing."""
+    if extract_answer(f"\\boxed{{{answer}}}") != answer.strip():
+        return False
+    return len(answer) > LONGEST or bool(bare(canonical(answer)))
+
+
 def compare(given: str, right: str, options: Sequence[str] = ()) -> Verdict:
     r"""The verdict on a final answer without its box; `right` may stand in one itself."""
     boxed = extract_answer(right)

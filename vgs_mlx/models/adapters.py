@@ -10,7 +10,7 @@ from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
 from vgs_mlx.errors import Refusal
 from vgs_mlx.lazy import Lazy
-from vgs_mlx.models import precision
+from vgs_mlx.models import headers, precision
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.recipe import Student
 
@@ -22,6 +22,7 @@ ADAPTER_FILE = "adapters.safetensors"  # names that `mlx_vlm.generate --adapter-
 ADAPTER_CONFIG = "adapter_config.json"
 VISION_FILE = "vision.safetensors"  # full weights trained beside an adapter
 FULL_FILE = "weights.safetensors"
+RESUME = "it is damaged: delete it and resume the run"
 
 
 def prepare(model: LoadedModel, student: Student, seed: int, *, lazy: bool = False) -> None:
@@ -133,12 +134,15 @@ def is_adapter_weight(name: str) -> bool:
 
 
 def load_weights(module: nn.Module, folder: Path) -> None:
-    """Load a checkpoint's trainable weights: each name must fit and none be missing. Raises `Refusal`."""
+    """Load a checkpoint's trainable weights: each name must fit and none be missing. Lazy. Raises `Refusal`."""
     expected = trainable_weights(module)
     found: Weights = {}
-    for file in (ADAPTER_FILE, VISION_FILE, FULL_FILE):
-        if (folder / file).exists():
-            found |= mx.load(str(folder / file))
+    for file in (folder / name for name in (ADAPTER_FILE, VISION_FILE, FULL_FILE)):
+        if file.exists():
+            listed = headers.listed(file, str(folder), RESUME)
+            if odd := next((each for each in listed if each.dtype != "F32"), None):
+                raise Refusal(f"{folder}: {odd.name} is stored as {odd.dtype}, not as F32: {RESUME}")
+            found |= mx.load(str(file))
     missing, surplus = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
     if missing or surplus:
         count = f"{len(missing)} missing, {len(surplus)} surplus, such as {(missing or surplus)[0]}"

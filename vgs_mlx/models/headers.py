@@ -4,15 +4,16 @@ What mlx-vlm can't load as it stands is refused here by name. It would call some
 """
 
 import dataclasses
-import json
 import math
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 
+from vgs_mlx import strict_json, texts
 from vgs_mlx.errors import Refusal
 from vgs_mlx.lazy import Lazy
 
@@ -26,6 +27,7 @@ BYTES = {
 
 PICTURE_SETTINGS = ("preprocessor_config.json", "processor_config.json")
 """A model folder has one of them at least. What the second says about pictures wins."""
+SETTINGS = (*PICTURE_SETTINGS, "tokenizer_config.json", "generation_config.json", "special_tokens_map.json")
 ANOTHER = "take the bfloat16 checkpoint, or an mlx-community conversion"
 COPY_IT = "copy it from the original model"
 
@@ -54,7 +56,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 def read(folder: Path, where: str) -> list[Tensor]:
     """Every weight that a model folder's files list; none where there are no files. Raises `Refusal`."""
-    tensors = [tensor for file in weight_files(folder) for tensor in _listed(file, where)]
+    tensors = [tensor for file in weight_files(folder) for tensor in listed(file, where)]
     refuse_dtypes(tensors, where)
     return tensors
 
@@ -86,10 +88,37 @@ def refuse_layout(config: dict[str, Any], where: str) -> None:
         raise Refusal(f"{where}: {_as_transformers_5(config)}")
 
 
+def refuse_types(config: dict[str, Any], where: str) -> None:
+    """What mlx-vlm reads of a config.json is of the types that it asks for and doesn't check. Raises `Refusal`."""
+    model = _classes(config["model_type"])
+    parts = {"": (model.ModelConfig, config)} | {
+        f"{name}.": (kind, {} if config.get(name) is None else config[name])
+        for name, kind in (("text_config", model.TextConfig), ("vision_config", model.VisionConfig))
+    }
+    for section, (kind, values) in parts.items():
+        if not isinstance(values, dict):
+            raise Refusal(f"{where}: its config.json has no keys below {section[:-1]}: {COPY_IT}")
+        for field, type_ in get_type_hints(kind).items():
+            if field not in values or dataclasses.is_dataclass(type_):
+                continue
+            asked = type_ | int if field == "eos_token_id" else type_  # one id may stand without a list
+            try:
+                TypeAdapter(asked).validate_python(values[field], strict=True)
+            except ValidationError as error:
+                what = error.errors()[0]["msg"].lower()
+                raise Refusal(
+                    f"{where}: its config.json has {section}{field} {values[field]!r:.60} ({what}): {COPY_IT}"
+                ) from error
+
+
 def _text_keys(model_type: str) -> set[str]:
     """The keys of a text_config that mlx-vlm reads."""
-    known = mlx_vlm.utils.get_model_and_args({"model_type": model_type})[0].TextConfig
-    return {each.name for each in dataclasses.fields(known)}
+    return {each.name for each in dataclasses.fields(_classes(model_type).TextConfig)}
+
+
+def _classes(model_type: str) -> Any:
+    """The module of mlx-vlm that has the classes of a family's configs."""
+    return mlx_vlm.utils.get_model_and_args({"model_type": model_type})[0]
 
 
 def picture_limit(folder: Path, where: str) -> int:
@@ -104,6 +133,12 @@ def picture_limit(folder: Path, where: str) -> int:
     return limit
 
 
+def refuse_unreadable(folder: Path, where: str) -> None:
+    """The small JSON files of a model folder say one thing each, where there. Raises `Refusal` with the name."""
+    for name in SETTINGS:
+        _settings(folder / name, where)
+
+
 def _as_transformers_5(config: dict[str, Any]) -> str:
     return (
         f"its config.json is laid out as transformers 5 saves it, which mlx-vlm {version('mlx-vlm')} doesn't read "
@@ -114,26 +149,24 @@ def _as_transformers_5(config: dict[str, Any]) -> str:
     )
 
 
-def _listed(file: Path, where: str) -> list[Tensor]:
+def listed(file: Path, where: str, fix: str = "download the model again") -> list[Tensor]:
     """What the header of one file lists; safetensors checks it, and that the file is as long as it says."""
     if not file.is_file():
-        raise Refusal(f"{where}: {file.name} is not a file: download the model again")
+        raise Refusal(f"{where}: {file.name} is not a file: {fix}")
     try:
         with safe_open(file, framework="numpy") as opened:
             slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118 - it is not a mapping
             return [Tensor(name, each.get_dtype(), tuple(each.get_shape())) for name, each in slices.items()]
     except (SafetensorError, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise Refusal(
-            f"{where}: {file.name}: its header is damaged ({reason}): download the model again"
-        ) from error
+        reason = texts.one_line(error, 200)
+        raise Refusal(f"{where}: {file.name}: its header is damaged ({reason}): {fix}") from error
 
 
 def _settings(file: Path, where: str) -> dict[str, Any]:
     """A JSON file of a processor; {} where there is none."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    except (OSError, ValueError, RecursionError) as error:
+        found = strict_json.load(file.read_bytes()) if file.is_file() else {}
+    except (OSError, strict_json.Faulty) as error:
         raise Refusal(f"{where}: {file.name} can't be read ({error}): {COPY_IT}") from error
     return _object(found, f"{where}: {file.name}")
 

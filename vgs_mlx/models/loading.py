@@ -4,7 +4,6 @@ Stricter than mlx-vlm, which loads a checkpoint without its picture part, invent
 none, and runs Python files that come with a checkpoint (`model_file`, `auto_map`): all that is refused here.
 """
 
-import json
 import os
 from collections.abc import Callable
 from importlib.metadata import version
@@ -12,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import mlx.nn as nn
+from mlx.utils import tree_flatten
 
-from vgs_mlx import device, hub_names
+from vgs_mlx import device, hub_names, strict_json, texts
 from vgs_mlx.errors import Refusal
 from vgs_mlx.lazy import Lazy, loaded
-from vgs_mlx.models import headers, hub
+from vgs_mlx.models import headers, hub, processing
 from vgs_mlx.models.base import Family, LoadedModel
 from vgs_mlx.models.headers import PICTURE_SETTINGS
 from vgs_mlx.models.precision import QUANTISATION_GROUP as QUANTISATION_GROUP
@@ -24,6 +24,8 @@ from vgs_mlx.models.precision import (
     compute,
     in_float32,
     is_quantised,
+    not_a_number,
+    not_finite,
     quantise_language,
     stored_as,
 )
@@ -35,6 +37,7 @@ FAMILIES: dict[str, Family] = {"qwen3_vl": Lazy("vgs_mlx.models.qwen3_vl")}
 """model_type -> the module that speaks it. A second family is one file and one line here."""
 
 EMBEDDED = "embedded:"
+AGAIN = "download the model again"
 
 
 def find_folder(path: str, option: str) -> Path:
@@ -57,8 +60,10 @@ def read_config(folder: Path, option: str) -> dict[str, Any]:
     """The model's config.json. Raises `Refusal` for a folder that is no model, or of an unknown family."""
     where = f"{option} {folder}"
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        config = strict_json.load((folder / "config.json").read_bytes())
+    except strict_json.Faulty as error:
+        raise Refusal(f"{where}: config.json: {error}: {headers.COPY_IT}") from error
+    except OSError as error:
         is_run = os.path.isfile(folder / "recipe.yaml")
         fix = f"it is a run folder: give what vgs-mlx export {folder} --output MODEL makes"
         raise Refusal(
@@ -79,6 +84,7 @@ def checked_config(config: Any, where: str) -> dict[str, Any]:
             "never done here: take a checkpoint without it"
         )
     headers.refuse_layout(config, where)
+    headers.refuse_types(config, where)
     return config
 
 
@@ -93,6 +99,7 @@ def load_processor(folder: Path, option: str) -> Any:
     where = f"{option} {folder}"
     if not any((folder / name).is_file() for name in PICTURE_SETTINGS):
         raise Refusal(f"{where}: no {PICTURE_SETTINGS[0]} there: copy it from the original model")
+    headers.refuse_unreadable(folder, where)
     load_libraries()
     try:
         processor = mlx_vlm.utils.load_processor(folder, add_detokenizer=False, trust_remote_code=False)
@@ -100,12 +107,13 @@ def load_processor(folder: Path, option: str) -> Any:
     except Exception as error:  # transformers and tokenizers raise many kinds for damaged files
         raise Refusal(
             f"{where}: its tokenizer or processor can't be loaded: download the model again "
-            f"({_one_line(error)})"
+            f"({texts.one_line(error)})"
         ) from error
     if not ordinary:
         raise Refusal(f"{where}: no tokenizer there: copy tokenizer.json and tokenizer_config.json to it")
     if not processor.chat_template:
         raise Refusal(f"{where}: no chat template there: copy chat_template.jinja from the original model")
+    processing.refuse_unusable(processor, where)
     return processor
 
 
@@ -138,6 +146,8 @@ def load_model(
     module.freeze()
     if not lazy:
         compute(module)
+        if (name := not_finite(dict(tree_flatten(module.parameters())))) is not None:
+            raise Refusal(f"{option} {path}: {name} holds a number that isn't finite: {AGAIN}")
     model = LoadedModel(
         name=path,
         folder=folder,
@@ -145,7 +155,7 @@ def load_model(
         module=module,
         processor=processor,
         vocabulary=max(processor.tokenizer.get_vocab().values()) + 1,
-        end_ids=_end_ids(module, processor),
+        end_ids=_end_ids(module, processor, f"{option} {path}"),
     )
     _check_parts(model, f"{option} {path}")
     return model
@@ -156,12 +166,15 @@ def _load_module(folder: Path, where: str) -> nn.Module:
     if not headers.read(folder, where):
         raise Refusal(f"{where}: no weights (*.safetensors) there: download the whole model")
     try:
-        return mlx_vlm.utils.load_model(folder, lazy=True)
+        module = mlx_vlm.utils.load_model(folder, lazy=True)
     except Exception as error:  # mlx-vlm checks little, and raises many kinds
         raise Refusal(
             f"{where}: mlx-vlm {version('mlx-vlm')} can't put its weights into the model of its config.json "
-            f"({_one_line(error)}): download the model again, or take an mlx-community conversion"
+            f"({texts.one_line(error)}): download the model again, or take an mlx-community conversion"
         ) from error
+    if (name := not_a_number(module)) is not None:
+        raise Refusal(f"{where}: {name} is stored as whole numbers, which no weight is: {AGAIN}")
+    return module
 
 
 def _as_the_device_computes(module: nn.Module, path: str, say: Callable[[str], None]) -> None:
@@ -188,6 +201,7 @@ def _check_parts(model: LoadedModel, where: str) -> None:
             f"{where}: its tokenizer has no id {unknown[0]}, which its config.json makes a placeholder: "
             "one of the two is of another model"
         )
+    processing.refuse_other_config(model.processor, model.module.config, where)
     rows = dict(model.module.named_modules())[model.family.head_path(model.module)].weight.shape[0]
     if rows < model.vocabulary:
         raise Refusal(
@@ -196,11 +210,15 @@ def _check_parts(model: LoadedModel, where: str) -> None:
         )
 
 
-def _end_ids(module: nn.Module, processor: Any) -> frozenset[int]:
+def _end_ids(module: nn.Module, processor: Any, where: str) -> frozenset[int]:
+    """The ids that end an answer, by config.json, generation_config.json and the tokenizer. Raises `Refusal`."""
     configured = module.config.eos_token_id
-    found = configured if isinstance(configured, list) else [configured]
-    return frozenset(each for each in [*found, processor.tokenizer.eos_token_id] if each is not None)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    named = configured if isinstance(configured, list) else [configured]
+    found = [each for each in [*named, processor.tokenizer.eos_token_id] if each is not None]
+    known = set(processor.tokenizer.get_vocab().values())
+    if not found or any(type(each) is not int or each not in known for each in found):
+        raise Refusal(
+            f"{where}: its end-of-sequence ids are {found!r:.100}, not all ids of its tokenizer: copy config.json, "
+            "generation_config.json and tokenizer_config.json from the original model"
+        )
+    return frozenset(found)

@@ -1,6 +1,8 @@
 """What numbers hold a model's weights (packed 4- or 8-bit, 16-bit, float32) and the ways between them."""
 
 import copy
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import mlx.core as mx
@@ -80,6 +82,26 @@ def compute(module: nn.Module) -> None:
     """
     for _, value in tree_flatten(module.parameters()):
         mx.eval(value)
+
+
+def not_a_number(module: nn.Module) -> str | None:
+    """The first weight that is whole numbers, and not of a packed layer; None where there is none."""
+    packed = (nn.QuantizedLinear, nn.QuantizedEmbedding)
+    layers = {name for name, each in module.named_modules() if isinstance(each, packed)}
+    for name, value in tree_flatten(module.parameters()):
+        if not mx.issubdtype(value.dtype, mx.floating) and name.rpartition(".")[0] not in layers:
+            return name
+    return None
+
+
+def not_finite(weights: Mapping[str, mx.array]) -> str | None:
+    """The first weight that holds NaN or infinity; None where there is none. Makes no array as large as a weight."""
+    for name, value in weights.items():
+        if value.size and mx.issubdtype(value.dtype, mx.floating):
+            looks = [each(value).item() for each in (mx.min, mx.max, mx.sum)]  # a sum alone may overflow
+            if math.isnan(looks[2]) or not all(map(math.isfinite, looks[:2])):
+                return name
+    return None
 
 
 def quantise_language(module: nn.Module, bits: int) -> None:

@@ -3,7 +3,6 @@
 A config without weight files will do as well: bytes then follow from the shapes that the config implies.
 """
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, Literal
 
 from huggingface_hub import get_safetensors_metadata, hf_hub_download
 
-from vgs_mlx import hub_names
+from vgs_mlx import hub_names, strict_json
 from vgs_mlx.errors import Refusal
 from vgs_mlx.hub_names import HubId
 from vgs_mlx.models import headers, hub
@@ -250,8 +249,8 @@ def _count(config: dict[str, Any], section: str, key: str, usual: int | None = N
 
 def _config_file(file: Path, where: str) -> dict[str, Any]:
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        config = strict_json.load(file.read_bytes())
+    except (OSError, strict_json.Faulty) as error:
         raise Refusal(f"{where}: no readable config: {error}: give a model's config.json") from error
     return checked_config(config, where)
 
@@ -260,7 +259,7 @@ def _from_hub(id: HubId, where: str) -> ModelSize:
     """A Hub model's size: its config.json and the first kilobytes of its weight files are fetched."""
     try:
         file = hf_hub_download(id.name, "config.json", revision=id.revision)
-        config = checked_config(json.loads(Path(file).read_text(encoding="utf-8")), where)
+        config = checked_config(strict_json.load(Path(file).read_bytes()), where)
         metadata = get_safetensors_metadata(id.name, revision=id.revision)
     except Refusal:
         raise

@@ -13,14 +13,14 @@ from markupsafe import Markup
 from vgs_mlx import recipe_file, trained
 from vgs_mlx.ablation.grid_file import GRID
 from vgs_mlx.errors import Refusal
-from vgs_mlx.report import ablation, curves, forms, geometry, setting, tokens, wording
+from vgs_mlx.report import ablation, curves, geometry, setting, tokens, wording
 from vgs_mlx.report.ablation import Ablation
 from vgs_mlx.report.costs import costs
 from vgs_mlx.report.examples import AFTER, Examples, collect
 from vgs_mlx.report.figures import smoothing
 from vgs_mlx.report.headline import headline
 from vgs_mlx.report.record import Record, read
-from vgs_mlx.train import run_folder
+from vgs_mlx.train import forms, run_folder
 from vgs_mlx.train.screen import Screen
 
 HERE = Path(__file__).parent

@@ -9,8 +9,8 @@ from pydantic import TypeAdapter, ValidationError
 from vgs_mlx import recipe_file
 from vgs_mlx.analyze import FILE as GEOMETRY
 from vgs_mlx.recipe import Recipe
-from vgs_mlx.report import forms
-from vgs_mlx.train import run_folder
+from vgs_mlx.report.forms import GEOMETRY as GEOMETRY_FORM
+from vgs_mlx.train import forms, run_folder
 
 VERSIONS = "versions.json"
 Row = dict[str, Any]
@@ -59,7 +59,7 @@ def read(folder: Path) -> Record:
         terms=read_rows(folder / run_folder.TERMS, forms.WATCHED, damaged),
         versions=read_object(folder / VERSIONS, forms.VERSIONS, damaged),
         result=result,
-        geometry=read_object(folder / GEOMETRY, forms.GEOMETRY, damaged) or None,
+        geometry=read_object(folder / GEOMETRY, GEOMETRY_FORM, damaged) or None,
         finished=(folder / run_folder.FINAL).exists() and result.get("steps", -1) >= recipe.train.steps,
         damaged=tuple(damaged),
     )

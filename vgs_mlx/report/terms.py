@@ -10,14 +10,14 @@ from vgs_mlx.ablation import watched
 from vgs_mlx.ablation.watched import QUANTITIES, Trace, Traces
 from vgs_mlx.ablation.watched_figures import SHOWN
 from vgs_mlx.objective.binning import GROUPS
-from vgs_mlx.report import figures, forms
+from vgs_mlx.report import figures
 from vgs_mlx.report.cells import Numbers, short_name
 from vgs_mlx.report.curves import TERMS
 from vgs_mlx.report.figures import Series
 from vgs_mlx.report.record import read_rows
 from vgs_mlx.report.svg import SERIES
 from vgs_mlx.report.wording import MINUS
-from vgs_mlx.train import run_folder
+from vgs_mlx.train import forms, run_folder
 
 
 @dataclass(frozen=True)

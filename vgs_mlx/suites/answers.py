@@ -9,8 +9,12 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
+
+from vgs_mlx import strict_json
 from vgs_mlx.errors import Refusal
 from vgs_mlx.evaluate import Answer, Grader
 from vgs_mlx.train import run_folder
@@ -20,6 +24,20 @@ from vgs_mlx.types import Example
 SETTINGS = "settings.json"
 
 Line = dict[str, Any]
+LINE = TypeAdapter(
+    TypedDict(
+        "Answered",
+        {
+            "row": int,
+            "id": str,
+            "kind": str,
+            "answer": str,
+            "options": NotRequired[list[str]],
+            "completions": list[str],
+        },
+    )
+)
+"""What a stored line must hold."""
 
 
 def default_folder(model: str, settings: Mapping[str, Any]) -> Path:
@@ -54,7 +72,7 @@ def settings_of(folder: Path) -> dict[str, Any]:
     """What a folder's answers are of. Raises `Refusal` where it is no such folder."""
     file = folder / SETTINGS
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = strict_json.load(file.read_bytes())
         if not isinstance(found, dict) or not isinstance(found.get("settings"), dict):
             raise ValueError("no settings in it")
         return found
@@ -73,11 +91,12 @@ def read(file: Path, grader: Grader) -> dict[int, Line]:
     found = {}
     for place, text in enumerate(_whole_lines(file), start=1):
         try:
-            line = json.loads(text)
-            verdicts = [grader(each, example_of(line)) for each in line["completions"]]
+            line = strict_json.load(text)
+            LINE.validate_python(line, strict=True)
             found[line["row"]] = line
-        except (ValueError, KeyError, TypeError) as error:
+        except ValueError as error:  # pydantic's too
             raise Refusal(f"{file}:{place}: no answer can be read there: delete that line") from error
+        verdicts = [grader(each, example_of(line)) for each in line["completions"]]
         line["right"] = [each.right for each in verdicts]
         line["rules"] = [each.rule for each in verdicts]
     return found

@@ -8,6 +8,7 @@ belong to (models, data, recipe). Nothing in it depends on the time of day.
 import hashlib
 import json
 import os
+import re
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -16,17 +17,18 @@ import mlx.core as mx
 import mlx.optimizers as optim
 from pydantic import TypeAdapter, ValidationError
 
-from vgs_mlx import recipe
+from vgs_mlx import recipe, strict_json
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models import adapters
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.train import optimizer as adamw
 from vgs_mlx.train.identity import Identity, differences, worded
-from vgs_mlx.train.run_folder import CHECKPOINTS, remove, whole_folder
+from vgs_mlx.train.run_folder import CHECKPOINTS, VERSIONS, remove, whole_folder
 from vgs_mlx.train.step import Progress
 
 OPTIMIZER_FILE = "optim.safetensors"
 STATE_FILE = "state.json"
+NAME = re.compile(r"step-\d{6,12}")  # of a checkpoint's folder
 PARTS = ("progress", "identity", "sha256")  # of the state, beside its checksum
 
 
@@ -68,8 +70,14 @@ def newest(run: Path) -> Path | None:
 
 
 def all_of(run: Path) -> list[Path]:
-    """All complete checkpoints, oldest first."""
-    return sorted((run / CHECKPOINTS).glob("step-*"))
+    """All complete checkpoints, oldest first. What else lies there, such as a copy made by hand, is none."""
+    found = [each for each in (run / CHECKPOINTS).glob("step-*") if NAME.fullmatch(each.name)]
+    return sorted(found, key=step_of)
+
+
+def step_of(folder: Path) -> int:
+    """The step of a checkpoint."""
+    return int(folder.name.removeprefix("step-"))
 
 
 def load(folder: Path, student: LoadedModel, optimizer: optim.AdamW, identity: Identity) -> Progress:
@@ -86,7 +94,7 @@ def load(folder: Path, student: LoadedModel, optimizer: optim.AdamW, identity: I
 def verified_state(folder: Path) -> dict[str, Any]:
     """`state.json` of a checkpoint whose files are all whole. Raises `Refusal` naming the previous checkpoint."""
     try:
-        state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+        state = strict_json.load((folder / STATE_FILE).read_bytes(), constants=True)
         whole = state.pop("checksum") == _checksum(state)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise Refusal(f"{folder}: damaged ({STATE_FILE} can't be read): {_previous(folder)}") from error
@@ -131,8 +139,8 @@ def _progress(folder: Path, found: dict[str, Any]) -> Progress:
 def _of_another_version(folder: Path, what: str) -> Refusal:
     """A whole checkpoint that this version can't go on from."""
     try:
-        wrote = json.loads((folder.parent.parent / "versions.json").read_text(encoding="utf-8"))["vgs-mlx"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        wrote = strict_json.load((folder.parent.parent / VERSIONS).read_bytes())["vgs-mlx"]
+    except (OSError, ValueError, KeyError, TypeError):
         wrote = ""
     version = f"vgs-mlx {wrote}" if wrote and isinstance(wrote, str) else "another version of vgs-mlx"
     return Refusal(

@@ -188,7 +188,7 @@ def _object(file: Path) -> dict[str, Any]:
     """A JSON object in a file; {} where there is none that can be read."""
     try:
         found = json.loads(file.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -16,13 +16,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vgs_mlx import recipe_file
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
+
+from vgs_mlx import recipe_file, strict_json
 from vgs_mlx.data.datasets import DataSet
 from vgs_mlx.errors import Refusal
 from vgs_mlx.recipe import Recipe
 from vgs_mlx.train import run_folder
 from vgs_mlx.types import Example
 
+LINE = TypeAdapter(TypedDict("Line", {"part": str, "row": str, "pictures": list[tuple[str, str]]}))
 # keys that say which rows there are, and which pictures are theirs
 ROWS = ("data.source", "data.held_out", "data.columns", "data.ignore_columns")
 
@@ -94,15 +98,14 @@ def _lines(run: Path) -> Iterator[dict[str, Any]]:
     with file.open("rb") as stream:
         for number, text in enumerate(stream, start=1):
             try:
-                line = json.loads(text)
-                line["part"], line["row"], [(name, digest) for name, digest in line["pictures"]]
-            except (ValueError, KeyError, TypeError) as error:
+                line = LINE.validate_python(strict_json.load(text))
+            except ValueError as error:  # pydantic's too
                 fix = "put it back, or delete it to go on with the pictures as they are"
                 raise Refusal(f"{file}:{number}: damaged: {fix}") from error
             yield line
 
 
-def _refuse_change(run: Path, noted: list[list[str]], example: Example) -> None:
+def _refuse_change(run: Path, noted: list[tuple[str, str]], example: Example) -> None:
     found = [(picture.name, picture.digest) for picture in example.pictures]
     if [digest for _, digest in noted] == [digest for _, digest in found]:
         return

@@ -20,6 +20,7 @@ from vgs_mlx.stopping import BrokenOff, Stop
 from vgs_mlx.train import checkpoint, metrics, run_folder, watch
 from vgs_mlx.train import optimizer as adamw
 from vgs_mlx.train.identity import contents
+from vgs_mlx.train.records import PUT_BACK, read_object
 from vgs_mlx.train.screen import Screen, accuracy_line
 from vgs_mlx.train.setup import Ready
 from vgs_mlx.train.step import Progress, run_step
@@ -96,13 +97,15 @@ def _interrupted(run: _Run) -> Interrupted:
 
 
 def finished_steps(folder: Path) -> int | None:
-    """The number of steps of the finished run in `folder`; None where it hasn't finished."""
+    """The number of steps of the finished run in `folder`; None where it hasn't finished. Raises `Refusal`."""
     file = folder / run_folder.RESULT
     if not file.exists() or not (folder / run_folder.FINAL).exists():
         return None
+    if not file.is_file():  # nothing could be written in its place
+        raise Refusal(f"{file}: not a file: {PUT_BACK}")
     try:
-        return json.loads(file.read_text(encoding="utf-8"))["steps"]
-    except (ValueError, KeyError, TypeError):  # damaged: finishing again writes it anew
+        return read_object(file).get("steps")
+    except Refusal:  # damaged: finishing again writes it anew
         return None
 
 
@@ -117,6 +120,8 @@ def _restored(ready: Ready, folder: Path, optimizer: optim.AdamW, screen: Screen
         raise Refusal(
             f"train.steps={ready.recipe.train.steps}: the run is at step {progress.step} already: give more"
         )
+    if ready.recipe.train.watch_every:
+        watch.own_completions(ready, folder)  # now, and not when it is their turn
     run_folder.forget_after(folder, progress.step)
     if not run_folder.has_row(folder / run_folder.EVALUATIONS, progress.step):
         # the row is written last: a kill may have come after some of the answers

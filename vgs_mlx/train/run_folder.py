@@ -22,6 +22,7 @@ from typing import Any
 from vgs_mlx import recipe_file
 from vgs_mlx.errors import Refusal
 from vgs_mlx.recipe import Recipe
+from vgs_mlx.train.records import rows as rows
 from vgs_mlx.train.versions import versions
 
 RECIPE, METRICS, EVALUATIONS, ANSWERS, COMPLETIONS = (
@@ -183,23 +184,16 @@ def forget_after(folder: Path, step: int, files: Sequence[str] = STEP_FILES) -> 
                 write_text(file, kept.decode("utf-8"))
 
 
-def rows(file: Path) -> list[dict[str, Any]]:
-    """The rows of a .jsonl file; none where it isn't there. A last row that a kill cut in half is no row."""
-    # not splitlines: an answer may hold other line ends, such as U+2028
-    *whole, rest = file.read_bytes().split(b"\n") if file.exists() else [b""]
-    found = [json.loads(line) for line in whole if line]
-    with suppress(ValueError):
-        found += [json.loads(rest)]
-    return found
-
-
 def has_row(file: Path, step: int) -> bool:
-    """Whether a .jsonl file has the row of that step."""
+    """Whether a .jsonl file has the row of that step. Raises `Refusal` for a damaged row."""
     return any(row["step"] == step for row in rows(file))
 
 
 def best_evaluation(folder: Path) -> dict[str, Any] | None:
-    """The run's evaluation with the highest accuracy so far, the first of equals; None before the first."""
+    """The run's evaluation with the highest accuracy so far, the first of equals; None before the first.
+
+    Raises `Refusal` for a damaged row.
+    """
     return max(rows(folder / EVALUATIONS), key=lambda each: each["accuracy"], default=None)
 
 

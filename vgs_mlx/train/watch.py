@@ -4,10 +4,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field, NonNegativeInt, TypeAdapter
 
+from vgs_mlx import strict_json
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.objective.binning import GROUPS, bins, edges
@@ -24,6 +26,7 @@ from vgs_mlx.train.step import encode_views
 from vgs_mlx.types import Rollout
 
 FILE = "watched.json"
+COMPLETIONS = TypeAdapter(list[Annotated[list[NonNegativeInt], Field(min_length=1)]])
 SEED_STREAM = 2**30  # keeps these rollouts apart from those of training
 
 
@@ -83,15 +86,32 @@ def _sampled(ready: Ready, folder: Path) -> list[Rollout]:
     return rollouts
 
 
-def _kept(ready: Ready, folder: Path) -> list[Rollout]:
+def kept_completions(folder: Path) -> list[list[int]]:
+    """The ids of the watched completions. Raises `Refusal`."""
     file = folder / FILE
     try:
-        completions = json.loads(file.read_text(encoding="utf-8"))
+        return COMPLETIONS.validate_python(strict_json.load(file.read_bytes()), strict=True)
     except (OSError, ValueError) as error:
-        raise Refusal(
-            f"{file}: can't be read ({error.__class__.__name__}), and this run watches the rollouts in it: "
-            "put it back, or start a new run"
-        ) from error
+        raise _damaged(file, error.strerror if isinstance(error, OSError) else "damaged") from error
+
+
+def own_completions(ready: Ready, folder: Path) -> list[list[int]]:
+    """The same, which must be one for each watched row of this run, in this student's ids."""
+    found = kept_completions(folder)
+    asked = min(WATCHED_ROWS, len(ready.data.held_out))
+    if len(found) != asked or max(max(ids) for ids in found) >= ready.student.vocabulary:
+        raise _damaged(folder / FILE, "its rollouts are not of these rows and this student")
+    return found
+
+
+def _damaged(file: Path, why: str) -> Refusal:
+    return Refusal(
+        f"{file}: can't be read ({why}), and this run watches the rollouts in it: put it back, or start a new run"
+    )
+
+
+def _kept(ready: Ready, folder: Path) -> list[Rollout]:
+    completions = own_completions(ready, folder)
     prompts = [ready.render(example) for example in ready.data.held_out[: len(completions)]]
     return [
         Rollout(prompt, np.array(ids, dtype=np.int32), np.zeros(len(ids), dtype=np.float32), True)

@@ -1,0 +1,77 @@
+"""What a run wrote down, read by commands that go on with it: damage is a refusal that names the file and the row."""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from vgs_mlx import strict_json
+from vgs_mlx.errors import Refusal
+from vgs_mlx.train import forms
+
+FORMS: dict[str, TypeAdapter] = {
+    "metrics.jsonl": forms.METRICS,
+    "evaluations.jsonl": forms.EVALUATIONS,
+    "answers.jsonl": forms.ANSWERS,
+    "completions.jsonl": forms.COMPLETIONS,
+    "terms.jsonl": forms.LOOKED,
+    "result.json": forms.RESULT,
+}
+"""What the files of these names must hold; others hold objects of any kind."""
+PUT_BACK = "put it back as it was, or delete it"
+
+
+def rows(file: Path) -> list[dict[str, Any]]:
+    """The rows of a .jsonl file; none where it isn't there. A last row that a kill cut in half is no row.
+
+    Raises `Refusal` for a damaged one.
+    """
+    # not splitlines: an answer may hold other line ends, such as U+2028
+    *whole, rest = (content(file) or b"").split(b"\n")
+    found = [_checked(line, file, number) for number, line in enumerate(whole, start=1) if line]
+    with suppress(Refusal):
+        found += [_checked(rest, file, len(whole) + 1)]
+    return found
+
+
+def refuse_damaged(run: Path) -> None:
+    """Before a run goes on: whatever it has written down by rows can be read. Raises `Refusal`."""
+    for name in FORMS:
+        if name.endswith(".jsonl"):
+            rows(run / name)
+
+
+def read_object(file: Path) -> dict[str, Any]:
+    """The object in a JSON file; {} where there is none. Raises `Refusal`."""
+    return {} if (found := content(file)) is None else _checked(found, file)
+
+
+def content(file: Path) -> bytes | None:
+    """What a file holds; None where there is none. Raises `Refusal`, for what is no file too."""
+    if not file.exists():
+        return None
+    if not file.is_file():  # a pipe would never end
+        raise Refusal(f"{file}: not a file: {PUT_BACK}")
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise Refusal(f"{file}: can't be read ({error.strerror}): {PUT_BACK}") from error
+
+
+def _checked(text: bytes, file: Path, number: int | None = None) -> dict[str, Any]:
+    """An object of the form that the file's objects have; `number` is that of its line."""
+    where = f"{file}:{number}" if number else f"{file}"
+    try:
+        found = strict_json.load(text, constants=True)  # a loss may be NaN
+        if not isinstance(found, dict):
+            raise strict_json.Faulty("not a JSON object")
+        if form := FORMS.get(file.name):
+            form.validate_python(found)
+        return found
+    except strict_json.Faulty as error:
+        raise Refusal(f"{where}: damaged ({error}): {PUT_BACK}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"])) or "its values"
+        raise Refusal(f"{where}: damaged ({key}: {first['msg'].lower()}): {PUT_BACK}") from error
