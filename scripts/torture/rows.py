@@ -24,6 +24,7 @@ from torture.outcome import Outcome, outcome
 from vgs_mlx.data import datasets
 from vgs_mlx.data.prompts import render
 from vgs_mlx.errors import Refusal
+from vgs_mlx.grading import grade_example
 from vgs_mlx.models.loading import load_processor
 from vgs_mlx.recipe import Data
 from vgs_mlx.resources import tiny_model

@@ -14,6 +14,7 @@ from toy_runs import command, finished, metrics, options, train
 from vgs_mlx import distillation
 from vgs_mlx.data.order import rows_for_step
 from vgs_mlx.errors import Refusal
+from vgs_mlx.grading import Verdict
 from vgs_mlx.train import gradients, loop, rewards, run_folder, step
 from vgs_mlx.train import metrics as metrics_of_steps
 from vgs_mlx.train.metrics import METRICS
@@ -62,7 +63,9 @@ def test_a_sampled_completion_is_decoded_and_graded_once(reward, tmp_path, monke
     file.write_text("def reward(example, text):\n    return 0.5\n")
     for module in (rewards, metrics_of_steps):
         monkeypatch.setattr(
-            module, "is_correct", lambda *given: bool(graded.append(given)) or len(graded) == 1
+            module,
+            "grade_example",
+            lambda *given: Verdict(bool(graded.append(given)) or len(graded) == 1, "text"),
         )
     real = rewards._text
     monkeypatch.setattr(rewards, "_text", lambda *given: decoded.append(given) or real(*given))
