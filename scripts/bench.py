@@ -11,6 +11,7 @@
     python scripts/bench.py sampling        our sampler beside mlx-vlm's batch generator
     python scripts/bench.py probes          the start-up probes at Qwen3-VL's vocabulary, tiny bodies
     python scripts/bench.py precision       gradients in the stored precision beside float32 (no times)
+    python scripts/bench.py grading         answers graded a second, and what hostile ones cost
 
 A "step" is rollouts, scoring, backward and update. Models are random Qwen3-VLs but for `tiny`; completions of random
 models never end early. `scripts/bench_pytorch.py` has the comparison with PyTorch.
@@ -25,6 +26,7 @@ import vgs_mlx  # noqa: F401  (before mlx: it loads a fast BLAS)
 import click
 
 from benchmarks import first_line as first_lines
+from benchmarks import grading as grades
 from benchmarks import growth as growing
 from benchmarks import loss_phase, made, profile, starting, steps
 from benchmarks import precision as precisions
@@ -195,6 +197,15 @@ def probes(repetitions: int, file: Path | None) -> None:
 def precision(prompts: int, length: int, train: str) -> None:
     """The embedded models as they are stored beside float32, on the same rollouts: no times, the same on any day."""
     precisions.show(precisions.run(prompts, 4, length, Student(train=train)))
+
+
+@main.command()
+@click.option("--count", type=click.IntRange(1), default=20_000, show_default=True, help="Plain answers.")
+def grading(count: int) -> None:
+    """Letters, numbers, quantities, times and words; then expressions that would never end."""
+    print(f"plain forms: {grades.rate(grades.plain(count)):,.0f} a second")
+    for answer, seconds in grades.hostile().items():
+        print(f"{answer}: {seconds:.1f} s")
 
 
 if __name__ == "__main__":
