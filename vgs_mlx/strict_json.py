@@ -34,7 +34,7 @@ def load(content: bytes | str, *, constants: bool = False) -> Any:
 
 
 def _deeper(value: Any, levels: int) -> bool:
-    """Whether lists and objects stand in each other more than so many levels deep."""
+    """Whether lists and objects are nested more than `levels` deep."""
     layer = [value]
     for _ in range(levels):
         parts = [

@@ -156,7 +156,7 @@ def _faults(said: Result, run: Path, *, tidy: bool) -> list[str]:
         left = [name for name in toy_runs.names(run) if name.endswith(".writing")] if run.exists() else []
         faults += [f"{name} is half-written" for name in left]
         if run.exists() and not (run / run_folder.RECIPE).exists():
-            faults.append("a folder is left that is no run")
+            faults.append("a folder is left that is not a run folder")
     return faults
 
 

@@ -25,7 +25,7 @@ def options(*sets: str) -> list[str]:
 def write_rows(
     folder: Path, count: int, rng: random.Random, sides: tuple[int, int] = (32, 32), words: int = 0
 ) -> Path:
-    """A .jsonl file of `count` questions, each with up to so many words more and a picture of noise.
+    """A .jsonl file of `count` questions, each with up to `words` more words and a picture of noise.
 
     A picture's width and height are drawn from `sides`, both included.
     """

@@ -9,7 +9,7 @@ class Outcome:
 
     passed: bool
     line: str  # its result in one line: what was done how often, and how much of it failed
-    failures: tuple[str, ...] = ()  # one line each: what failed, and with what it happens again
+    failures: tuple[str, ...] = ()  # one line each: what failed, and how to repeat it
 
 
 def outcome(line: str, failures: list[str]) -> Outcome:

@@ -27,7 +27,7 @@ class Running:
     log: Path
 
     def code(self, seconds: float) -> int | None:
-        """Its exit code, -9 after SIGKILL; None where it goes on after so many seconds."""
+        """Its exit code, -9 after SIGKILL; None if it still runs after `seconds`."""
         if isinstance(self.process, subprocess.Popen):
             try:
                 return self.process.wait(seconds)

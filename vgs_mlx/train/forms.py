@@ -39,7 +39,7 @@ class Shares(TypedDict):
 
 @form
 class Asked(Shares):
-    """The same of so many prompts."""
+    """The same, and the number of prompts asked."""
 
     prompts: Count
 

@@ -48,7 +48,7 @@ def read_object(file: Path) -> dict[str, Any]:
 
 
 def content(file: Path) -> bytes | None:
-    """What a file holds; None where there is none. Raises `Refusal`, for what is no file too."""
+    """What a file holds; None where there is none. Raises `Refusal`, also for what is not a file."""
     if not file.exists():
         return None
     if not file.is_file():  # a pipe would never end
