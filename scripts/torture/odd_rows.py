@@ -209,7 +209,7 @@ def pictures(draw: Draw, folder: Path, count: int) -> tuple[list[str], list[str]
 
 
 def places(folder: Path) -> None:
-    """What a path may lead to that is not a picture: a pipe, links that go round, out or nowhere, what can't be read."""
+    """What a path may lead to that is not a picture: a pipe, links that go round, out or nowhere, unreadable files."""
     os.mkfifo(folder / "pipe")
     (folder / "loop").symlink_to("loop")
     (folder / "link-outside").symlink_to("/etc/hostname")
