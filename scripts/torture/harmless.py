@@ -35,13 +35,16 @@ UNREAD = {
 """Keys of config.json and preprocessor_config.json of which no number depends."""
 OPTIONAL = {".eos_token_id", ".text_config.rope_scaling", ".text_config.num_key_value_heads"}
 """Keys that null leaves to their default, as their absence does."""
-PLAN_UNREAD = {
-    ".text_config.rope_scaling", ".text_config.rope_scaling.mrope_section", ".text_config.rope_scaling.type",
-    ".image_mean",
-    ".image_std", ".rescale_factor", ".do_rescale", ".do_normalize", ".do_convert_rgb", ".min_pixels", ".patch_size",
-    ".merge_size", ".temporal_patch_size",
+_TEXT = "num_attention_heads hidden_size num_hidden_layers intermediate_size num_key_value_heads head_dim vocab_size"
+_VISION = (
+    "depth hidden_size intermediate_size num_heads patch_size spatial_merge_size in_channels temporal_patch_size "
+    "out_hidden_size num_position_embeddings deepstack_visual_indexes"
+)
+PLAN_READ = {
+    "model_type", "text_config", "vision_config", "max_pixels", "size", "longest_edge",
+    *_TEXT.split(), *_VISION.split(),
 }  # fmt: skip
-"""Nor does the memory that a plan counts."""
+"""Keys of which the memory that a plan counts depends: it reads no others."""
 BYTES = {"config.json", "tokenizer.json", "chat_template.jinja", "preprocessor_config.json"}
 """Files of a student that a run has the digest of. Of config.json it is of the bytes too."""
 
@@ -160,11 +163,17 @@ def finite(dtype: str, content: bytes) -> bool:
 
 def _of_json(command: str, before: bytes, after: bytes) -> str | None:
     try:
-        return _other_types(
-            strict(before), strict(after), "", UNREAD | (PLAN_UNREAD if command == "plan" else set())
-        )
+        values = [strict(before), strict(after)]
+        return _other_types(*(map(_planned, values) if command == "plan" else values), "", UNREAD)
     except Broken as broken:
         return str(broken)
+
+
+def _planned(value: Any) -> Any:
+    """What a plan reads of a JSON file."""
+    if isinstance(value, dict):
+        return {key: _planned(each) for key, each in value.items() if key in PLAN_READ}
+    return value
 
 
 def strict(content: bytes) -> Any:

@@ -96,13 +96,19 @@ def test_a_template_that_makes_a_video_of_a_picture_is_refused(tmp_path):
     assert "makes a video's place for a picture" in refusal(template.parent)
 
 
-def test_a_plan_reads_a_config_as_strictly(tmp_path):
+def test_a_template_that_writes_without_end_is_refused(tmp_path):
+    template = copied(tmp_path / "model") / "chat_template.jinja"
+    template.write_text(template.read_text() + "{{ 'a' * 10**6 }}")
+    assert "writes 1,000," in refusal(template.parent)
+
+
+def test_a_plan_is_as_strict_with_what_it_reads_of_a_config(tmp_path):
     folder = copied(tmp_path / "model")
-    configure(folder, image_token_id="5")
-    with pytest.raises(Refusal, match="image_token_id '5'"):
-        read_size(str(folder), "--student")
-    with pytest.raises(Refusal, match="image_token_id '5'"):
-        read_size(str(folder / "config.json"), "--student")
+    text = json.loads((folder / "config.json").read_text())["text_config"]
+    configure(folder, text_config={**text, "hidden_size": "64"})
+    for path in (folder, folder / "config.json"):
+        with pytest.raises(Refusal, match="hidden_size '64'"):
+            read_size(str(path), "--student")
 
 
 def test_a_config_may_say_more_and_one_end_token_without_a_list(tmp_path):

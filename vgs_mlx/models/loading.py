@@ -84,7 +84,6 @@ def checked_config(config: Any, where: str) -> dict[str, Any]:
             "never done here: take a checkpoint without it"
         )
     headers.refuse_layout(config, where)
-    headers.refuse_types(config, where)
     return config
 
 
@@ -135,6 +134,7 @@ def load_model(
     """
     folder = find_folder(path, option)
     config = read_config(folder, option)
+    headers.refuse_types(config, f"{option} {folder}")
     processor = load_processor(folder, option)
     module = _load_module(folder, f"{option} {path}")
     if bits and ("quantization" in config or is_quantised(module)):

@@ -16,6 +16,7 @@ from vgs_mlx.errors import Refusal
 QUESTION = "What colour is it? 0123456789"
 SIDE = 64  # pixels of the picture that is asked about
 LARGEST = 10**8  # pixels that a small picture may be scaled up to: there is no such model
+LONGEST = 50_000  # characters of a short question with all that its template adds
 SIDES = ("patch_size", "temporal_patch_size", "merge_size")
 SWITCHES = ("do_rescale", "do_normalize", "do_convert_rgb")
 SAME = {
@@ -84,6 +85,8 @@ def _fault_of_prompt(processor: Any) -> str | None:
     )
     if text.count(QUESTION) != 1 or text.count(processor.image_token) != 1:
         return "its chat template doesn't hold the question and the picture's place once each"
+    if len(text) > LONGEST:
+        return f"its chat template writes {len(text):,} characters around a question"
     if processor.video_token in text:
         return "its chat template makes a video's place for a picture"
     inputs = processor(text=[text], images=[Image.new("RGB", (SIDE, SIDE), "grey")])

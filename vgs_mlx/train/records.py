@@ -4,21 +4,22 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from vgs_mlx import strict_json
 from vgs_mlx.errors import Refusal
-from vgs_mlx.train import forms
+from vgs_mlx.lazy import Lazy
 
-FORMS: dict[str, TypeAdapter] = {
-    "metrics.jsonl": forms.METRICS,
-    "evaluations.jsonl": forms.EVALUATIONS,
-    "answers.jsonl": forms.ANSWERS,
-    "completions.jsonl": forms.COMPLETIONS,
-    "terms.jsonl": forms.LOOKED,
-    "result.json": forms.RESULT,
+forms = Lazy("vgs_mlx.train.forms")
+FORMS = {
+    "metrics.jsonl": "METRICS",
+    "evaluations.jsonl": "EVALUATIONS",
+    "answers.jsonl": "ANSWERS",
+    "completions.jsonl": "COMPLETIONS",
+    "terms.jsonl": "LOOKED",
+    "result.json": "RESULT",
 }
-"""What the files of these names must hold; others hold objects of any kind."""
+"""What of `forms` the files of these names must hold; others hold objects of any kind."""
 PUT_BACK = "put it back as it was, or delete it"
 
 
@@ -67,7 +68,7 @@ def _checked(text: bytes, file: Path, number: int | None = None) -> dict[str, An
         if not isinstance(found, dict):
             raise strict_json.Faulty("not a JSON object")
         if form := FORMS.get(file.name):
-            form.validate_python(found)
+            getattr(forms, form).validate_python(found)
         return found
     except strict_json.Faulty as error:
         raise Refusal(f"{where}: damaged ({error}): {PUT_BACK}") from error
