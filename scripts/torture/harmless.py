@@ -41,8 +41,8 @@ _VISION = (
     "out_hidden_size num_position_embeddings deepstack_visual_indexes"
 )
 PLAN_READ = {
-    "model_type", "text_config", "vision_config", "max_pixels", "size", "longest_edge",
-    *_TEXT.split(), *_VISION.split(),
+    ".model_type", ".text_config", ".vision_config", ".max_pixels", ".size", ".size.longest_edge",
+    *(f".text_config.{key}" for key in _TEXT.split()), *(f".vision_config.{key}" for key in _VISION.split()),
 }  # fmt: skip
 """Keys of which the memory that a plan counts depends: it reads no others."""
 BYTES = {"config.json", "tokenizer.json", "chat_template.jinja", "preprocessor_config.json"}
@@ -169,11 +169,12 @@ def _of_json(command: str, before: bytes, after: bytes) -> str | None:
         return str(broken)
 
 
-def _planned(value: Any) -> Any:
+def _planned(value: Any, where: str = "") -> Any:
     """What a plan reads of a JSON file."""
-    if isinstance(value, dict):
-        return {key: _planned(each) for key, each in value.items() if key in PLAN_READ}
-    return value
+    if not isinstance(value, dict):
+        return value
+    there = {key: f"{where}.{key}" for key in value}
+    return {key: _planned(value[key], place) for key, place in there.items() if place in PLAN_READ}
 
 
 def strict(content: bytes) -> Any:

@@ -13,7 +13,7 @@ import sys
 import time
 
 MEMORY = 4 << 30  # bytes of address space; macOS knows no such limit
-PRECISION = 60  # decimal digits in which the values of numbers are compared
+PRECISION = 300  # decimal digits in which the values of numbers are compared
 POINTS = ("37/29", "-41/31", "3/7", "-53/11")  # at which expressions with variables are compared
 
 
@@ -84,7 +84,7 @@ def _differ(given: object, right: object) -> bool:
         if not all(value.is_number and value.is_finite for value in values):
             continue
         scale = max(abs(value) for value in values)
-        if scale and abs(values[0] - values[1]) > scale * sympy.Float(10) ** (-PRECISION // 2):
+        if scale and abs(values[0] - values[1]) > scale * sympy.Float(10) ** (50 - PRECISION):
             return True
     return False
 

@@ -12,7 +12,7 @@ from vgs_mlx.grading import brackets, expressions, literals, mathematics, option
 from vgs_mlx.grading.box import extract_answer
 from vgs_mlx.grading.numbers import read_based
 from vgs_mlx.grading.plain import bare, canonical
-from vgs_mlx.grading.quantities import Quantity, cut_unit, read_quantity, same_quantity
+from vgs_mlx.grading.quantities import Quantity, cut_unit, read_quantity, same_parts, same_quantity
 from vgs_mlx.grading.units import agree
 from vgs_mlx.grading.words import formula, same_words
 from vgs_mlx.types import Example
@@ -128,10 +128,11 @@ def _compare(given: str, right: str, texts: Sequence[str], equal: Same, depth: i
 
 def _units_agree(given: str, right: str) -> bool:
     """Whether texts that are the same but for case are so as quantities too: 5 mW is not 5 MW."""
-    if given == right:
+    wanted = None if given == right else read_quantity(right)
+    if wanted is None or not wanted.units:
         return True
-    quantities = [read_quantity(given), read_quantity(right)]
-    return None in quantities or agree(*(each.units for each in quantities))
+    found = read_quantity(given)
+    return found is not None and bool(found.units & wanted.units)
 
 
 def _option(given: str, right: str, texts: Sequence[str], same: Same) -> bool | None:
@@ -154,7 +155,10 @@ def _system(given: str, right: str, same: Same) -> bool | None:
 
 
 def _list(given: str, right: str, same: Same) -> bool | None:
-    """A list; one that may also be a number, 3,5, is right as either."""
+    """A list; one that may also be a number, 3,5, is right as either. Values of different names keep their order."""
+    if relations.names_differ(right) and not relations.is_equation(given):
+        wanted, found = brackets.items(right), brackets.items(given)
+        return len(found) == len(wanted) and all(map(same, found, wanted))
     listed = brackets.same_list(given, right, same)
     return None if listed is False and read_quantity(right) else listed
 
@@ -175,7 +179,7 @@ def _value(given: str, right: str, equal: Same) -> Verdict:
     quantities = [read_quantity(given), read_quantity(right)]
     if all(quantities):
         return Verdict(same_quantity(*quantities), "number")
-    if "=" in given and "=" not in right:
+    if relations.is_equation(given) and not relations.is_equation(right):
         return Verdict(False, "equation")
     if _one_names_a_unit(quantities):
         closer = [read_quantity(each, gap=False) for each in (given, right)]  # 18m is 18 m then
@@ -191,7 +195,14 @@ def _value(given: str, right: str, equal: Same) -> Verdict:
         return Verdict(False, "unit")
     cut = quantities[1] is not None or (found, wanted) != (bare(given), bare(right))
     same = cut and _equal_expressions(found, exact or wanted, equal)
-    return Verdict(same, "expression" if mathematics.is_expression(wanted) else "text")
+    rule = (
+        "expression"
+        if all(map(mathematics.is_expression, (found, wanted)))
+        else "number"
+        if exact
+        else "text"
+    )
+    return Verdict(same, rule)
 
 
 def _one_names_a_unit(quantities: Sequence[Quantity | None]) -> bool:
@@ -214,6 +225,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("inequality", relations.same_unequal),
     ("equation", relations.same_named),
     ("matrix", brackets.same_matrix),
+    ("number", lambda given, right, _: same_parts(given, right) or None),
     ("list", _system),
     ("interval", relations.same_intervals),
     ("inequality", relations.same_order),

@@ -5,6 +5,8 @@ They are compared as text, so that 12:30 is not 2:05 and 3-1 is not 4-2.
 
 import re
 
+from vgs_mlx.grading.words import MONTH
+
 NUMBER = r"\d+(?:[.,]\d+)*[°%]?"
 MERIDIEM = re.compile(r"\b([ap])\.? ?m\b\.?", re.IGNORECASE)
 TIME = re.compile(
@@ -25,6 +27,12 @@ FEET = re.compile(r"\d+'(?: ?\d+(?:\.\d+)?\"?)?|\d+°\d+'(?:\d+(?:\.\d+)?\")?")
 CODE = re.compile(
     r"(?=.*[A-Z])(?=.*\d)[A-Za-z0-9]+(?:[-./][A-Za-z0-9]+)+|[A-Z]+(?:-[A-Z]+){2,}|[A-Z]{2,}(?:-[A-Z]+)+"
 )
+DATE = re.compile(
+    rf"(?:[a-z]+day,? )?(?:{MONTH.pattern}\.? \d{{1,2}}(?:st|nd|rd|th)?"
+    rf"|\d{{1,2}}(?:st|nd|rd|th)? (?:of )?{MONTH.pattern})"
+    r"(?:,? \d{4})?",
+    re.IGNORECASE,
+)
 GROUPED = re.compile(r"\d{1,3}(?:\.\d{3}){2,}")  # 2.718.281 is a number
 UNIT = re.compile(r"(?<=[\d°%])(?:[^\W\d_]+|[%°])$")
 SPACED = re.compile(r"\s*([-:/×])\s*")
@@ -38,7 +46,7 @@ def same_literal(given: str, right: str) -> bool | None:
         return None if wanted is None else True
     found = found or given.casefold().replace(" ", "")
     units = [UNIT.search(each) for each in (found, wanted)]
-    if TIME.fullmatch(wanted) or CODE.fullmatch(wanted) or all(units):
+    if TIME.fullmatch(wanted) or CODE.fullmatch(wanted) or DATE.fullmatch(wanted) or all(units):
         return False
     return UNIT.sub("", found) == UNIT.sub("", wanted)
 
@@ -47,6 +55,8 @@ def read_literal(text: str) -> str | None:
     """The text in the one form in which such answers are compared; None where it is none of them."""
     if GROUPED.fullmatch(text):
         return None
+    if DATE.fullmatch(text):
+        return text.casefold().replace(",", "")
     text = MERIDIEM.sub(r"\1m", SPACED.sub(r"\1", SIZED.sub("×", text)))
     if TIME.fullmatch(text):
         return re.sub(r"^0(?=\d)", "", text.casefold().replace(" ", ""))

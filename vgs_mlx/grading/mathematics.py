@@ -11,7 +11,10 @@ from vgs_mlx.grading.symbols import FUNCTION, GREEK, LATEX
 LONGEST = 200  # characters; no one's final answer is longer, and parsing time grows fast
 CHARACTERS = re.compile(rf"[\w+\-*/^=(){{}}\[\]|!·×÷ .,±∞\\<>≤≥ℝ∪∫∑∏{GREEK}]+")
 COMMANDS = re.compile(r"\\(?!(?:frac|sqrt|binom|pmod|bmod|mathbb|int|sum|prod|log|\W)(?![A-Za-z]))[A-Za-z]+")
-OPERATOR = re.compile(rf"[+\-*/^(){{}}\[\]|!·×÷±∞\\{GREEK}]")
+OPERATOR = re.compile(rf"[+\-*/^(){{}}|!·×÷±∞=\\{GREEK}]")
+SET = re.compile(r"\\[{}]|\[.*\]", re.DOTALL)
+TOWER = re.compile(r"\d\s*\^\s*\{\s*\d+\s*\^|\^\s*\{?\d{5}")  # of numbers: too large to compute
+DECIMAL = re.compile(r"(?<![\w.])(\d*)\.(\d+)")
 MONOMIAL = re.compile(r"-?\d+(?:\.\d+)?[a-z]{1,3}|[A-Za-z]|-?[\d.]+")
 WORD = re.compile(r"[^\W\d_]{3,}")
 CODE = re.compile(
@@ -28,6 +31,8 @@ def is_expression(text: str) -> bool:
         text = text.replace("°", "")  # of an angle
     if len(text) > LONGEST or not CHARACTERS.fullmatch(text) or COMMANDS.search(text) or CODE.search(text):
         return False
+    if SET.fullmatch(text) or SET.match(text) or TOWER.search(text):
+        return False
     if "," in GROUPED.sub("", text) and not FUNCTION.search(text):
         return False
     letters = FUNCTION.sub(" ", re.sub(r"\\[A-Za-z]+", " ", text))
@@ -39,7 +44,7 @@ def is_expression(text: str) -> bool:
 def to_latex(text: str) -> str:
     """The expression as LaTeX alone."""
     text = GROUPED.sub("", text)
-    text = MIXED.sub(_mixed, text)
+    text = DECIMAL.sub(_exact, MIXED.sub(_mixed, text))
     text = re.sub(rf"({NUMBER})\s*°", r"(\1π/180)", text)
     text = FUNCTION.sub(lambda found: f"\\{found[0]}", re.sub(r"log_e(?![A-Za-z])", "ln", text))
     text = "".join(f"{LATEX[each]} " if each in LATEX else each for each in text)
@@ -52,6 +57,11 @@ def _mixed(found: re.Match) -> str:
     whole, above, below = found.groups()
     fraction = rf"\frac{{{above}}}{{{below}}}"
     return rf"({whole}+{fraction})" if int(above) < int(below) else f"{whole}{fraction}"
+
+
+def _exact(found: re.Match) -> str:
+    """A decimal as a fraction: a parser would round it."""
+    return rf"\frac{{{found[1]}{found[2]}}}{{1{'0' * len(found[2])}}}"
 
 
 def _round_roots(text: str) -> str:

@@ -53,6 +53,8 @@ def same_options(given: str, right: str) -> bool | None:
     wanted = [LETTER.fullmatch(each) for each in items(right)]
     if len(wanted) < 2 or not all(wanted):
         return None
+    if re.search(r"\bor\b", given, re.IGNORECASE) and not re.search(r"\bor\b", right, re.IGNORECASE):
+        return False  # a hedge
     words = re.findall(r"[A-Za-z]+|[^\sA-Za-z,;&().]", given)
     letters = [word.upper() if len(word) == 1 else word for word in words if word.casefold() not in FILLER]
     if not all(word.isalpha() and word.isupper() for word in letters):

@@ -21,7 +21,7 @@ STYLES = (
 )
 STYLE = re.compile(rf"\\(?:{STYLES})\*?\s*{GROUP}")
 SWITCH = re.compile(
-    r"\\(?:bf|rm|it|sf|tt|em|bfseries|itshape|displaystyle|textstyle|scriptstyle|tiny|small|normalsize|large|Large|"
+    r"\\(?:text)?color\s*\{\w+\}|\\(?:bf|rm|it|sf|tt|em|bfseries|itshape|displaystyle|textstyle|scriptstyle|tiny|small|normalsize|large|Large|"
     r"LARGE|huge|Huge|limits|nolimits|mathrm|mathbf|mathit|text|boldsymbol|bm)(?![A-Za-z])\s*"
 )
 SIZES = re.compile(r"\\(?:left|right|middle|[bB]igg?[lrm]?)(?![A-Za-z])\s*\.?")
@@ -43,6 +43,7 @@ SAME_CHARACTERS = str.maketrans({
     "⁄": "/", "∕": "/", "∗": "*", "⋅": "·", "∙": "·", "•": "·", "∣": "|", "、": ",", "。": ".", "，": ",", "∆": "Δ",
     "⩽": "≤", "⩾": "≥", "∶": ":", "♡": "♥", "♤": "♠", "♢": "♦", "♧": "♣", "⟶": "→", "➔": "→", "➡": "→", "⁢": "",
 })  # fmt: skip
+SIGNS_IN_ASCII = {"**": "^", "...": "…", "<=>": "⇔", ">=": "≥", "<=": "≤"}
 EDGES = ",;:。 "
 
 
@@ -56,6 +57,7 @@ def canonical(text: str) -> str:
     text = text.replace(r"\\", ROW_END) if r"\begin" in text else text.replace(r"\\", " ")
     text = re.sub(r"\{([,:;])\}", r"\1", GROUPING.sub(",", text))
     text = re.sub(r"\\!(?![A-Za-z])", "", re.sub(r"\\!(?=[A-Za-z])", " ", text))
+    text = re.sub(r"^~(?=\s*[\d$])(?!.*~$)", "≈", text)
     text = SPACES.sub(" ", re.sub(r" ~ (?=△|∠|\\triangle|\\angle)", "∼", text))
     text = _without_styles(re.sub(r"\\([%&#_])", r"\1", text) if r"\begin" not in text else text)
     text = _commands(text).replace("\\$", "$")
@@ -151,7 +153,10 @@ def _commands(text: str) -> str:
     text = re.sub(r"\\sqrt\s*(\d)", r"\\sqrt{\1}", text)
     text = re.sub(r"(?<![A-Za-z\\])pi(?![A-Za-z])", "π", text)
     text = re.sub(r"(?<![A-Za-z\\])(sqrt)(?=\s*\()", r"\\sqrt", text)
-    return text.replace("**", "^").replace("...", "…")
+    text = re.sub(r"([_^])\s*\{\s*(\w)\s*\}", r"\1\2", text)
+    for ascii_, sign in SIGNS_IN_ASCII.items():
+        text = text.replace(ascii_, sign)
+    return re.sub(r"(?<!\d)!=", "≠", text)
 
 
 def _character(found: re.Match) -> str:

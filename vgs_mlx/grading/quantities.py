@@ -13,6 +13,8 @@ from vgs_mlx.grading.units import UPRIGHT, agree, read_money, read_unit
 NO_UNIT: frozenset[Unit] = frozenset()
 PERCENT = (("%", 1),)
 UNIT_STARTS = re.compile(rf"[ {UPRIGHT}]*(?=[^\W\d_]|[°%$€£¥₹₩₽₺₫฿₪₱₦₴¢]|\\frac)")
+PARTS = re.compile(r"(?<=[^\W\d_])(?:\.? and |\.? ?)(?=\d)")  # between 3 hours and 20 minutes
+PART = re.compile(r"(\d+(?:\.\d+)?) ?([^\d,;]+)")
 SIGN = re.compile(r"[°%$€£¥₹₩₽₺₫฿₪₱₦₴¢]")
 MAYBE_VARIABLE = re.compile(
     r"(?:[A-Za-z]|mn|mj|mv|ma|mh|pa|ha|ev|bar?)\.?([ /^·].*)?", re.DOTALL
@@ -55,6 +57,29 @@ def same_quantity(given: Quantity, right: Quantity) -> bool:
     if given.units and right.units:
         return False
     return PERCENT in (given.units | right.units) and _share(given) == _share(right)
+
+
+def same_parts(given: str, right: str) -> bool:
+    """Whether both are the same several quantities of different units: 3 hours 20 minutes = 3 h 20 min."""
+    parts = [_parts(bare(each)) for each in (given, right)]
+    return bool(parts[1]) and len(parts[0]) == len(parts[1]) and all(map(_same_part, *parts))
+
+
+def _same_part(given: Quantity, right: Quantity) -> bool:
+    return given.value == right.value and bool(given.units & right.units)
+
+
+def _parts(text: str) -> list[Quantity]:
+    """The quantities that the text consists of, two at least and each in a unit of its own; else none."""
+    found = [PART.fullmatch(each) for each in PARTS.split(text)]
+    if len(found) < 2 or not all(found):
+        return []
+    parts = [Quantity(read_number(each[1]) or Fraction(0), read_unit(each[2])) for each in found]
+    return (
+        parts
+        if all(each.units for each in parts) and len({each.units for each in parts}) == len(parts)
+        else []
+    )
 
 
 def cut_unit(text: str) -> tuple[str, frozenset[Unit]]:

@@ -3,7 +3,7 @@ r"""Names, equations, inequalities and intervals: x = 5 for 5, \angle ABC = 60°
 import re
 from dataclasses import dataclass
 
-from vgs_mlx.grading.brackets import Same, ordered, same_multiset, split
+from vgs_mlx.grading.brackets import Same, items, ordered, same_multiset, split
 from vgs_mlx.grading.quantities import read_quantity
 from vgs_mlx.grading.words import same_words
 
@@ -43,8 +43,8 @@ def same_named(given: str, right: str, same: Same) -> bool | None:
             return same(named[1], wanted[1])
         return False if read_quantity(named[1]) and read_quantity(wanted[1]) else None
     if wanted:
-        return None if EQUALS.search(given) else same(given, wanted[1])
-    if named and not EQUALS.search(right):
+        return None if is_equation(given) else same(given, wanted[1])
+    if named and not is_equation(right):
         return same(named[1], right)
     return None
 
@@ -60,6 +60,17 @@ def assignment(text: str) -> tuple[str, str] | None:
         if is_name(name) and not (is_name(value) and is_name(sides[0]) and " " in value)
         else None
     )
+
+
+def is_equation(text: str) -> bool:
+    """Whether an equals sign stands in it outside of brackets: not in \\sum_{i=1}^{3} i."""
+    return len(split(text, EQUALS)) > 1
+
+
+def names_differ(text: str) -> bool:
+    """Whether it lists values of names that are not all the same: x = 1, y = 2."""
+    named = [assignment(each) for each in items(text)]
+    return len(named) > 1 and all(named) and len({name for name, _ in named}) > 1
 
 
 def is_name(text: str) -> bool:
@@ -88,7 +99,7 @@ def same_unequal(given: str, right: str, same: Same) -> bool | None:
 
 def same_intervals(given: str, right: str, same: Same) -> bool | None:
     r"""Compares sets of numbers: (1, 2), x \in (1, 2), 1 < x < 2, unions of them; None where `right` is none."""
-    wanted = intervals(right)
+    wanted = None if ordered(right) and ordered(given) else intervals(right)
     if wanted is None:
         return None
     found = intervals(given)

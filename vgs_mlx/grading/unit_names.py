@@ -1,5 +1,7 @@
 """The names of units of measure and money, and what each may stand for."""
 
+import re
+
 Unit = tuple[tuple[str, int], ...]
 """Names with their powers, sorted: m/s² is (("m", 1), ("s", -2))."""
 
@@ -9,11 +11,11 @@ PREFIXES = {
 }  # fmt: skip
 # symbol: the prefixes that it takes; its names
 PREFIXED = {
-    "m": ("kmμuncd", "meter metre"), "g": ("kmμun", "gram gramme"), "L": ("mμudch", "liter litre"),
+    "m": ("kMmμuncd", "meter metre"), "g": ("kMmμun", "gram gramme"), "L": ("mμudch", "liter litre"),
     "s": ("mμunp", "second"), "Hz": ("kMGT", "hertz"), "N": ("kM", "newton"), "J": ("kMGm", "joule"),
     "W": ("kMGm", "watt"), "V": ("kMmμ", "volt"), "A": ("kmμun", "ampere amp"), "Ω": ("kMm", "ohm"),
     "Pa": ("kMGh", "pascal"), "F": ("mμunp", "farad"), "C": ("mμun", "coulomb"), "mol": ("kmμun", "mole"),
-    "eV": ("kMGTm", "electronvolt electron-volt"), "cal": ("k", "calorie"), "Wh": ("kMGTm", "watt-hour watthour"),
+    "eV": ("kMGTm", "electronvolt electron-volt"), "cal": ("k", "calorie"),
     "B": ("kMGT", "byte"), "b": ("kMG", "bit"), "bar": ("m", "bar"), "K": ("mk", "kelvin"), "T": ("mμ", "tesla"),
     "H": ("mμ", "henry"), "lm": ("", "lumen"), "lx": ("", "lux"), "cd": ("", "candela"), "Wb": ("", "weber"),
     "dB": ("", "decibel"), "bps": ("kMG", ""), "Bq": ("kMG", "becquerel"), "Sv": ("mμ", "sievert"),
@@ -26,7 +28,7 @@ OTHERS = {
     "oz": "ounce", "ton": "tons tonne t", "st": "stone", "gal": "gallon", "qt": "quart", "pt": "pint", "cup": "",
     "tbsp": "tablespoon", "tsp": "teaspoon", "acre": "", "s": "sec secs", "min": "minute mins", "h": "hr hrs hour",
     "day": "days d", "week": "wk wks", "month": "mo", "year": "yr yrs", "decade": "", "century": "centuries",
-    "rad": "radian", "rev": "revolution", "sr": "steradian", "unit": "", "dozen": "", "hp": "horsepower",
+    "L": "l", "mL": "ml", "dL": "dl", "cL": "cl", "rad": "radian", "rev": "revolution", "sr": "steradian", "unit": "", "dozen": "", "hp": "horsepower",
     "atm": "atmosphere", "psi": "", "mmHg": "", "kn": "knot", "ly": "light-year", "°": "degree deg",
     "°C": "celsius", "°F": "fahrenheit", "%": "percent pct per_cent", "Ω": "Ohm", "μm": "micron", "kg": "kilo kgs",
     "kcal": "Cal", "kB": "KB", "A": "amps", "carat": "ct", "BTU": "btu", "angstrom": "Å ångström",
@@ -44,7 +46,9 @@ MONEY = (
 COMPOUNDS = {
     "mph": (("h", -1), ("mi", 1)), "kph": (("h", -1), ("km", 1)), "kmh": (("h", -1), ("km", 1)),
     "kmph": (("h", -1), ("km", 1)), "mps": (("m", 1), ("s", -1)), "mpg": (("gal", -1), ("mi", 1)),
-    "sqft": (("ft", 2),), "cc": (("cm", 3),),
+    "sqft": (("ft", 2),), "Nm": (("N", 1), ("m", 1)), "Ah": (("A", 1), ("h", 1)),
+    "mAh": (("h", 1), ("mA", 1)), "Wh": (("W", 1), ("h", 1)), "kWh": (("h", 1), ("kW", 1)),
+    "MWh": (("MW", 1), ("h", 1)), "cc": (("cm", 3),),
 }  # fmt: skip
 
 
@@ -75,7 +79,11 @@ def _whatever_the_case(spellings: dict[str, set[Unit]]) -> dict[str, set[Unit]]:
     found: dict[str, set[Unit]] = {}
     for spelling, units in spellings.items():
         found.setdefault(spelling.casefold(), set()).update(units)
-    return {spelling: units for spelling, units in found.items() if len(units) == 1 or len(spelling) > 3}
+    return {
+        spelling: units
+        for spelling, units in found.items()
+        if len(spelling) > 3 or (len(units) == 1 and len(spelling) > 1 and not re.fullmatch("m.", spelling))
+    }
 
 
 SPELLINGS = _spellings()

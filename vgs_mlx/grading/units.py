@@ -15,7 +15,9 @@ UPRIGHT = "\ue001"  # set by `canonical` where a unit follows that was set uprig
 BEFORE = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 AFTER = {"squared": 2, "cubed": 3}
 WORD = re.compile(r"(?:US|[ACR])\$|°[CF]?(?![A-Za-z])|[%$€£¥₹₩₽₺₫฿₪₱₦₴¢]|[^\W\d_]+(?:-[^\W\d_]+)*\.?")
-POWER = re.compile(r"\s*\^\s*(?:\{\s*(-?\d)\s*\}|(-?\d))|\s+(squared|cubed)\b", re.IGNORECASE)
+POWER = re.compile(
+    r"\s*\^\s*(?:\{\s*(-?\d)\s*\}|(-?\d))|(?<=[a-z])([23])(?!\d)|\s+(squared|cubed)\b", re.IGNORECASE
+)
 WORDS_FOR_SIGNS = [
     (re.compile(r"\\frac\s*\{([^{}]*)\}\s*\{([^{}]*(?:\{\d\})?[^{}]*)\}"), r"\1/(\2)"),
     (re.compile(r"\bper cent\b", re.IGNORECASE), "%"),
@@ -79,7 +81,10 @@ def _factor(text: str, place: int) -> tuple[Iterable[Unit], int]:
         name = name.partition("-")[0]
         end = word.start() + len(name)
     if raised := POWER.match(text, end):
-        power, end = AFTER.get((raised[3] or "").casefold()) or int(raised[1] or raised[2]), raised.end()
+        power, end = (
+            AFTER.get((raised[4] or "").casefold()) or int(raised[1] or raised[2] or raised[3]),
+            raised.end(),
+        )
     return [_raised(unit, power) for unit in _named(name)], end
 
 

@@ -19,8 +19,8 @@ MEANINGS = {"true": "yes", "false": "no"}
 def same_words(given: str, right: str) -> bool:
     """Whether two texts are the same, order and articles included. True counts as yes where yes is right."""
     formulas = formula(given), formula(right)
-    if all(formulas) and formulas[0] != formulas[1]:
-        return False  # CO2 is not Co2
+    if all(formulas):
+        return formulas[0] == formulas[1]  # CO2 is not Co2
     words = [tokens(given), tokens(right)]
     if len(words[1]) == 1 and words[1][0] in MEANINGS.values():
         words[0] = [MEANINGS.get(word, word) for word in words[0]]
@@ -40,5 +40,5 @@ def tokens(text: str) -> list[str]:
 
 def formula(text: str) -> list[str] | None:
     """The elements and numbers of what may be a chemical formula with a number in it; None for other texts."""
-    text = INDEX.sub(r"\1", CHARGE.sub(r"\1", text))
+    text = INDEX.sub(r"\1", CHARGE.sub(r"\1", text.replace(" ", "")))
     return ELEMENT.findall(text) if FORMULA.fullmatch(text) and re.search(r"[A-Z]\D*\d", text) else None
