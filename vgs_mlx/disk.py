@@ -1,6 +1,7 @@
 """A disk that takes no more, or may not be written: recognised whoever reports it, and said in one line."""
 
 import errno
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +33,14 @@ def advice(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno in (*FORBIDDEN, *BROKEN):
         return "make it accessible, or give another place, and then the same command again"
     return "make room, and then give the same command again"
+
+
+def refuse_file(option: str, file: Path) -> None:
+    """Raises `Refusal` where a file that a command writes at its end could not be written."""
+    if file.is_dir() or not file.absolute().parent.is_dir():
+        raise Refusal(f"{option} {file}: give a file in a folder that exists")
+    if not os.access(file if file.exists() else file.absolute().parent, os.W_OK):
+        raise Refusal(f"{option} {file}: can't be written there: give a file in another folder")
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from vgs_mlx import blas
+from vgs_mlx import blas, disk
 from vgs_mlx.device import backend
 from vgs_mlx.errors import Refusal
 from vgs_mlx.lazy import Lazy
@@ -58,6 +58,8 @@ def run(check: bool, json_file: Path | None = None) -> None:
     """See the command's help. Exits with 1 where a check doesn't agree. Raises `Refusal`."""
     if json_file and not check:
         raise Refusal("--json belongs to --check: give both")
+    if json_file:
+        disk.refuse_file("--json", json_file)
     screen = Screen()
     machine = print_report(screen.console)
     if check:

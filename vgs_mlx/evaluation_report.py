@@ -1,6 +1,7 @@
 """What `vgs-mlx evaluate` does: find the model and the rows, let it answer, print a table and write JSON."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from vgs_mlx import evaluate, recipe_file, sources, trained, wrong_answers
+from vgs_mlx import disk, evaluate, recipe_file, sources, trained, wrong_answers
 from vgs_mlx.data import datasets
 from vgs_mlx.data.datasets import DataSet
 from vgs_mlx.device import backend
@@ -86,10 +87,12 @@ def run(
 
 def refuse_options(samples: int, temperature: float, json_file: Path | None) -> None:
     """Raises `Refusal` for options that can't work, before anything is loaded."""
+    if not math.isfinite(temperature):
+        raise Refusal(f"--temperature {temperature}: give a finite number, 0 or more")
     if samples > 1 and temperature == 0:
         raise Refusal("--samples needs a --temperature above 0: greedy answers are all the same")
-    if json_file and (json_file.is_dir() or not json_file.absolute().parent.is_dir()):
-        raise Refusal(f"--json {json_file}: give a file in a folder that exists")
+    if json_file:
+        disk.refuse_file("--json", json_file)
 
 
 def refuse_checkpoint(model: str, checkpoint: str | None) -> None:

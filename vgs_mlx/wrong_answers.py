@@ -9,16 +9,20 @@ from rich.text import Text
 
 from vgs_mlx.evaluate import Answer
 from vgs_mlx.grading import MEANINGS, extract_answer
+from vgs_mlx.texts import printable
 
 LONGEST = 200  # characters of an answer that are shown
 
 
 def wrong(answers: Iterable[Sequence[Answer]]) -> list[dict[str, Any]]:
-    """The wrong ones among the answers, as plain values for JSON; `given` is None where nothing is boxed."""
+    """The wrong ones among the answers, as plain values for JSON.
+
+    `expected` is a list where several answers are right; `given` is None where nothing is boxed.
+    """
     return [
         {
             "row": each.example.id,
-            "expected": each.example.expected,
+            "expected": list(each.example.answers) if each.example.also else each.example.answer,
             "given": extract_answer(each.completion),
             "rule": each.rule,
         }
@@ -38,7 +42,8 @@ def show(found: Sequence[dict[str, Any]], console: Console) -> None:
         table.add_column(heading, overflow="fold")
     for each in found:
         given = "-" if each["given"] is None else each["given"]
-        texts = (Text(text[:LONGEST]) for text in (each["row"], each["expected"], given))
+        expected = each["expected"] if isinstance(each["expected"], str) else " or ".join(each["expected"])
+        texts = (Text(printable(text[:LONGEST])) for text in (each["row"], expected, given))
         table.add_row(*texts, each["rule"])
     console.print(table)
     for rule in dict.fromkeys(each["rule"] for each in found):

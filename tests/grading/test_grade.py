@@ -142,7 +142,9 @@ def test_very_long_texts_are_graded_at_once():
 def test_an_expression_that_never_ends_is_wrong_and_the_next_one_is_graded(monkeypatch):
     assert same(r"\sqrt{8}", r"2\sqrt{2}")  # the worker has started
     monkeypatch.setattr(expressions, "SECONDS", 1.0)
-    assert not same("((((x+1)^{99})^{99})^{99})^{99}", "x+1")  # returns at all: by itself it would take for ever
+    assert not same(
+        "((((x+1)^{99})^{99})^{99})^{99}", "x+1"
+    )  # returns at all: by itself it would take for ever
     monkeypatch.undo()
     assert same(r"\sqrt{8}", r"2\sqrt{2}")
 

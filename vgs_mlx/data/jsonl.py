@@ -61,7 +61,7 @@ def _instead(cell: Any) -> str:
 
 def _unread(line: bytes, columns: Columns) -> Collection[str]:
     try:
-        return columns.unread(_parse(line))
+        return columns.unused(_parse(line))
     except Refusal:
         return ()
 

@@ -59,6 +59,12 @@ class Columns:
         known = {self.of(field) for field in FIELDS} | set(self.ignored)
         return [name for name in there if name not in known]
 
+    def unused(self, there: Iterable[str]) -> list[str]:
+        """Those of the unread columns that nothing reads: options are looked at."""
+        unread = self.unread(there)
+        read = options.columns(unread)
+        return [name for name in unread if name not in read]
+
     def options(self, there: Iterable[str]) -> list[str]:
         """Those of the unread columns that hold options to choose from, by their names."""
         return options.columns(self.unread(there))
@@ -156,7 +162,7 @@ def _answers(row: Mapping[str, Any], columns: Columns) -> list[str]:
     if isinstance(value, list):
         if not value:
             raise Refusal("missing answer: the list of answers is empty")
-        return list(dict.fromkeys(_answer(each, "") for each in value))
+        return list(dict.fromkeys(_answer(each, " in the list of answers") for each in value))
     return [_answer(value, _seen(row, "answer", columns))]
 
 

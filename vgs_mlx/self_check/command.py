@@ -9,7 +9,6 @@ from typing import Any
 from rich.text import Text
 
 from vgs_mlx import blas
-from vgs_mlx.errors import Refusal
 from vgs_mlx.self_check import checks, reference, sides
 from vgs_mlx.self_check.comparing import Line, worst_by_group
 from vgs_mlx.train import run_folder
@@ -27,15 +26,16 @@ def run(screen: Screen, machine: Sequence[tuple[str, str]], json_file: Path | No
 
     `machine` is what the doctor says of it, for a bug report.
     """
-    if json_file and (json_file.is_dir() or not json_file.absolute().parent.is_dir()):
-        raise Refusal(f"--json {json_file}: give a file in a folder that exists")
     machine = [
         *machine,
         *((name, version) for name, version in _versions().items() if name not in dict(machine)),
     ]
     stored, devices = reference.read(), sides.devices()
     screen.say("")
-    screen.say("check takes about a minute; figures are distances, relative unless they say what they are")
+    screen.say(
+        "check takes about a minute; each line is the figure of a group that is nearest to its limit: a distance, "
+        "relative unless it says what it is"
+    )
     if checks.any_rounds(devices):
         screen.say(ROUNDS)
     lines: list[Line] = []
