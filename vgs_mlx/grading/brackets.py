@@ -16,7 +16,7 @@ MOST = 40  # parts; an answer of more is compared as text
 OPENING, CLOSING = "([{⟨⌊⌈", ")]}⟩⌋⌉"
 GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?!\d|,\d)")
 JOINT = re.compile(r"(?:[,;]\s*)?(?<!\w)(?:and|or)(?!\w)|[,;]|(?<=\s)&(?=\s)", re.IGNORECASE)
-ARROW = re.compile(r"\b(?:and|or)\b", re.IGNORECASE)
+JOINING_WORD = re.compile(r"\b(?:and|or)\b", re.IGNORECASE)
 MATRIX = re.compile(
     r"[(\[|‖]?\s*\\begin\s*\{(\w*matrix|array)\*?\}(?:\s*\{[lcr|\s]*\}|\[[lcr]\])?(.*?)\\end\s*\{\w+\*?\}\s*[)\]|‖]?",
     re.DOTALL,
@@ -173,7 +173,7 @@ def _inside(text: str) -> str:
 
 
 def _joints(text: str) -> set[str]:
-    return {each.casefold() for each in ARROW.findall(text)}
+    return {each.casefold() for each in JOINING_WORD.findall(text)}
 
 
 def _rows(text: str) -> list[str]:
