@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 CUDA_WHEELS = ("mlx-cuda-12", "mlx-cuda-13")
-MEND = "pip install --upgrade opencv-python, or apt install libopenblas0"
+FIX = "pip install --upgrade opencv-python, or apt install libopenblas0"
 
 loaded: str | None = None  # the library in use, for `vgs-mlx doctor`
 
@@ -43,7 +43,7 @@ def load_openblas() -> str | None:
     else:
         loaded = next((path for path in candidates() if _load_globally(path)), None)
         if loaded is None:
-            _log.warning("vgs-mlx: found no OpenBLAS, so matrix products are about 35x slower: %s", MEND)
+            _log.warning("vgs-mlx: found no OpenBLAS, so matrix products are about 35x slower: %s", FIX)
     return loaded
 
 

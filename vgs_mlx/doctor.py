@@ -179,7 +179,7 @@ def verdict(gflops: float, kind: str, openblas: str | None) -> str:
         return "as it should be on a CPU"
     if openblas:
         return "slow although OpenBLAS is loaded: is the machine busy, or OPENBLAS_NUM_THREADS small?"
-    return f"reference BLAS, about 35 times slower than with OpenBLAS. Fix: {blas.MEND}"
+    return f"reference BLAS, about 35 times slower than with OpenBLAS. Fix: {blas.FIX}"
 
 
 def _or_reason(figure: Callable[[], str]) -> str:

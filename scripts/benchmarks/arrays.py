@@ -7,7 +7,7 @@ import mlx.core as mx
 import numpy as np
 
 from vgs_mlx.objective.chunked import Head, score
-from vgs_mlx.objective.objectives import Objective
+from vgs_mlx.objective.objectives import OBJECTIVES, Objective
 from vgs_mlx.objective.terms import Options, Taken
 from vgs_mlx.objective.visual import Views
 from vgs_mlx.objective.weightings import Batch
@@ -17,18 +17,6 @@ from vgs_mlx.recipe_objective import measures_norm_scale, measuring, resolved
 from vgs_mlx.train.addends import Wanted, of_objective
 
 ROWS, WIDTH, CHUNK, POSITIONS = 16_384, 64, 16, 64
-NAMES = (
-    "standard",
-    "vgs",
-    "adaptive",
-    "language",
-    "vds-weighted",
-    "va-opd",
-    "forward-kl",
-    "jsd",
-    "sft",
-    "grpo",
-)
 
 
 @dataclass(frozen=True)
@@ -44,13 +32,13 @@ class Case:
 def cases() -> Iterator[Case]:
     """Every objective alone, where η is measured or watched, mixed with grpo, and a look at the terms."""
     base = Recipe()
-    for name in NAMES:
+    for name in OBJECTIVES:
         plain = replace(base, objective=replace(base.objective, name=name, norm_scale=0.5))
         yield Case(name, resolved(plain))
         watched = replace(base, objective=replace(base.objective, name=name, watch_norm_scale=True))
         if measures_norm_scale(watched):
             yield Case(f"{name}, η measured", measuring(watched), separate=True)
-    for name in NAMES[:-2]:
+    for name in (each for each in OBJECTIVES if each not in ("sft", "grpo")):
         mixed = replace(base.objective, name="grpo", mix=0.3, mix_with=name)
         yield Case(f"grpo and {name}", resolved(replace(base, objective=mixed)))
     yield Case("a look", resolved(base), terms_only=True)

@@ -6,23 +6,12 @@ import pytest
 
 from vgs_mlx import recipe_file
 from vgs_mlx.models.sizes import read_size
+from vgs_mlx.objective.objectives import OBJECTIVES
 from vgs_mlx.planning import commands
 from vgs_mlx.planning.plan import Lengths
 from vgs_mlx.resources import recipes_folder
 
 SEEN = Lengths(160, 1024)
-NAMES = (
-    "standard",
-    "vgs",
-    "adaptive",
-    "language",
-    "vds-weighted",
-    "va-opd",
-    "forward-kl",
-    "jsd",
-    "sft",
-    "grpo",
-)
 
 
 def size(name: str):
@@ -39,7 +28,7 @@ def parts(made, phase: str) -> set[str]:
     return {name for moment in found.moments for name, value in moment.items() if value}
 
 
-@pytest.mark.parametrize(("name", "watch"), [*itertools.product(NAMES, (False, True))])
+@pytest.mark.parametrize(("name", "watch"), [*itertools.product(OBJECTIVES, (False, True))])
 def test_every_objective_has_a_plan_watched_or_not(name, watch):
     sets = [f"objective.name={name}", "train.watch_every=5" if watch else "train.steps=9"]
     sets += (

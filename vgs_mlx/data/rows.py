@@ -61,9 +61,8 @@ class Columns:
 
     def unused(self, there: Iterable[str]) -> list[str]:
         """Those of the unread columns that nothing reads: options are looked at."""
-        unread = self.unread(there)
-        read = options.columns(unread)
-        return [name for name in unread if name not in read]
+        read = self.options(there)
+        return [name for name in self.unread(there) if name not in read]
 
     def options(self, there: Iterable[str]) -> list[str]:
         """Those of the unread columns that hold options to choose from, by their names."""

@@ -5,6 +5,7 @@ A list in text is a multiset, "3, 5" = "5 and 3"; braces make a set; round, squa
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 from vgs_mlx.grading.plain import ROW_END
 from vgs_mlx.grading.words import same_words
@@ -12,6 +13,7 @@ from vgs_mlx.grading.words import same_words
 Same = Callable[[str, str], bool]
 """(given, right) -> whether they say the same, for the parts of an answer."""
 
+Part = TypeVar("Part")
 MOST = 40  # parts; an answer of more is compared as text
 OPENING, CLOSING = "([{⟨⌊⌈", ")]}⟩⌋⌉"
 GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?!\d|,\d)")
@@ -75,13 +77,17 @@ def same_matrix(given: str, right: str, same: Same) -> bool | None:
 
 
 def same_multiset(found: Sequence[str], wanted: Sequence[str], same: Same) -> bool:
-    """Whether each of `wanted` has its own counterpart in `found`, and none is left."""
+    """Whether each of `wanted` has its own counterpart in `found`, and none is left. The same words go first."""
+    return paired(found, wanted, same_words, same)
+
+
+def paired(found: Sequence[Part], wanted: Sequence[Part], *tests: Callable[[Part, Part], bool]) -> bool:
+    """Whether each of `wanted` has its own counterpart in `found`, by the first test that finds one."""
     if len(found) != len(wanted):
         return False
     left = list(found)
     for each in wanted:
-        match = next((one for one in left if same_words(one, each)), None)
-        match = next((one for one in left if same(one, each)), None) if match is None else match
+        match = next((one for test in tests for one in left if test(one, each)), None)
         if match is None:
             return False
         left.remove(match)

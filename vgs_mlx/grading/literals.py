@@ -36,7 +36,7 @@ DATE = re.compile(
 GROUPED = re.compile(r"\d{1,3}(?:\.\d{3}){2,}")  # 2.718.281 is a number
 UNIT = re.compile(r"(?<=[\d°%])(?:[^\W\d_]+|[%°])$")
 SPACED = re.compile(r"\s*([-:/×])\s*")
-SIZED = re.compile(r"(?<=\d)(\s*)[x×*](\s*)(?=\d)", re.IGNORECASE)
+SIZED = re.compile(r"(?<=\d)\s*[x×*]\s*(?=\d)", re.IGNORECASE)
 
 
 def same_literal(given: str, right: str) -> bool | None:
@@ -57,7 +57,7 @@ def read_literal(text: str) -> str | None:
         return None
     if DATE.fullmatch(text):
         return text.casefold().replace(",", "")
-    text = MERIDIEM.sub(r"\1m", SPACED.sub(r"\1", SIZED.sub("×", text)))
+    text = _closed_up(SIZED.sub("×", text))
     if TIME.fullmatch(text):
         return re.sub(r"^0(?=\d)", "", text.casefold().replace(" ", ""))
     if JOINED.fullmatch(text) or SIZE.fullmatch(text) or FEET.fullmatch(text):
@@ -67,5 +67,10 @@ def read_literal(text: str) -> str | None:
 
 def is_joined(text: str) -> bool:
     """Whether it is a time, a range, a score, a date or the like, and so no number and no expression."""
-    text = MERIDIEM.sub(r"\1m", SPACED.sub(r"\1", text))
+    text = _closed_up(text)
     return not GROUPED.fullmatch(text) and bool(TIME.fullmatch(text) or JOINED.fullmatch(text))
+
+
+def _closed_up(text: str) -> str:
+    """Without spaces around the signs, and with am and pm for a.m. and p.m."""
+    return MERIDIEM.sub(r"\1m", SPACED.sub(r"\1", text))

@@ -31,7 +31,7 @@ def is_expression(text: str) -> bool:
         text = text.replace("°", "")  # of an angle
     if len(text) > LONGEST or not CHARACTERS.fullmatch(text) or COMMANDS.search(text) or CODE.search(text):
         return False
-    if SET.fullmatch(text) or SET.match(text) or TOWER.search(text):
+    if SET.match(text) or TOWER.search(text):
         return False
     if "," in GROUPED.sub("", text) and not FUNCTION.search(text):
         return False

@@ -123,6 +123,7 @@ def _without_delimiters(text: str) -> str:
 
 def _without_styles(text: str) -> str:
     def unwrapped(found: re.Match) -> str:
+        """What stands in a style, marked where it is the unit of what stands before."""
         content, before = found[1], text[: found.start()].rstrip()
         if re.fullmatch(r"\s*(?:and|or|per)\s*", content):
             return f" {content} "

@@ -3,7 +3,7 @@ r"""Names, equations, inequalities and intervals: x = 5 for 5, \angle ABC = 60°
 import re
 from dataclasses import dataclass
 
-from vgs_mlx.grading.brackets import Same, items, ordered, same_multiset, split
+from vgs_mlx.grading.brackets import Same, items, ordered, paired, same_multiset, split
 from vgs_mlx.grading.quantities import read_quantity
 from vgs_mlx.grading.words import same_words
 
@@ -105,19 +105,13 @@ def same_intervals(given: str, right: str, same: Same) -> bool | None:
     found = intervals(given)
     if found is None and ordered(right):
         return None  # a point, perhaps
-    if found is None or len(found[1]) != len(wanted[1]) or (found[0] and wanted[0] and found[0] != wanted[0]):
+    if found is None or (found[0] and wanted[0] and found[0] != wanted[0]):
         return False
 
     def equal(one: Interval, other: Interval) -> bool:
         return one.ends == other.ends and same(one.low, other.low) and same(one.high, other.high)
 
-    left = list(found[1])
-    for each in wanted[1]:
-        match = next((one for one in left if equal(one, each)), None)
-        if match is None:
-            return False
-        left.remove(match)
-    return True
+    return paired(found[1], wanted[1], equal)
 
 
 def intervals(text: str) -> tuple[str, list[Interval]] | None:

@@ -13,7 +13,7 @@ CHARGE = re.compile(r"\^\{?(\d*[+-])\}?")
 MONTH = re.compile(r"\b(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\b")
 FORMULA = re.compile(r"(?:[A-Z][a-z]?\d*|[()\[\]]\d*|[+-])+")
 ELEMENT = re.compile(r"[A-Z][a-z]?|\d+|.")
-MEANINGS = {"true": "yes", "false": "no"}
+TRUTHS = {"true": "yes", "false": "no"}
 
 
 def same_words(given: str, right: str) -> bool:
@@ -22,8 +22,8 @@ def same_words(given: str, right: str) -> bool:
     if all(formulas):
         return formulas[0] == formulas[1]  # CO2 is not Co2
     words = [tokens(given), tokens(right)]
-    if len(words[1]) == 1 and words[1][0] in MEANINGS.values():
-        words[0] = [MEANINGS.get(word, word) for word in words[0]]
+    if len(words[1]) == 1 and words[1][0] in TRUTHS.values():
+        words[0] = [TRUTHS.get(word, word) for word in words[0]]
     return bool(words[0]) and words[0] == words[1]
 
 

@@ -97,7 +97,7 @@ def of_evaluation(
 def of_export(
     recipe: Recipe, student: ModelSize, seen: Lengths, device: str, *, prompts: int, dtype: str
 ) -> Planned:
-    """`vgs-mlx export`, proven on so many prompts; `auto` may end with float32."""
+    """`vgs-mlx export`, proven on `prompts` prompts; `auto` may end with float32."""
 
     def make(changed: Recipe, lengths: Lengths) -> Plan:
         number = 2 if dtype in ("float16", "bfloat16") else 4
@@ -109,7 +109,7 @@ def of_export(
 def of_analysis(
     recipe: Recipe, student: ModelSize, teacher: ModelSize, seen: Lengths, device: str, *, prompts: int
 ) -> Planned:
-    """`vgs-mlx analyze` with so many prompts a batch."""
+    """`vgs-mlx analyze` with `prompts` prompts a batch."""
 
     def make(changed: Recipe, lengths: Lengths) -> Plan:
         return commands.analysis(changed, student, teacher, lengths, device, prompts=prompts)
@@ -120,7 +120,7 @@ def of_analysis(
 def of_report(
     recipe: Recipe, student: ModelSize, teacher: ModelSize | None, seen: Lengths, device: str, *, prompts: int
 ) -> Planned:
-    """`vgs-mlx report` with so many held-out rows."""
+    """`vgs-mlx report` with `prompts` held-out rows."""
 
     def make(changed: Recipe, lengths: Lengths) -> Plan:
         return commands.report(changed, student, teacher, lengths, device, prompts=prompts)

@@ -44,7 +44,7 @@ class Side:
 
 @dataclass(frozen=True, eq=False)
 class Bench:
-    """The embedded models of a side with what they are asked. Its arrays are the side's device's."""
+    """The embedded models of a side and the rows that they answer. Its arrays belong to the side's device."""
 
     side: Side
     recipe: Recipe

@@ -1,6 +1,6 @@
 """What the files of a run must hold; anything else is damage. Keys that are not named here stay.
 
-Commands that go on with what a file says refuse damage (records.py); a page leaves it out (report/record.py).
+Commands that read a file to go on refuse damage (records.py); a page omits it (report/record.py).
 """
 
 import re
