@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vgs_mlx import blas
+from vgs_mlx.machine import blas
 
 ROOT = Path(__file__).parent.parent
 TIME_PRODUCT = """
@@ -46,7 +46,7 @@ def test_matrix_products_are_right_and_several_times_faster_than_without():
 
 @on_cpu_build
 def test_importing_mlx_first_warns_in_one_line():
-    done = run("import mlx.core; import vgs_mlx; print(vgs_mlx.blas.loaded)")
+    done = run("import mlx.core; import vgs_mlx; print(vgs_mlx.machine.blas.loaded)")
     assert done.stdout == "None\n"
     assert done.stderr.count("\n") == 1
     assert "import vgs_mlx before it" in done.stderr
@@ -62,7 +62,7 @@ def test_finding_no_openblas_warns_in_one_line_with_the_mend():
 
 @on_cpu_build
 def test_an_openblas_that_is_there_already_is_not_loaded_again():
-    done = run("import vgs_mlx; print(vgs_mlx.blas.loaded)", LD_PRELOAD=next(blas.candidates()))
+    done = run("import vgs_mlx; print(vgs_mlx.machine.blas.loaded)", LD_PRELOAD=next(blas.candidates()))
     assert "already" in done.stdout
     assert done.stderr == ""
 

@@ -9,7 +9,8 @@ import mlx.core as mx
 import pytest
 from rich.console import Console
 
-from vgs_mlx import blas, doctor
+from vgs_mlx import doctor
+from vgs_mlx.machine import blas
 
 
 def printed(**options) -> str:

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from vgs_mlx.lazy import Lazy, loaded
+from vgs_mlx.machine.lazy import Lazy, loaded
 
 NAME = "this"  # of the standard library, and nobody needs it
 

@@ -14,15 +14,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vgs_mlx import disk, recipe_file
+from vgs_mlx import recipe_file
 from vgs_mlx.device import backend
 from vgs_mlx.errors import Interrupted, Refusal
-from vgs_mlx.lazy import Lazy
+from vgs_mlx.machine import disk
+from vgs_mlx.machine.awake import kept_awake
+from vgs_mlx.machine.lazy import Lazy
 from vgs_mlx.recipe import SHORTHANDS, Recipe
 from vgs_mlx.recipe_file import Setting
 from vgs_mlx.resources import quickstart
 from vgs_mlx.train import run_folder
-from vgs_mlx.train.awake import kept_awake
 from vgs_mlx.train.named import named
 from vgs_mlx.train.screen import LIBRARIES, Screen
 

@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from vgs_mlx import blas, disk
 from vgs_mlx.device import backend
 from vgs_mlx.errors import Refusal
-from vgs_mlx.lazy import Lazy
+from vgs_mlx.machine import blas, disk
+from vgs_mlx.machine.lazy import Lazy
 from vgs_mlx.train.screen import Screen
 
 self_check = Lazy("vgs_mlx.self_check.command")

@@ -25,7 +25,7 @@ import mlx.core as mx
 from vgs_mlx import model_card, proof, trained
 from vgs_mlx.device import backend, release
 from vgs_mlx.errors import Refusal
-from vgs_mlx.lazy import Lazy
+from vgs_mlx.machine.lazy import Lazy
 from vgs_mlx.models import fusing, precision
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.loading import find_folder, load_model, read_config

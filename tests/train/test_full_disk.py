@@ -13,8 +13,9 @@ import pytest
 
 import toy_runs
 from toy_runs import command, copied, finished, go_on, options, same_run
-from vgs_mlx import disk, distillation, evaluation_report
+from vgs_mlx import distillation, evaluation_report
 from vgs_mlx.errors import Refusal
+from vgs_mlx.machine import disk
 from vgs_mlx.train import checkpoint, run_folder
 
 SMALL = ("student.rank=2", "student.targets=[q_proj]", "train.checkpoint_every=1", "train.keep_checkpoints=9")

@@ -9,7 +9,7 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
 from vgs_mlx.errors import Refusal
-from vgs_mlx.lazy import Lazy
+from vgs_mlx.machine.lazy import Lazy
 from vgs_mlx.models import headers, precision
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.recipe import Student

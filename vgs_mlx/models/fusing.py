@@ -13,7 +13,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
-from vgs_mlx.lazy import Lazy
+from vgs_mlx.machine.lazy import Lazy
 from vgs_mlx.models import precision
 from vgs_mlx.models.adapters import Weights, is_adapter_weight, set_weights, trainable_weights
 

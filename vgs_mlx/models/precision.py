@@ -10,7 +10,7 @@ import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_flatten, tree_map
 
-from vgs_mlx.lazy import Lazy
+from vgs_mlx.machine.lazy import Lazy
 
 peft = Lazy("mlx_vlm.trainer.peft.utils")
 

@@ -12,7 +12,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from vgs_mlx.lazy import Lazy
+from vgs_mlx.machine.lazy import Lazy
 from vgs_mlx.models.base import LoadedModel, Rows
 from vgs_mlx.models.rows import Continued, Encodings, build
 from vgs_mlx.objective.divergence import restricted_logprobs, token_logprobs

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import mlx.core as mx
 import numpy as np
 
-from vgs_mlx import blas
+from vgs_mlx.machine import blas
 from vgs_mlx.models.precision import rounds_float32
 from vgs_mlx.self_check import behaviour, operations, step
 from vgs_mlx.self_check.comparing import LIMITS, Kind, Line, compare, sketched

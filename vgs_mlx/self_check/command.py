@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.text import Text
 
-from vgs_mlx import blas
+from vgs_mlx.machine import blas
 from vgs_mlx.self_check import checks, reference, sides
 from vgs_mlx.self_check.comparing import Line, worst_by_group
 from vgs_mlx.train import run_folder

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from vgs_mlx import strict_json
 from vgs_mlx.errors import Refusal
-from vgs_mlx.lazy import Lazy
+from vgs_mlx.machine.lazy import Lazy
 
 forms = Lazy("vgs_mlx.train.forms")
 FORMS = {

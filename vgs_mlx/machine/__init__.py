@@ -1,0 +1,1 @@
+"""What the tool asks of the machine and of Python: BLAS, imports that wait, signals, full disks, sleep."""
