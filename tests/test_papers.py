@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from vgs_mlx import strict_yaml
 from vgs_mlx.cli import main
+from vgs_mlx.formats import strict_yaml
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))

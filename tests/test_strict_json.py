@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from vgs_mlx import strict_json
+from vgs_mlx.formats import strict_json
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from vgs_mlx import strict_yaml
 from vgs_mlx.errors import Refusal
+from vgs_mlx.formats import strict_yaml
 
 
 def fanned(start: str, nested: str, levels: int = 12) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from vgs_mlx import texts
+from vgs_mlx.formats import texts
 
 
 @pytest.mark.parametrize("text", ["", "plain", "é 日本 🙂 \u2028 \ufffe", "tab\tand\nline"])

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from vgs_mlx import texts
+from vgs_mlx.formats import texts
 from vgs_mlx.resources import shipped_recipe
 
 PLACES = ("model", "student", "teacher", "data")

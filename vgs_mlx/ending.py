@@ -3,7 +3,7 @@
 import shlex
 from pathlib import Path
 
-from vgs_mlx import hub_names
+from vgs_mlx.formats import hub_names
 from vgs_mlx.models import loading
 from vgs_mlx.train import run_folder
 from vgs_mlx.train.loop import Outcome

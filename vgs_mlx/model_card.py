@@ -7,9 +7,10 @@ from typing import Any
 
 from huggingface_hub import ModelCardData
 
-from vgs_mlx import hub_names, recipe_file
+from vgs_mlx import recipe_file
 from vgs_mlx.errors import Refusal
-from vgs_mlx.hub_names import HubId
+from vgs_mlx.formats import hub_names
+from vgs_mlx.formats.hub_names import HubId
 from vgs_mlx.models.loading import EMBEDDED
 from vgs_mlx.proof import Proof
 from vgs_mlx.recipe import Recipe

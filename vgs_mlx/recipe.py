@@ -13,8 +13,8 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from vgs_mlx import texts
 from vgs_mlx.errors import Refusal
+from vgs_mlx.formats import texts
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
 _option = dataclass(frozen=True, config=_STRICT)

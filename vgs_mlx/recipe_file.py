@@ -12,8 +12,8 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from vgs_mlx import strict_yaml, texts
 from vgs_mlx.errors import Refusal
+from vgs_mlx.formats import strict_yaml, texts
 from vgs_mlx.recipe import Recipe, resolve_data, resolve_name, resolve_path, resolve_student
 from vgs_mlx.resources import PACKAGE
 

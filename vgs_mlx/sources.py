@@ -8,9 +8,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from vgs_mlx import hub_names, recipe_file
+from vgs_mlx import recipe_file
 from vgs_mlx.data.datasets import DataSet
 from vgs_mlx.errors import Refusal
+from vgs_mlx.formats import hub_names
 from vgs_mlx.models import hub
 from vgs_mlx.models.loading import find_folder, load_processor
 from vgs_mlx.planning.plan import changed

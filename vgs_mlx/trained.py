@@ -4,8 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from vgs_mlx import recipe_file, texts
+from vgs_mlx import recipe_file
 from vgs_mlx.errors import Refusal
+from vgs_mlx.formats import texts
 from vgs_mlx.models import adapters
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.loading import load_model

@@ -8,8 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from vgs_mlx.evaluate import Answer
+from vgs_mlx.formats.texts import printable
 from vgs_mlx.grading import MEANINGS, extract_answer
-from vgs_mlx.texts import printable
 
 LONGEST = 200  # characters of an answer that are shown
 

@@ -11,8 +11,8 @@ from huggingface_hub import constants
 from huggingface_hub.errors import RevisionNotFoundError
 
 from model_folders import copied, load, refusal
-from vgs_mlx import hub_names
 from vgs_mlx.errors import Refusal
+from vgs_mlx.formats import hub_names
 from vgs_mlx.models import hub, loading
 
 

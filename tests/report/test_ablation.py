@@ -9,13 +9,13 @@ import pytest
 
 from report_parts import BASE, OTHER, WATCHED, difference, folder, spread, summary
 from toy_runs import QUIET, copied, finished
-from vgs_mlx import strict_yaml
 from vgs_mlx.ablation import tables
 from vgs_mlx.ablation.grid import SUMMARY
 from vgs_mlx.ablation.grid_file import GRID
 from vgs_mlx.ablation.results import Measured, Result
 from vgs_mlx.ablation.summary import summarise
 from vgs_mlx.errors import Refusal
+from vgs_mlx.formats import strict_yaml
 from vgs_mlx.report import ablation, page
 from vgs_mlx.report.ablation import headline
 from vgs_mlx.report.cells import short_name

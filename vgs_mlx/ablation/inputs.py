@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from vgs_mlx import hub_names, recipe_file, sources
+from vgs_mlx import recipe_file, sources
 from vgs_mlx.ablation.grid import Grid
 from vgs_mlx.ablation.jobs import Job
 from vgs_mlx.errors import Refusal
+from vgs_mlx.formats import hub_names
 from vgs_mlx.recipe import SHAPES, Data, Recipe
 from vgs_mlx.train import ledger
 from vgs_mlx.train.identity import PLACES, worded

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from vgs_mlx import hub_names, recipe_file
+from vgs_mlx import recipe_file
 from vgs_mlx.ablation.grid import Grid
 from vgs_mlx.errors import Refusal
+from vgs_mlx.formats import hub_names
 from vgs_mlx.recipe import Recipe
 from vgs_mlx.train import loop, run_folder
 

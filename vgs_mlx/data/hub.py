@@ -14,11 +14,11 @@ import datasets
 from huggingface_hub import HfApi
 from huggingface_hub.errors import RevisionNotFoundError
 
-from vgs_mlx import hub_names
 from vgs_mlx.data import pictures
 from vgs_mlx.data.rows import Columns, Row, conversation, to_example
 from vgs_mlx.errors import Refusal
-from vgs_mlx.hub_names import PATIENCE, HubId
+from vgs_mlx.formats import hub_names
+from vgs_mlx.formats.hub_names import PATIENCE, HubId
 from vgs_mlx.types import Example, Picture
 
 # The paper's data, a split of Vision-SR1-47K. That one's columns are problem, answer and images (one picture)

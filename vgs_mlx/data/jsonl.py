@@ -11,10 +11,10 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from vgs_mlx import strict_json
 from vgs_mlx.data import pictures
 from vgs_mlx.data.rows import Columns, Row, to_example
 from vgs_mlx.errors import Refusal
+from vgs_mlx.formats import strict_json
 from vgs_mlx.types import Example, Picture
 
 

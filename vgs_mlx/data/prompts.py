@@ -6,9 +6,9 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from vgs_mlx import texts
 from vgs_mlx.data import markers, templates
 from vgs_mlx.errors import Refusal
+from vgs_mlx.formats import texts
 from vgs_mlx.recipe import Data
 from vgs_mlx.types import Example, Picture, Prompt, PromptView
 

@@ -10,10 +10,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vgs_mlx import texts
 from vgs_mlx.data import markers, options
 from vgs_mlx.data.pictures import shown
 from vgs_mlx.errors import Refusal
+from vgs_mlx.formats import texts
 from vgs_mlx.grading import extract_answer, gradable
 from vgs_mlx.grading.options import listed
 from vgs_mlx.types import Example, Picture

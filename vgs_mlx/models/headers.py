@@ -13,8 +13,8 @@ from typing import Any, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 
-from vgs_mlx import strict_json, texts
 from vgs_mlx.errors import Refusal
+from vgs_mlx.formats import strict_json, texts
 from vgs_mlx.machine.lazy import Lazy
 
 mlx_vlm, processing = Lazy("mlx_vlm"), Lazy("mlx_vlm.models.qwen3_vl.processing_qwen3_vl")

@@ -13,7 +13,7 @@ from huggingface_hub.errors import (
 )
 
 from vgs_mlx.errors import Refusal
-from vgs_mlx.hub_names import PATIENCE, HubId
+from vgs_mlx.formats.hub_names import PATIENCE, HubId
 from vgs_mlx.machine.lazy import Lazy
 
 mlx_vlm = Lazy("mlx_vlm")

@@ -13,8 +13,9 @@ from typing import Any
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
-from vgs_mlx import device, hub_names, strict_json, texts
+from vgs_mlx import device
 from vgs_mlx.errors import Refusal
+from vgs_mlx.formats import hub_names, strict_json, texts
 from vgs_mlx.machine.lazy import Lazy, loaded
 from vgs_mlx.models import headers, hub, processing
 from vgs_mlx.models.base import Family, LoadedModel

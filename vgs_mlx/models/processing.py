@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vgs_mlx import texts
 from vgs_mlx.errors import Refusal
+from vgs_mlx.formats import texts
 
 QUESTION = "What colour is it? 0123456789"
 SIDE = 64  # pixels of the picture that is asked about

@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 from huggingface_hub import get_safetensors_metadata, hf_hub_download
 
-from vgs_mlx import hub_names, strict_json
 from vgs_mlx.errors import Refusal
-from vgs_mlx.hub_names import HubId
+from vgs_mlx.formats import hub_names, strict_json
+from vgs_mlx.formats.hub_names import HubId
 from vgs_mlx.models import headers, hub
 from vgs_mlx.models.headers import BYTES, Tensor
 from vgs_mlx.models.loading import checked_config, find_folder, read_config

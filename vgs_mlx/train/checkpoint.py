@@ -17,8 +17,9 @@ import mlx.core as mx
 import mlx.optimizers as optim
 from pydantic import TypeAdapter, ValidationError
 
-from vgs_mlx import recipe, strict_json
+from vgs_mlx import recipe
 from vgs_mlx.errors import Refusal
+from vgs_mlx.formats import strict_json
 from vgs_mlx.models import adapters
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.train import optimizer as adamw

@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from vgs_mlx import strict_json
 from vgs_mlx.errors import Refusal
+from vgs_mlx.formats import strict_json
 from vgs_mlx.machine.lazy import Lazy
 
 forms = Lazy("vgs_mlx.train.forms")

@@ -18,7 +18,7 @@ from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
-from vgs_mlx.texts import printable
+from vgs_mlx.formats.texts import printable
 
 HEADINGS = ("step", "loss", "visual", "η", "VDS", "right", "length", "tok/s", "peak GB")
 LIVE_ROWS = 8

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field, NonNegativeInt, TypeAdapter
 
-from vgs_mlx import strict_json
 from vgs_mlx.errors import Refusal
+from vgs_mlx.formats import strict_json
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.objective.binning import GROUPS, bins, edges
 from vgs_mlx.objective.objectives import OBJECTIVES

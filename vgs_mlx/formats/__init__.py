@@ -1,0 +1,1 @@
+"""Strict readers of what others wrote: JSON, YAML, texts, names of the Hub."""
