@@ -32,7 +32,7 @@ from benchmarks import loss_phase, made, profile, starting, steps
 from benchmarks import precision as precisions
 from benchmarks import sampling as drawing
 from benchmarks.timing import alternate, show
-from vgs_mlx.recipe import Student
+from vgs_mlx.recipe.options import Student
 
 
 @click.group(help=__doc__.replace("\n\n    python", "\n\n\b\n    python"))

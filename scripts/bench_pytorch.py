@@ -36,8 +36,8 @@ from scripts.pytorch.model import TorchModel, adapt, build
 from scripts.pytorch.step import Settings, step_gradients
 from vgs_mlx.models import adapters
 from vgs_mlx.models.base import LoadedModel
-from vgs_mlx.recipe import Student as StudentSettings
-from vgs_mlx.recipe_objective import resolved
+from vgs_mlx.recipe.objective import resolved
+from vgs_mlx.recipe.options import Student as StudentSettings
 from vgs_mlx.rollout.collect import collect
 from vgs_mlx.train.step import encode_views
 from vgs_mlx.types import Rollout

@@ -24,7 +24,6 @@ from transformers.utils.logging import disable_progress_bar
 
 from scripts.pytorch.model import TorchModel, adapt, completion_hidden, encode_pictures, load
 from scripts.pytorch.step import Settings, Step, step_gradients
-from vgs_mlx import recipe
 from vgs_mlx.data.prompts import render
 from vgs_mlx.data.shapes import examples
 from vgs_mlx.models import adapters, logprobs
@@ -33,6 +32,7 @@ from vgs_mlx.models.loading import load_model
 from vgs_mlx.models.rows import Continued
 from vgs_mlx.models.rows import encode as encode_views
 from vgs_mlx.objective.steering import steer
+from vgs_mlx.recipe.options import options as recipe
 from vgs_mlx.rollout.collect import collect
 from vgs_mlx.train.gradients import Gradients
 from vgs_mlx.train.step import Collected, Progress, compute_gradients

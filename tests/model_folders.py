@@ -20,7 +20,7 @@ from vgs_mlx.models import fusing, loading
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.logprobs import compute_logprobs
 from vgs_mlx.models.rows import Continued
-from vgs_mlx.recipe import Data
+from vgs_mlx.recipe.options import Data
 from vgs_mlx.resources import tiny_model
 
 EMBEDDING = "language_model.model.embed_tokens.weight"

@@ -16,7 +16,7 @@ from vgs_mlx.data import shapes
 from vgs_mlx.device import Memory
 from vgs_mlx.evaluate import Answer, graded, summary
 from vgs_mlx.models.loading import load_model
-from vgs_mlx.recipe import Data
+from vgs_mlx.recipe.options import Data
 from vgs_mlx.resources import tiny_model
 from vgs_mlx.rollout.sample import Sampling
 from vgs_mlx.statistics import accuracy_interval

@@ -27,7 +27,7 @@ from vgs_mlx import distillation
 from vgs_mlx.cli import main
 from vgs_mlx.device import KEEP_PRECISION
 from vgs_mlx.models import adapters
-from vgs_mlx.recipe import Recipe
+from vgs_mlx.recipe.options import Recipe
 from vgs_mlx.train import loop, run_folder, setup
 from vgs_mlx.train.identity import identify
 from vgs_mlx.train.screen import Screen

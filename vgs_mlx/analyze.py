@@ -17,7 +17,7 @@ from vgs_mlx.evaluation_report import recipe_for, refuse_checkpoint
 from vgs_mlx.models.sizes import read_size
 from vgs_mlx.planning import report as planning
 from vgs_mlx.planning.plan import Lengths
-from vgs_mlx.recipe import Recipe, resolve_name
+from vgs_mlx.recipe.options import Recipe, resolve_name
 from vgs_mlx.train import run_folder
 from vgs_mlx.train.identity import PLACES
 from vgs_mlx.train.screen import Screen

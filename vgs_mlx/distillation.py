@@ -14,14 +14,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vgs_mlx import recipe_file
 from vgs_mlx.device import backend
 from vgs_mlx.errors import Interrupted, Refusal
 from vgs_mlx.machine import disk
 from vgs_mlx.machine.awake import kept_awake
 from vgs_mlx.machine.lazy import Lazy
-from vgs_mlx.recipe import SHORTHANDS, Recipe
-from vgs_mlx.recipe_file import Setting
+from vgs_mlx.recipe.file import Setting
+from vgs_mlx.recipe.options import SHORTHANDS, Recipe
+from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.resources import quickstart
 from vgs_mlx.train import run_folder
 from vgs_mlx.train.named import named
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 earlier_run, evaluation_report = Lazy("vgs_mlx.earlier_run"), Lazy("vgs_mlx.evaluation_report")
 sources, trained = Lazy("vgs_mlx.sources"), Lazy("vgs_mlx.trained")
-pictures, recipe_objective = Lazy("vgs_mlx.data.pictures"), Lazy("vgs_mlx.recipe_objective")
+pictures, recipe_objective = Lazy("vgs_mlx.data.pictures"), Lazy("vgs_mlx.recipe.objective")
 loading, sizes = Lazy("vgs_mlx.models.loading"), Lazy("vgs_mlx.models.sizes")
 plan_report, train_data = Lazy("vgs_mlx.planning.report"), Lazy("vgs_mlx.train.data")
 checkpoint, ending = Lazy("vgs_mlx.train.checkpoint"), Lazy("vgs_mlx.ending")

@@ -9,7 +9,7 @@ import mlx.core as mx
 from vgs_mlx import trained
 from vgs_mlx.export import write_model
 from vgs_mlx.planning.plan import changed
-from vgs_mlx.recipe import Recipe
+from vgs_mlx.recipe.options import Recipe
 from vgs_mlx.train import run_folder
 from vgs_mlx.train.identity import fingerprint
 from vgs_mlx.train.named import named

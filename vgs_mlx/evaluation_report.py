@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from vgs_mlx import evaluate, recipe_file, sources, trained, wrong_answers
+from vgs_mlx import evaluate, sources, trained, wrong_answers
 from vgs_mlx.data import datasets
 from vgs_mlx.data.datasets import DataSet
 from vgs_mlx.device import backend
@@ -22,7 +22,8 @@ from vgs_mlx.models.loading import EMBEDDED, find_folder, load_model, load_proce
 from vgs_mlx.models.sizes import read_size
 from vgs_mlx.planning import report as planning
 from vgs_mlx.planning.plan import Lengths, lengths
-from vgs_mlx.recipe import Recipe
+from vgs_mlx.recipe.options import Recipe
+from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.resources import quickstart
 from vgs_mlx.rollout.sample import Sampling
 from vgs_mlx.train import ledger, run_folder

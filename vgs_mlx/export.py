@@ -35,7 +35,7 @@ from vgs_mlx.planning import report as planning
 from vgs_mlx.planning.plan import lengths_of
 from vgs_mlx.planning.work import compared_at_once, longest_compared
 from vgs_mlx.proof import Difference, Proof, Scored
-from vgs_mlx.recipe import Recipe
+from vgs_mlx.recipe.options import Recipe
 from vgs_mlx.train.run_folder import CHECKPOINTS, FINAL, ORIGIN, RECIPE
 from vgs_mlx.trained import Trained
 from vgs_mlx.types import Prompt

@@ -7,13 +7,13 @@ from typing import Any
 
 from huggingface_hub import ModelCardData
 
-from vgs_mlx import recipe_file
 from vgs_mlx.errors import Refusal
 from vgs_mlx.formats import hub_names
 from vgs_mlx.formats.hub_names import HubId
 from vgs_mlx.models.loading import EMBEDDED
 from vgs_mlx.proof import Proof
-from vgs_mlx.recipe import Recipe
+from vgs_mlx.recipe.options import Recipe
+from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.train.records import read_object
 from vgs_mlx.train.run_folder import EVALUATIONS, FINAL, ORIGIN, RESULT, rows
 from vgs_mlx.trained import Trained, base_of

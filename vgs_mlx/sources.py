@@ -8,15 +8,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from vgs_mlx import recipe_file
 from vgs_mlx.data.datasets import DataSet
 from vgs_mlx.errors import Refusal
 from vgs_mlx.formats import hub_names
 from vgs_mlx.models import hub
 from vgs_mlx.models.loading import find_folder, load_processor
 from vgs_mlx.planning.plan import changed
-from vgs_mlx.recipe import SHAPES, Recipe, path_of
-from vgs_mlx.recipe_objective import needs_teacher
+from vgs_mlx.recipe.objective import needs_teacher
+from vgs_mlx.recipe.options import SHAPES, Recipe, path_of
+from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.train import ledger
 from vgs_mlx.train.data import load_data
 from vgs_mlx.train.identity import PLACES, Identity, differences, of_data, of_model, worded

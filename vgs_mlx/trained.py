@@ -4,14 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from vgs_mlx import recipe_file
 from vgs_mlx.errors import Refusal
 from vgs_mlx.formats import texts
 from vgs_mlx.models import adapters
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.loading import load_model
 from vgs_mlx.models.precision import compute, not_finite
-from vgs_mlx.recipe import Recipe, path_of
+from vgs_mlx.recipe.options import Recipe, path_of
+from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.train import checkpoint, run_folder
 from vgs_mlx.train.identity import PLACES, Identity, differences, of_model
 from vgs_mlx.train.records import PUT_BACK, read_object

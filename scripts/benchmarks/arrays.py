@@ -12,8 +12,8 @@ from vgs_mlx.objective.terms import Options, Taken
 from vgs_mlx.objective.visual import Views
 from vgs_mlx.objective.weightings import Batch
 from vgs_mlx.planning import loss
-from vgs_mlx.recipe import Recipe
-from vgs_mlx.recipe_objective import measures_norm_scale, measuring, resolved
+from vgs_mlx.recipe.objective import measures_norm_scale, measuring, resolved
+from vgs_mlx.recipe.options import Recipe
 from vgs_mlx.train.addends import Wanted, of_objective
 
 ROWS, WIDTH, CHUNK, POSITIONS = 16_384, 64, 16, 64

@@ -11,14 +11,15 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent / "tests"))
 import random_models as random
-from vgs_mlx import device, recipe_file
-from vgs_mlx import recipe as recipes
+from vgs_mlx import device
 from vgs_mlx.data import shapes
 from vgs_mlx.data.prompts import render
 from vgs_mlx.models import adapters
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.loading import load_model
 from vgs_mlx.models.precision import in_float32, quantise_language
+from vgs_mlx.recipe.options import file as recipe_file
+from vgs_mlx.recipe.options import options as recipes
 from vgs_mlx.resources import tiny_model
 from vgs_mlx.types import Example, Prompt, PromptView, Rollout
 

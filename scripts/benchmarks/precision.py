@@ -20,8 +20,8 @@ from vgs_mlx.models.loading import load_model
 from vgs_mlx.models.precision import in_float32
 from vgs_mlx.objective.objectives import OBJECTIVES
 from vgs_mlx.objective.steering import cosine, norm
-from vgs_mlx.recipe import Data, Recipe, Student
-from vgs_mlx.recipe import Rollout as Sampled
+from vgs_mlx.recipe.options import Data, Recipe, Student
+from vgs_mlx.recipe.options import Rollout as Sampled
 from vgs_mlx.rollout.collect import collect
 from vgs_mlx.train.gradients import Gradients, Weighing, compute
 from vgs_mlx.train.setup import render_prompt

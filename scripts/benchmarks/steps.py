@@ -3,7 +3,7 @@
 from benchmarks import made
 from benchmarks.timing import Medians, alternate, one_step, ratio
 from vgs_mlx.models.base import LoadedModel
-from vgs_mlx.recipe import Recipe
+from vgs_mlx.recipe.options import Recipe
 from vgs_mlx.types import Prompt
 
 

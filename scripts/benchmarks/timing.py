@@ -12,11 +12,11 @@ import mlx.core as mx
 from rich.console import Console
 from rich.table import Table
 
-from vgs_mlx import recipe as recipes
 from vgs_mlx.models import adapters
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.objective.steering import scaled
-from vgs_mlx.recipe_objective import resolved
+from vgs_mlx.recipe.objective import resolved
+from vgs_mlx.recipe.options import options as recipes
 from vgs_mlx.train import optimizer as adamw
 from vgs_mlx.train.step import (
     Collected,

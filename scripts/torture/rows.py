@@ -26,7 +26,7 @@ from vgs_mlx.data.prompts import render
 from vgs_mlx.errors import Refusal
 from vgs_mlx.grading import grade_example
 from vgs_mlx.models.loading import load_processor
-from vgs_mlx.recipe import Data
+from vgs_mlx.recipe.options import Data
 from vgs_mlx.resources import tiny_model
 from vgs_mlx.train.data import reading
 from vgs_mlx.types import Example, PromptView

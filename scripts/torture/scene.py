@@ -12,10 +12,10 @@ from pathlib import Path
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from vgs_mlx import recipe_file
 from vgs_mlx.ablation import grid_file
 from vgs_mlx.ablation.grid import Cell, Grid
 from vgs_mlx.cli import main
+from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.resources import tiny_model
 from vgs_mlx.train import run_folder
 

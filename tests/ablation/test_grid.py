@@ -3,11 +3,11 @@
 import pytest
 
 import toy_runs
-from vgs_mlx import recipe_file
 from vgs_mlx.ablation import grid
 from vgs_mlx.ablation.grid import Cell
 from vgs_mlx.errors import Refusal
 from vgs_mlx.objective.objectives import OBJECTIVES
+from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.train import run_folder
 
 OTHER_VALUES = {

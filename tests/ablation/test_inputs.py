@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from toy_runs import command, copied, finished, read_json
-from vgs_mlx import recipe_file, resources
+from vgs_mlx import resources
 from vgs_mlx.ablation import grid_file, inputs
 from vgs_mlx.ablation.grid import Cell, Grid
 from vgs_mlx.ablation.jobs import Job, jobs_of
 from vgs_mlx.data.datasets import DataSet
 from vgs_mlx.errors import Refusal
+from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.train import run_folder
 from vgs_mlx.train.identity import contents
 from vgs_mlx.types import Example

@@ -11,7 +11,7 @@ from PIL import Image
 
 from vgs_mlx.data.prompts import MARKER, image_tokens, problem, render
 from vgs_mlx.models.loading import find_folder, load_processor, read_config
-from vgs_mlx.recipe import Data
+from vgs_mlx.recipe.options import Data
 from vgs_mlx.types import Example, Picture
 
 QUESTION = "How many red circles are there?"

@@ -13,7 +13,7 @@ from vgs_mlx.data import pairing, templates
 from vgs_mlx.data.prompts import problem, render
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models.loading import find_folder, load_processor
-from vgs_mlx.recipe import Data
+from vgs_mlx.recipe.options import Data
 from vgs_mlx.resources import tiny_model
 from vgs_mlx.train import identity, setup
 from vgs_mlx.train.data import row_check

@@ -16,7 +16,7 @@ from vgs_mlx.errors import Refusal
 from vgs_mlx.models import adapters, precision
 from vgs_mlx.models.logprobs import compute_logprobs
 from vgs_mlx.models.rows import Continued
-from vgs_mlx.recipe import Student
+from vgs_mlx.recipe.options import Student
 from vgs_mlx.resources import tiny_model
 
 LAYERS = 2  # of the random models

@@ -10,7 +10,7 @@ from mlx_vlm.trainer.peft.lora_layers import LoRALinear
 
 from random_models import random_model
 from vgs_mlx.models import adapters, fusing, precision
-from vgs_mlx.recipe import Student
+from vgs_mlx.recipe.options import Student
 
 ROWS, COLUMNS = 96, 128
 PARTS = ("scales", "biases")  # of a packed layer, besides its weight

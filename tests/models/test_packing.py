@@ -13,7 +13,7 @@ from vgs_mlx.models.packing import build_packed, groups
 from vgs_mlx.models.rows import Continued, encode
 from vgs_mlx.objective.tokens import packed_predicting_positions
 from vgs_mlx.objective.visual import Views
-from vgs_mlx.recipe import Student
+from vgs_mlx.recipe.options import Student
 from vgs_mlx.train.backward import backward
 from vgs_mlx.types import Rollout
 

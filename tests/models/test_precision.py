@@ -17,7 +17,7 @@ from vgs_mlx.models.letting_go import letting_go
 from vgs_mlx.models.logprobs import completion_hidden
 from vgs_mlx.models.precision import in_float32, is_quantised, stored_as, widened
 from vgs_mlx.models.rows import Continued, encode, evaluate
-from vgs_mlx.recipe import Data
+from vgs_mlx.recipe.options import Data
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.loading import load_model
 from vgs_mlx.models.logprobs import compute_logprobs
 from vgs_mlx.models.rows import Continued, build, encode
-from vgs_mlx.recipe import Data
+from vgs_mlx.recipe.options import Data
 from vgs_mlx.types import Example, Picture, PromptView
 
 MODELS = ("random-tied", "random-untied", "embedded:student", "embedded:teacher")

@@ -13,7 +13,7 @@ from vgs_mlx.models import adapters
 from vgs_mlx.models.logprobs import completion_hidden
 from vgs_mlx.models.recomputing import recomputing
 from vgs_mlx.models.rows import Continued, encode
-from vgs_mlx.recipe import Student
+from vgs_mlx.recipe.options import Student
 
 
 def student(layers: int = 3, kind: str = "lora", **sizes):

@@ -12,7 +12,7 @@ from vgs_mlx.models.sizes import read_size
 from vgs_mlx.planning import commands, plan, resting
 from vgs_mlx.planning.footprint import Body, device_of, saved_per_token
 from vgs_mlx.planning.plan import Lengths, changed
-from vgs_mlx.recipe import Recipe, Student
+from vgs_mlx.recipe.options import Recipe, Student
 from vgs_mlx.resources import recipes_folder
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent / "scripts"))

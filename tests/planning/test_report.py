@@ -15,7 +15,7 @@ from vgs_mlx.planning import plan
 from vgs_mlx.planning import report as plan_report
 from vgs_mlx.planning.plan import Lengths, changed
 from vgs_mlx.planning.remedy import GENTLE, Planned, remedy
-from vgs_mlx.recipe import Recipe
+from vgs_mlx.recipe.options import Recipe
 from vgs_mlx.resources import recipes_folder
 
 CONFIGS = recipes_folder() / "configs"

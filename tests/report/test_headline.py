@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from vgs_mlx import recipe_file
-from vgs_mlx.recipe import Recipe
+from vgs_mlx.recipe.options import Recipe
+from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.report import setting
 from vgs_mlx.report.headline import difference, headline
 from vgs_mlx.report.record import Record

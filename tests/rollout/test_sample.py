@@ -11,7 +11,7 @@ from random_models import END, IMAGE, VIDEO, VOCABULARY, random_model, random_pr
 from vgs_mlx.models import adapters
 from vgs_mlx.models.logprobs import compute_logprobs
 from vgs_mlx.models.rows import Continued, encode, evaluate
-from vgs_mlx.recipe import Student
+from vgs_mlx.recipe.options import Student
 from vgs_mlx.rollout.sample import Sampling, choose, sample
 
 SAMPLING = Sampling(max_completion_length=20)

@@ -17,7 +17,7 @@ from toy_runs import ROOT, command, finished
 from vgs_mlx import evaluate
 from vgs_mlx.evaluate import Answer
 from vgs_mlx.models.loading import load_model
-from vgs_mlx.recipe import SYSTEM_PROMPT, Data
+from vgs_mlx.recipe.options import SYSTEM_PROMPT, Data
 from vgs_mlx.resources import tiny_model
 from vgs_mlx.rollout.sample import Sampling
 from vgs_mlx.statistics import mcnemar, paired_bootstrap

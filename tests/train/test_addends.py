@@ -9,7 +9,7 @@ from random_rollouts import prepared, rollouts
 from vgs_mlx.models.rows import encode, evaluate
 from vgs_mlx.objective.objectives import OBJECTIVES, resolve
 from vgs_mlx.objective.visual import Views
-from vgs_mlx.recipe import Student
+from vgs_mlx.recipe.options import Student
 from vgs_mlx.train import addends
 from vgs_mlx.train.backward import backward
 from vgs_mlx.train.gradients import Weighing, compute_parts

@@ -16,7 +16,7 @@ from toy_runs import command, copied, final_weights, finished, go_on, state_of
 from vgs_mlx import distillation
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models import adapters
-from vgs_mlx.recipe import Student, Train
+from vgs_mlx.recipe.options import Student, Train
 from vgs_mlx.resources import tiny_model
 from vgs_mlx.train import checkpoint, run_folder
 from vgs_mlx.train import optimizer as adamw

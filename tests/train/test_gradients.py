@@ -10,7 +10,7 @@ from random_rollouts import LENGTHS, flat_logits, prepared, rollouts
 from vgs_mlx.models import adapters
 from vgs_mlx.models.rows import encode, evaluate
 from vgs_mlx.objective.objectives import resolve
-from vgs_mlx.recipe import Student
+from vgs_mlx.recipe.options import Student
 from vgs_mlx.train.gradients import Weighing, compute
 
 GAMMA, LAMBDA = 2.0, 0.5

@@ -12,7 +12,7 @@ from model_folders import configure, copied
 from toy_runs import finished
 from vgs_mlx.data.datasets import DataSet
 from vgs_mlx.errors import Refusal
-from vgs_mlx.recipe import Grpo
+from vgs_mlx.recipe.options import Grpo
 from vgs_mlx.resources import tiny_model
 from vgs_mlx.train import checkpoint, identity, run_folder
 from vgs_mlx.types import Example, Picture

@@ -11,13 +11,14 @@ from PIL import Image
 
 import toy_runs
 from toy_runs import QUIET, command, copied, options, same_run
-from vgs_mlx import distillation, recipe_file
+from vgs_mlx import distillation
 from vgs_mlx.ablation import inputs
 from vgs_mlx.ablation.jobs import Job
 from vgs_mlx.data import datasets
 from vgs_mlx.data.datasets import DataSet
 from vgs_mlx.errors import Refusal
-from vgs_mlx.recipe import Recipe
+from vgs_mlx.recipe.options import Recipe
+from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.report import examples as shown_examples
 from vgs_mlx.train import checkpoint, ledger, loop, run_folder
 

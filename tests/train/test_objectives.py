@@ -8,13 +8,13 @@ import pytest
 
 from random_models import random_completion, random_model, random_prompt
 from random_rollouts import LENGTHS, flat_logits, prepared, rollouts
-from vgs_mlx import recipe_file
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models import adapters
 from vgs_mlx.models.rows import encode, evaluate
 from vgs_mlx.objective.objectives import resolve
-from vgs_mlx.recipe import Grpo, Student
-from vgs_mlx.recipe_objective import needs_teacher
+from vgs_mlx.recipe.objective import needs_teacher
+from vgs_mlx.recipe.options import Grpo, Student
+from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.rollout.collect import given_answers
 from vgs_mlx.train import identity, rewards, setup
 from vgs_mlx.train.gradients import Weighing, compute

@@ -7,11 +7,11 @@ import pytest
 import toy_runs
 from random_models import random_model, random_prompt
 from toy_runs import train
-from vgs_mlx import recipe_file
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models import adapters, qwen3_vl
 from vgs_mlx.models.loading import load_model, load_processor
 from vgs_mlx.objective.steering import norm
+from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.resources import tiny_model
 from vgs_mlx.train import loop, setup, step
 from vgs_mlx.train import optimizer as adamw

@@ -10,11 +10,12 @@ from PIL import Image
 
 import toy_runs
 from toy_runs import command, copied, finished, names, options, state_of
-from vgs_mlx import distillation, recipe_file
+from vgs_mlx import distillation
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models import adapters
 from vgs_mlx.models.loading import load_processor
-from vgs_mlx.recipe import Recipe
+from vgs_mlx.recipe.options import Recipe
+from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.resources import tiny_model
 from vgs_mlx.train import loop, run_folder
 from vgs_mlx.train.versions import PACKAGES

@@ -14,13 +14,13 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from vgs_mlx import recipe_file
 from vgs_mlx.ablation import grid
 from vgs_mlx.ablation.grid import Cell, Grid, Settings
 from vgs_mlx.errors import Refusal
 from vgs_mlx.formats import strict_json, strict_yaml
-from vgs_mlx.recipe import Count, Recipe
-from vgs_mlx.recipe_file import Setting
+from vgs_mlx.recipe.file import Setting
+from vgs_mlx.recipe.options import Count, Recipe
+from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.train import run_folder
 
 GRID = "grid.json"

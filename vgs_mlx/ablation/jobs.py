@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from vgs_mlx import recipe_file
 from vgs_mlx.ablation.grid import Grid
 from vgs_mlx.errors import Refusal
 from vgs_mlx.formats import hub_names
-from vgs_mlx.recipe import Recipe
+from vgs_mlx.recipe.options import Recipe
+from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.train import loop, run_folder
 
 State = Literal["waiting", "running", "done", "failed", "stopped"]

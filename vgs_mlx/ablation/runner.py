@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from vgs_mlx import recipe_file
 from vgs_mlx.ablation import worker
 from vgs_mlx.ablation.board import Board
 from vgs_mlx.ablation.jobs import Job, State, finished
 from vgs_mlx.errors import Refusal
 from vgs_mlx.machine import stopping
 from vgs_mlx.planning.report import RUNS_AT_ONCE
+from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.train import run_folder
 
 POLL = 0.5  # seconds between two looks at the processes

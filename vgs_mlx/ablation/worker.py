@@ -11,9 +11,10 @@ import sys
 import threading
 from pathlib import Path
 
-from vgs_mlx import distillation, recipe_file
+from vgs_mlx import distillation
 from vgs_mlx.errors import Interrupted, Refusal
 from vgs_mlx.machine import stopping
+from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.train import run_folder
 
 

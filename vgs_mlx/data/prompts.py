@@ -9,7 +9,7 @@ from PIL import Image
 from vgs_mlx.data import markers, templates
 from vgs_mlx.errors import Refusal
 from vgs_mlx.formats import texts
-from vgs_mlx.recipe import Data
+from vgs_mlx.recipe.options import Data
 from vgs_mlx.types import Example, Picture, Prompt, PromptView
 
 TextView = Literal["omit", "blank", "degraded"]

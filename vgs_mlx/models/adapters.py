@@ -12,7 +12,7 @@ from vgs_mlx.errors import Refusal
 from vgs_mlx.machine.lazy import Lazy
 from vgs_mlx.models import headers, precision
 from vgs_mlx.models.base import LoadedModel
-from vgs_mlx.recipe import Student
+from vgs_mlx.recipe.options import Student
 
 peft = Lazy("mlx_vlm.trainer.peft.utils")
 

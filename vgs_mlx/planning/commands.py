@@ -13,8 +13,8 @@ from vgs_mlx.planning.footprint import FLOAT, Body, Device, device_of
 from vgs_mlx.planning.phases import Asked, Pair, Sampled
 from vgs_mlx.planning.plan import Lengths, Parts, Phase, Plan
 from vgs_mlx.planning.work import Work
-from vgs_mlx.recipe import DENSE_REWARDS, Recipe
-from vgs_mlx.recipe_objective import measures_norm_scale, measuring, needs_teacher, resolved, sampler
+from vgs_mlx.recipe.objective import measures_norm_scale, measuring, needs_teacher, resolved, sampler
+from vgs_mlx.recipe.options import DENSE_REWARDS, Recipe
 from vgs_mlx.rollout.batches import completions_at_once, prompts_at_once
 
 TERMS_WATCHED = OBJECTIVES["vgs"]  # it needs all that is watched: train/watch.py

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from vgs_mlx.models.sizes import ModelSize
-from vgs_mlx.recipe import Recipe
+from vgs_mlx.recipe.options import Recipe
 from vgs_mlx.types import Prompt
 
 TEXT_TOKENS = 160  # of a prompt without its picture: the default system prompt, the template, a question

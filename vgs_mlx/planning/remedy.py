@@ -6,7 +6,7 @@ from typing import Any
 
 from vgs_mlx.models.sizes import ModelSize
 from vgs_mlx.planning.plan import Lengths, Plan, changed, lengths
-from vgs_mlx.recipe import Recipe
+from vgs_mlx.recipe.options import Recipe
 
 GENTLE = (
     "train.picture_cache_gb",

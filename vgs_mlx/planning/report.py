@@ -15,8 +15,8 @@ from vgs_mlx.models.sizes import ModelSize, read_size
 from vgs_mlx.planning import commands
 from vgs_mlx.planning.plan import Lengths, Plan, lengths
 from vgs_mlx.planning.remedy import OF_EVALUATION, Planned, Remedy, remedy
-from vgs_mlx.recipe import Recipe
-from vgs_mlx.recipe_objective import needs_teacher, sampler
+from vgs_mlx.recipe.objective import needs_teacher, sampler
+from vgs_mlx.recipe.options import Recipe
 
 RUNS_AT_ONCE = "VGS_MLX_RUNS_AT_ONCE"
 """The environment's word for how many runs share this machine's memory, as under `vgs-mlx ablate --jobs`."""

@@ -3,7 +3,7 @@
 from vgs_mlx.models.precision import QUANTISATION_GROUP
 from vgs_mlx.models.sizes import ModelSize, Weights, linears
 from vgs_mlx.planning.footprint import FLOAT, Body, Device
-from vgs_mlx.recipe import Recipe, Student
+from vgs_mlx.recipe.options import Recipe, Student
 
 
 def of_training(

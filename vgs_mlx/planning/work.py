@@ -6,8 +6,8 @@ from math import ceil
 
 from vgs_mlx.planning.footprint import Pass, packed, plain
 from vgs_mlx.planning.plan import Lengths
-from vgs_mlx.recipe import WATCHED_ROWS, Recipe
-from vgs_mlx.recipe_objective import sampler, updates_per_step
+from vgs_mlx.recipe.objective import sampler, updates_per_step
+from vgs_mlx.recipe.options import WATCHED_ROWS, Recipe
 
 LONGEST_COMPARED = 256  # tokens of a completion that an export compares models on
 

@@ -29,7 +29,7 @@ from vgs_mlx.objective.visual import visual_dependency_score
 from vgs_mlx.planning import report as planning
 from vgs_mlx.planning.plan import lengths_of
 from vgs_mlx.planning.report import DoesNotFit
-from vgs_mlx.recipe import Recipe, Rollout
+from vgs_mlx.recipe.options import Recipe, Rollout
 from vgs_mlx.report.tokens import Token, tokens
 from vgs_mlx.rollout.collect import greedy
 from vgs_mlx.rollout.sample import Completion

@@ -10,9 +10,10 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from vgs_mlx import recipe_file, trained
+from vgs_mlx import trained
 from vgs_mlx.ablation.grid_file import GRID
 from vgs_mlx.errors import Refusal
+from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.report import ablation, curves, geometry, setting, tokens, wording
 from vgs_mlx.report.ablation import Ablation
 from vgs_mlx.report.costs import costs

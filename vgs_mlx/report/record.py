@@ -6,9 +6,9 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from vgs_mlx import recipe_file
 from vgs_mlx.analyze import FILE as GEOMETRY
-from vgs_mlx.recipe import Recipe
+from vgs_mlx.recipe.options import Recipe
+from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.report.forms import GEOMETRY as GEOMETRY_FORM
 from vgs_mlx.train import forms, run_folder
 

@@ -3,8 +3,8 @@
 from dataclasses import asdict
 from typing import Any
 
-from vgs_mlx.recipe import Recipe
-from vgs_mlx.recipe_objective import resolved
+from vgs_mlx.recipe.objective import resolved
+from vgs_mlx.recipe.options import Recipe
 from vgs_mlx.report.headline import method
 from vgs_mlx.report.wording import plural
 

@@ -12,14 +12,14 @@ from typing import Any, Literal
 import mlx.core as mx
 import numpy as np
 
-from vgs_mlx import recipe_file
 from vgs_mlx.data import shapes
 from vgs_mlx.device import backend
 from vgs_mlx.models import adapters
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.loading import EMBEDDED, load_model
 from vgs_mlx.models.precision import in_float32
-from vgs_mlx.recipe import Recipe
+from vgs_mlx.recipe.options import Recipe
+from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.resources import quickstart
 from vgs_mlx.rollout.collect import given_answers
 from vgs_mlx.train.setup import render_prompt

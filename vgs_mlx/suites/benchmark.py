@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from vgs_mlx.errors import Refusal
 from vgs_mlx.grading import Verdict, grade_example
 from vgs_mlx.grading.options import listed
-from vgs_mlx.recipe import SYSTEM_PROMPT
+from vgs_mlx.recipe.options import SYSTEM_PROMPT
 from vgs_mlx.types import Example
 
 # For rows that have no picture, where the recipe keeps to the default

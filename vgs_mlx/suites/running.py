@@ -10,7 +10,7 @@ from vgs_mlx import evaluate, evaluation_report, wrong_answers
 from vgs_mlx.data.rows import BadRow
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models.base import LoadedModel
-from vgs_mlx.recipe import SYSTEM_PROMPT, Data, Recipe
+from vgs_mlx.recipe.options import SYSTEM_PROMPT, Data, Recipe
 from vgs_mlx.rollout.batches import prompts_at_once
 from vgs_mlx.rollout.sample import Sampling
 from vgs_mlx.suites import answers, chosen, tables

@@ -17,11 +17,11 @@ import mlx.core as mx
 import mlx.optimizers as optim
 from pydantic import TypeAdapter, ValidationError
 
-from vgs_mlx import recipe
 from vgs_mlx.errors import Refusal
 from vgs_mlx.formats import strict_json
 from vgs_mlx.models import adapters
 from vgs_mlx.models.base import LoadedModel
+from vgs_mlx.recipe.options import options as recipe
 from vgs_mlx.train import optimizer as adamw
 from vgs_mlx.train.identity import Identity, differences, worded
 from vgs_mlx.train.run_folder import CHECKPOINTS, VERSIONS, remove, whole_folder

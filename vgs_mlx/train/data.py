@@ -12,8 +12,8 @@ from vgs_mlx.data.held_out import trained_on
 from vgs_mlx.data.pictures import shown
 from vgs_mlx.data.prompts import image_tokens, problem, refuse_system_prompt, text_tokens
 from vgs_mlx.planning.plan import Lengths
-from vgs_mlx.recipe import Data, Recipe
-from vgs_mlx.recipe_objective import sampler
+from vgs_mlx.recipe.objective import sampler
+from vgs_mlx.recipe.options import Data, Recipe
 from vgs_mlx.rollout.collect import given_text
 from vgs_mlx.train import ledger
 from vgs_mlx.train.screen import Screen

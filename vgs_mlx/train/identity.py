@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from vgs_mlx import recipe_file
 from vgs_mlx.data.datasets import DataSet
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models.base import LoadedModel
-from vgs_mlx.recipe import Recipe
-from vgs_mlx.recipe_objective import resolved
+from vgs_mlx.recipe.objective import resolved
+from vgs_mlx.recipe.options import Recipe
+from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.train import rewards
 from vgs_mlx.types import Example
 

@@ -15,7 +15,7 @@ from vgs_mlx.data.order import rows_for_step
 from vgs_mlx.errors import Interrupted, Refusal
 from vgs_mlx.machine import stopping
 from vgs_mlx.machine.stopping import BrokenOff, Stop
-from vgs_mlx.recipe_objective import updates_per_step
+from vgs_mlx.recipe.objective import updates_per_step
 from vgs_mlx.rollout.sample import Sampling
 from vgs_mlx.train import checkpoint, metrics, run_folder, watch
 from vgs_mlx.train import optimizer as adamw

@@ -4,10 +4,10 @@ import mlx.core as mx
 import mlx.optimizers as optim
 from mlx.utils import tree_flatten, tree_unflatten
 
-from vgs_mlx import recipe
 from vgs_mlx.models import adapters
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.objective.steering import Tree
+from vgs_mlx.recipe.options import options as recipe
 
 
 def make(settings: recipe.Train, student: LoadedModel, updates_per_step: int = 1) -> optim.AdamW:

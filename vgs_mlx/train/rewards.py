@@ -17,7 +17,7 @@ from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.rows import Encodings
 from vgs_mlx.objective.dense_rewards import step_advantages
 from vgs_mlx.objective.policy import group_advantages
-from vgs_mlx.recipe import DENSE_REWARDS, Grpo, Recipe, reward_file
+from vgs_mlx.recipe.options import DENSE_REWARDS, Grpo, Recipe, reward_file
 from vgs_mlx.train.confidence import confidence_gains, visual_dependence
 from vgs_mlx.train.reasoning_steps import Steps, cut
 from vgs_mlx.types import Example, Rollout

@@ -18,8 +18,8 @@ from vgs_mlx.models.loading import find_folder, load_model, load_processor, read
 from vgs_mlx.models.picture_cache import PictureCache
 from vgs_mlx.models.rows import Encodings, encode, evaluate
 from vgs_mlx.planning.plan import Lengths
-from vgs_mlx.recipe import Recipe
-from vgs_mlx.recipe_objective import needs_teacher, resolved
+from vgs_mlx.recipe.objective import needs_teacher, resolved
+from vgs_mlx.recipe.options import Recipe
 from vgs_mlx.rollout.sample import Completion, Sampling, sample
 from vgs_mlx.train import rewards
 from vgs_mlx.train.data import load_data, longest

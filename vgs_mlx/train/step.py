@@ -15,8 +15,8 @@ from vgs_mlx.models.rows import Encodings, encode, evaluate
 from vgs_mlx.objective.objectives import Objective
 from vgs_mlx.objective.steering import Tree, norm, scaled, steer
 from vgs_mlx.objective.terms import Options
-from vgs_mlx.recipe import Recipe
-from vgs_mlx.recipe_objective import measures_norm_scale, measuring, resolved, sampler, updates_per_step
+from vgs_mlx.recipe.objective import measures_norm_scale, measuring, resolved, sampler, updates_per_step
+from vgs_mlx.recipe.options import Recipe
 from vgs_mlx.rollout.collect import collect, given_answers
 from vgs_mlx.train import gradients, rewards
 from vgs_mlx.train import optimizer as adamw

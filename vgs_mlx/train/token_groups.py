@@ -19,7 +19,7 @@ from vgs_mlx.objective.objectives import OBJECTIVES
 from vgs_mlx.objective.steering import Tree
 from vgs_mlx.objective.terms import DIAGNOSTICS, Options, Taken
 from vgs_mlx.objective.visual import Views
-from vgs_mlx.recipe import Recipe
+from vgs_mlx.recipe.options import Recipe
 from vgs_mlx.train.backward import accumulate, backward
 from vgs_mlx.train.forward import frozen_head, hidden_states, student_head, teacher_hidden
 from vgs_mlx.train.microbatches import split, windows

@@ -15,7 +15,7 @@ from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.objective.binning import GROUPS, bins, edges
 from vgs_mlx.objective.objectives import OBJECTIVES
 from vgs_mlx.objective.weightings import Batch
-from vgs_mlx.recipe import WATCHED_ROWS, Recipe
+from vgs_mlx.recipe.options import WATCHED_ROWS, Recipe
 from vgs_mlx.rollout.batches import prompts_at_once
 from vgs_mlx.rollout.collect import collect
 from vgs_mlx.train import run_folder

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Literal
 
 from vgs_mlx.objective.objectives import Objective, Part, resolve
-from vgs_mlx.recipe import Recipe
+from vgs_mlx.recipe.options import Recipe
 
 WATCHED = Part("visual", role="steering")  # whose η is measured where none is used
 

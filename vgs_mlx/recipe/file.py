@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from vgs_mlx.errors import Refusal
 from vgs_mlx.formats import strict_yaml, texts
-from vgs_mlx.recipe import Recipe, resolve_data, resolve_name, resolve_path, resolve_student
+from vgs_mlx.recipe.options import Recipe, resolve_data, resolve_name, resolve_path, resolve_student
 from vgs_mlx.resources import PACKAGE
 
 DEFAULTS = PACKAGE / "recipe.py"
