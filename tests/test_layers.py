@@ -154,13 +154,13 @@ def test_files_and_functions_stay_short(path):
 
 def test_imports_are_seen_wherever_they_stand():
     source = "def f():\n    from vgs_mlx import cli\nfrom ..train import loop\nimport vgs_mlx.data.shapes\n"
-    source += "Lazy('vgs_mlx.models.sizes'), Lazy(f'vgs_mlx.rollout.{name}')"
+    source += "Lazy('vgs_mlx.planning.sizes'), Lazy(f'vgs_mlx.rollout.{name}')"
     names = {name for name, _ in imports(source, "vgs_mlx.models")}
     assert {
         "vgs_mlx.cli",
         "vgs_mlx.train",
         "vgs_mlx.data.shapes",
-        "vgs_mlx.models.sizes",
+        "vgs_mlx.planning.sizes",
         "vgs_mlx.rollout",
     } <= names
 

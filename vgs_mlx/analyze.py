@@ -14,9 +14,9 @@ from vgs_mlx import distillation, geometry, geometry_figures, trained
 from vgs_mlx.device import backend
 from vgs_mlx.errors import Refusal
 from vgs_mlx.evaluation_report import recipe_for, refuse_checkpoint
-from vgs_mlx.models.sizes import read_size
 from vgs_mlx.planning import report as planning
 from vgs_mlx.planning.plan import Lengths
+from vgs_mlx.planning.sizes import read_size
 from vgs_mlx.recipe.options import Recipe, resolve_name
 from vgs_mlx.train import run_folder
 from vgs_mlx.train.identity import PLACES

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 earlier_run, evaluation_report = Lazy("vgs_mlx.earlier_run"), Lazy("vgs_mlx.evaluation_report")
 sources, trained = Lazy("vgs_mlx.sources"), Lazy("vgs_mlx.trained")
 pictures, recipe_objective = Lazy("vgs_mlx.data.pictures"), Lazy("vgs_mlx.recipe.objective")
-loading, sizes = Lazy("vgs_mlx.models.loading"), Lazy("vgs_mlx.models.sizes")
+loading, sizes = Lazy("vgs_mlx.models.loading"), Lazy("vgs_mlx.planning.sizes")
 plan_report, train_data = Lazy("vgs_mlx.planning.report"), Lazy("vgs_mlx.train.data")
 checkpoint, ending = Lazy("vgs_mlx.train.checkpoint"), Lazy("vgs_mlx.ending")
 identity, ledger = Lazy("vgs_mlx.train.identity"), Lazy("vgs_mlx.train.ledger")

@@ -19,9 +19,9 @@ from vgs_mlx.errors import Refusal
 from vgs_mlx.machine import disk
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.loading import EMBEDDED, find_folder, load_model, load_processor, read_config
-from vgs_mlx.models.sizes import read_size
 from vgs_mlx.planning import report as planning
 from vgs_mlx.planning.plan import Lengths, lengths
+from vgs_mlx.planning.sizes import read_size
 from vgs_mlx.recipe.options import Recipe
 from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.resources import quickstart

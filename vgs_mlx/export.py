@@ -30,9 +30,9 @@ from vgs_mlx.models import fusing, precision
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.loading import find_folder, load_model, read_config
 from vgs_mlx.models.rows import Continued
-from vgs_mlx.models.sizes import read_size
 from vgs_mlx.planning import report as planning
 from vgs_mlx.planning.plan import lengths_of
+from vgs_mlx.planning.sizes import read_size
 from vgs_mlx.planning.work import compared_at_once, longest_compared
 from vgs_mlx.proof import Difference, Proof, Scored
 from vgs_mlx.recipe.options import Recipe

@@ -13,7 +13,7 @@ from mlx.utils import tree_flatten
 
 from model_folders import EMBEDDING, configure, copied, embedded_logprobs, load, refusal, rewrite
 from vgs_mlx.errors import Refusal
-from vgs_mlx.models.sizes import read_size
+from vgs_mlx.planning.sizes import read_size
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent / "scripts"))
 from benchmarks.folders import Sizes, write_model

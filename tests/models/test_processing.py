@@ -8,7 +8,7 @@ import pytest
 from model_folders import configure, copied, load, refusal, rewrite
 from toy_runs import command
 from vgs_mlx.errors import Refusal
-from vgs_mlx.models.sizes import read_size
+from vgs_mlx.planning.sizes import read_size
 
 NORM = "language_model.model.norm.weight"
 TEMPLATES = (

@@ -14,7 +14,7 @@ from model_folders import copied
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models.headers import BYTES, PICTURE_SETTINGS
 from vgs_mlx.models.loading import load_model, load_processor
-from vgs_mlx.models.sizes import Weights, implied, linears, parse, read_size
+from vgs_mlx.planning.sizes import Weights, implied, linears, parse, read_size
 from vgs_mlx.resources import recipes_folder, tiny_model
 
 CONFIGS = recipes_folder() / "configs"
@@ -267,7 +267,7 @@ def test_a_hub_id_reads_config_and_header_only(monkeypatch, tmp_path):
     """Stands for the Hub: nothing but these two calls is allowed."""
     from types import SimpleNamespace
 
-    from vgs_mlx.models import sizes
+    from vgs_mlx.planning import sizes
 
     file = Path(CONFIGS / "qwen3-vl-2b.json")
     info = SimpleNamespace(dtype="BF16", shape=[10, 64])

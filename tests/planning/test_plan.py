@@ -8,10 +8,10 @@ import mlx.core as mx
 import pytest
 
 from vgs_mlx.device import KEEP_PRECISION
-from vgs_mlx.models.sizes import read_size
 from vgs_mlx.planning import commands, plan, resting
 from vgs_mlx.planning.footprint import Body, device_of, saved_per_token
 from vgs_mlx.planning.plan import Lengths, changed
+from vgs_mlx.planning.sizes import read_size
 from vgs_mlx.recipe.options import Recipe, Student
 from vgs_mlx.resources import recipes_folder
 

@@ -10,11 +10,11 @@ from vgs_mlx import device, distillation
 from vgs_mlx.device import Memory, memory_of
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models import loading
-from vgs_mlx.models.sizes import read_size
 from vgs_mlx.planning import plan
 from vgs_mlx.planning import report as plan_report
 from vgs_mlx.planning.plan import Lengths, changed
 from vgs_mlx.planning.remedy import GENTLE, Planned, remedy
+from vgs_mlx.planning.sizes import read_size
 from vgs_mlx.recipe.options import Recipe
 from vgs_mlx.resources import recipes_folder
 

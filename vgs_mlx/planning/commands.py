@@ -6,12 +6,12 @@ Every completion is taken to reach its full length and every prompt to be as lon
 from collections.abc import Iterator
 
 from vgs_mlx.models.fusing import FILE_GIB
-from vgs_mlx.models.sizes import ModelSize
 from vgs_mlx.objective.objectives import OBJECTIVES
 from vgs_mlx.planning import phases, resting, work
 from vgs_mlx.planning.footprint import FLOAT, Body, Device, device_of
 from vgs_mlx.planning.phases import Asked, Pair, Sampled
 from vgs_mlx.planning.plan import Lengths, Parts, Phase, Plan
+from vgs_mlx.planning.sizes import ModelSize
 from vgs_mlx.planning.work import Work
 from vgs_mlx.recipe.objective import measures_norm_scale, measuring, needs_teacher, resolved, sampler
 from vgs_mlx.recipe.options import DENSE_REWARDS, Recipe

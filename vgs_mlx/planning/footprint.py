@@ -10,7 +10,7 @@ from math import ceil, log2
 from typing import Literal
 
 from vgs_mlx import device
-from vgs_mlx.models.sizes import ModelSize, linears
+from vgs_mlx.planning.sizes import ModelSize, linears
 
 FLOAT = 4  # bytes of a float32
 CACHE_STEP = 256  # positions by which mlx-lm's KVCache grows

@@ -3,7 +3,6 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from vgs_mlx.models.sizes import ModelSize, linears
 from vgs_mlx.objective.chunked import chunk_length
 from vgs_mlx.objective.objectives import Objective
 from vgs_mlx.objective.terms import TERMS
@@ -11,6 +10,7 @@ from vgs_mlx.planning import footprint
 from vgs_mlx.planning.footprint import FLOAT, Body, packed, plain
 from vgs_mlx.planning.loss import loss_arrays, pulls, score_arrays, trees
 from vgs_mlx.planning.plan import Lengths, Parts, Phase
+from vgs_mlx.planning.sizes import ModelSize, linears
 from vgs_mlx.planning.work import Work
 
 GREEDY, DRAWN, TRUNCATED = (

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from vgs_mlx.models.sizes import ModelSize
+from vgs_mlx.planning.sizes import ModelSize
 from vgs_mlx.recipe.options import Recipe
 from vgs_mlx.types import Prompt
 

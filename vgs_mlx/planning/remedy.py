@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vgs_mlx.models.sizes import ModelSize
 from vgs_mlx.planning.plan import Lengths, Plan, changed, lengths
+from vgs_mlx.planning.sizes import ModelSize
 from vgs_mlx.recipe.options import Recipe
 
 GENTLE = (

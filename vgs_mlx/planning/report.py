@@ -11,10 +11,10 @@ from rich.table import Table
 from vgs_mlx import device as devices
 from vgs_mlx.device import Memory, memory_of
 from vgs_mlx.errors import Refusal
-from vgs_mlx.models.sizes import ModelSize, read_size
 from vgs_mlx.planning import commands
 from vgs_mlx.planning.plan import Lengths, Plan, lengths
 from vgs_mlx.planning.remedy import OF_EVALUATION, Planned, Remedy, remedy
+from vgs_mlx.planning.sizes import ModelSize, read_size
 from vgs_mlx.recipe.objective import needs_teacher, sampler
 from vgs_mlx.recipe.options import Recipe
 

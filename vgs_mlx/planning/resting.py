@@ -1,8 +1,8 @@
 """What is in memory all the time: weights as they are stored in memory, adapters, the optimiser's moments."""
 
 from vgs_mlx.models.precision import QUANTISATION_GROUP
-from vgs_mlx.models.sizes import ModelSize, Weights, linears
 from vgs_mlx.planning.footprint import FLOAT, Body, Device
+from vgs_mlx.planning.sizes import ModelSize, Weights, linears
 from vgs_mlx.recipe.options import Recipe, Student
 
 

@@ -23,12 +23,12 @@ from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.loading import find_folder, load_model, load_processor
 from vgs_mlx.models.logprobs import chunks
 from vgs_mlx.models.rows import Continued, encode
-from vgs_mlx.models.sizes import read_size
 from vgs_mlx.objective.divergence import token_logprobs
 from vgs_mlx.objective.visual import visual_dependency_score
 from vgs_mlx.planning import report as planning
 from vgs_mlx.planning.plan import lengths_of
 from vgs_mlx.planning.report import DoesNotFit
+from vgs_mlx.planning.sizes import read_size
 from vgs_mlx.recipe.options import Recipe, Rollout
 from vgs_mlx.report.tokens import Token, tokens
 from vgs_mlx.rollout.collect import greedy
