@@ -11,12 +11,13 @@ import pytest
 
 from model_folders import embedded_logprobs, load, silent
 from toy_runs import command, copied, finished, options, recipe, state_of
-from vgs_mlx import distillation, earlier_run, trained
+from vgs_mlx import distillation, earlier_run
 from vgs_mlx.models import adapters
 from vgs_mlx.recipe.options import Recipe, Student
 from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.resources import tiny_model
-from vgs_mlx.train import checkpoint, run_folder
+from vgs_mlx.runs import checkpoint, trained
+from vgs_mlx.runs import folder as run_folder
 
 SMALL = ("train.steps=1", "train.evaluate_every=1")
 

@@ -19,8 +19,8 @@ from vgs_mlx.models.loading import load_model
 from vgs_mlx.recipe.options import Data
 from vgs_mlx.resources import tiny_model
 from vgs_mlx.rollout.sample import Sampling
+from vgs_mlx.runs import folder as run_folder
 from vgs_mlx.statistics import accuracy_interval
-from vgs_mlx.train import run_folder
 from vgs_mlx.types import Example
 
 SHORT = ("--set", "rollout.max_completion_length=8", "--limit", "6")

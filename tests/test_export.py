@@ -18,7 +18,7 @@ from mlx.utils import tree_flatten
 from mlx_vlm.models import qwen3_vl
 
 from model_folders import language_part, silent, stored_packed
-from vgs_mlx import model_card, proof, trained
+from vgs_mlx import model_card, proof
 from vgs_mlx.data import shapes
 from vgs_mlx.data.prompts import render
 from vgs_mlx.device import KEEP_PRECISION
@@ -31,8 +31,8 @@ from vgs_mlx.models.rows import Continued
 from vgs_mlx.recipe.options import Data, Grpo, Recipe, Rollout, Student, Teacher
 from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.resources import tiny_model
-from vgs_mlx.train import checkpoint
-from vgs_mlx.train.run_folder import FINAL, RECIPE
+from vgs_mlx.runs import checkpoint, trained
+from vgs_mlx.runs.folder import FINAL, RECIPE
 from vgs_mlx.train.step import Progress
 
 KINDS = ("lora", "dora", "full")

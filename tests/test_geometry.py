@@ -14,7 +14,7 @@ from rich.console import Console
 import toy_runs
 from random_models import random_model
 from random_rollouts import prepared, rollouts
-from vgs_mlx import analyze, geometry, geometry_figures, trained
+from vgs_mlx import analyze, geometry, geometry_figures
 from vgs_mlx.cli import main
 from vgs_mlx.formats import strict_yaml
 from vgs_mlx.models import adapters, probes
@@ -24,6 +24,7 @@ from vgs_mlx.objective.objectives import OBJECTIVES
 from vgs_mlx.objective.steering import cosine, norm
 from vgs_mlx.recipe.options import Student
 from vgs_mlx.recipe.options import file as recipe_file
+from vgs_mlx.runs import trained
 from vgs_mlx.train import setup
 from vgs_mlx.train.addends import Wanted
 from vgs_mlx.train.gradients import Weighing, compute_parts

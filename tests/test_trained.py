@@ -9,16 +9,16 @@ import pytest
 from mlx.optimizers import AdamW
 
 from toy_runs import command, finished
-from vgs_mlx import trained
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models import adapters
 from vgs_mlx.models.loading import load_model
 from vgs_mlx.recipe.options import Recipe, Student
 from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.resources import tiny_model
-from vgs_mlx.train import checkpoint, run_folder
-from vgs_mlx.train.identity import fingerprint
-from vgs_mlx.train.run_folder import FINAL, RECIPE, RESULT
+from vgs_mlx.runs import checkpoint, trained
+from vgs_mlx.runs import folder as run_folder
+from vgs_mlx.runs.folder import FINAL, RECIPE, RESULT
+from vgs_mlx.runs.identity import fingerprint
 from vgs_mlx.train.step import Progress
 
 

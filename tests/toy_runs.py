@@ -28,9 +28,10 @@ from vgs_mlx.cli import main
 from vgs_mlx.device import KEEP_PRECISION
 from vgs_mlx.models import adapters
 from vgs_mlx.recipe.options import Recipe
-from vgs_mlx.train import loop, run_folder, setup
-from vgs_mlx.train.identity import identify
-from vgs_mlx.train.screen import Screen
+from vgs_mlx.runs import folder as run_folder
+from vgs_mlx.runs.identity import identify
+from vgs_mlx.runs.screen import Screen
+from vgs_mlx.train import loop, setup
 from vgs_mlx.train.setup import Ready
 
 ROOT = Path(__file__).parent.parent

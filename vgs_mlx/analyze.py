@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from vgs_mlx import distillation, geometry, geometry_figures, trained
+from vgs_mlx import distillation, geometry, geometry_figures
 from vgs_mlx.device import backend
 from vgs_mlx.errors import Refusal
 from vgs_mlx.evaluation_report import recipe_for, refuse_checkpoint
@@ -18,9 +18,10 @@ from vgs_mlx.planning import report as planning
 from vgs_mlx.planning.plan import Lengths
 from vgs_mlx.planning.sizes import read_size
 from vgs_mlx.recipe.options import Recipe, resolve_name
-from vgs_mlx.train import run_folder
-from vgs_mlx.train.identity import PLACES
-from vgs_mlx.train.screen import Screen
+from vgs_mlx.runs import folder as run_folder
+from vgs_mlx.runs import trained
+from vgs_mlx.runs.identity import PLACES
+from vgs_mlx.runs.screen import Screen
 from vgs_mlx.train.setup import Ready, load
 
 FILE = "geometry.json"

@@ -240,10 +240,11 @@ def export(run, output, dtype, bits, prompts, data, checkpoint, force) -> None:
     Fuse a run's trained weights into a complete model that stock mlx-vlm runs, and prove it: trained, fused
     and untrained model are compared on held-out prompts with pictures.
     """
-    from vgs_mlx import distillation, trained
+    from vgs_mlx import distillation
     from vgs_mlx.export import export as export_run
     from vgs_mlx.machine import disk
-    from vgs_mlx.train.screen import Screen
+    from vgs_mlx.runs import trained
+    from vgs_mlx.runs.screen import Screen
 
     full = disk.refusing(output.absolute().parent, "make room, or give another folder to --output")
     screen = Screen()

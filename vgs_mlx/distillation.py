@@ -23,23 +23,23 @@ from vgs_mlx.recipe.file import Setting
 from vgs_mlx.recipe.options import SHORTHANDS, Recipe
 from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.resources import quickstart
-from vgs_mlx.train import run_folder
-from vgs_mlx.train.named import named
-from vgs_mlx.train.screen import LIBRARIES, Screen
+from vgs_mlx.runs import folder as run_folder
+from vgs_mlx.runs.named import named
+from vgs_mlx.runs.screen import LIBRARIES, Screen
 
 if TYPE_CHECKING:
     from vgs_mlx.planning.plan import Lengths
     from vgs_mlx.types import Prompt
 
 earlier_run, evaluation_report = Lazy("vgs_mlx.earlier_run"), Lazy("vgs_mlx.evaluation_report")
-sources, trained = Lazy("vgs_mlx.sources"), Lazy("vgs_mlx.trained")
+sources, trained = Lazy("vgs_mlx.runs.sources"), Lazy("vgs_mlx.runs.trained")
 pictures, recipe_objective = Lazy("vgs_mlx.data.pictures"), Lazy("vgs_mlx.recipe.objective")
 loading, sizes = Lazy("vgs_mlx.models.loading"), Lazy("vgs_mlx.planning.sizes")
-plan_report, train_data = Lazy("vgs_mlx.planning.report"), Lazy("vgs_mlx.train.data")
-checkpoint, ending = Lazy("vgs_mlx.train.checkpoint"), Lazy("vgs_mlx.ending")
-identity, ledger = Lazy("vgs_mlx.train.identity"), Lazy("vgs_mlx.train.ledger")
+plan_report, train_data = Lazy("vgs_mlx.planning.report"), Lazy("vgs_mlx.runs.rows")
+checkpoint, ending = Lazy("vgs_mlx.runs.checkpoint"), Lazy("vgs_mlx.ending")
+identity, ledger = Lazy("vgs_mlx.runs.identity"), Lazy("vgs_mlx.runs.ledger")
 loop = Lazy("vgs_mlx.train.loop")
-records, watch = Lazy("vgs_mlx.train.records"), Lazy("vgs_mlx.train.watch")
+records, watch = Lazy("vgs_mlx.runs.records"), Lazy("vgs_mlx.train.watch")
 setup, stepping = Lazy("vgs_mlx.train.setup"), Lazy("vgs_mlx.train.step")
 
 

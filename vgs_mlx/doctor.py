@@ -18,7 +18,7 @@ from vgs_mlx.device import backend
 from vgs_mlx.errors import Refusal
 from vgs_mlx.machine import blas, disk
 from vgs_mlx.machine.lazy import Lazy
-from vgs_mlx.train.screen import Screen
+from vgs_mlx.runs.screen import Screen
 
 self_check = Lazy("vgs_mlx.self_check.command")
 

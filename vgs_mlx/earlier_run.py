@@ -6,13 +6,13 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from vgs_mlx import trained
 from vgs_mlx.export import write_model
 from vgs_mlx.planning.plan import changed
 from vgs_mlx.recipe.options import Recipe
-from vgs_mlx.train import run_folder
-from vgs_mlx.train.identity import fingerprint
-from vgs_mlx.train.named import named
+from vgs_mlx.runs import folder as run_folder
+from vgs_mlx.runs import trained
+from vgs_mlx.runs.identity import fingerprint
+from vgs_mlx.runs.named import named
 
 
 def taken_over(recipe: Recipe, folder: Path, say: Callable[[str], None]) -> Recipe:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from vgs_mlx.formats import hub_names
 from vgs_mlx.models import loading
-from vgs_mlx.train import run_folder
+from vgs_mlx.runs import folder as run_folder
+from vgs_mlx.runs.records import read_object
+from vgs_mlx.runs.screen import Screen, accuracy_line
 from vgs_mlx.train.loop import Outcome
-from vgs_mlx.train.records import read_object
-from vgs_mlx.train.screen import Screen, accuracy_line
 from vgs_mlx.train.setup import Ready
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from vgs_mlx import evaluate, sources, trained, wrong_answers
+from vgs_mlx import evaluate, wrong_answers
 from vgs_mlx.data import datasets
 from vgs_mlx.data.datasets import DataSet
 from vgs_mlx.device import backend
@@ -26,11 +26,12 @@ from vgs_mlx.recipe.options import Recipe
 from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.resources import quickstart
 from vgs_mlx.rollout.sample import Sampling
-from vgs_mlx.train import ledger, run_folder
-from vgs_mlx.train.data import first_held_out, load_data, longest, reading
-from vgs_mlx.train.identity import fingerprint
-from vgs_mlx.train.screen import LIBRARIES, Screen
-from vgs_mlx.trained import Trained
+from vgs_mlx.runs import folder as run_folder
+from vgs_mlx.runs import ledger, sources, trained
+from vgs_mlx.runs.identity import fingerprint
+from vgs_mlx.runs.rows import first_held_out, load_data, longest, reading
+from vgs_mlx.runs.screen import LIBRARIES, Screen
+from vgs_mlx.runs.trained import Trained
 from vgs_mlx.types import Example
 
 

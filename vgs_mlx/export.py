@@ -22,7 +22,7 @@ from typing import Literal
 
 import mlx.core as mx
 
-from vgs_mlx import model_card, proof, trained
+from vgs_mlx import model_card, proof
 from vgs_mlx.device import backend, release
 from vgs_mlx.errors import Refusal
 from vgs_mlx.machine.lazy import Lazy
@@ -36,8 +36,9 @@ from vgs_mlx.planning.sizes import read_size
 from vgs_mlx.planning.work import compared_at_once, longest_compared
 from vgs_mlx.proof import Difference, Proof, Scored
 from vgs_mlx.recipe.options import Recipe
-from vgs_mlx.train.run_folder import CHECKPOINTS, FINAL, ORIGIN, RECIPE
-from vgs_mlx.trained import Trained
+from vgs_mlx.runs import trained
+from vgs_mlx.runs.folder import CHECKPOINTS, FINAL, ORIGIN, RECIPE
+from vgs_mlx.runs.trained import Trained
 from vgs_mlx.types import Prompt
 
 mlx_vlm = Lazy("mlx_vlm")

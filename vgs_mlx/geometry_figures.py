@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vgs_mlx.geometry import PAIRS
-from vgs_mlx.train import run_folder
+from vgs_mlx.runs import folder as run_folder
 
 SYMBOLS = {"standard": "L_std", "visual": "L_vis", "language": "L_lang"}
 SIZES = {"norm": "Gradient norm by bin", "mean": "Mean of each term by bin, nats"}

@@ -14,9 +14,9 @@ from vgs_mlx.models.loading import EMBEDDED
 from vgs_mlx.proof import Proof
 from vgs_mlx.recipe.options import Recipe
 from vgs_mlx.recipe.options import file as recipe_file
-from vgs_mlx.train.records import read_object
-from vgs_mlx.train.run_folder import EVALUATIONS, FINAL, ORIGIN, RESULT, rows
-from vgs_mlx.trained import Trained, base_of
+from vgs_mlx.runs.folder import EVALUATIONS, FINAL, ORIGIN, RESULT, rows
+from vgs_mlx.runs.records import read_object
+from vgs_mlx.runs.trained import Trained, base_of
 
 VERSIONS = "versions.json"
 

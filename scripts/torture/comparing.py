@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from toy_runs import VOLATILE
-from vgs_mlx.train import run_folder
+from vgs_mlx.runs import folder as run_folder
 
 TIMES = ("seconds", "seconds_of_last_process")  # of result.json
 

@@ -29,7 +29,7 @@ from click.testing import Result
 import toy_runs
 from fuse import FUSE
 from vgs_mlx import distillation
-from vgs_mlx.train import run_folder
+from vgs_mlx.runs import folder as run_folder
 
 SETTINGS = (
     "student.rank=2", "student.targets=[q_proj]", "rollout.prompts_per_step=1", "train.steps=3",

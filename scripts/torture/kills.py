@@ -22,7 +22,7 @@ from torture import made
 from torture.comparing import differences
 from torture.outcome import Outcome, outcome
 from torture.processes import Running, forked, fresh
-from vgs_mlx.train import run_folder
+from vgs_mlx.runs import folder as run_folder
 
 RUNS = 60
 MOST_SECONDS = 180  # of any command here

@@ -26,7 +26,9 @@ from torture.spoiling import SITES, Site, Spoiler, spoiling
 # isort: split
 import toy_runs
 from vgs_mlx.errors import Refusal
-from vgs_mlx.train import checkpoint, loop, run_folder
+from vgs_mlx.runs import checkpoint
+from vgs_mlx.runs import folder as run_folder
+from vgs_mlx.train import loop
 from vgs_mlx.train import optimizer as adamw
 from vgs_mlx.train.step import Progress
 

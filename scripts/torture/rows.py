@@ -28,7 +28,7 @@ from vgs_mlx.grading import grade_example
 from vgs_mlx.models.loading import load_processor
 from vgs_mlx.recipe.options import Data
 from vgs_mlx.resources import tiny_model
-from vgs_mlx.train.data import reading
+from vgs_mlx.runs.rows import reading
 from vgs_mlx.types import Example, PromptView
 
 COUNT = 1_000

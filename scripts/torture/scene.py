@@ -17,7 +17,7 @@ from vgs_mlx.ablation.grid import Cell, Grid
 from vgs_mlx.cli import main
 from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.resources import tiny_model
-from vgs_mlx.train import run_folder
+from vgs_mlx.runs import folder as run_folder
 
 STUDENT, TEACHER, DATA, RUN, OPEN, RECIPE, GRID = (
     "student",

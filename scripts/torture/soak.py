@@ -27,8 +27,9 @@ from torture.outcome import Outcome, outcome
 
 # isort: split
 import toy_runs
-from vgs_mlx.train import loop, run_folder
-from vgs_mlx.train.screen import Screen
+from vgs_mlx.runs import folder as run_folder
+from vgs_mlx.runs.screen import Screen
+from vgs_mlx.train import loop
 
 STEPS = 1_000
 SIDES = (32, 128)  # of a picture, pixels

@@ -8,7 +8,7 @@ from vgs_mlx.ablation.grid import Cell
 from vgs_mlx.errors import Refusal
 from vgs_mlx.objective.objectives import OBJECTIVES
 from vgs_mlx.recipe.options import file as recipe_file
-from vgs_mlx.train import run_folder
+from vgs_mlx.runs import folder as run_folder
 
 OTHER_VALUES = {
     "objective.steering_coef": "5", "objective.preservation_coef": "0.7", "objective.norm_scale": "0.3",

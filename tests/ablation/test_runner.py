@@ -18,7 +18,8 @@ from vgs_mlx.ablation.grid import Cell, Grid
 from vgs_mlx.ablation.jobs import jobs_of
 from vgs_mlx.errors import Interrupted, Refusal
 from vgs_mlx.recipe.options import file as recipe_file
-from vgs_mlx.train import checkpoint, run_folder
+from vgs_mlx.runs import checkpoint
+from vgs_mlx.runs import folder as run_folder
 
 # Stands for a worker: keeps the time, holds the run as a real one does, and ends as its cell's name says.
 FAKE = """

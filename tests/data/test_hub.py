@@ -9,7 +9,7 @@ from PIL import Image
 from vgs_mlx.data import hub, pictures
 from vgs_mlx.data.datasets import load, load_held_out
 from vgs_mlx.errors import Refusal
-from vgs_mlx.train.identity import of_data
+from vgs_mlx.runs.identity import of_data
 
 hf = pytest.importorskip("datasets")
 

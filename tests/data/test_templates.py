@@ -15,9 +15,10 @@ from vgs_mlx.errors import Refusal
 from vgs_mlx.models.loading import find_folder, load_processor
 from vgs_mlx.recipe.options import Data
 from vgs_mlx.resources import tiny_model
-from vgs_mlx.train import identity, setup
-from vgs_mlx.train.data import row_check
-from vgs_mlx.train.screen import Screen
+from vgs_mlx.runs import identity
+from vgs_mlx.runs.rows import row_check
+from vgs_mlx.runs.screen import Screen
+from vgs_mlx.train import setup
 from vgs_mlx.types import Example
 
 HEADER = "<|im_start|>assistant\n"

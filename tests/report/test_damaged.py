@@ -17,7 +17,7 @@ from vgs_mlx.errors import Refusal
 from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.report import ablation, page
 from vgs_mlx.report.record import read
-from vgs_mlx.train import run_folder
+from vgs_mlx.runs import folder as run_folder
 
 JSON = ("versions.json", run_folder.RESULT, "geometry.json", str(ablation.SUMMARY))
 JSONL = (

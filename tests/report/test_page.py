@@ -15,7 +15,7 @@ from vgs_mlx.report import page
 from vgs_mlx.report.examples import Examples, Said, Shown, ShownPicture
 from vgs_mlx.report.record import read
 from vgs_mlx.report.tokens import Token
-from vgs_mlx.train import run_folder
+from vgs_mlx.runs import folder as run_folder
 
 EVIL = "<script>alert('x')</script> & \"quoted\""
 

@@ -7,7 +7,7 @@ import pytest
 
 from report_parts import WATCHED
 from vgs_mlx.report import terms
-from vgs_mlx.train import run_folder
+from vgs_mlx.runs import folder as run_folder
 
 BASE = "standard"
 

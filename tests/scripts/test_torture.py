@@ -14,7 +14,8 @@ from click.testing import CliRunner
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 from torture import disk, kills, nan, processes, soak
 from torture.outcome import Outcome
-from vgs_mlx.train import loop, run_folder, step
+from vgs_mlx.runs import folder as run_folder
+from vgs_mlx.train import loop, step
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {"lora": kills.SETTINGS["lora"]}

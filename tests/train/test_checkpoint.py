@@ -18,9 +18,10 @@ from vgs_mlx.errors import Refusal
 from vgs_mlx.models import adapters
 from vgs_mlx.recipe.options import Student, Train
 from vgs_mlx.resources import tiny_model
-from vgs_mlx.train import checkpoint, run_folder
+from vgs_mlx.runs import checkpoint
+from vgs_mlx.runs import folder as run_folder
+from vgs_mlx.runs.identity import fingerprint, identify
 from vgs_mlx.train import optimizer as adamw
-from vgs_mlx.train.identity import fingerprint, identify
 from vgs_mlx.train.step import Progress
 
 IDENTITY = {"student": "one", "recipe seed": 0}

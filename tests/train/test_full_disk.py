@@ -16,7 +16,8 @@ from toy_runs import command, copied, finished, go_on, options, same_run
 from vgs_mlx import distillation, evaluation_report
 from vgs_mlx.errors import Refusal
 from vgs_mlx.machine import disk
-from vgs_mlx.train import checkpoint, run_folder
+from vgs_mlx.runs import checkpoint
+from vgs_mlx.runs import folder as run_folder
 
 SMALL = ("student.rank=2", "student.targets=[q_proj]", "train.checkpoint_every=1", "train.keep_checkpoints=9")
 PAGE = 4096  # bytes, of which a small disk is made

@@ -14,7 +14,8 @@ from vgs_mlx.data.datasets import DataSet
 from vgs_mlx.errors import Refusal
 from vgs_mlx.recipe.options import Grpo
 from vgs_mlx.resources import tiny_model
-from vgs_mlx.train import checkpoint, identity, run_folder
+from vgs_mlx.runs import checkpoint, identity
+from vgs_mlx.runs import folder as run_folder
 from vgs_mlx.types import Example, Picture
 
 

@@ -17,7 +17,8 @@ from vgs_mlx import distillation, earlier_run
 from vgs_mlx.errors import Refusal
 from vgs_mlx.evaluate import Answer
 from vgs_mlx.models import adapters
-from vgs_mlx.train import loop, run_folder, watch
+from vgs_mlx.runs import folder as run_folder
+from vgs_mlx.train import loop, watch
 from vgs_mlx.train import optimizer as adamw
 
 CHEAP = (

@@ -20,7 +20,9 @@ from vgs_mlx.errors import Refusal
 from vgs_mlx.recipe.options import Recipe
 from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.report import examples as shown_examples
-from vgs_mlx.train import checkpoint, ledger, loop, run_folder
+from vgs_mlx.runs import checkpoint, ledger
+from vgs_mlx.runs import folder as run_folder
+from vgs_mlx.train import loop
 
 ROWS = 8
 

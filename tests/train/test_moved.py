@@ -11,7 +11,7 @@ from model_folders import configure
 from toy_runs import command, final_weights, options, state_of
 from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.resources import tiny_model
-from vgs_mlx.train import run_folder
+from vgs_mlx.runs import folder as run_folder
 
 PIXELS = [(name, colour) for name in ("a", "b", "c", "d") for colour in ("red", "blue")]
 

@@ -16,7 +16,8 @@ from vgs_mlx.recipe.objective import needs_teacher
 from vgs_mlx.recipe.options import Grpo, Student
 from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.rollout.collect import given_answers
-from vgs_mlx.train import identity, rewards, setup
+from vgs_mlx.runs import identity
+from vgs_mlx.train import rewards, setup
 from vgs_mlx.train.gradients import Weighing, compute
 from vgs_mlx.train.reasoning_steps import cut
 from vgs_mlx.train.step import Progress, asked, measures

@@ -7,13 +7,13 @@ from types import SimpleNamespace
 import pytest
 
 from toy_runs import command, options, recipe
-from vgs_mlx import sources
 from vgs_mlx.ablation import inputs, jobs
 from vgs_mlx.ablation.grid import Cell, Grid
 from vgs_mlx.models import hub
 from vgs_mlx.planning.plan import changed
 from vgs_mlx.resources import tiny_model
-from vgs_mlx.train import run_folder
+from vgs_mlx.runs import folder as run_folder
+from vgs_mlx.runs import sources
 
 FIRST, LATER = "1" * 40, "2" * 40
 

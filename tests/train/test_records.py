@@ -6,9 +6,11 @@ import shutil
 import pytest
 
 from toy_runs import command, copied, finished, go_on, state_of
-from vgs_mlx import distillation, trained
+from vgs_mlx import distillation
 from vgs_mlx.errors import Refusal
-from vgs_mlx.train import checkpoint, ledger, records, run_folder, watch
+from vgs_mlx.runs import checkpoint, ledger, records, trained
+from vgs_mlx.runs import folder as run_folder
+from vgs_mlx.train import watch
 
 ROW = {"step": 3, "accuracy": 0.5, "low": 0.4, "high": 0.6, "prompts": 8}
 DAMAGES = {

@@ -26,7 +26,9 @@ from toy_runs import (
 )
 from vgs_mlx import distillation
 from vgs_mlx.errors import Refusal
-from vgs_mlx.train import checkpoint, loop, run_folder
+from vgs_mlx.runs import checkpoint
+from vgs_mlx.runs import folder as run_folder
+from vgs_mlx.train import loop
 
 STEPS = ("train.steps=5",)
 

@@ -17,8 +17,9 @@ from vgs_mlx.models.loading import load_processor
 from vgs_mlx.recipe.options import Recipe
 from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.resources import tiny_model
-from vgs_mlx.train import loop, run_folder
-from vgs_mlx.train.versions import PACKAGES
+from vgs_mlx.runs import folder as run_folder
+from vgs_mlx.runs.versions import PACKAGES
+from vgs_mlx.train import loop
 
 BEFORE_MODELS = ["README.md", "recipe.yaml", "versions.json"]
 

@@ -6,8 +6,9 @@ from rich.console import Console
 
 import toy_runs
 from toy_runs import finished
-from vgs_mlx.train import loop, run_folder
-from vgs_mlx.train.screen import HEADINGS, Screen
+from vgs_mlx.runs import folder as run_folder
+from vgs_mlx.runs.screen import HEADINGS, Screen
+from vgs_mlx.train import loop
 
 
 def test_without_a_terminal_there_are_plain_lines(tmp_path):

@@ -8,7 +8,8 @@ import pytest
 import toy_runs
 from toy_runs import command, finished, go_on, options, same_run
 from vgs_mlx import distillation
-from vgs_mlx.train import loop, run_folder, watch
+from vgs_mlx.runs import folder as run_folder
+from vgs_mlx.train import loop, watch
 
 EITHER = pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 RARE = ("train.checkpoint_every=100",)

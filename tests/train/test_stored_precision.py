@@ -31,7 +31,8 @@ from vgs_mlx.models import adapters
 from vgs_mlx.models.precision import stored_as
 from vgs_mlx.objective.objectives import OBJECTIVES
 from vgs_mlx.recipe.options import Student
-from vgs_mlx.train import checkpoint, run_folder
+from vgs_mlx.runs import checkpoint
+from vgs_mlx.runs import folder as run_folder
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent / "scripts"))
 from benchmarks import precision

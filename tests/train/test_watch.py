@@ -8,7 +8,8 @@ import toy_runs
 from vgs_mlx.errors import Refusal
 from vgs_mlx.objective.objectives import OBJECTIVES
 from vgs_mlx.rollout.collect import collect
-from vgs_mlx.train import run_folder, watch
+from vgs_mlx.runs import folder as run_folder
+from vgs_mlx.train import watch
 from vgs_mlx.train.step import encode_views
 
 WATCHED = ("train.watch_every=2", "data.held_out=8")

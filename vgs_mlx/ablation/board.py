@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from vgs_mlx.ablation.jobs import Job, State
-from vgs_mlx.train import run_folder
-from vgs_mlx.train.records import read_object
+from vgs_mlx.runs import folder as run_folder
+from vgs_mlx.runs.records import read_object
 
 STYLES = {"waiting": "dim", "running": "cyan", "done": "green", "failed": "bold red", "stopped": "yellow"}
 

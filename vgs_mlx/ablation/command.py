@@ -12,7 +12,8 @@ from vgs_mlx.ablation.inputs import pinned, refuse_changed
 from vgs_mlx.ablation.jobs import jobs_of
 from vgs_mlx.ablation.summary import Summary, summarise
 from vgs_mlx.errors import Interrupted, Refusal
-from vgs_mlx.train import run_folder, setup
+from vgs_mlx.runs import folder as run_folder
+from vgs_mlx.train import setup
 
 
 def start(

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vgs_mlx.ablation.summary import CellSummary, Difference, Summary
-from vgs_mlx.train import run_folder
+from vgs_mlx.runs import folder as run_folder
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # the colour-blind tell them apart; black: baseline
 TOGETHER = len(COLOURS) + 1  # more cells than this, and each gets a panel of its own beside the baseline

@@ -21,7 +21,7 @@ from vgs_mlx.formats import strict_json, strict_yaml
 from vgs_mlx.recipe.file import Setting
 from vgs_mlx.recipe.options import Count, Recipe
 from vgs_mlx.recipe.options import file as recipe_file
-from vgs_mlx.train import run_folder
+from vgs_mlx.runs import folder as run_folder
 
 GRID = "grid.json"
 SEEDS = 3  # where nobody says

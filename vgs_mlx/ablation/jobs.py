@@ -16,7 +16,8 @@ from vgs_mlx.errors import Refusal
 from vgs_mlx.formats import hub_names
 from vgs_mlx.recipe.options import Recipe
 from vgs_mlx.recipe.options import file as recipe_file
-from vgs_mlx.train import loop, run_folder
+from vgs_mlx.runs import folder as run_folder
+from vgs_mlx.train import loop
 
 State = Literal["waiting", "running", "done", "failed", "stopped"]
 

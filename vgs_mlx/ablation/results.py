@@ -6,8 +6,8 @@ from pathlib import Path
 
 from vgs_mlx.ablation.jobs import Job, finished
 from vgs_mlx.errors import Refusal
-from vgs_mlx.train import run_folder
-from vgs_mlx.train.records import PUT_BACK
+from vgs_mlx.runs import folder as run_folder
+from vgs_mlx.runs.records import PUT_BACK
 
 
 @dataclass(frozen=True)

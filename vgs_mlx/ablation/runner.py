@@ -17,7 +17,7 @@ from vgs_mlx.errors import Refusal
 from vgs_mlx.machine import stopping
 from vgs_mlx.planning.report import RUNS_AT_ONCE
 from vgs_mlx.recipe.options import file as recipe_file
-from vgs_mlx.train import run_folder
+from vgs_mlx.runs import folder as run_folder
 
 POLL = 0.5  # seconds between two looks at the processes
 # the negative ones while it is still importing

@@ -15,7 +15,7 @@ from vgs_mlx import distillation
 from vgs_mlx.errors import Interrupted, Refusal
 from vgs_mlx.machine import stopping
 from vgs_mlx.recipe.options import file as recipe_file
-from vgs_mlx.train import run_folder
+from vgs_mlx.runs import folder as run_folder
 
 
 def command(recipe: Path, folder: Path) -> list[str]:

@@ -19,8 +19,8 @@ from vgs_mlx.report.headline import Headline
 from vgs_mlx.report.record import read_object
 from vgs_mlx.report.terms import Terms
 from vgs_mlx.report.wording import THIN, percent, plural, points
-from vgs_mlx.train import run_folder
-from vgs_mlx.train.run_folder import RECIPE
+from vgs_mlx.runs import folder as run_folder
+from vgs_mlx.runs.folder import RECIPE
 
 SUMMARY = Path(grid.SUMMARY) / "summary.json"
 CELLS_SHOWN = 4  # whose students answer the examples

@@ -15,7 +15,6 @@ import mlx.core as mx
 import numpy as np
 from PIL import Image
 
-from vgs_mlx import trained
 from vgs_mlx.device import backend, release
 from vgs_mlx.errors import Refusal
 from vgs_mlx.grading import grade_example
@@ -33,9 +32,10 @@ from vgs_mlx.recipe.options import Recipe, Rollout
 from vgs_mlx.report.tokens import Token, tokens
 from vgs_mlx.rollout.collect import greedy
 from vgs_mlx.rollout.sample import Completion
-from vgs_mlx.train.data import first_held_out
-from vgs_mlx.train.identity import PLACES
-from vgs_mlx.train.screen import Screen
+from vgs_mlx.runs import trained
+from vgs_mlx.runs.identity import PLACES
+from vgs_mlx.runs.rows import first_held_out
+from vgs_mlx.runs.screen import Screen
 from vgs_mlx.train.setup import render_prompt
 from vgs_mlx.types import Example, Prompt
 

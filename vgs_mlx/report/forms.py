@@ -1,7 +1,7 @@
 """What the files of an analysis and of an ablation must hold for a page to show it; anything else is left out.
 
 A kill cuts files short, disks lose parts, and other versions write other keys. What is checked here once need not be
-doubted where it is drawn. Keys that are not named here stay. For the files of a run see train/forms.py.
+doubted where it is drawn. Keys that are not named here stay. For the files of a run see runs/forms.py.
 """
 
 from typing import Annotated, Any, NotRequired
@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, TypeAdapter
 from typing_extensions import TypedDict
 
 from vgs_mlx.geometry import PAIRS, TERMS
-from vgs_mlx.train.forms import Count, Number, Step, Text, drawable, form
+from vgs_mlx.runs.forms import Count, Number, Step, Text, drawable, form
 
 
 @form

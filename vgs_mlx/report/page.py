@@ -10,7 +10,6 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from vgs_mlx import trained
 from vgs_mlx.ablation.grid_file import GRID
 from vgs_mlx.errors import Refusal
 from vgs_mlx.recipe.options import file as recipe_file
@@ -21,8 +20,9 @@ from vgs_mlx.report.examples import AFTER, Examples, collect
 from vgs_mlx.report.figures import smoothing
 from vgs_mlx.report.headline import headline
 from vgs_mlx.report.record import Record, read
-from vgs_mlx.train import forms, run_folder
-from vgs_mlx.train.screen import Screen
+from vgs_mlx.runs import folder as run_folder
+from vgs_mlx.runs import forms, trained
+from vgs_mlx.runs.screen import Screen
 
 HERE = Path(__file__).parent
 DEFAULT_NAME = "report.html"

@@ -10,7 +10,8 @@ from vgs_mlx.analyze import FILE as GEOMETRY
 from vgs_mlx.recipe.options import Recipe
 from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.report.forms import GEOMETRY as GEOMETRY_FORM
-from vgs_mlx.train import forms, run_folder
+from vgs_mlx.runs import folder as run_folder
+from vgs_mlx.runs import forms
 
 VERSIONS = "versions.json"
 Row = dict[str, Any]

@@ -17,7 +17,8 @@ from vgs_mlx.report.figures import Series
 from vgs_mlx.report.record import read_rows
 from vgs_mlx.report.svg import SERIES
 from vgs_mlx.report.wording import MINUS
-from vgs_mlx.train import forms, run_folder
+from vgs_mlx.runs import folder as run_folder
+from vgs_mlx.runs import forms
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from typing import Any
 from rich.text import Text
 
 from vgs_mlx.machine import blas
+from vgs_mlx.runs import folder as run_folder
+from vgs_mlx.runs.screen import Screen
 from vgs_mlx.self_check import checks, reference, sides
 from vgs_mlx.self_check.comparing import Line, worst_by_group
-from vgs_mlx.train import run_folder
-from vgs_mlx.train.screen import Screen
 
 AGREES = "this machine computes what the tests computed"
 ROUNDS = (

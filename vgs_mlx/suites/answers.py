@@ -17,8 +17,8 @@ from typing_extensions import TypedDict
 from vgs_mlx.errors import Refusal
 from vgs_mlx.evaluate import Answer, Grader
 from vgs_mlx.formats import strict_json
-from vgs_mlx.train import run_folder
-from vgs_mlx.train.versions import versions
+from vgs_mlx.runs import folder as run_folder
+from vgs_mlx.runs.versions import versions
 from vgs_mlx.types import Example
 
 SETTINGS = "settings.json"

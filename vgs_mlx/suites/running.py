@@ -13,12 +13,12 @@ from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.recipe.options import SYSTEM_PROMPT, Data, Recipe
 from vgs_mlx.rollout.batches import prompts_at_once
 from vgs_mlx.rollout.sample import Sampling
+from vgs_mlx.runs import folder as run_folder
+from vgs_mlx.runs.rows import row_check
+from vgs_mlx.runs.screen import Screen
 from vgs_mlx.suites import answers, chosen, tables
 from vgs_mlx.suites.benchmark import TEXT_SYSTEM_PROMPT, Benchmark
 from vgs_mlx.suites.rows import Item, items
-from vgs_mlx.train import run_folder
-from vgs_mlx.train.data import row_check
-from vgs_mlx.train.screen import Screen
 from vgs_mlx.types import Example
 
 

@@ -17,11 +17,13 @@ from vgs_mlx.machine import stopping
 from vgs_mlx.machine.stopping import BrokenOff, Stop
 from vgs_mlx.recipe.objective import updates_per_step
 from vgs_mlx.rollout.sample import Sampling
-from vgs_mlx.train import checkpoint, metrics, run_folder, watch
+from vgs_mlx.runs import checkpoint
+from vgs_mlx.runs import folder as run_folder
+from vgs_mlx.runs.identity import contents
+from vgs_mlx.runs.records import PUT_BACK, read_object
+from vgs_mlx.runs.screen import Screen, accuracy_line
+from vgs_mlx.train import metrics, watch
 from vgs_mlx.train import optimizer as adamw
-from vgs_mlx.train.identity import contents
-from vgs_mlx.train.records import PUT_BACK, read_object
-from vgs_mlx.train.screen import Screen, accuracy_line
 from vgs_mlx.train.setup import Ready
 from vgs_mlx.train.step import Progress, run_step
 

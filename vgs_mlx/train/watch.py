@@ -18,7 +18,7 @@ from vgs_mlx.objective.weightings import Batch
 from vgs_mlx.recipe.options import WATCHED_ROWS, Recipe
 from vgs_mlx.rollout.batches import prompts_at_once
 from vgs_mlx.rollout.collect import collect
-from vgs_mlx.train import run_folder
+from vgs_mlx.runs import folder as run_folder
 from vgs_mlx.train.addends import Wanted
 from vgs_mlx.train.gradients import Weighing, compute_parts
 from vgs_mlx.train.setup import Ready

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from vgs_mlx.train.run_folder import RECIPE
+from vgs_mlx.runs.folder import RECIPE
 
 
 def named(path: str) -> tuple[Path, str | None] | None:

@@ -12,10 +12,11 @@ from vgs_mlx.models.loading import load_model
 from vgs_mlx.models.precision import compute, not_finite
 from vgs_mlx.recipe.options import Recipe, path_of
 from vgs_mlx.recipe.options import file as recipe_file
-from vgs_mlx.train import checkpoint, run_folder
-from vgs_mlx.train.identity import PLACES, Identity, differences, of_model
-from vgs_mlx.train.records import PUT_BACK, read_object
-from vgs_mlx.train.run_folder import FINAL, RECIPE, RESULT
+from vgs_mlx.runs import checkpoint
+from vgs_mlx.runs import folder as run_folder
+from vgs_mlx.runs.folder import FINAL, RECIPE, RESULT
+from vgs_mlx.runs.identity import PLACES, Identity, differences, of_model
+from vgs_mlx.runs.records import PUT_BACK, read_object
 
 
 @dataclass(frozen=True)

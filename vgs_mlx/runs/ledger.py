@@ -24,7 +24,7 @@ from vgs_mlx.errors import Refusal
 from vgs_mlx.formats import strict_json
 from vgs_mlx.recipe.options import Recipe
 from vgs_mlx.recipe.options import file as recipe_file
-from vgs_mlx.train import run_folder
+from vgs_mlx.runs import folder as run_folder
 from vgs_mlx.types import Example
 
 LINE = TypeAdapter(TypedDict("Line", {"part": str, "row": str, "pictures": list[tuple[str, str]]}))

@@ -22,9 +22,9 @@ from vgs_mlx.formats import strict_json
 from vgs_mlx.models import adapters
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.recipe.options import options as recipe
+from vgs_mlx.runs.folder import CHECKPOINTS, VERSIONS, remove, whole_folder
+from vgs_mlx.runs.identity import Identity, differences, worded
 from vgs_mlx.train import optimizer as adamw
-from vgs_mlx.train.identity import Identity, differences, worded
-from vgs_mlx.train.run_folder import CHECKPOINTS, VERSIONS, remove, whole_folder
 from vgs_mlx.train.step import Progress
 
 OPTIMIZER_FILE = "optim.safetensors"

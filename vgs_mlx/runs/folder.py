@@ -22,8 +22,8 @@ from typing import Any
 from vgs_mlx.errors import Refusal
 from vgs_mlx.recipe.options import Recipe
 from vgs_mlx.recipe.options import file as recipe_file
-from vgs_mlx.train.records import rows as rows
-from vgs_mlx.train.versions import versions
+from vgs_mlx.runs.records import rows as rows
+from vgs_mlx.runs.versions import versions
 
 RECIPE, METRICS, EVALUATIONS, ANSWERS, COMPLETIONS = (
     "recipe.yaml",

@@ -15,8 +15,8 @@ from vgs_mlx.planning.plan import Lengths
 from vgs_mlx.recipe.objective import sampler
 from vgs_mlx.recipe.options import Data, Recipe
 from vgs_mlx.rollout.collect import given_text
-from vgs_mlx.train import ledger
-from vgs_mlx.train.screen import Screen
+from vgs_mlx.runs import ledger
+from vgs_mlx.runs.screen import Screen
 from vgs_mlx.types import Example
 
 COUNTED = 16  # texts, the longest by their characters, whose tokens are counted

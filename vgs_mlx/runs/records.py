@@ -10,7 +10,7 @@ from vgs_mlx.errors import Refusal
 from vgs_mlx.formats import strict_json
 from vgs_mlx.machine.lazy import Lazy
 
-forms = Lazy("vgs_mlx.train.forms")
+forms = Lazy("vgs_mlx.runs.forms")
 FORMS = {
     "metrics.jsonl": "METRICS",
     "evaluations.jsonl": "EVALUATIONS",

@@ -17,11 +17,11 @@ from vgs_mlx.planning.plan import changed
 from vgs_mlx.recipe.objective import needs_teacher
 from vgs_mlx.recipe.options import SHAPES, Recipe, path_of
 from vgs_mlx.recipe.options import file as recipe_file
-from vgs_mlx.train import ledger
-from vgs_mlx.train.data import load_data
-from vgs_mlx.train.identity import PLACES, Identity, differences, of_data, of_model, worded
-from vgs_mlx.train.screen import Screen
-from vgs_mlx.trained import kept_identity, refuse_missing
+from vgs_mlx.runs import ledger
+from vgs_mlx.runs.identity import PLACES, Identity, differences, of_data, of_model, worded
+from vgs_mlx.runs.rows import load_data
+from vgs_mlx.runs.screen import Screen
+from vgs_mlx.runs.trained import kept_identity, refuse_missing
 from vgs_mlx.types import Example
 
 

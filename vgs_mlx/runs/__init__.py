@@ -1,0 +1,1 @@
+"""A run's life on disk and on the screen."""
