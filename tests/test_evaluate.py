@@ -11,16 +11,17 @@ import pytest
 from rich.console import Console
 
 from toy_runs import command, copied, finished
-from vgs_mlx import device, evaluate, evaluation_report
+from vgs_mlx import device, evaluation_report
 from vgs_mlx.data import shapes
 from vgs_mlx.device import Memory
-from vgs_mlx.evaluate import Answer, graded, summary
+from vgs_mlx.evaluation import evaluate
+from vgs_mlx.evaluation.evaluate import Answer, graded, summary
+from vgs_mlx.evaluation.statistics import accuracy_interval
 from vgs_mlx.models.loading import load_model
 from vgs_mlx.recipe.options import Data
 from vgs_mlx.resources import tiny_model
 from vgs_mlx.rollout.sample import Sampling
 from vgs_mlx.runs import folder as run_folder
-from vgs_mlx.statistics import accuracy_interval
 from vgs_mlx.types import Example
 
 SHORT = ("--set", "rollout.max_completion_length=8", "--limit", "6")

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from vgs_mlx.statistics import (
+from vgs_mlx.evaluation.statistics import (
     Interval,
     accuracy_interval,
     average_paired_bootstrap,
@@ -66,7 +66,7 @@ def test_one_seed_gives_one_interval_however_many_rows_are_held_at_once(monkeypa
     left, right = np.random.default_rng(2).random((2, 30))
     once = paired_bootstrap(left, right, seed=3)
     assert once == paired_bootstrap(left, right, seed=3) != paired_bootstrap(left, right, seed=4)
-    monkeypatch.setattr("vgs_mlx.statistics.AT_ONCE", 1000)
+    monkeypatch.setattr("vgs_mlx.evaluation.statistics.AT_ONCE", 1000)
     assert paired_bootstrap(left, right, seed=3) == once
 
 

@@ -171,7 +171,7 @@ def evaluate(model, data, suite, output, against, no_image, recipe, **options) -
         return
     if data:
         raise Refusal("--data and --suite are two things to ask: give one of them")
-    from vgs_mlx.suites import running
+    from vgs_mlx.commands import suite as running
 
     running.run(model, suite, output=output, against=against, **options)
 

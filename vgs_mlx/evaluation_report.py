@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from vgs_mlx import evaluate, wrong_answers
 from vgs_mlx.data import datasets
 from vgs_mlx.data.datasets import DataSet
 from vgs_mlx.device import backend
 from vgs_mlx.errors import Refusal
+from vgs_mlx.evaluation import evaluate, wrong_answers
 from vgs_mlx.machine import disk
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.loading import EMBEDDED, find_folder, load_model, load_processor, read_config

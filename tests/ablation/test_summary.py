@@ -9,8 +9,8 @@ import pytest
 from toy_runs import read_json
 from vgs_mlx.ablation import figures, results, tables
 from vgs_mlx.ablation.summary import summarise
+from vgs_mlx.evaluation.statistics import spread
 from vgs_mlx.runs import folder as run_folder
-from vgs_mlx.statistics import spread
 
 
 def run(folder, accuracies, right, *, blind=None, seconds=2.0):

@@ -10,9 +10,9 @@ from PIL import Image
 
 from vgs_mlx.data import hub
 from vgs_mlx.errors import Refusal
-from vgs_mlx.suites import ALL, SUITES, chosen
-from vgs_mlx.suites.benchmark import LETTER
-from vgs_mlx.suites.rows import items, key
+from vgs_mlx.evaluation.suites import ALL, SUITES, chosen
+from vgs_mlx.evaluation.suites.benchmark import LETTER
+from vgs_mlx.evaluation.suites.rows import items, key
 from vgs_mlx.types import Example
 
 hf = pytest.importorskip("datasets")

@@ -2,13 +2,13 @@
 
 import pytest
 
-from vgs_mlx.grading import compare
-from vgs_mlx.suites.benchmark import (
+from vgs_mlx.evaluation.suites.benchmark import (
     TEXT_SYSTEM_PROMPT,
     choice,
     lettered,
     numbers_in_order,
 )
+from vgs_mlx.grading import compare
 
 
 @pytest.mark.parametrize(

@@ -14,16 +14,17 @@ from PIL import Image
 from rich.console import Console
 
 from toy_runs import ROOT, command, finished
-from vgs_mlx import evaluate
-from vgs_mlx.evaluate import Answer
+from vgs_mlx.commands import suite as running
+from vgs_mlx.evaluation import evaluate
+from vgs_mlx.evaluation.evaluate import Answer
+from vgs_mlx.evaluation.statistics import mcnemar, paired_bootstrap
+from vgs_mlx.evaluation.suites import answers, chosen, tables
+from vgs_mlx.evaluation.suites.benchmark import TEXT_SYSTEM_PROMPT
+from vgs_mlx.evaluation.suites.rows import items
 from vgs_mlx.models.loading import load_model
 from vgs_mlx.recipe.options import SYSTEM_PROMPT, Data
 from vgs_mlx.resources import tiny_model
 from vgs_mlx.rollout.sample import Sampling
-from vgs_mlx.statistics import mcnemar, paired_bootstrap
-from vgs_mlx.suites import answers, chosen, running, tables
-from vgs_mlx.suites.benchmark import TEXT_SYSTEM_PROMPT
-from vgs_mlx.suites.rows import items
 from vgs_mlx.types import Example
 
 hf = pytest.importorskip("datasets")

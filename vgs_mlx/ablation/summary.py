@@ -12,7 +12,7 @@ import numpy as np
 
 from vgs_mlx.ablation.grid import Settings
 from vgs_mlx.ablation.results import Result
-from vgs_mlx.statistics import Interval, Spread, average_paired_bootstrap, mcnemar, spread
+from vgs_mlx.evaluation.statistics import Interval, Spread, average_paired_bootstrap, mcnemar, spread
 
 
 @dataclass(frozen=True)

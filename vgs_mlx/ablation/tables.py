@@ -13,8 +13,8 @@ from rich.text import Text
 
 from vgs_mlx.ablation import grid
 from vgs_mlx.ablation.summary import CellSummary, Difference, Summary
+from vgs_mlx.evaluation.statistics import Interval, Spread
 from vgs_mlx.runs.folder import write_text
-from vgs_mlx.statistics import Interval, Spread
 
 Row = dict[str, Any]
 NONE = "-"

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from vgs_mlx.ablation.tables import markdown_table
+from vgs_mlx.evaluation.statistics import Spread, spread
 from vgs_mlx.objective.binning import GROUPS
 from vgs_mlx.objective.terms import DIAGNOSTICS
 from vgs_mlx.runs import folder as run_folder
 from vgs_mlx.runs.folder import write_text
-from vgs_mlx.statistics import Spread, spread
 
 TERMS_TITLE = """Loss terms on fixed held-out answers, nats a token, before training -> at the end
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from vgs_mlx.evaluation.statistics import paired_bootstrap
 from vgs_mlx.report.record import Record
 from vgs_mlx.report.wording import number, percent, plural, points, share_of
-from vgs_mlx.statistics import paired_bootstrap
 
 METHODS = {"vgs": "Visual Gradient Steering", "standard": "Standard distillation", "grpo": "GRPO"}
 

@@ -10,9 +10,9 @@ from typing import Any
 import mlx.core as mx
 import mlx.optimizers as optim
 
-from vgs_mlx import evaluate as evaluation
 from vgs_mlx.data.order import rows_for_step
 from vgs_mlx.errors import Interrupted, Refusal
+from vgs_mlx.evaluation import evaluate as evaluation
 from vgs_mlx.machine import stopping
 from vgs_mlx.machine.stopping import BrokenOff, Stop
 from vgs_mlx.recipe.objective import updates_per_step

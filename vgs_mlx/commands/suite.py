@@ -6,9 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vgs_mlx import evaluate, evaluation_report, wrong_answers
+from vgs_mlx import evaluation_report
 from vgs_mlx.data.rows import BadRow
 from vgs_mlx.errors import Refusal
+from vgs_mlx.evaluation import evaluate, wrong_answers
+from vgs_mlx.evaluation.suites import answers, chosen, tables
+from vgs_mlx.evaluation.suites.benchmark import TEXT_SYSTEM_PROMPT, Benchmark
+from vgs_mlx.evaluation.suites.rows import Item, items
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.recipe.options import SYSTEM_PROMPT, Data, Recipe
 from vgs_mlx.rollout.batches import prompts_at_once
@@ -16,9 +20,6 @@ from vgs_mlx.rollout.sample import Sampling
 from vgs_mlx.runs import folder as run_folder
 from vgs_mlx.runs.rows import row_check
 from vgs_mlx.runs.screen import Screen
-from vgs_mlx.suites import answers, chosen, tables
-from vgs_mlx.suites.benchmark import TEXT_SYSTEM_PROMPT, Benchmark
-from vgs_mlx.suites.rows import Item, items
 from vgs_mlx.types import Example
 
 

@@ -8,8 +8,8 @@ declaration on rows of that schema that they make themselves.
 import difflib
 
 from vgs_mlx.errors import Refusal
-from vgs_mlx.suites import low_vision, text, vision
-from vgs_mlx.suites.benchmark import Benchmark
+from vgs_mlx.evaluation.suites import low_vision, text, vision
+from vgs_mlx.evaluation.suites.benchmark import Benchmark
 
 SUITES: dict[str, tuple[Benchmark, ...]] = {
     "vision": vision.BENCHMARKS,  # the seven that the paper averages

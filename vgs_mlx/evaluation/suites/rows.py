@@ -11,7 +11,7 @@ import numpy as np
 
 from vgs_mlx.data import hub
 from vgs_mlx.errors import Refusal
-from vgs_mlx.suites.benchmark import Benchmark
+from vgs_mlx.evaluation.suites.benchmark import Benchmark
 from vgs_mlx.types import Example, Picture
 
 

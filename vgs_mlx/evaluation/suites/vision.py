@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from vgs_mlx.errors import Refusal
-from vgs_mlx.suites.benchmark import (
+from vgs_mlx.evaluation.suites.benchmark import (
     Asked,
     Benchmark,
     choice,

@@ -10,6 +10,7 @@ import numpy as np
 
 from vgs_mlx.data import shapes
 from vgs_mlx.data.prompts import render
+from vgs_mlx.evaluation.statistics import accuracy_interval
 from vgs_mlx.grading import Verdict, grade_example
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.rows import encode
@@ -17,7 +18,6 @@ from vgs_mlx.models.rows import evaluate as evaluated
 from vgs_mlx.recipe.options import options as recipe
 from vgs_mlx.rollout.batches import batches
 from vgs_mlx.rollout.sample import Sampling, sample
-from vgs_mlx.statistics import accuracy_interval
 from vgs_mlx.types import Example
 
 SEED_STREAM = 1_000_003  # keeps evaluation's random numbers apart from those of training steps

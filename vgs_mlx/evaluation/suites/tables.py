@@ -8,10 +8,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from vgs_mlx import evaluate
 from vgs_mlx.data.rows import BadRow
-from vgs_mlx.statistics import average_paired_bootstrap, mcnemar, paired_bootstrap
-from vgs_mlx.suites import SUITES, answers, chosen
+from vgs_mlx.evaluation import evaluate
+from vgs_mlx.evaluation.statistics import average_paired_bootstrap, mcnemar, paired_bootstrap
+from vgs_mlx.evaluation.suites import SUITES, answers, chosen
 
 Lines = Sequence[answers.Line]
 Pair = tuple[np.ndarray, np.ndarray]  # the scores of the same rows, this model's and the other's

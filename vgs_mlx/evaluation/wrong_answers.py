@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from vgs_mlx.evaluate import Answer
+from vgs_mlx.evaluation.evaluate import Answer
 from vgs_mlx.formats.texts import printable
 from vgs_mlx.grading import MEANINGS, extract_answer
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vgs_mlx.errors import Refusal
-from vgs_mlx.suites.benchmark import Asked, Benchmark
+from vgs_mlx.evaluation.suites.benchmark import Asked, Benchmark
 
 
 def _problem(row: Mapping[str, Any]) -> Asked:

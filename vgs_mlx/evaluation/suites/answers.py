@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
 from vgs_mlx.errors import Refusal
-from vgs_mlx.evaluate import Answer, Grader
+from vgs_mlx.evaluation.evaluate import Answer, Grader
 from vgs_mlx.formats import strict_json
 from vgs_mlx.runs import folder as run_folder
 from vgs_mlx.runs.versions import versions

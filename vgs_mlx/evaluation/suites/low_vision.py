@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from vgs_mlx.suites.benchmark import Asked, Benchmark, choice, lettered
+from vgs_mlx.evaluation.suites.benchmark import Asked, Benchmark, choice, lettered
 
 
 def _geometry3k(row: Mapping[str, Any]) -> Asked:

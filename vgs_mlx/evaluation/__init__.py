@@ -1,0 +1,1 @@
+"""Answers of a model graded, with their statistics."""
