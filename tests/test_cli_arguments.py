@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from toy_runs import ROOT, command
-from vgs_mlx import distillation, evaluation_report
+from vgs_mlx.commands import distill as distillation
+from vgs_mlx.commands import evaluate as evaluation_report
 from vgs_mlx.resources import recipes_folder
 
 

@@ -9,7 +9,7 @@ import mlx.core as mx
 import pytest
 from rich.console import Console
 
-from vgs_mlx import doctor
+from vgs_mlx.commands import doctor
 from vgs_mlx.machine import blas
 
 

@@ -11,7 +11,8 @@ import pytest
 from rich.console import Console
 
 from toy_runs import command, copied, finished
-from vgs_mlx import device, evaluation_report
+from vgs_mlx import device
+from vgs_mlx.commands import evaluate as evaluation_report
 from vgs_mlx.data import shapes
 from vgs_mlx.device import Memory
 from vgs_mlx.evaluation import evaluate

@@ -8,7 +8,7 @@ import pytest
 
 import toy_runs
 from toy_runs import GOOD, command, data_file, names, options
-from vgs_mlx import distillation
+from vgs_mlx.commands import distill as distillation
 from vgs_mlx.errors import Refusal
 from vgs_mlx.resources import tiny_model
 

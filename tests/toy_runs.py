@@ -23,8 +23,8 @@ from click.testing import CliRunner, Result
 from PIL import Image
 from rich.console import Console
 
-from vgs_mlx import distillation
 from vgs_mlx.cli import main
+from vgs_mlx.commands import distill as distillation
 from vgs_mlx.device import KEEP_PRECISION
 from vgs_mlx.models import adapters
 from vgs_mlx.recipe.options import Recipe

@@ -4,9 +4,9 @@ import sys
 
 import click
 
-from vgs_mlx.cli_arguments import PATH, Group
-from vgs_mlx.cli_endings import refusing
-from vgs_mlx.cli_options import CHECKPOINT, FORCE, RECIPE, asked_how, what_to_train
+from vgs_mlx.commands.arguments import PATH, Group
+from vgs_mlx.commands.endings import refusing
+from vgs_mlx.commands.options import CHECKPOINT, FORCE, RECIPE, asked_how, what_to_train
 from vgs_mlx.errors import Refusal
 
 
@@ -45,7 +45,7 @@ def distill(recipe, student, teacher, data, sets, output, resume, dry_run, force
     Distil the teacher into the student with Visual Gradient Steering. Without --recipe, --student and
     --teacher, the embedded models on the built-in pictures (recipes/quickstart.yaml).
     """
-    from vgs_mlx import distillation
+    from vgs_mlx.commands import distill as distillation
 
     given = {"student": student, "teacher": teacher, "data": data}
     shorthands = {key: value for key, value in given.items() if value}
@@ -83,7 +83,8 @@ def plan(recipe, student, teacher, sets, timed, **asked) -> None:
 
     Memory from configs and weight headers alone, and the gentlest changes where it doesn't fit (exit 1).
     """
-    from vgs_mlx import distillation, earlier_run
+    from vgs_mlx import earlier_run
+    from vgs_mlx.commands import distill as distillation
     from vgs_mlx.planning import report as plan_report
 
     given = {key: path for key, path in (("student", student), ("teacher", teacher)) if path}
@@ -124,7 +125,7 @@ def ablate(recipe, vary, seeds, output, baseline, jobs, sets, reach, resume, sum
         raise Refusal("--resume DIR and --summary DIR take no grid: it is the folder's own")
     if not kept and not (recipe and output):
         raise Refusal("give a recipe and --output DIR; or --resume DIR, or --summary DIR")
-    from vgs_mlx.ablation import command
+    from vgs_mlx.commands import ablate as command
 
     if summary:
         code = command.show(summary, baseline=baseline, reach=reach)
@@ -165,7 +166,7 @@ def evaluate(model, data, suite, output, against, no_image, recipe, **options) -
     if suite is None:
         if output or against:
             raise Refusal("--output and --against belong to --suite: say which suite")
-        from vgs_mlx import evaluation_report
+        from vgs_mlx.commands import evaluate as evaluation_report
 
         evaluation_report.run(model, data, **options)
         return
@@ -203,7 +204,7 @@ def analyze(model, **options) -> None:
     gradients of the standard, visual and language losses stand to each other (the paper's figure 3). MODEL is a
     run folder or a model. Writes geometry.json and figures.
     """
-    from vgs_mlx import analyze as analysis
+    from vgs_mlx.commands import analyze as analysis
 
     analysis.run(model, **options)
 
@@ -240,8 +241,8 @@ def export(run, output, dtype, bits, prompts, data, checkpoint, force) -> None:
     Fuse a run's trained weights into a complete model that stock mlx-vlm runs, and prove it: trained, fused
     and untrained model are compared on held-out prompts with pictures.
     """
-    from vgs_mlx import distillation
-    from vgs_mlx.export import export as export_run
+    from vgs_mlx.commands import distill as distillation
+    from vgs_mlx.commands.export import export as export_run
     from vgs_mlx.machine import disk
     from vgs_mlx.runs import trained
     from vgs_mlx.runs.screen import Screen
@@ -297,6 +298,6 @@ def doctor(check, json_file) -> None:
     Device, versions, BLAS, memory and the speed of a matrix product. With --check, a training step on the CPU
     and the GPU beside each other and the tests' figures, and what else a run relies on.
     """
-    from vgs_mlx import doctor
+    from vgs_mlx.commands import doctor
 
     doctor.run(check, json_file)

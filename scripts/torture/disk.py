@@ -28,7 +28,7 @@ from click.testing import Result
 
 import toy_runs
 from fuse import FUSE
-from vgs_mlx import distillation
+from vgs_mlx.commands import distill as distillation
 from vgs_mlx.runs import folder as run_folder
 
 SETTINGS = (

@@ -11,11 +11,11 @@ from rich.console import Console
 
 import toy_runs
 from toy_runs import command, copied, recorded_steps, same_run, spawned, train, wait_for
-from vgs_mlx.ablation import command as ablate
 from vgs_mlx.ablation import grid_file, jobs, runner, worker
 from vgs_mlx.ablation.board import Board
 from vgs_mlx.ablation.grid import Cell, Grid
 from vgs_mlx.ablation.jobs import jobs_of
+from vgs_mlx.commands import ablate
 from vgs_mlx.errors import Interrupted, Refusal
 from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.runs import checkpoint

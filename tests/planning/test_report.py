@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from toy_runs import command, finished, names, options
-from vgs_mlx import device, distillation
+from vgs_mlx import device
+from vgs_mlx.commands import distill as distillation
 from vgs_mlx.device import Memory, memory_of
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models import loading

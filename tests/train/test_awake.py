@@ -11,7 +11,7 @@ import pytest
 
 import toy_runs
 from toy_runs import command, options
-from vgs_mlx import distillation
+from vgs_mlx.commands import distill as distillation
 from vgs_mlx.machine import awake
 
 STAND_IN = """#!/bin/sh

@@ -13,7 +13,7 @@ import pytest
 import toy_runs
 from random_models import random_model
 from toy_runs import command, copied, final_weights, finished, go_on, state_of
-from vgs_mlx import distillation
+from vgs_mlx.commands import distill as distillation
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models import adapters
 from vgs_mlx.recipe.options import Student, Train

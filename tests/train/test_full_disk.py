@@ -13,7 +13,8 @@ import pytest
 
 import toy_runs
 from toy_runs import command, copied, finished, go_on, options, same_run
-from vgs_mlx import distillation, evaluation_report
+from vgs_mlx.commands import distill as distillation
+from vgs_mlx.commands import evaluate as evaluation_report
 from vgs_mlx.errors import Refusal
 from vgs_mlx.machine import disk
 from vgs_mlx.runs import checkpoint

@@ -11,9 +11,9 @@ from PIL import Image
 
 import toy_runs
 from toy_runs import QUIET, command, copied, options, same_run
-from vgs_mlx import distillation
 from vgs_mlx.ablation import inputs
 from vgs_mlx.ablation.jobs import Job
+from vgs_mlx.commands import distill as distillation
 from vgs_mlx.data import datasets
 from vgs_mlx.data.datasets import DataSet
 from vgs_mlx.errors import Refusal

@@ -11,7 +11,7 @@ import pytest
 
 import toy_runs
 from toy_runs import command, finished, metrics, options, train
-from vgs_mlx import distillation
+from vgs_mlx.commands import distill as distillation
 from vgs_mlx.data.order import rows_for_step
 from vgs_mlx.errors import Refusal
 from vgs_mlx.grading import Verdict

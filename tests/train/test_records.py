@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from toy_runs import command, copied, finished, go_on, state_of
-from vgs_mlx import distillation
+from vgs_mlx.commands import distill as distillation
 from vgs_mlx.errors import Refusal
 from vgs_mlx.runs import checkpoint, ledger, records, trained
 from vgs_mlx.runs import folder as run_folder

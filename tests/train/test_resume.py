@@ -24,7 +24,7 @@ from toy_runs import (
     train,
     wait_for,
 )
-from vgs_mlx import distillation
+from vgs_mlx.commands import distill as distillation
 from vgs_mlx.errors import Refusal
 from vgs_mlx.runs import checkpoint
 from vgs_mlx.runs import folder as run_folder

@@ -10,7 +10,7 @@ from PIL import Image
 
 import toy_runs
 from toy_runs import command, copied, finished, names, options, state_of
-from vgs_mlx import distillation
+from vgs_mlx.commands import distill as distillation
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models import adapters
 from vgs_mlx.models.loading import load_processor

@@ -7,7 +7,7 @@ import pytest
 
 import toy_runs
 from toy_runs import command, finished, go_on, options, same_run
-from vgs_mlx import distillation
+from vgs_mlx.commands import distill as distillation
 from vgs_mlx.runs import folder as run_folder
 from vgs_mlx.train import loop, watch
 

@@ -11,7 +11,7 @@ import sys
 import threading
 from pathlib import Path
 
-from vgs_mlx import distillation
+from vgs_mlx.commands import distill as distillation
 from vgs_mlx.errors import Interrupted, Refusal
 from vgs_mlx.machine import stopping
 from vgs_mlx.recipe.options import file as recipe_file

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vgs_mlx import evaluation_report
+from vgs_mlx.commands import evaluate as evaluation_report
 from vgs_mlx.data.rows import BadRow
 from vgs_mlx.errors import Refusal
 from vgs_mlx.evaluation import evaluate, wrong_answers

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import click
 
-from vgs_mlx.cli_arguments import PATH, Recipe
+from vgs_mlx.commands.arguments import PATH, Recipe
 
 RECIPE = Recipe()
 CHECKPOINT = click.option(

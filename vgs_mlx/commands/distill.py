@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from vgs_mlx.planning.plan import Lengths
     from vgs_mlx.types import Prompt
 
-earlier_run, evaluation_report = Lazy("vgs_mlx.earlier_run"), Lazy("vgs_mlx.evaluation_report")
+earlier_run, evaluation_report = Lazy("vgs_mlx.earlier_run"), Lazy("vgs_mlx.commands.evaluate")
 sources, trained = Lazy("vgs_mlx.runs.sources"), Lazy("vgs_mlx.runs.trained")
 pictures, recipe_objective = Lazy("vgs_mlx.data.pictures"), Lazy("vgs_mlx.recipe.objective")
 loading, sizes = Lazy("vgs_mlx.models.loading"), Lazy("vgs_mlx.planning.sizes")
 plan_report, train_data = Lazy("vgs_mlx.planning.report"), Lazy("vgs_mlx.runs.rows")
-checkpoint, ending = Lazy("vgs_mlx.runs.checkpoint"), Lazy("vgs_mlx.ending")
+checkpoint, ending = Lazy("vgs_mlx.runs.checkpoint"), Lazy("vgs_mlx.commands.ending")
 identity, ledger = Lazy("vgs_mlx.runs.identity"), Lazy("vgs_mlx.runs.ledger")
 loop = Lazy("vgs_mlx.train.loop")
 records, watch = Lazy("vgs_mlx.runs.records"), Lazy("vgs_mlx.train.watch")

@@ -10,10 +10,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from vgs_mlx import distillation, geometry, geometry_figures
+from vgs_mlx import geometry, geometry_figures
+from vgs_mlx.commands import distill as distillation
+from vgs_mlx.commands.evaluate import recipe_for, refuse_checkpoint
 from vgs_mlx.device import backend
 from vgs_mlx.errors import Refusal
-from vgs_mlx.evaluation_report import recipe_for, refuse_checkpoint
 from vgs_mlx.planning import report as planning
 from vgs_mlx.planning.plan import Lengths
 from vgs_mlx.planning.sizes import read_size

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import click
 
-from vgs_mlx import doctor
+from vgs_mlx.commands import doctor
 from vgs_mlx.errors import Interrupted, Refusal
 from vgs_mlx.formats import texts
 from vgs_mlx.machine import disk, stopping

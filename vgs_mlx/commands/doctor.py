@@ -20,7 +20,7 @@ from vgs_mlx.machine import blas, disk
 from vgs_mlx.machine.lazy import Lazy
 from vgs_mlx.runs.screen import Screen
 
-self_check = Lazy("vgs_mlx.self_check.command")
+self_check = Lazy("vgs_mlx.commands.self_check")
 
 Row = tuple[str, str]  # what, and its value or why there is none
 
