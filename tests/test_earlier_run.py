@@ -11,8 +11,8 @@ import pytest
 
 from model_folders import embedded_logprobs, load, silent
 from toy_runs import command, copied, finished, options, recipe, state_of
-from vgs_mlx import earlier_run
 from vgs_mlx.commands import distill as distillation
+from vgs_mlx.exporting import earlier_run
 from vgs_mlx.models import adapters
 from vgs_mlx.recipe.options import Recipe, Student
 from vgs_mlx.recipe.options import file as recipe_file

@@ -18,12 +18,13 @@ from mlx.utils import tree_flatten
 from mlx_vlm.models import qwen3_vl
 
 from model_folders import language_part, silent, stored_packed
-from vgs_mlx import model_card, proof
 from vgs_mlx.commands.export import _beside, export
 from vgs_mlx.data import shapes
 from vgs_mlx.data.prompts import render
 from vgs_mlx.device import KEEP_PRECISION
 from vgs_mlx.errors import Refusal
+from vgs_mlx.exporting import card as model_card
+from vgs_mlx.exporting import proof
 from vgs_mlx.formats import strict_yaml
 from vgs_mlx.models import adapters, fusing, precision
 from vgs_mlx.models.loading import load_model, load_processor

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from random_models import random_completion, random_model, random_prompt
-from vgs_mlx import proof
+from vgs_mlx.exporting import proof
+from vgs_mlx.exporting.proof import Difference, Proof
 from vgs_mlx.models.logprobs import compute_logprobs
 from vgs_mlx.models.rows import Continued
-from vgs_mlx.proof import Difference, Proof
 
 
 def sequences(count: int = 10) -> list[Continued]:

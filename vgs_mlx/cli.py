@@ -83,8 +83,8 @@ def plan(recipe, student, teacher, sets, timed, **asked) -> None:
 
     Memory from configs and weight headers alone, and the gentlest changes where it doesn't fit (exit 1).
     """
-    from vgs_mlx import earlier_run
     from vgs_mlx.commands import distill as distillation
+    from vgs_mlx.exporting import earlier_run
     from vgs_mlx.planning import report as plan_report
 
     given = {key: path for key, path in (("student", student), ("teacher", teacher)) if path}

@@ -13,10 +13,10 @@ import pytest
 import toy_runs
 from fuse import FUSE, Act
 from toy_runs import GOOD, go_on, same_run, train
-from vgs_mlx import earlier_run
 from vgs_mlx.commands import distill as distillation
 from vgs_mlx.errors import Refusal
 from vgs_mlx.evaluation.evaluate import Answer
+from vgs_mlx.exporting import earlier_run
 from vgs_mlx.models import adapters
 from vgs_mlx.runs import folder as run_folder
 from vgs_mlx.train import loop, watch

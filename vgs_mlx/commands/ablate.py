@@ -4,7 +4,6 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from vgs_mlx import earlier_run
 from vgs_mlx.ablation import figures, grid, grid_file, results, runner, tables, watched, watched_figures
 from vgs_mlx.ablation.board import Board
 from vgs_mlx.ablation.grid import Grid
@@ -12,6 +11,7 @@ from vgs_mlx.ablation.inputs import pinned, refuse_changed
 from vgs_mlx.ablation.jobs import jobs_of
 from vgs_mlx.ablation.summary import Summary, summarise
 from vgs_mlx.errors import Interrupted, Refusal
+from vgs_mlx.exporting import earlier_run
 from vgs_mlx.runs import folder as run_folder
 from vgs_mlx.train import setup
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from vgs_mlx.planning.plan import Lengths
     from vgs_mlx.types import Prompt
 
-earlier_run, evaluation_report = Lazy("vgs_mlx.earlier_run"), Lazy("vgs_mlx.commands.evaluate")
+earlier_run, evaluation_report = Lazy("vgs_mlx.exporting.earlier_run"), Lazy("vgs_mlx.commands.evaluate")
 sources, trained = Lazy("vgs_mlx.runs.sources"), Lazy("vgs_mlx.runs.trained")
 pictures, recipe_objective = Lazy("vgs_mlx.data.pictures"), Lazy("vgs_mlx.recipe.objective")
 loading, sizes = Lazy("vgs_mlx.models.loading"), Lazy("vgs_mlx.planning.sizes")

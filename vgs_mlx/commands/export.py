@@ -22,9 +22,11 @@ from typing import Literal
 
 import mlx.core as mx
 
-from vgs_mlx import model_card, proof
 from vgs_mlx.device import backend, release
 from vgs_mlx.errors import Refusal
+from vgs_mlx.exporting import card as model_card
+from vgs_mlx.exporting import proof
+from vgs_mlx.exporting.proof import Difference, Proof, Scored
 from vgs_mlx.machine.lazy import Lazy
 from vgs_mlx.models import fusing, precision
 from vgs_mlx.models.base import LoadedModel
@@ -34,7 +36,6 @@ from vgs_mlx.planning import report as planning
 from vgs_mlx.planning.plan import lengths_of
 from vgs_mlx.planning.sizes import read_size
 from vgs_mlx.planning.work import compared_at_once, longest_compared
-from vgs_mlx.proof import Difference, Proof, Scored
 from vgs_mlx.recipe.options import Recipe
 from vgs_mlx.runs import trained
 from vgs_mlx.runs.folder import CHECKPOINTS, FINAL, ORIGIN, RECIPE

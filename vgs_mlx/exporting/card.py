@@ -8,10 +8,10 @@ from typing import Any
 from huggingface_hub import ModelCardData
 
 from vgs_mlx.errors import Refusal
+from vgs_mlx.exporting.proof import Proof
 from vgs_mlx.formats import hub_names
 from vgs_mlx.formats.hub_names import HubId
 from vgs_mlx.models.loading import EMBEDDED
-from vgs_mlx.proof import Proof
 from vgs_mlx.recipe.options import Recipe
 from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.runs.folder import EVALUATIONS, FINAL, ORIGIN, RESULT, rows

@@ -1,0 +1,1 @@
+"""From a trained student to a model that stock mlx-vlm runs."""
