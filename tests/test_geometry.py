@@ -14,7 +14,8 @@ from rich.console import Console
 import toy_runs
 from random_models import random_model
 from random_rollouts import prepared, rollouts
-from vgs_mlx import geometry, geometry_figures
+from vgs_mlx.analysis import figures as geometry_figures
+from vgs_mlx.analysis import geometry
 from vgs_mlx.cli import main
 from vgs_mlx.commands import analyze
 from vgs_mlx.formats import strict_yaml

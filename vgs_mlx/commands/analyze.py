@@ -10,7 +10,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from vgs_mlx import geometry, geometry_figures
+from vgs_mlx.analysis import figures as geometry_figures
+from vgs_mlx.analysis import geometry
 from vgs_mlx.commands import distill as distillation
 from vgs_mlx.commands.evaluate import recipe_for, refuse_checkpoint
 from vgs_mlx.device import backend

@@ -9,7 +9,7 @@ from typing import Annotated, Any, NotRequired
 from pydantic import AfterValidator, Field, TypeAdapter
 from typing_extensions import TypedDict
 
-from vgs_mlx.geometry import PAIRS, TERMS
+from vgs_mlx.analysis.geometry import PAIRS, TERMS
 from vgs_mlx.runs.forms import Count, Number, Step, Text, drawable, form
 
 

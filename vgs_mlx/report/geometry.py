@@ -6,8 +6,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from vgs_mlx import geometry_figures
-from vgs_mlx.geometry_figures import Panel
+from vgs_mlx.analysis import figures as geometry_figures
+from vgs_mlx.analysis.figures import Panel
 from vgs_mlx.report import figures
 from vgs_mlx.report.figures import Series
 from vgs_mlx.report.wording import number

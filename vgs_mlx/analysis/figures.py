@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vgs_mlx.geometry import PAIRS
+from vgs_mlx.analysis.geometry import PAIRS
 from vgs_mlx.runs import folder as run_folder
 
 SYMBOLS = {"standard": "L_std", "visual": "L_vis", "language": "L_lang"}

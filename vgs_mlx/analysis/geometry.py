@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from vgs_mlx.analysis import token_groups
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.objective.binning import bins, edges
 from vgs_mlx.objective.objectives import OBJECTIVES
 from vgs_mlx.objective.steering import cosine, norm
 from vgs_mlx.recipe.options import Recipe
 from vgs_mlx.rollout.collect import collect
-from vgs_mlx.train import token_groups
 from vgs_mlx.train.step import encode_views
 from vgs_mlx.train.watch import compute_terms
 from vgs_mlx.types import Prompt, Rollout

@@ -1,0 +1,1 @@
+"""Angles between the gradients of the terms, by visual dependency."""
