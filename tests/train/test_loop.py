@@ -17,9 +17,10 @@ from vgs_mlx.errors import Refusal
 from vgs_mlx.grading import Verdict
 from vgs_mlx.runs import folder as run_folder
 from vgs_mlx.runs.screen import cells
-from vgs_mlx.train import gradients, loop, rewards, step
+from vgs_mlx.train import gradients, loop, step
 from vgs_mlx.train import metrics as metrics_of_steps
 from vgs_mlx.train.metrics import METRICS
+from vgs_mlx.train.rewards.advantages import advantages as rewards
 
 # --- what a run writes down
 

@@ -17,9 +17,10 @@ from vgs_mlx.recipe.options import Grpo, Student
 from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.rollout.collect import given_answers
 from vgs_mlx.runs import identity
-from vgs_mlx.train import rewards, setup
+from vgs_mlx.train import setup
 from vgs_mlx.train.gradients import Weighing, compute
-from vgs_mlx.train.reasoning_steps import cut
+from vgs_mlx.train.rewards.advantages import advantages as rewards
+from vgs_mlx.train.rewards.reasoning_steps import cut
 from vgs_mlx.train.step import Progress, asked, measures
 from vgs_mlx.types import Example, Prompt, Rollout
 

@@ -16,7 +16,7 @@ from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.recipe.objective import resolved
 from vgs_mlx.recipe.options import Recipe
 from vgs_mlx.recipe.options import file as recipe_file
-from vgs_mlx.train import rewards
+from vgs_mlx.train.rewards.advantages import advantages as rewards
 from vgs_mlx.types import Example
 
 Identity = dict[str, Any]

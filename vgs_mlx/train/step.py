@@ -18,8 +18,9 @@ from vgs_mlx.objective.terms import Options
 from vgs_mlx.recipe.objective import measures_norm_scale, measuring, resolved, sampler, updates_per_step
 from vgs_mlx.recipe.options import Recipe
 from vgs_mlx.rollout.collect import collect, given_answers
-from vgs_mlx.train import gradients, rewards
+from vgs_mlx.train import gradients
 from vgs_mlx.train import optimizer as adamw
+from vgs_mlx.train.rewards.advantages import advantages as rewards
 from vgs_mlx.types import Prompt, Rollout
 
 NORM_SCALES_KEPT = 4  # measurements of η that `interval` averages

@@ -18,8 +18,8 @@ from vgs_mlx.models.rows import Encodings
 from vgs_mlx.objective.dense_rewards import step_advantages
 from vgs_mlx.objective.policy import group_advantages
 from vgs_mlx.recipe.options import DENSE_REWARDS, Grpo, Recipe, reward_file
-from vgs_mlx.train.confidence import confidence_gains, visual_dependence
-from vgs_mlx.train.reasoning_steps import Steps, cut
+from vgs_mlx.train.rewards.confidence import confidence_gains, visual_dependence
+from vgs_mlx.train.rewards.reasoning_steps import Steps, cut
 from vgs_mlx.types import Example, Rollout
 
 OF_THE_ANSWER = ("answer", *DENSE_REWARDS)  # 1 for the right final answer, else 0

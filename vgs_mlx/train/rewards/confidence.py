@@ -8,7 +8,7 @@ from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.logprobs import taken_logprobs
 from vgs_mlx.models.rows import Continued, Encodings, encode, evaluate
 from vgs_mlx.objective.dense_rewards import returns
-from vgs_mlx.train.reasoning_steps import Steps
+from vgs_mlx.train.rewards.reasoning_steps import Steps
 from vgs_mlx.types import Rollout
 
 

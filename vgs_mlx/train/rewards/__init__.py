@@ -1,0 +1,1 @@
+"""From answers to advantages: grpo's rewards."""
