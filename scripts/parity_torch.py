@@ -32,7 +32,7 @@ from vgs_mlx.models.loading import load_model
 from vgs_mlx.models.rows import Continued
 from vgs_mlx.models.rows import encode as encode_views
 from vgs_mlx.objective.steering import steer
-from vgs_mlx.recipe.options import options as recipe
+from vgs_mlx.recipe import options as recipe
 from vgs_mlx.rollout.collect import collect
 from vgs_mlx.train.gradients import Gradients
 from vgs_mlx.train.step import Collected, Progress, compute_gradients

@@ -16,37 +16,17 @@ FILES = sorted((ROOT / "vgs_mlx").rglob("*.py"))
 
 # Lowest first. A part may import its own layer and lower ones.
 LAYERS = (
-    (
-        "errors",
-        "lazy",
-        "stopping",
-        "disk",
-        "types",
-        "hub_names",
-        "texts",
-        "blas",
-        "device",
-        "resources",
-        "objective",
-        "statistics",
-    ),
-    ("strict_json", "strict_yaml", "recipe", "recipe_file", "recipe_objective", "grading"),
-    ("models", "data"),
-    ("rollout", "planning"),
-    ("train", "evaluate", "trained", "sources", "proof", "wrong_answers"),
-    (
-        "distillation",
-        "ending",
-        "earlier_run",
-        "evaluation_report",
-        "export",
-        "model_card",
-        "doctor",
-        "self_check",
-    ),
-    ("geometry", "geometry_figures"),
-    ("analyze", "ablation", "report", "suites"),
-    ("cli", "cli_arguments", "cli_endings", "cli_options"),
+    ("errors", "types", "machine", "formats", "device", "resources", "objective"),
+    ("recipe", "grading"),
+    ("data", "models"),
+    ("planning", "rollout"),
+    ("runs",),
+    ("evaluation",),
+    ("train",),
+    ("exporting", "analysis", "self_check"),
+    ("ablation", "report"),
+    ("commands",),
+    ("cli",),
 )
 RANKS = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 PURE = {"mlx", "numpy", "jaxtyping"}  # what the objective may import besides the standard library and itself

@@ -241,20 +241,10 @@ def export(run, output, dtype, bits, prompts, data, checkpoint, force) -> None:
     Fuse a run's trained weights into a complete model that stock mlx-vlm runs, and prove it: trained, fused
     and untrained model are compared on held-out prompts with pictures.
     """
-    from vgs_mlx.commands import distill as distillation
-    from vgs_mlx.commands.export import export as export_run
-    from vgs_mlx.machine import disk
-    from vgs_mlx.runs import trained
-    from vgs_mlx.runs.screen import Screen
+    from vgs_mlx.commands import export as exporting
 
-    full = disk.refusing(output.absolute().parent, "make room, or give another folder to --output")
-    screen = Screen()
-    rows, asked = distillation.prompts_to_prove_on(run, trained.find(run, checkpoint).recipe, data, prompts)
-    with full, screen.working("fusing and proving"):
-        export_run(
-            run, output, dtype=dtype, bits=int(bits) if bits else None, prompts=rows, asked=asked,
-            checkpoint=checkpoint, force=force, say=screen.say,
-        )  # fmt: skip
+    settings = {"dtype": dtype, "bits": int(bits) if bits else None, "checkpoint": checkpoint, "force": force}
+    exporting.run(run, output, data=data, prompts=prompts, **settings)
 
 
 @main.command(short_help="One HTML page about a run or an ablation.")

@@ -18,8 +18,8 @@ from vgs_mlx.models import adapters
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.loading import load_model
 from vgs_mlx.models.precision import in_float32, quantise_language
-from vgs_mlx.recipe.options import file as recipe_file
-from vgs_mlx.recipe.options import options as recipes
+from vgs_mlx.recipe import file as recipe_file
+from vgs_mlx.recipe import options as recipes
 from vgs_mlx.resources import tiny_model
 from vgs_mlx.types import Example, Prompt, PromptView, Rollout
 

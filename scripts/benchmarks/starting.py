@@ -14,7 +14,7 @@ from vgs_mlx.models import adapters, probes
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.loading import load_model
 from vgs_mlx.models.rows import Encodings, encode, evaluate
-from vgs_mlx.recipe.options import options as recipes
+from vgs_mlx.recipe import options as recipes
 from vgs_mlx.rollout.sample import Sampling, sample
 from vgs_mlx.train.setup import PROBED, PROBED_LENGTH
 from vgs_mlx.types import Prompt

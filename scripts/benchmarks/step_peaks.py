@@ -11,7 +11,7 @@ from vgs_mlx.models import adapters
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.planning import commands, plan
 from vgs_mlx.planning.sizes import ModelSize, Tensor, parse
-from vgs_mlx.recipe.options import options as recipe
+from vgs_mlx.recipe import options as recipe
 from vgs_mlx.train import optimizer as adamw
 from vgs_mlx.train.step import Progress, collect_answers, run_step
 

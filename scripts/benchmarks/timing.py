@@ -15,8 +15,8 @@ from rich.table import Table
 from vgs_mlx.models import adapters
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.objective.steering import scaled
+from vgs_mlx.recipe import options as recipes
 from vgs_mlx.recipe.objective import resolved
-from vgs_mlx.recipe.options import options as recipes
 from vgs_mlx.train import optimizer as adamw
 from vgs_mlx.train.step import (
     Collected,

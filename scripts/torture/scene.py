@@ -15,7 +15,7 @@ from PIL import Image
 from vgs_mlx.ablation import grid_file
 from vgs_mlx.ablation.grid import Cell, Grid
 from vgs_mlx.cli import main
-from vgs_mlx.recipe.options import file as recipe_file
+from vgs_mlx.recipe import file as recipe_file
 from vgs_mlx.resources import tiny_model
 from vgs_mlx.runs import folder as run_folder
 

@@ -14,7 +14,7 @@ from mlx.utils import tree_flatten, tree_map_with_path
 
 from vgs_mlx.objective.chunked import Head
 from vgs_mlx.train import forward, gradients, loop, step
-from vgs_mlx.train.rewards.advantages import advantages as rewards
+from vgs_mlx.train.rewards import advantages as rewards
 
 
 @dataclass

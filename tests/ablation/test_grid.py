@@ -7,7 +7,7 @@ from vgs_mlx.ablation import grid
 from vgs_mlx.ablation.grid import Cell
 from vgs_mlx.errors import Refusal
 from vgs_mlx.objective.objectives import OBJECTIVES
-from vgs_mlx.recipe.options import file as recipe_file
+from vgs_mlx.recipe import file as recipe_file
 from vgs_mlx.runs import folder as run_folder
 
 OTHER_VALUES = {

@@ -13,7 +13,7 @@ from vgs_mlx.ablation.grid import Cell, Grid
 from vgs_mlx.ablation.jobs import Job, jobs_of
 from vgs_mlx.data.datasets import DataSet
 from vgs_mlx.errors import Refusal
-from vgs_mlx.recipe.options import file as recipe_file
+from vgs_mlx.recipe import file as recipe_file
 from vgs_mlx.runs import folder as run_folder
 from vgs_mlx.runs.identity import contents
 from vgs_mlx.types import Example

@@ -11,13 +11,13 @@ from rich.console import Console
 
 import toy_runs
 from toy_runs import command, copied, recorded_steps, same_run, spawned, train, wait_for
-from vgs_mlx.ablation import grid_file, jobs, runner, worker
+from vgs_mlx.ablation import grid_file, jobs, runner
 from vgs_mlx.ablation.board import Board
 from vgs_mlx.ablation.grid import Cell, Grid
 from vgs_mlx.ablation.jobs import jobs_of
-from vgs_mlx.commands import ablate
+from vgs_mlx.commands import ablate, grid_run
 from vgs_mlx.errors import Interrupted, Refusal
-from vgs_mlx.recipe.options import file as recipe_file
+from vgs_mlx.recipe import file as recipe_file
 from vgs_mlx.runs import checkpoint
 from vgs_mlx.runs import folder as run_folder
 
@@ -52,7 +52,7 @@ with (folder.parent.parent / "times").open("a") as times:
 
 @pytest.fixture
 def fake(monkeypatch):
-    monkeypatch.setattr(worker, "command", lambda *given: [sys.executable, "-c", FAKE, *map(str, given)])
+    monkeypatch.setattr(runner, "worker", lambda *given: [sys.executable, "-c", FAKE, *map(str, given)])
     monkeypatch.setattr(runner, "POLL", 0.02)
     monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
 
@@ -217,7 +217,7 @@ def test_a_signal_to_the_grid_stops_its_runs_and_the_exit_code_says_which(
 
 def test_a_run_that_somebody_else_terminated_is_stopped_and_not_failed(fake, tmp_path, monkeypatch):
     code = "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"
-    monkeypatch.setattr(worker, "command", lambda *_: [sys.executable, "-c", code])
+    monkeypatch.setattr(runner, "worker", lambda *_: [sys.executable, "-c", code])
     states, said = run(tmp_path, grid("a"))
     assert states == {"a/seed-0": "stopped"} and "stopped  a, seed 0" in said
 
@@ -338,19 +338,21 @@ def test_a_summary_before_any_run_has_finished_is_refused(tmp_path):
 
 def test_a_worker_starts_resumes_and_clears_away_what_never_began(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(worker.distillation, "start", lambda recipe, _, folder: seen.append((recipe, folder)))
-    monkeypatch.setattr(worker.distillation, "resume", lambda folder, sets: seen.append((folder, sets)))
-    monkeypatch.setattr(worker, "_stop_with_parent", lambda: None)
+    monkeypatch.setattr(
+        grid_run.distillation, "start", lambda recipe, _, folder: seen.append((recipe, folder))
+    )
+    monkeypatch.setattr(grid_run.distillation, "resume", lambda folder, sets: seen.append((folder, sets)))
+    monkeypatch.setattr(grid_run, "_stop_with_parent", lambda: None)
     run, recipe = tmp_path / "run", toy_runs.recipe()
     (tmp_path / "r.yaml").write_text(recipe_file.dump(recipe))
     monkeypatch.setattr(sys, "argv", ["-c", str(tmp_path / "r.yaml"), str(run)])
     run.mkdir()
     (run / ".recipe.yaml.writing").touch()
-    worker.main()
+    grid_run.main()
     assert not run.exists()
     run.mkdir()
     (run / run_folder.RECIPE).touch()
-    worker.main()
+    grid_run.main()
     assert seen == [(recipe, run), (run, ())]
 
 
@@ -361,28 +363,28 @@ def test_a_worker_s_exit_code_says_how_it_ended(error, code, tmp_path, monkeypat
     def start(*_):
         raise error
 
-    monkeypatch.setattr(worker.distillation, "start", start)
-    monkeypatch.setattr(worker, "_stop_with_parent", lambda: None)
+    monkeypatch.setattr(grid_run.distillation, "start", start)
+    monkeypatch.setattr(grid_run, "_stop_with_parent", lambda: None)
     (tmp_path / "r.yaml").touch()
     monkeypatch.setattr(sys, "argv", ["-c", str(tmp_path / "r.yaml"), str(tmp_path / "run")])
     with pytest.raises(SystemExit) as ended:
-        worker.main()
+        grid_run.main()
     assert ended.value.code == code
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_worker_that_gets_a_signal_ends_with_its_code(number, code, tmp_path, monkeypatch):
-    monkeypatch.setattr(worker.distillation, "start", lambda *_: signal.raise_signal(number))
-    monkeypatch.setattr(worker, "_stop_with_parent", lambda: None)
+    monkeypatch.setattr(grid_run.distillation, "start", lambda *_: signal.raise_signal(number))
+    monkeypatch.setattr(grid_run, "_stop_with_parent", lambda: None)
     (tmp_path / "r.yaml").touch()
     monkeypatch.setattr(sys, "argv", ["-c", str(tmp_path / "r.yaml"), str(tmp_path / "run")])
     with pytest.raises(SystemExit) as ended:
-        worker.main()
+        grid_run.main()
     assert ended.value.code == code
 
 
 def test_a_worker_whose_parent_is_gone_interrupts_itself(tmp_path):
-    code = "from vgs_mlx.ablation import worker; worker._stop_with_parent()"
+    code = "from vgs_mlx.commands import grid_run; worker._stop_with_parent()"
     process = subprocess.Popen([sys.executable, "-c", code], cwd=toy_runs.ROOT, stdin=subprocess.PIPE,
                                stderr=subprocess.PIPE)  # fmt: skip
     assert process.poll() is None

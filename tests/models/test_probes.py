@@ -20,7 +20,7 @@ from vgs_mlx.models.base import LoadedModel, Rows
 from vgs_mlx.models.block_attention import Blocks
 from vgs_mlx.models.loading import load_model
 from vgs_mlx.models.rows import encode
-from vgs_mlx.recipe.options import options as recipe
+from vgs_mlx.recipe import options as recipe
 from vgs_mlx.rollout.sample import Sampling, sample
 
 PROMPTS = tuple(random_prompt(seed, pictures=1 + seed % 2, words=4 + seed) for seed in range(3))

@@ -8,7 +8,7 @@ from vgs_mlx.objective.objectives import OBJECTIVES
 from vgs_mlx.planning import commands
 from vgs_mlx.planning.plan import Lengths
 from vgs_mlx.planning.sizes import read_size
-from vgs_mlx.recipe.options import file as recipe_file
+from vgs_mlx.recipe import file as recipe_file
 from vgs_mlx.resources import recipes_folder
 
 SEEN = Lengths(160, 1024)

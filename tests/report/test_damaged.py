@@ -14,7 +14,7 @@ import pytest
 from report_parts import BASE, GEOMETRY, OTHER, WATCHED, difference, folder, summary
 from toy_runs import QUIET, copied, finished
 from vgs_mlx.errors import Refusal
-from vgs_mlx.recipe.options import file as recipe_file
+from vgs_mlx.recipe import file as recipe_file
 from vgs_mlx.report import ablation, page
 from vgs_mlx.report.record import read
 from vgs_mlx.runs import folder as run_folder

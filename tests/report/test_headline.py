@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from vgs_mlx.evaluation.statistics import accuracy_interval
+from vgs_mlx.recipe import file as recipe_file
 from vgs_mlx.recipe.options import Recipe
-from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.report import setting
 from vgs_mlx.report.headline import difference, headline
 from vgs_mlx.report.record import Record

@@ -20,7 +20,7 @@ from vgs_mlx.runs.screen import cells
 from vgs_mlx.train import gradients, loop, step
 from vgs_mlx.train import metrics as metrics_of_steps
 from vgs_mlx.train.metrics import METRICS
-from vgs_mlx.train.rewards.advantages import advantages as rewards
+from vgs_mlx.train.rewards import advantages as rewards
 
 # --- what a run writes down
 

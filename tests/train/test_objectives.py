@@ -12,14 +12,14 @@ from vgs_mlx.errors import Refusal
 from vgs_mlx.models import adapters
 from vgs_mlx.models.rows import encode, evaluate
 from vgs_mlx.objective.objectives import resolve
+from vgs_mlx.recipe import file as recipe_file
 from vgs_mlx.recipe.objective import needs_teacher
 from vgs_mlx.recipe.options import Grpo, Student
-from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.rollout.collect import given_answers
 from vgs_mlx.runs import identity
 from vgs_mlx.train import setup
 from vgs_mlx.train.gradients import Weighing, compute
-from vgs_mlx.train.rewards.advantages import advantages as rewards
+from vgs_mlx.train.rewards import advantages as rewards
 from vgs_mlx.train.rewards.reasoning_steps import cut
 from vgs_mlx.train.step import Progress, asked, measures
 from vgs_mlx.types import Example, Prompt, Rollout

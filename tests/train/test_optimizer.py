@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from vgs_mlx.errors import Refusal
+from vgs_mlx.recipe import file as recipe_file
 from vgs_mlx.recipe.options import Train
-from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.train import optimizer as adamw
 from vgs_mlx.train import setup
 

@@ -11,7 +11,7 @@ from vgs_mlx.errors import Refusal
 from vgs_mlx.models import adapters, qwen3_vl
 from vgs_mlx.models.loading import load_model, load_processor
 from vgs_mlx.objective.steering import norm
-from vgs_mlx.recipe.options import file as recipe_file
+from vgs_mlx.recipe import file as recipe_file
 from vgs_mlx.resources import tiny_model
 from vgs_mlx.train import loop, setup, step
 from vgs_mlx.train import optimizer as adamw

@@ -17,8 +17,8 @@ from typing import Any
 
 from vgs_mlx.errors import Refusal
 from vgs_mlx.objective.objectives import resolve as resolve_objective
+from vgs_mlx.recipe import file as recipe_file
 from vgs_mlx.recipe.options import Grpo, Recipe
-from vgs_mlx.recipe.options import file as recipe_file
 
 SUMMARY = "summary"  # the folder of the results, beside those of the cells
 LONGEST_NAME = 120  # bytes; file systems allow 255, and a log's name is longer by a little

@@ -18,9 +18,9 @@ from vgs_mlx.ablation import grid
 from vgs_mlx.ablation.grid import Cell, Grid, Settings
 from vgs_mlx.errors import Refusal
 from vgs_mlx.formats import strict_json, strict_yaml
+from vgs_mlx.recipe import file as recipe_file
 from vgs_mlx.recipe.file import Setting
 from vgs_mlx.recipe.options import Count, Recipe
-from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.runs import folder as run_folder
 
 GRID = "grid.json"

@@ -14,8 +14,8 @@ from typing import Any, Literal
 from vgs_mlx.ablation.grid import Grid
 from vgs_mlx.errors import Refusal
 from vgs_mlx.formats import hub_names
+from vgs_mlx.recipe import file as recipe_file
 from vgs_mlx.recipe.options import Recipe
-from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.runs import folder as run_folder
 from vgs_mlx.train import loop
 

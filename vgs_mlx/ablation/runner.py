@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -10,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from vgs_mlx.ablation import worker
 from vgs_mlx.ablation.board import Board
 from vgs_mlx.ablation.jobs import Job, State, finished
 from vgs_mlx.errors import Refusal
 from vgs_mlx.machine import stopping
 from vgs_mlx.planning.report import RUNS_AT_ONCE
-from vgs_mlx.recipe.options import file as recipe_file
+from vgs_mlx.recipe import file as recipe_file
 from vgs_mlx.runs import folder as run_folder
 
 POLL = 0.5  # seconds between two looks at the processes
@@ -88,7 +88,7 @@ def _start(job: Job, at_once: int, together: int) -> Process:
     began = log.tell()
     # its own session: the terminal's Ctrl-C reaches it once, through _stop
     popen = subprocess.Popen(
-        worker.command(job.recipe_file, job.folder), stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT,
+        worker(job.recipe_file, job.folder), stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT,
         start_new_session=True, env={**few, **os.environ, RUNS_AT_ONCE: str(together)},
     )  # fmt: skip
     return Process(popen, log, began, time.monotonic())
@@ -136,3 +136,9 @@ def _last_lines(log: Path, began: int) -> list[str]:
         stream.seek(began)
         text = stream.read().decode("utf-8", errors="replace")
     return [line.rstrip() for line in text.splitlines() if line.strip()][-LINES_TOLD:]
+
+
+def worker(recipe: Path, folder: Path) -> list[str]:
+    """The command of a run in a process of its own: this Python, finding its modules where this process finds them."""
+    code = f"import sys; sys.path[:] = {sys.path!r}; from vgs_mlx.commands import grid_run; grid_run.main()"
+    return [sys.executable, "-c", code, str(recipe), str(folder)]

@@ -18,6 +18,8 @@ from vgs_mlx.train.step import encode_views
 from vgs_mlx.train.watch import compute_terms
 from vgs_mlx.types import Prompt, Rollout
 
+FILE = "geometry.json"  # in a run folder
+
 TERMS = ("standard", "visual", "language")
 PAIRS = {
     "angle_lang_vis": ("language", "visual"),

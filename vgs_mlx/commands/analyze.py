@@ -26,7 +26,6 @@ from vgs_mlx.runs.identity import PLACES
 from vgs_mlx.runs.screen import Screen
 from vgs_mlx.train.setup import Ready, load
 
-FILE = "geometry.json"
 Check = Callable[[Recipe, Lengths, dict[str, Path]], None]  # does it fit? Asked before weights load
 
 
@@ -68,11 +67,11 @@ def run(
         )
     found = {"model": model, "prompts": len(rows), **found}
     folder.mkdir(parents=True, exist_ok=True)
-    run_folder.write_text(folder / FILE, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+    run_folder.write_text(folder / geometry.FILE, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
     with screen.working("drawing"):
         figures = geometry_figures.draw(found, folder)
     _print(found, screen.console)
-    screen.say(f"written  {folder / FILE} and {', '.join(path.name for path in figures)}")
+    screen.say(f"written  {folder / geometry.FILE} and {', '.join(path.name for path in figures)}")
 
 
 def _folder(model: str, is_run: bool, output: Path | None) -> Path:

@@ -19,9 +19,9 @@ from vgs_mlx.errors import Interrupted, Refusal
 from vgs_mlx.machine import disk
 from vgs_mlx.machine.awake import kept_awake
 from vgs_mlx.machine.lazy import Lazy
+from vgs_mlx.recipe import file as recipe_file
 from vgs_mlx.recipe.file import Setting
 from vgs_mlx.recipe.options import SHORTHANDS, Recipe
-from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.resources import quickstart
 from vgs_mlx.runs import folder as run_folder
 from vgs_mlx.runs.named import named

@@ -22,8 +22,8 @@ from vgs_mlx.models.loading import EMBEDDED, find_folder, load_model, load_proce
 from vgs_mlx.planning import report as planning
 from vgs_mlx.planning.plan import Lengths, lengths
 from vgs_mlx.planning.sizes import read_size
+from vgs_mlx.recipe import file as recipe_file
 from vgs_mlx.recipe.options import Recipe
-from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.resources import quickstart
 from vgs_mlx.rollout.sample import Sampling
 from vgs_mlx.runs import folder as run_folder

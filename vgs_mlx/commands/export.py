@@ -18,19 +18,21 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import mlx.core as mx
 
+from vgs_mlx.commands import distill
 from vgs_mlx.device import backend, release
 from vgs_mlx.errors import Refusal
 from vgs_mlx.exporting import card as model_card
 from vgs_mlx.exporting import proof
+from vgs_mlx.exporting.model import silent, stored, write_model
 from vgs_mlx.exporting.proof import Difference, Proof, Scored
-from vgs_mlx.machine.lazy import Lazy
-from vgs_mlx.models import fusing, precision
+from vgs_mlx.machine import disk
+from vgs_mlx.models import fusing
 from vgs_mlx.models.base import LoadedModel
-from vgs_mlx.models.loading import find_folder, load_model, read_config
+from vgs_mlx.models.loading import find_folder, load_model
 from vgs_mlx.models.rows import Continued
 from vgs_mlx.planning import report as planning
 from vgs_mlx.planning.plan import lengths_of
@@ -38,22 +40,30 @@ from vgs_mlx.planning.sizes import read_size
 from vgs_mlx.planning.work import compared_at_once, longest_compared
 from vgs_mlx.recipe.options import Recipe
 from vgs_mlx.runs import trained
-from vgs_mlx.runs.folder import CHECKPOINTS, FINAL, ORIGIN, RECIPE
+from vgs_mlx.runs.folder import CHECKPOINTS, FINAL, RECIPE
+from vgs_mlx.runs.screen import Screen
 from vgs_mlx.runs.trained import Trained
 from vgs_mlx.types import Prompt
 
-mlx_vlm = Lazy("mlx_vlm")
-
 DTYPES = {"bfloat16": mx.bfloat16, "float16": mx.float16, "float32": mx.float32}  # as `auto` tries them
-COPIED = (".json", ".jinja", ".txt", ".model", ".tiktoken", "LICENSE", "LICENCE", "NOTICE")  # names' ends
-# not true of the new weights
-NOT_COPIED = ("config.json", "hf_quant_config.json", "model.safetensors.index.json", ORIGIN)
 HARDLY_TRAINED = (
     "There was hardly any training to lose: KL(trained ‖ untrained) is {:.1g} nats. For a student that has "
     "moved further, train with more train.steps or a higher train.learning_rate."
 )
 
 Say = Callable[[str], None]
+
+
+def run(
+    folder: Path, output: Path, *, data: str | None, prompts: int, checkpoint: str | None, **how: Any
+) -> None:
+    """Export a run, proven on `prompts` of its held-out rows, or of `data`; `how` is that of `export`."""
+    full = disk.refusing(output.absolute().parent, "make room, or give another folder to --output")
+    screen = Screen()
+    recipe = trained.find(folder, checkpoint).recipe
+    rows, asked = distill.prompts_to_prove_on(folder, recipe, data, prompts)
+    with full, screen.working("fusing and proving"):
+        export(folder, output, prompts=rows, asked=asked, checkpoint=checkpoint, say=screen.say, **how)
 
 
 def export(
@@ -122,13 +132,13 @@ def _subject(run: Path, found: Trained, prompts: Sequence[Prompt], say: Say) -> 
     states = proof.states(student, sequences, compared_at_once(found.recipe))
     del student
     release()
-    load = partial(trained.load, run, found, _silent, lazy=True)
+    load = partial(trained.load, run, found, silent, lazy=True)
     return _Subject(found.recipe, load, sequences, Scored(states, load))
 
 
 def _difference(subject: _Subject, path: str, option: str) -> Difference:
     """How far a model, loaded strictly by stock mlx-vlm, is from the trained student."""
-    load = partial(load_model, path, option, say=_silent)
+    load = partial(load_model, path, option, say=silent)
     states = proof.states(load(), subject.sequences, compared_at_once(subject.recipe))
     release()
     return proof.compare(
@@ -175,36 +185,11 @@ def _candidates(subject: _Subject, dtype: str, bits: int | None) -> list[str]:
     """The dtypes to try. The student's own comes before another as narrow: mlx widens a mix to float32."""
     if dtype != "auto":
         return [dtype]
-    own = fusing.own_dtype(_stored(subject.name).module)
+    own = fusing.own_dtype(stored(subject.name).module)
     if bits:
         return [name for name, each in DTYPES.items() if each == own]  # of the scales: bits decide the rest
     narrow = sorted(("bfloat16", "float16"), key=lambda name: DTYPES[name] != own)
     return [*narrow, "float32"]
-
-
-def _stored(path: str) -> LoadedModel:
-    """A checkpoint as it is stored; lazy."""
-    return load_model(path, "student.path", native=True, lazy=True, say=_silent)
-
-
-def write_model(load: Callable[[], LoadedModel], dtype: mx.Dtype, bits: int | None, folder: Path) -> None:
-    """The whole model, the training of the student that `load` gives fused in, into an empty folder, but for its card.
-
-    Layers that training left alone stay as they are stored.
-    """
-    student = load()
-    plain = _stored(student.name)
-    fusing.put(plain.module, fusing.changed_weights(student.module), dtype)
-    del student
-    if bits:
-        precision.quantise_language(plain.module, bits)
-    config = fusing.fused_config(read_config(plain.folder, "student.path"), plain.module)
-    mlx_vlm.utils.save_config(config, folder / "config.json")
-    fusing.save(plain.module, folder)
-    release()
-    for file in sorted(plain.folder.iterdir()):
-        if file.is_file() and file.name.endswith(COPIED) and file.name not in NOT_COPIED:
-            shutil.copyfile(file, folder / file.name)
 
 
 def _loss(proven: Proof) -> str:
@@ -247,7 +232,3 @@ def _beside(output: Path) -> Iterator[Path]:
             reason = f"can't be written there ({error.strerror or error})"
             raise Refusal(f"--output {output}: {reason}: give another folder") from error
         raise
-
-
-def _silent(_: str) -> None:
-    """What is said about the student is said once."""

@@ -15,7 +15,7 @@ from vgs_mlx.grading import Verdict, grade_example
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.rows import encode
 from vgs_mlx.models.rows import evaluate as evaluated
-from vgs_mlx.recipe.options import options as recipe
+from vgs_mlx.recipe import options as recipe
 from vgs_mlx.rollout.batches import batches
 from vgs_mlx.rollout.sample import Sampling, sample
 from vgs_mlx.types import Example

@@ -12,8 +12,8 @@ from vgs_mlx.exporting.proof import Proof
 from vgs_mlx.formats import hub_names
 from vgs_mlx.formats.hub_names import HubId
 from vgs_mlx.models.loading import EMBEDDED
+from vgs_mlx.recipe import file as recipe_file
 from vgs_mlx.recipe.options import Recipe
-from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.runs.folder import EVALUATIONS, FINAL, ORIGIN, RESULT, rows
 from vgs_mlx.runs.records import read_object
 from vgs_mlx.runs.trained import Trained, base_of

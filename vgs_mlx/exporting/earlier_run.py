@@ -6,7 +6,7 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from vgs_mlx.commands.export import write_model
+from vgs_mlx.exporting.model import write_model
 from vgs_mlx.planning.plan import changed
 from vgs_mlx.recipe.options import Recipe
 from vgs_mlx.runs import folder as run_folder

@@ -18,7 +18,7 @@ from vgs_mlx.models.precision import rounds_float32
 from vgs_mlx.models.rows import Continued, Encodings, build, encode, flat_positions
 from vgs_mlx.objective.divergence import restricted_logprobs, token_logprobs
 from vgs_mlx.objective.visual import visual_dependency_score
-from vgs_mlx.recipe.options import options as recipe
+from vgs_mlx.recipe import options as recipe
 from vgs_mlx.types import Prompt, PromptView
 
 VIEWS = ("with_image", "text_only")

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from vgs_mlx.ablation import grid
 from vgs_mlx.ablation.grid_file import GRID
 from vgs_mlx.errors import Refusal
-from vgs_mlx.recipe.options import file as recipe_file
+from vgs_mlx.recipe import file as recipe_file
 from vgs_mlx.report import figures, forms, terms
 from vgs_mlx.report.cells import Cell, Difference, Numbers, by_kind, cell, difference, ends, short_name
 from vgs_mlx.report.figures import Series

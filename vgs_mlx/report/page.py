@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from vgs_mlx.ablation.grid_file import GRID
 from vgs_mlx.errors import Refusal
-from vgs_mlx.recipe.options import file as recipe_file
+from vgs_mlx.recipe import file as recipe_file
 from vgs_mlx.report import ablation, curves, geometry, setting, tokens, wording
 from vgs_mlx.report.ablation import Ablation
 from vgs_mlx.report.costs import costs

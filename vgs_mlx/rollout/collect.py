@@ -6,7 +6,7 @@ import numpy as np
 
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.rows import Encodings, encode, evaluate
-from vgs_mlx.recipe.options import options as recipe
+from vgs_mlx.recipe import options as recipe
 from vgs_mlx.rollout.batches import batches
 from vgs_mlx.rollout.sample import Completion, Sampling, sample
 from vgs_mlx.types import Example, Prompt, Rollout

@@ -15,17 +15,17 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.optimizers as optim
+from mlx.utils import tree_flatten, tree_unflatten
 from pydantic import TypeAdapter, ValidationError
 
 from vgs_mlx.errors import Refusal
 from vgs_mlx.formats import strict_json
 from vgs_mlx.models import adapters
 from vgs_mlx.models.base import LoadedModel
-from vgs_mlx.recipe.options import options as recipe
+from vgs_mlx.recipe import options as recipe
 from vgs_mlx.runs.folder import CHECKPOINTS, VERSIONS, remove, whole_folder
 from vgs_mlx.runs.identity import Identity, differences, worded
-from vgs_mlx.train import optimizer as adamw
-from vgs_mlx.train.step import Progress
+from vgs_mlx.runs.progress import Progress
 
 OPTIMIZER_FILE = "optim.safetensors"
 STATE_FILE = "state.json"
@@ -45,7 +45,7 @@ def save(
     folder = _folder(run, progress.step)
     with whole_folder(folder) as beside:
         write_weights(beside, student, settings)
-        _write_arrays(beside / OPTIMIZER_FILE, adamw.state(optimizer))
+        _write_arrays(beside / OPTIMIZER_FILE, dict(sorted(tree_flatten(optimizer.state))))
         state = {
             "progress": asdict(progress),
             "identity": identity,
@@ -87,7 +87,7 @@ def load(folder: Path, student: LoadedModel, optimizer: optim.AdamW, identity: I
     refuse_foreign(folder, state["identity"], identity)
     progress = _progress(folder, state["progress"])
     adapters.load_weights(student.module, folder)
-    adamw.restore(optimizer, mx.load(str(folder / OPTIMIZER_FILE)))
+    optimizer.state = tree_unflatten(list(mx.load(str(folder / OPTIMIZER_FILE)).items()))
     mx.eval(student.module.parameters(), optimizer.state)
     return progress
 

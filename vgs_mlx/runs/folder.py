@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from vgs_mlx.errors import Refusal
+from vgs_mlx.recipe import file as recipe_file
 from vgs_mlx.recipe.options import Recipe
-from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.runs.records import rows as rows
 from vgs_mlx.runs.versions import versions
 

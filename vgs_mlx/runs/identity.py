@@ -13,10 +13,9 @@ from typing import Any
 from vgs_mlx.data.datasets import DataSet
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models.base import LoadedModel
+from vgs_mlx.recipe import file as recipe_file
 from vgs_mlx.recipe.objective import resolved
-from vgs_mlx.recipe.options import Recipe
-from vgs_mlx.recipe.options import file as recipe_file
-from vgs_mlx.train.rewards.advantages import advantages as rewards
+from vgs_mlx.recipe.options import Recipe, reward_file
 from vgs_mlx.types import Example
 
 Identity = dict[str, Any]
@@ -180,7 +179,7 @@ def _share(held_out: str | float) -> float | None:
 
 
 def _own_reward(recipe: Recipe) -> dict[str, str]:
-    found = rewards.fingerprint(recipe.grpo) if resolved(recipe).rewarded else None
+    found = _of_reward(recipe.grpo.reward) if resolved(recipe).rewarded else None
     return {} if found is None else {"reward": found}
 
 
@@ -209,3 +208,9 @@ def _digest(lines: Iterable[str]) -> str:
     for line in lines:
         digest.update(f"{line}\n".encode())
     return digest.hexdigest()[:16]
+
+
+def _of_reward(reward: str) -> str | None:
+    """Of the file with the recipe's own reward function; None where the reward is one of ours."""
+    file = reward_file(reward)
+    return None if file is None else hashlib.sha256(file.read_bytes()).hexdigest()[:16]

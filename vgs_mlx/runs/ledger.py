@@ -22,8 +22,8 @@ from typing_extensions import TypedDict
 from vgs_mlx.data.datasets import DataSet
 from vgs_mlx.errors import Refusal
 from vgs_mlx.formats import strict_json
+from vgs_mlx.recipe import file as recipe_file
 from vgs_mlx.recipe.options import Recipe
-from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.runs import folder as run_folder
 from vgs_mlx.types import Example
 

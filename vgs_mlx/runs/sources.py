@@ -14,9 +14,9 @@ from vgs_mlx.formats import hub_names
 from vgs_mlx.models import hub
 from vgs_mlx.models.loading import find_folder, load_processor
 from vgs_mlx.planning.plan import changed
+from vgs_mlx.recipe import file as recipe_file
 from vgs_mlx.recipe.objective import needs_teacher
 from vgs_mlx.recipe.options import SHAPES, Recipe, path_of
-from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.runs import ledger
 from vgs_mlx.runs.identity import PLACES, Identity, differences, of_data, of_model, worded
 from vgs_mlx.runs.rows import load_data

@@ -18,8 +18,8 @@ from vgs_mlx.models import adapters
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.loading import EMBEDDED, load_model
 from vgs_mlx.models.precision import in_float32
+from vgs_mlx.recipe import file as recipe_file
 from vgs_mlx.recipe.options import Recipe
-from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.resources import quickstart
 from vgs_mlx.rollout.collect import given_answers
 from vgs_mlx.train.setup import render_prompt

@@ -7,6 +7,7 @@ from vgs_mlx.models import adapters
 from vgs_mlx.models.logprobs import completion_hidden
 from vgs_mlx.models.rows import Continued, encode, evaluate
 from vgs_mlx.objective.steering import Tree, steer
+from vgs_mlx.runs.progress import Progress
 from vgs_mlx.self_check.sides import Bench
 from vgs_mlx.train import optimizer as adamw
 from vgs_mlx.train import step
@@ -38,7 +39,7 @@ def figures(bench: Bench) -> Figures:
     Logits at the first answers' tokens (N', V), the terms (N,) in nats, the gate (N,), η, each gradient tree as one
     vector, and the change of the weights.
     """
-    progress = step.Progress()
+    progress = Progress()
     encodings = step.encode_views(bench.student, _prompts(bench), step.asked(bench.recipe, progress))
     collected = step.Collected(bench.rollouts, encodings, None)
     found = step.compute_gradients(

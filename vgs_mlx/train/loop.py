@@ -20,12 +20,13 @@ from vgs_mlx.rollout.sample import Sampling
 from vgs_mlx.runs import checkpoint
 from vgs_mlx.runs import folder as run_folder
 from vgs_mlx.runs.identity import contents
+from vgs_mlx.runs.progress import Progress
 from vgs_mlx.runs.records import PUT_BACK, read_object
 from vgs_mlx.runs.screen import Screen, accuracy_line
 from vgs_mlx.train import metrics, watch
 from vgs_mlx.train import optimizer as adamw
 from vgs_mlx.train.setup import Ready
-from vgs_mlx.train.step import Progress, run_step
+from vgs_mlx.train.step import run_step
 
 SAMPLES_SHOWN = 3
 MOST_SKIPPED_IN_A_ROW = 3

@@ -7,7 +7,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 from vgs_mlx.models import adapters
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.objective.steering import Tree
-from vgs_mlx.recipe.options import options as recipe
+from vgs_mlx.recipe import options as recipe
 
 
 def make(settings: recipe.Train, student: LoadedModel, updates_per_step: int = 1) -> optim.AdamW:
@@ -35,16 +35,6 @@ def update(optimizer: optim.AdamW, student: LoadedModel, tree: Tree) -> None:
     for _, value in tree_flatten(updated):
         mx.eval(value)
     mx.eval(optimizer.state)
-
-
-def state(optimizer: optim.AdamW) -> Tree:
-    """The optimiser's state as named arrays: moments, step and learning rate."""
-    return dict(sorted(tree_flatten(optimizer.state)))
-
-
-def restore(optimizer: optim.AdamW, saved: Tree) -> None:
-    """Put back what `state` gave."""
-    optimizer.state = tree_unflatten(list(saved.items()))
 
 
 def _schedule(settings: recipe.Train, updates_per_step: int):

@@ -24,7 +24,7 @@ from vgs_mlx.rollout.sample import Completion, Sampling, sample
 from vgs_mlx.runs.identity import Identity, identify
 from vgs_mlx.runs.rows import load_data, longest
 from vgs_mlx.runs.screen import LIBRARIES, Screen
-from vgs_mlx.train.rewards.advantages import advantages as rewards
+from vgs_mlx.train.rewards import advantages as rewards
 from vgs_mlx.types import Example, Prompt
 
 PROBED = 4  # prompts, and the longest completions (in tokens) that the probes look at

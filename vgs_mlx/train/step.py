@@ -4,7 +4,7 @@ import itertools
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import mlx.core as mx
 import mlx.optimizers as optim
@@ -18,23 +18,13 @@ from vgs_mlx.objective.terms import Options
 from vgs_mlx.recipe.objective import measures_norm_scale, measuring, resolved, sampler, updates_per_step
 from vgs_mlx.recipe.options import Recipe
 from vgs_mlx.rollout.collect import collect, given_answers
+from vgs_mlx.runs.progress import Progress
 from vgs_mlx.train import gradients
 from vgs_mlx.train import optimizer as adamw
-from vgs_mlx.train.rewards.advantages import advantages as rewards
+from vgs_mlx.train.rewards import advantages as rewards
 from vgs_mlx.types import Prompt, Rollout
 
 NORM_SCALES_KEPT = 4  # measurements of η that `interval` averages
-
-
-@dataclass
-class Progress:
-    """What a run carries from step to step, beside weights and optimiser. All of it is in a checkpoint."""
-
-    step: int = 0  # steps done
-    norm_scales: list[float] = field(default_factory=list)  # the last measured ηs, oldest first
-    skipped_in_a_row: int = 0  # steps with an update that was skipped for non-finite values
-    best_accuracy: float | None = None
-    best_step: int | None = None
 
 
 def between_measurements() -> Progress:

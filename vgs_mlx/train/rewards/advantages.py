@@ -1,7 +1,6 @@
 """Rewards of sampled answers and the advantage of every token (GRPO, PACR, PDCR)."""
 
 import functools
-import hashlib
 import importlib.util
 import math
 import os
@@ -76,12 +75,6 @@ def reward_function(settings: Grpo) -> Reward:
         return value
 
     return reward
-
-
-def fingerprint(settings: Grpo) -> str | None:
-    """Of the file with the recipe's own reward function; None where the reward is one of ours."""
-    file = reward_file(settings.reward)
-    return None if file is None else hashlib.sha256(file.read_bytes()).hexdigest()[:16]
 
 
 @functools.cache  # a run has one function, whatever happens to its file meanwhile

@@ -17,8 +17,8 @@ from vgs_mlx.commands import distill as distillation
 from vgs_mlx.data import datasets
 from vgs_mlx.data.datasets import DataSet
 from vgs_mlx.errors import Refusal
+from vgs_mlx.recipe import file as recipe_file
 from vgs_mlx.recipe.options import Recipe
-from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.report import examples as shown_examples
 from vgs_mlx.runs import checkpoint, ledger
 from vgs_mlx.runs import folder as run_folder

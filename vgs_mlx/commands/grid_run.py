@@ -14,14 +14,8 @@ from pathlib import Path
 from vgs_mlx.commands import distill as distillation
 from vgs_mlx.errors import Interrupted, Refusal
 from vgs_mlx.machine import stopping
-from vgs_mlx.recipe.options import file as recipe_file
+from vgs_mlx.recipe import file as recipe_file
 from vgs_mlx.runs import folder as run_folder
-
-
-def command(recipe: Path, folder: Path) -> list[str]:
-    """What to start: this Python, finding its modules where this process finds them."""
-    code = f"import sys; sys.path[:] = {sys.path!r}; from vgs_mlx.ablation import worker; worker.main()"
-    return [sys.executable, "-c", code, str(recipe), str(folder)]
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from vgs_mlx.machine import blas
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 TIME_PRODUCT = """
 import time, mlx.core as mx, numpy as np
 a = mx.random.normal((512, 512), key=mx.random.key(0)); mx.eval(a)

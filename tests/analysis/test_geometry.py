@@ -24,8 +24,8 @@ from vgs_mlx.models.rows import encode, evaluate
 from vgs_mlx.objective.binning import bins, edges
 from vgs_mlx.objective.objectives import OBJECTIVES
 from vgs_mlx.objective.steering import cosine, norm
+from vgs_mlx.recipe import file as recipe_file
 from vgs_mlx.recipe.options import Student
-from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.runs import trained
 from vgs_mlx.train import setup
 from vgs_mlx.train.addends import Wanted

@@ -9,7 +9,7 @@ import pytest
 import toy_runs
 from model_folders import configure
 from toy_runs import command, final_weights, options, state_of
-from vgs_mlx.recipe.options import file as recipe_file
+from vgs_mlx.recipe import file as recipe_file
 from vgs_mlx.resources import tiny_model
 from vgs_mlx.runs import folder as run_folder
 

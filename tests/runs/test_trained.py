@@ -12,8 +12,8 @@ from toy_runs import command, finished
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models import adapters
 from vgs_mlx.models.loading import load_model
+from vgs_mlx.recipe import file as recipe_file
 from vgs_mlx.recipe.options import Recipe, Student
-from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.resources import tiny_model
 from vgs_mlx.runs import checkpoint, trained
 from vgs_mlx.runs import folder as run_folder

@@ -9,7 +9,7 @@ import pytest
 
 from toy_runs import GOOD, ROOT, command, data_file, names, options
 from vgs_mlx.commands import distill as distillation
-from vgs_mlx.recipe.options import file as recipe_file
+from vgs_mlx.recipe import file as recipe_file
 from vgs_mlx.resources import recipes_folder, tiny_model
 from vgs_mlx.runs import folder as run_folder
 from vgs_mlx.train import loop

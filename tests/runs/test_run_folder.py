@@ -14,8 +14,8 @@ from vgs_mlx.commands import distill as distillation
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models import adapters
 from vgs_mlx.models.loading import load_processor
+from vgs_mlx.recipe import file as recipe_file
 from vgs_mlx.recipe.options import Recipe
-from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.resources import tiny_model
 from vgs_mlx.runs import folder as run_folder
 from vgs_mlx.runs.versions import PACKAGES

@@ -8,7 +8,7 @@ from PIL import Image
 
 from toy_runs import QUIET
 from vgs_mlx.models.loading import load_processor
-from vgs_mlx.recipe.options import file as recipe_file
+from vgs_mlx.recipe import file as recipe_file
 from vgs_mlx.resources import tiny_model
 from vgs_mlx.rollout.collect import given_answers
 from vgs_mlx.runs.rows import load_data, longest

@@ -29,8 +29,8 @@ from vgs_mlx.formats import strict_yaml
 from vgs_mlx.models import adapters, fusing, precision
 from vgs_mlx.models.loading import load_model, load_processor
 from vgs_mlx.models.rows import Continued
+from vgs_mlx.recipe import file as recipe_file
 from vgs_mlx.recipe.options import Data, Grpo, Recipe, Rollout, Student, Teacher
-from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.resources import tiny_model
 from vgs_mlx.runs import checkpoint, trained
 from vgs_mlx.runs.folder import FINAL, RECIPE

@@ -8,8 +8,8 @@ import pytest
 
 from vgs_mlx.ablation import grid_file
 from vgs_mlx.errors import Refusal
+from vgs_mlx.recipe import file as recipe_file
 from vgs_mlx.recipe.options import Recipe, path_of
-from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.resources import recipes_folder
 
 

@@ -14,8 +14,8 @@ from toy_runs import command, copied, finished, options, recipe, state_of
 from vgs_mlx.commands import distill as distillation
 from vgs_mlx.exporting import earlier_run
 from vgs_mlx.models import adapters
+from vgs_mlx.recipe import file as recipe_file
 from vgs_mlx.recipe.options import Recipe, Student
-from vgs_mlx.recipe.options import file as recipe_file
 from vgs_mlx.resources import tiny_model
 from vgs_mlx.runs import checkpoint, trained
 from vgs_mlx.runs import folder as run_folder
