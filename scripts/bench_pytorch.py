@@ -81,7 +81,7 @@ def main(threads: int, repetitions: int, file: Path | None) -> None:
     adapters.prepare(student, options, seed=0)
     values = {name: np.array(value) for name, value in adapters.trainable_weights(student.module).items()}
     parameters = adapt(sides[0], values, options.alpha / options.rank)
-    student, teacher = (replace(model, packs=True) for model in (student, teacher))
+    student, teacher = (replace(model, shares_prefix=True) for model in (student, teacher))
     variants = {}
     for objective in ("standard", "vgs"):
         settings = made.recipe(objective, "interval")

@@ -106,7 +106,7 @@ def prepare(student_path: str, teacher_path: str, seed: int = 0) -> Case:
 @torch.no_grad()
 def torch_logits(model: TorchModel, rollouts: Sequence[Rollout], view: str) -> torch.Tensor:
     """Logits over all rows of the head at every completion token, (N, rows)."""
-    pictures = encode_pictures(model, [vars(each.prompt)[view] for each in rollouts])
+    pictures = encode_pictures(model, [each.prompt.student[view] for each in rollouts])
     return model.logits(completion_hidden(model, rollouts, view, pictures))
 
 
@@ -115,7 +115,9 @@ def sample_rollouts(student: LoadedModel, seed: int) -> list[Rollout]:
     asked = recipe.Data(max_pixels=None)
     prompts = [render(student.processor, example, asked) for example in chosen_examples()]
     sampling = recipe.Rollout(completions_per_prompt=3, max_completion_length=max(LENGTHS))
-    views = [view for prompt in prompts for view in (prompt.with_image, prompt.text_only)]
+    views = [
+        view for prompt in prompts for view in (prompt.student["with_image"], prompt.student["text_only"])
+    ]
     drawn = collect(student, prompts, sampling, encode_views(student, views), seed, 0)
     return [
         replace(each, completion=each.completion[:length], sampling_logprobs=each.sampling_logprobs[:length])
@@ -142,13 +144,17 @@ def _widened(picture: Picture) -> Picture:
 
 def compare(case: Case, *, packs: bool) -> list[Figure]:
     """Every quantity, with completions that share a row with their prompt on our side (`packs`) or not."""
-    student, teacher = (replace(model, packs=packs) for model in (case.student, case.teacher))
+    student, teacher = (replace(model, shares_prefix=packs) for model in (case.student, case.teacher))
     roles = {"student": student, "teacher": teacher}
     found = []
     for (role, view), theirs in case.torch_logits.items():
         ours = our_logits(roles[role], case.rollouts, view)
         found.append(relative(f"logits, {role}, {view}", ours, theirs[:, : student.vocabulary]))
-    views = [view for each in case.rollouts for view in (each.prompt.with_image, each.prompt.text_only)]
+    views = [
+        view
+        for each in case.rollouts
+        for view in (each.prompt.student["with_image"], each.prompt.student["text_only"])
+    ]
     encodings = encode_views(student, views)
     for reduction, theirs in case.torch_steps.items():
         options = recipe.Objective(steering_coef=GAMMA, preservation_coef=LAMBDA, reduction=reduction)
@@ -163,7 +169,7 @@ def compare(case: Case, *, packs: bool) -> list[Figure]:
 
 def our_logits(model: LoadedModel, rollouts: Sequence[Rollout], view: str) -> mx.array:
     """Logits over the tokenizer's ids at every completion token, (N, V), before any id is excluded."""
-    sequences = [Continued(vars(each.prompt)[view], each.completion) for each in rollouts]
+    sequences = [Continued(each.prompt.student[view], each.completion) for each in rollouts]
     return model.logits(
         logprobs.completion_hidden(model, sequences, encode_views(model, [v for v, _ in sequences]))
     )
@@ -251,7 +257,7 @@ def cosine(left: np.ndarray, right: np.ndarray) -> float:
 def main(student: str, teacher: str, seed: int) -> None:
     disable_progress_bar()
     case = prepare(student, teacher, seed)
-    apart, packed = (compare(case, packs=packs) for packs in (False, True))
+    apart, packed = (compare(case, shares_prefix=packs) for packs in (False, True))
     click.echo(LINE.format("quantity", "measure", "rows apart", "packed", "limit"))
     for one, other in zip(apart, packed, strict=True):
         click.echo(

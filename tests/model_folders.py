@@ -86,5 +86,7 @@ def embedded_logprobs(model: LoadedModel) -> np.ndarray:
     [example] = shapes.examples("held_out", 1)
     prompt = render(model.processor, example, Data(system_prompt="", max_pixels=None))
     completion = random_completion(0, 8) + 10
-    sequences = [Continued(view, completion) for view in (prompt.with_image, prompt.text_only)]
+    sequences = [
+        Continued(view, completion) for view in (prompt.student["with_image"], prompt.student["text_only"])
+    ]
     return np.array(compute_logprobs(model, sequences)[0])

@@ -1,16 +1,19 @@
 """A randomly initialised Qwen3-VL, small enough to build in milliseconds, with a stub for its processor."""
 
+import copy
 from pathlib import Path
 from types import SimpleNamespace
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_map
 from mlx_vlm.models import qwen3_vl as stock
 
-from vgs_mlx.models import qwen3_vl
 from vgs_mlx.models.base import LoadedModel
-from vgs_mlx.types import Example, Prompt, PromptView
+from vgs_mlx.models.families.base import Family
+from vgs_mlx.models.families.qwen3_vl import FAMILY
+from vgs_mlx.types import Example, Prompt, View
 
 VOCABULARY = 37
 HEAD_ROWS = 40  # more than the tokenizer has, as in real checkpoints
@@ -55,6 +58,13 @@ def sized_model(
     )  # fmt: skip
     mx.random.seed(seed)
     module = stock.Model(config)
+    return loaded(name, module, FAMILY, scale, vocabulary, dtype)
+
+
+def loaded(
+    name: str, module: nn.Module, family: Family, scale: float, vocabulary: int, dtype: mx.Dtype = mx.float32
+) -> LoadedModel:
+    """A module with its weights scaled, beside a stub for its processor."""
     module.update(
         tree_map(lambda each: (each * scale if each.ndim > 1 else each).astype(dtype), module.parameters())
     )
@@ -67,7 +77,7 @@ def sized_model(
         decode=lambda ids, **_: " ".join(map(str, ids)),
     )
     return LoadedModel(
-        name=name, folder=Path("/nowhere"), family=qwen3_vl, module=module,
+        name=name, folder=Path("/nowhere"), family=family, module=module,
         processor=SimpleNamespace(tokenizer=tokenizer), vocabulary=vocabulary, end_ids=frozenset({END}),
     )  # fmt: skip
 
@@ -78,11 +88,25 @@ def random_prompt(seed: int, *, pictures: int = 1, words: int = 4) -> Prompt:
     text = rng.integers(6, VOCABULARY, words).astype(np.int32)
     block = [VISION_START, *[IMAGE] * 4]
     with_image = np.array(block * pictures + text.tolist(), dtype=np.int32)
-    pixels = rng.normal(size=(16 * pictures, 3 * 2 * 4 * 4)).astype(np.float32) if pictures else None
-    grid = np.tile(np.array([[1, 4, 4]]), (pictures, 1)) if pictures else None
-    example = Example(id=f"row-{seed}", question="?", answer="1", pictures=())
-    return Prompt(example, PromptView(with_image, pixels, grid), PromptView(text, None, None))
+    pixels = rng.normal(size=(16 * pictures, 3 * 2 * 4 * 4)).astype(np.float32)
+    grid = np.tile(np.array([[1, 4, 4]]), (pictures, 1))
+    media = {"pixel_values": pixels, "image_grid_thw": grid} if pictures else {}
+    return made_prompt(f"row-{seed}", View(with_image, media), View(text, {}))
+
+
+def made_prompt(name: str, with_image: View, text_only: View, **more: View) -> Prompt:
+    """A prompt whose views both models share."""
+    views = {"with_image": with_image, "text_only": text_only, **more}
+    return Prompt(Example(id=name, question="?", answer="1", pictures=()), views, views)
 
 
 def random_completion(seed: int, length: int) -> np.ndarray:
     return np.random.default_rng((7, seed)).integers(6, VOCABULARY, length).astype(np.int32)
+
+
+def changed_family(family: Family = FAMILY, **functions) -> Family:
+    """A family with some of its methods replaced by functions without `self`: what a faulty one would compute."""
+    changed = copy.copy(family)
+    for name, function in functions.items():
+        object.__setattr__(changed, name, function)
+    return changed

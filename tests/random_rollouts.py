@@ -35,5 +35,5 @@ def prepared(settings, seed=0, tied=True):
 
 
 def flat_logits(model, view):
-    sequences = [Continued(vars(each.prompt)[view], each.completion) for each in rollouts()]
+    sequences = [Continued(each.prompt.student[view], each.completion) for each in rollouts()]
     return model.logits(completion_hidden(model, sequences, encode(model, [view for view, _ in sequences])))

@@ -1,7 +1,10 @@
-"""The data that flows through the package: Example -> Prompt (two views) -> Rollout. Plain and frozen."""
+"""The data that flows through the package: Example -> Prompt (views of both models) -> Rollout. Plain and frozen."""
 
-from collections.abc import Callable
+import functools
+import hashlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -44,23 +47,46 @@ class Example:
 
 
 @dataclass(frozen=True, eq=False)
-class PromptView:
-    """A prompt as one view of it is fed to a model."""
+class View:
+    """A rendered prompt: what a model reads before the completion. A value: equal content has an equal `key`."""
 
     ids: np.ndarray  # (P,) int32, image placeholders expanded
-    pixel_values: np.ndarray | None  # (patches, channels*time*height*width) float32
-    image_grid_thw: np.ndarray | None  # (pictures, 3) int64, in patches
+    media: Mapping[
+        str, np.ndarray
+    ]  # what the processor made of the pictures; empty without; for the family alone
+
+    @functools.cached_property
+    def key(self) -> bytes:
+        """A digest of ids and media, by which what was computed of a view is found again, in any process."""
+        digest = hashlib.blake2b(self.ids.tobytes(), digest_size=16)
+        digest.update(self.media_key)
+        return digest.digest()
+
+    @functools.cached_property
+    def media_key(self) -> bytes:
+        """A digest of the media alone."""
+        digest = hashlib.blake2b(digest_size=16)
+        for name, array in sorted(self.media.items()):
+            digest.update(f"{name} {array.dtype} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.digest()
+
+
+Views = Mapping[str, View]
+"""By name: "with_image", "text_only", and where they are needed "degraded", "white"."""
+Side = Literal["student", "teacher"]
 
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
-    """An example ready for the models, in its views. A completion is the same tokens after each of them."""
+    """An example ready for the models: the views of each. A completion is the same tokens after all of them."""
 
     example: Example
-    with_image: PromptView
-    text_only: PromptView
-    degraded: PromptView | None = None  # the pictures scaled down and up again, where the objective needs it
-    white: PromptView | None = None  # white pictures, where the reward needs them
+    student: Views
+    teacher: Views
+
+    def views(self, side: Side) -> Views:
+        return self.student if side == "student" else self.teacher
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,3 +97,6 @@ class Rollout:
     completion: np.ndarray  # (T,) int32; the end-of-sequence token stays in, where there is one
     sampling_logprobs: np.ndarray  # (T,) float32, nats, of the distribution sampled from
     ended: bool  # False: cut off at max_completion_length
+    number: int = (
+        0  # of its prompt among those that are learnt from together; rollouts of one prompt share it
+    )

@@ -21,7 +21,7 @@ from vgs_mlx.models.precision import in_float32, quantise_language
 from vgs_mlx.recipe import file as recipe_file
 from vgs_mlx.recipe import options as recipes
 from vgs_mlx.resources import tiny_model
-from vgs_mlx.types import Example, Prompt, PromptView, Rollout
+from vgs_mlx.types import Example, Prompt, Rollout, View
 
 VOCABULARY = 8192
 REAL_ROWS, REAL_IDS = 151_936, 151_669  # of Qwen3-VL's head and tokenizer
@@ -68,8 +68,9 @@ def prompts(count: int, image_tokens: int, words: int = 24) -> list[Prompt]:
             np.int32
         )
         pixels = rng.normal(size=(side * side, 3 * 2 * PATCH * PATCH)).astype(np.float32)
-        view = PromptView(ids, pixels, np.array([[1, side, side]]))
-        found.append(Prompt(Example(f"row-{row}", "?", "1", ()), view, PromptView(text, None, None)))
+        view = View(ids, {"pixel_values": pixels, "image_grid_thw": np.array([[1, side, side]])})
+        views = {"with_image": view, "text_only": View(text, {})}
+        found.append(Prompt(Example(f"row-{row}", "?", "1", ()), views, views))
     return found
 
 

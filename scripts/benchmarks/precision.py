@@ -62,7 +62,7 @@ def pair(settings: Student, *, widened: bool) -> tuple[LoadedModel, LoadedModel]
     found = [load_model(f"embedded:{role}", role, native=True, say=str) for role in ("student", "teacher")]
     for model in found if widened else ():
         in_float32(model.module)
-    student, teacher = (replace(model, packs=True) for model in found)
+    student, teacher = (replace(model, shares_prefix=True) for model in found)
     adapters.prepare(student, settings, seed=0)
     mx.random.seed(1)
     weights = adapters.trainable_weights(student.module).items()

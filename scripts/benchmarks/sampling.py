@@ -12,7 +12,7 @@ from benchmarks.timing import Medians, alternate, ratio
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.rows import encode, evaluate
 from vgs_mlx.rollout.sample import Sampling, sample
-from vgs_mlx.types import PromptView
+from vgs_mlx.types import View
 
 PROMPTS, COMPLETIONS, LENGTH, IMAGE = 8, 4, 128, 256
 
@@ -20,7 +20,7 @@ PROMPTS, COMPLETIONS, LENGTH, IMAGE = 8, 4, 128, 256
 def run(repetitions: int) -> Medians:
     """Pictures and prefill included. Without adapters: what merging them before sampling could gain at most."""
     (student, _), plain = made.scaled_models(), made.plain_model("student")
-    asked = [prompt.with_image for prompt in made.prompts(PROMPTS, IMAGE)]
+    asked = [prompt.student["with_image"] for prompt in made.prompts(PROMPTS, IMAGE)]
     return alternate(
         {
             "ours": lambda: _ours(student, asked),
@@ -44,7 +44,7 @@ def compare(found: Medians) -> None:
     ratio("tokens a second, without adapters / with", speed["ours, no adapters"], speed["ours"])
 
 
-def _ours(student: LoadedModel, asked: list[PromptView]) -> dict[str, float]:
+def _ours(student: LoadedModel, asked: list[View]) -> dict[str, float]:
     seeds = [[(0, row, column) for column in range(COMPLETIONS)] for row in range(PROMPTS)]
     begin = time.perf_counter()
     drawn = sample(student, asked, seeds, evaluate(encode(student, asked)), Sampling(LENGTH))
@@ -52,15 +52,15 @@ def _ours(student: LoadedModel, asked: list[PromptView]) -> dict[str, float]:
     return {"tokens_per_second": tokens / (time.perf_counter() - begin)}
 
 
-def _stock(student: LoadedModel, asked: list[PromptView]) -> dict[str, float]:
+def _stock(student: LoadedModel, asked: list[View]) -> dict[str, float]:
     never_ends = SimpleNamespace(tokenizer=SimpleNamespace(stopping_criteria=StoppingCriteria([])))
     begin = time.perf_counter()
     repeated = [view for view in asked for _ in range(COMPLETIONS)]
     features = [
         student.module.get_input_embeddings(
             mx.array(view.ids)[None],
-            mx.array(view.pixel_values),
-            image_grid_thw=mx.array(view.image_grid_thw),
+            mx.array(view.media["pixel_values"]),
+            image_grid_thw=mx.array(view.media["image_grid_thw"]),
         ).to_dict()
         for view in repeated
     ]

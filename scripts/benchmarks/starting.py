@@ -52,11 +52,14 @@ def _round(student: LoadedModel, teacher: LoadedModel, prompts: list[Prompt]) ->
         return result
 
     def encoded(model: LoadedModel) -> Encodings:
-        return evaluate(encode(model, [vars(prompt)[view] for prompt in prompts for view in probes.VIEWS]))
+        return evaluate(encode(model, [prompt.student[view] for prompt in prompts for view in probes.VIEWS]))
 
     timed("same language", lambda: pairing.same_language(student.processor, teacher.processor))
     encodings = timed("student: pictures", lambda: encoded(student))
-    views, seeds = [prompt.with_image for prompt in prompts], [[(0, row)] for row in range(len(prompts))]
+    views, seeds = (
+        [prompt.student["with_image"] for prompt in prompts],
+        [[(0, row)] for row in range(len(prompts))],
+    )
     drawn = timed(
         "student: completions", lambda: sample(student, views, seeds, encodings, Sampling(PROBED_LENGTH))
     )
@@ -74,7 +77,7 @@ def _round(student: LoadedModel, teacher: LoadedModel, prompts: list[Prompt]) ->
             sampled = [row[0].sampling_logprobs for row in drawn]
             timed(
                 "student: sampling",
-                lambda trial=trial, sampled=sampled: probes.sampling(trial, sampled, packs=True),
+                lambda trial=trial, sampled=sampled: probes.sampling(trial, sampled, shares_prefix=True),
             )
     timed("teacher: picture_reaction", lambda: probes.picture_reaction(trial))
     return seconds

@@ -111,7 +111,7 @@ def models(small: bool, settings: recipe.Student) -> tuple[LoadedModel, LoadedMo
         made.sized_model(f"hidden-{hidden}", hidden, layers, seed) for hidden, layers, seed in sides
     )
     adapters.prepare(student, settings, seed=0)
-    return replace(student, packs=True), replace(teacher, packs=True)
+    return replace(student, shares_prefix=True), replace(teacher, shares_prefix=True)
 
 
 def rows(small: bool) -> Iterator[str]:

@@ -42,7 +42,7 @@ def one_step(student: LoadedModel, teacher: LoadedModel, asked: list[Prompt], se
     mx.clear_cache()
     mx.reset_peak_memory()
     result = run_step(
-        replace(student, packs=packs), replace(teacher, packs=packs), asked, settings,
+        replace(student, shares_prefix=packs), replace(teacher, shares_prefix=packs), asked, settings,
         adamw.make(settings.train, student), progress,
     )  # fmt: skip
     adapters.set_weights(student.module, kept)
@@ -52,7 +52,7 @@ def one_step(student: LoadedModel, teacher: LoadedModel, asked: list[Prompt], se
 def one_update(student: LoadedModel, teacher: LoadedModel, rollouts: list[Rollout], settings: recipes.Recipe,
                packs: bool) -> dict[str, float]:  # fmt: skip
     """Seconds and peak memory of scoring, backward and AdamW on given rollouts, η known; weights are put back."""
-    student, teacher = replace(student, packs=packs), replace(teacher, packs=packs)
+    student, teacher = replace(student, shares_prefix=packs), replace(teacher, shares_prefix=packs)
     kept = adapters.trainable_weights(student.module)
     optimizer = adamw.make(settings.train, student)
     mx.clear_cache()

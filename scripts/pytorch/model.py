@@ -14,7 +14,7 @@ from torch.nn import functional
 from transformers import AutoTokenizer, Qwen3VLConfig, Qwen3VLForConditionalGeneration
 from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures as Features
 
-from vgs_mlx.types import PromptView, Rollout
+from vgs_mlx.types import Rollout, View
 
 PREFIXES = {
     "language_model.model.": "model.language_model.",
@@ -138,11 +138,11 @@ def adapt(model: TorchModel, weights: Mapping[str, np.ndarray], scale: float) ->
 
 
 @torch.no_grad()
-def encode_pictures(model: TorchModel, views: Iterable[PromptView]) -> Pictures:
+def encode_pictures(model: TorchModel, views: Iterable[View]) -> Pictures:
     """Run the frozen vision tower once for every distinct view with pictures."""
     found = {}
-    for view in {id(view): view for view in views if view.pixel_values is not None}.values():
-        pixels = torch.from_numpy(view.pixel_values).to(model.penalty.device)
+    for view in {view.key: view for view in views if view.media}.values():
+        pixels = torch.from_numpy(view.media["pixel_values"]).to(model.penalty.device)
         found[id(view)] = model.network.get_image_features(pixels, _grid([view], model))
     return found
 
@@ -154,7 +154,7 @@ def completion_hidden(
 
     Rows are padded on the right, where causal attention never looks: no mask is needed, which is the fast way.
     """
-    views = [vars(each.prompt)[view] for each in rollouts]
+    views = [each.prompt.student[view] for each in rollouts]
     sequences = [
         np.concatenate([view.ids, each.completion]) for view, each in zip(views, rollouts, strict=True)
     ]
@@ -179,8 +179,10 @@ def completion_hidden(
     )
 
 
-def _grid(views: Sequence[PromptView], model: TorchModel) -> torch.Tensor:
-    return torch.from_numpy(np.concatenate([view.image_grid_thw for view in views])).to(model.penalty.device)
+def _grid(views: Sequence[View], model: TorchModel) -> torch.Tensor:
+    return torch.from_numpy(np.concatenate([view.media["image_grid_thw"] for view in views])).to(
+        model.penalty.device
+    )
 
 
 def _joined(features: Sequence[Features]) -> Features:

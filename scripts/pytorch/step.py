@@ -102,7 +102,7 @@ def step_gradients(
         rollouts[i : i + settings.microbatch_size] for i in range(0, len(rollouts), settings.microbatch_size)
     ]
     step = Step(token_weights(rollouts, settings.reduction).to(student.penalty.device))
-    prompts = [vars(each.prompt)[view] for each in rollouts for view in settings.views()]
+    prompts = [each.prompt.student[view] for each in rollouts for view in settings.views()]
     known = teacher_states(teacher, batches, encode_pictures(teacher, prompts), settings)
     if settings.preservation_coef:
         step.dependency = torch.cat([dependency(teacher, states, settings.chunk_size) for states in known])

@@ -29,7 +29,7 @@ from vgs_mlx.models.loading import load_processor
 from vgs_mlx.recipe.options import Data
 from vgs_mlx.resources import tiny_model
 from vgs_mlx.runs.rows import reading
-from vgs_mlx.types import Example, PromptView
+from vgs_mlx.types import Example, View
 
 COUNT = 1_000
 AT_ONCE = 20  # rows of a file
@@ -205,27 +205,30 @@ def faults_of(processor: Any, example: Example, settings: Data) -> list[str]:
     """Why a row should not have been taken: what of it can't be fed to the model, or be graded."""
     prompt = render(processor, example, settings)
     faults = [] if example.question.strip() and example.pictures else ["has no question or no picture"]
-    faults += _faults_of_view(processor, prompt.with_image, len(example.pictures))
-    faults += _faults_of_view(processor, prompt.text_only, 0)
+    faults += _faults_of_view(processor, prompt.student["with_image"], len(example.pictures))
+    faults += _faults_of_view(processor, prompt.student["text_only"], 0)
     if not grade_example(f"\\boxed{{{example.answer}}}", example).right:
         faults.append(f"its own answer in a box is graded wrong: {example.answer[:80]!r}")
     wrong = [each for each in COMPLETIONS if not isinstance(grade_example(each, example).right, bool)]
     return faults + [f"the grade of {each!r} is neither right nor wrong" for each in wrong]
 
 
-def _faults_of_view(processor: Any, view: PromptView, pictures: int) -> Sequence[str]:
+def _faults_of_view(processor: Any, view: View, pictures: int) -> Sequence[str]:
     vocabulary = processor.tokenizer.get_vocab()
     placeholder = np.count_nonzero(view.ids == vocabulary["<|image_pad|>"])
     if not len(view.ids) or view.ids.min() < 0 or view.ids.max() >= len(vocabulary):
         return ["a view is empty or has ids beyond the vocabulary"]
     if not pictures:
-        return ["the text view speaks of a picture"] if placeholder or view.pixel_values is not None else []
+        return ["the text view speaks of a picture"] if placeholder or view.media else []
     merged = processor.image_processor.merge_size**2
-    if len(view.image_grid_thw) != pictures or view.image_grid_thw.prod(1).sum() != placeholder * merged:
-        return [f"{placeholder} placeholders for the grids {view.image_grid_thw.tolist()}"]
     if (
-        len(view.pixel_values) != view.image_grid_thw.prod(1).sum()
-        or not np.isfinite(view.pixel_values).all()
+        len(view.media["image_grid_thw"]) != pictures
+        or view.media["image_grid_thw"].prod(1).sum() != placeholder * merged
+    ):
+        return [f"{placeholder} placeholders for the grids {view.media['image_grid_thw'].tolist()}"]
+    if (
+        len(view.media["pixel_values"]) != view.media["image_grid_thw"].prod(1).sum()
+        or not np.isfinite(view.media["pixel_values"]).all()
     ):
         return ["its pixels are not finite, or not as many as its grid says"]
     return []

@@ -85,8 +85,8 @@ def _varied(step: Callable, rng: random.Random, shapes: set) -> Callable:
         rollout = replace(recipe.rollout, max_completion_length=rng.randint(*LENGTHS))
         found = step(student, teacher, prompts, replace(recipe, rollout=rollout), optimizer, progress)
         for each in found.rollouts:
-            view = each.prompt.with_image
-            shapes.add((len(view.ids), len(view.pixel_values), len(each.completion)))
+            view = each.prompt.student["with_image"]
+            shapes.add((len(view.ids), len(view.media["pixel_values"]), len(each.completion)))
         return found
 
     return varied

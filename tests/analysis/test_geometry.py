@@ -57,7 +57,11 @@ def measured(count=3, settings=LORA, tied=True, recipe=RECIPE):
 def tree_of(student, teacher, batch, term, weights, *, vision=False):
     """The gradient of one weighted sum of a term, as training computes it."""
     weighing = Weighing(OBJECTIVES["vgs"], 1.0, 1.0, "token", 64, 8, None, False, True)
-    views = [view for each in batch for view in (each.prompt.with_image, each.prompt.text_only)]
+    views = [
+        view
+        for each in batch
+        for view in (each.prompt.student["with_image"], each.prompt.student["text_only"])
+    ]
 
     def want(_):
         return Wanted({"it": {term: mx.array(weights)}}, lambda _: {"it": {"it": None}})

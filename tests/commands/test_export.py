@@ -224,7 +224,7 @@ def test_an_export_holds_one_model_at_a_time(tmp_path, wide_student, prompts, tr
 def test_on_an_accelerator_no_model_is_widened_as_a_whole(wide_student, prompts):
     student, size = wide_student
     model = load_model(str(student), "student", native=True, say=silent)
-    sequences = [Continued(prompt.with_image, np.arange(10, 20)) for prompt in prompts[:2]]
+    sequences = [Continued(prompt.student["with_image"], np.arange(10, 20)) for prompt in prompts[:2]]
     expected = proof.states(load_model(str(student), "student", say=silent), sequences, 2)
     mx.clear_cache()
     before = mx.get_active_memory()

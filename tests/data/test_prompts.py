@@ -60,22 +60,24 @@ def one_or_two(side: int) -> list[tuple[Image.Image, ...]]:
 def test_the_text_view_is_the_image_view_without_its_vision_tokens(processor, side, count, system_prompt):
     prompt = rendered(processor, *one_or_two(side)[count - 1], system_prompt=system_prompt)
     vision = ids_of(processor)
-    assert vision & set(prompt.with_image.ids.tolist()) and not vision & set(prompt.text_only.ids.tolist())
-    left = [each for each in prompt.with_image.ids.tolist() if each not in vision]
-    assert left == prompt.text_only.ids.tolist()
-    assert prompt.text_only.pixel_values is None and prompt.text_only.image_grid_thw is None
+    assert vision & set(prompt.student["with_image"].ids.tolist()) and not vision & set(
+        prompt.student["text_only"].ids.tolist()
+    )
+    left = [each for each in prompt.student["with_image"].ids.tolist() if each not in vision]
+    assert left == prompt.student["text_only"].ids.tolist()
+    assert (not prompt.student["text_only"].media) and (not prompt.student["text_only"].media)
 
 
 def test_a_row_without_pictures_is_the_same_in_both_views(processor):
     prompt = rendered(processor)
-    np.testing.assert_array_equal(prompt.with_image.ids, prompt.text_only.ids)
-    assert prompt.with_image.pixel_values is None
+    np.testing.assert_array_equal(prompt.student["with_image"].ids, prompt.student["text_only"].ids)
+    assert not prompt.student["with_image"].media
 
 
 def test_a_system_prompt_is_there_or_not(processor, side):
     """No template may put in one of its own."""
     pictures = one_or_two(side)[0]
-    present, absent = (processor.tokenizer.decode(rendered(processor, *pictures, system_prompt=each).text_only.ids)
+    present, absent = (processor.tokenizer.decode(rendered(processor, *pictures, system_prompt=each).student["text_only"].ids)
                        for each in (SYSTEM, ""))  # fmt: skip
     assert SYSTEM in present and present.count("<|im_start|>") == 3  # system, user, assistant
     assert SYSTEM not in absent and absent.count("<|im_start|>") == 2
@@ -83,13 +85,13 @@ def test_a_system_prompt_is_there_or_not(processor, side):
 
 
 def test_arrays_have_the_promised_types(processor, side):
-    view = rendered(processor, *one_or_two(side)[1]).with_image
+    view = rendered(processor, *one_or_two(side)[1]).student["with_image"]
     assert view.ids.dtype == np.int32 and view.ids.ndim == 1
-    assert view.pixel_values.dtype == np.float32 and view.image_grid_thw.dtype == np.int64
-    assert view.image_grid_thw.tolist() == [[1, 6, 4], [1, 4, 8]]
+    assert view.media["pixel_values"].dtype == np.float32 and view.media["image_grid_thw"].dtype == np.int64
+    assert view.media["image_grid_thw"].tolist() == [[1, 6, 4], [1, 4, 8]]
     settings = processor.image_processor
     width = 3 * settings.temporal_patch_size * settings.patch_size**2
-    assert view.pixel_values.shape == (24 + 32, width)
+    assert view.media["pixel_values"].shape == (24 + 32, width)
 
 
 # --- against stock mlx-vlm --------------------------------------------------------------------------------------
@@ -101,7 +103,7 @@ def test_the_prompt_is_what_stock_mlx_vlm_makes_of_the_same_message(processor, s
     images = [(), *one_or_two(side)][count]
     text = apply_chat_template(processor, config, QUESTION, num_images=count)
     stock = mlx_vlm.utils.prepare_inputs(processor, images=list(images) or None, prompts=text)
-    ours = rendered(processor, *images, system_prompt="").with_image
+    ours = rendered(processor, *images, system_prompt="").student["with_image"]
     np.testing.assert_array_equal(ours.ids, np.array(stock["input_ids"])[0])
     if count:
         np.testing.assert_array_equal(ours.pixel_values, np.array(stock["pixel_values"].astype(mx.float32)))
@@ -115,7 +117,7 @@ def test_with_a_system_prompt_too(processor, side):
     text = apply_chat_template(processor, config, messages, num_images=1)
     stock = mlx_vlm.utils.prepare_inputs(processor, images=list(images), prompts=text)
     np.testing.assert_array_equal(
-        rendered(processor, *images).with_image.ids, np.array(stock["input_ids"])[0]
+        rendered(processor, *images).student["with_image"].ids, np.array(stock["input_ids"])[0]
     )
 
 
@@ -125,9 +127,9 @@ def test_with_a_system_prompt_too(processor, side):
 def pixels_of(processor, view, picture: int = 0) -> np.ndarray:
     """The picture (height, width, 3), 0-255, put together from the patches that the model is fed."""
     settings = processor.image_processor
-    counts = view.image_grid_thw.prod(axis=1)
-    patches = view.pixel_values[counts[:picture].sum() :][: counts[picture]]
-    _, rows, columns = view.image_grid_thw[picture]
+    counts = view.media["image_grid_thw"].prod(axis=1)
+    patches = view.media["pixel_values"][counts[:picture].sum() :][: counts[picture]]
+    _, rows, columns = view.media["image_grid_thw"][picture]
     merge, patch, times = settings.merge_size, settings.patch_size, settings.temporal_patch_size
     blocks = patches.reshape(rows // merge, columns // merge, merge, merge, 3, times, patch, patch)
     whole = blocks[:, :, :, :, :, 0].transpose(0, 2, 5, 1, 3, 6, 4).reshape(rows * patch, columns * patch, 3)
@@ -137,7 +139,7 @@ def pixels_of(processor, view, picture: int = 0) -> np.ndarray:
 def test_a_picture_reaches_the_model_pixel_for_pixel(processor, side):
     """Where its sides fit the patches, no one resizes it: not even by a copy."""
     images = one_or_two(side)[1]
-    view = rendered(processor, *images).with_image
+    view = rendered(processor, *images).student["with_image"]
     for at, image in enumerate(images):
         np.testing.assert_array_equal(pixels_of(processor, view, at), np.asarray(image))
 
@@ -149,7 +151,7 @@ SIZES = [(72, 72), (10, 10), (100, 30), (31, 200), (500, 400), (1, 150)]
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_image_tokens_are_counted_as_the_processor_makes_them(processor, size, max_pixels):
     row = example(noise(1, *size), noise(2, *SIZES[0]))
-    view = render(processor, row, Data(system_prompt="", max_pixels=max_pixels)).with_image
+    view = render(processor, row, Data(system_prompt="", max_pixels=max_pixels)).student["with_image"]
     [placeholder] = ids_of(processor, ["<|image_pad|>"])
     assert image_tokens(processor, row, max_pixels) == (view.ids == placeholder).sum() > 1
 
@@ -162,10 +164,13 @@ def test_max_pixels_narrows_the_processors_limit_and_never_widens_it(processor, 
 
 def test_blank_pictures_are_grey_and_leave_the_tokens_alone(processor, side):
     prompt = rendered(processor, *one_or_two(side)[1], text_view="blank")
-    np.testing.assert_array_equal(prompt.text_only.ids, prompt.with_image.ids)
-    np.testing.assert_array_equal(prompt.text_only.image_grid_thw, prompt.with_image.image_grid_thw)
+    np.testing.assert_array_equal(prompt.student["text_only"].ids, prompt.student["with_image"].ids)
+    np.testing.assert_array_equal(
+        prompt.student["text_only"].media["image_grid_thw"],
+        prompt.student["with_image"].media["image_grid_thw"],
+    )
     for at in range(2):
-        assert np.abs(pixels_of(processor, prompt.text_only, at) - 128).max() == 0
+        assert np.abs(pixels_of(processor, prompt.student["text_only"], at) - 128).max() == 0
 
 
 def test_degraded_pictures_keep_a_tenth_of_each_side(processor, side):
@@ -173,15 +178,15 @@ def test_degraded_pictures_keep_a_tenth_of_each_side(processor, side):
     width = 5 * side
     image = noise(1, width, width)
     prompt = rendered(processor, image, text_view="degraded")
-    np.testing.assert_array_equal(prompt.text_only.ids, prompt.with_image.ids)
-    found = pixels_of(processor, prompt.text_only)
+    np.testing.assert_array_equal(prompt.student["text_only"].ids, prompt.student["with_image"].ids)
+    found = pixels_of(processor, prompt.student["text_only"])
     small = round(width * 0.1)
     colours = [len(np.unique(each.reshape(-1, 3), axis=0)) for each in (found, np.asarray(image))]
     assert colours[0] <= small**2 < colours[1]
     corner = width // small - 1
     assert (found[:corner, :corner] == found[0, 0]).all()  # the first square is of one colour
     assert abs(found.mean() - np.asarray(image).mean()) < 3  # and the whole as bright as before
-    np.testing.assert_array_equal(pixels_of(processor, prompt.with_image), np.asarray(image))
+    np.testing.assert_array_equal(pixels_of(processor, prompt.student["with_image"]), np.asarray(image))
 
 
 # --- rows that can not be prompts -------------------------------------------------------------------------------
@@ -216,7 +221,7 @@ def test_what_only_looks_like_a_special_token_is_none(processor, side):
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_the_length_that_counts_is_the_prompts_own_to_the_token(processor, side, count, system_prompt):
     images = [(), *one_or_two(side)][count]
-    length = len(rendered(processor, *images, system_prompt=system_prompt).with_image.ids)
+    length = len(rendered(processor, *images, system_prompt=system_prompt).student["with_image"].ids)
     assert why(processor, example(*images), length, system_prompt) is None
     said = f"the prompt has {length:,} tokens, data.max_prompt_length allows {length - 1:,}"
     assert why(processor, example(*images), length - 1, system_prompt) == said
@@ -224,7 +229,7 @@ def test_the_length_that_counts_is_the_prompts_own_to_the_token(processor, side,
 
 def test_max_pixels_makes_a_long_prompt_shorter(processor, side):
     row = example(noise(1, 5 * side, 5 * side))
-    length = len(rendered(processor, *[each.open() for each in row.pictures]).with_image.ids)
+    length = len(rendered(processor, *[each.open() for each in row.pictures]).student["with_image"].ids)
     assert why(processor, row, length - 1) is not None
     assert why(processor, row, length - 1, max_pixels=4 * side**2) is None
 

@@ -73,7 +73,10 @@ def ends(processor, **options) -> list[str]:
     """The prompt in both views, from where the answer's header stands."""
     example = Example("row", "How many?", "3", toy_runs.ready().data.train[0].pictures)
     prompt = render(processor, example, Data(template_options=options))
-    texts = [processor.tokenizer.decode(view.ids) for view in (prompt.with_image, prompt.text_only)]
+    texts = [
+        processor.tokenizer.decode(view.ids)
+        for view in (prompt.student["with_image"], prompt.student["text_only"])
+    ]
     return [HEADER + each.rpartition(HEADER)[2] for each in texts]
 
 
@@ -100,7 +103,7 @@ def test_the_length_that_counts_is_that_of_the_prompt_with_its_options(made):
     processor, row = made("opens"), Example("row", "How many?", "3", ())
     for options in ({}, {"enable_thinking": False}):
         settings = Data(template_options=options)
-        length = len(render(processor, row, settings).with_image.ids)
+        length = len(render(processor, row, settings).student["with_image"].ids)
         assert problem(processor, row, replace(settings, max_prompt_length=length)) is None
         assert "tokens" in problem(processor, row, replace(settings, max_prompt_length=length - 1))
 
@@ -235,7 +238,9 @@ def test_a_run_with_models_that_reason_says_how_the_answer_opens_and_is_asked_th
         ready = setup.load(recipe, Screen(Console(file=file)))
     said = (tmp_path / "screen").read_text().splitlines()
     assert r"template opens the answer with '<think>\n\n</think>\n\n' (enable_thinking=false)" in said
-    assert ready.student.processor.tokenizer.decode(ready.prompt(0).text_only.ids).endswith(HEADER + CLOSED)
+    assert ready.student.processor.tokenizer.decode(ready.prompt(0).student["text_only"].ids).endswith(
+        HEADER + CLOSED
+    )
     evaluated = toy_runs.command(
         "evaluate", paths["student"], "--data", "shapes:2", "--set", options.replace("_thinking", "")
     )

@@ -14,7 +14,7 @@ from vgs_mlx.models.rows import Continued
 
 
 def sequences(count: int = 10) -> list[Continued]:
-    views = [random_prompt(i, words=3 + i % 3).with_image for i in range(count)]
+    views = [random_prompt(i, words=3 + i % 3).student["with_image"] for i in range(count)]
     return [Continued(view, random_completion(i, 2 + i % 5)) for i, view in enumerate(views)]
 
 
@@ -58,7 +58,7 @@ def test_the_answers_compared_on_are_the_trained_model_s_most_likely_ones():
     model, prompts = random_model(0), [random_prompt(i) for i in range(3)]
     for prompt, (view, completion) in zip(prompts, proof.answers(model, prompts, 6, 2), strict=True):
         logprobs, _ = compute_logprobs(model, [Continued(view, completion)])
-        assert view is prompt.with_image
+        assert view is prompt.student["with_image"]
         assert completion.tolist() == mx.argmax(logprobs, axis=-1).tolist()
 
 

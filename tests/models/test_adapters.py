@@ -46,7 +46,11 @@ def move(model) -> None:
 
 def logprobs(model) -> np.ndarray:
     prompts = [random_prompt(1), random_prompt(2, pictures=2)]
-    views = [prompts[0].with_image, prompts[1].with_image, prompts[0].text_only]
+    views = [
+        prompts[0].student["with_image"],
+        prompts[1].student["with_image"],
+        prompts[0].student["text_only"],
+    ]
     sequences = [Continued(view, random_completion(at, 6)) for at, view in enumerate(views)]
     return np.array(compute_logprobs(model, sequences)[0])
 

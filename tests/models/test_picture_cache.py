@@ -6,7 +6,7 @@ import mlx.core as mx
 import pytest
 
 from random_models import random_model, random_prompt
-from vgs_mlx.models import qwen3_vl
+from vgs_mlx.models.families.qwen3_vl import FAMILY as qwen3_vl
 from vgs_mlx.models.picture_cache import PictureCache
 from vgs_mlx.models.rows import encode, evaluate
 
@@ -15,19 +15,19 @@ from vgs_mlx.models.rows import encode, evaluate
 def towers(monkeypatch):
     """The modules whose vision tower ran, in order."""
     ran = []
-    plain = qwen3_vl.encode_pictures
+    plain = qwen3_vl.encode
 
     def counted(module, view):
-        if view.pixel_values is not None:
+        if bool(view.media):
             ran.append(module)
         return plain(module, view)
 
-    monkeypatch.setattr(qwen3_vl, "encode_pictures", counted)
+    monkeypatch.setattr(qwen3_vl, "encode", counted)
     return ran
 
 
 def features(model, prompt):
-    return next(iter(evaluate(encode(model, [prompt.with_image])).values())).features
+    return next(iter(evaluate(encode(model, [prompt.student["with_image"]])).values())).features
 
 
 def same(left, right):

@@ -172,5 +172,5 @@ def layers_of(model):
 
 def one_sequence(model):
     [example] = shapes.examples("held_out", 1)
-    view = render(model.processor, example, Data(system_prompt="")).with_image
+    view = render(model.processor, example, Data(system_prompt="")).student["with_image"]
     return [Continued(view, np.arange(10, 16))], evaluate(encode(model, [view]))

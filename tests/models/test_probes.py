@@ -3,21 +3,20 @@
 import contextlib
 from collections.abc import Callable
 from dataclasses import replace
-from types import SimpleNamespace
 
 import mlx.core as mx
 import numpy as np
 import pytest
 from mlx.utils import tree_map
+from vgs_mlx.models.block_attention import Blocks
 
-from random_models import random_completion, random_model, random_prompt
+from random_models import changed_family, random_completion, random_model, random_prompt
 from vgs_mlx.data import shapes
 from vgs_mlx.data.prompts import render
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models import adapters, probes, qwen3_vl
 from vgs_mlx.models import packing as packed_rows
 from vgs_mlx.models.base import LoadedModel, Rows
-from vgs_mlx.models.block_attention import Blocks
 from vgs_mlx.models.loading import load_model
 from vgs_mlx.models.rows import encode
 from vgs_mlx.recipe import options as recipe
@@ -32,7 +31,7 @@ Forward = Callable[..., mx.array]
 
 
 def attempt(model, prompts=PROMPTS, completions=COMPLETIONS) -> probes.Trial:
-    views = [vars(prompt)[view] for prompt in prompts for view in probes.VIEWS]
+    views = [prompt.student[view] for prompt in prompts for view in probes.VIEWS]
     return probes.attempt(model, prompts, completions, encode(model, views))
 
 
@@ -48,16 +47,16 @@ def text_view(model, prompts=PROMPTS, completions=COMPLETIONS):
     probes.text_view(attempt(model, prompts, completions))
 
 
-def sampling(model, prompts=PROMPTS, completions=COMPLETIONS, *, sampler=None, top_p=1.0, packs=True):
+def sampling(model, prompts=PROMPTS, completions=COMPLETIONS, *, sampler=None, top_p=1.0, shares_prefix=True):
     """The probe of what `sampler`, the model itself by default, draws as long as `completions`."""
-    views = [prompt.with_image for prompt in prompts]
+    views = [prompt.student["with_image"] for prompt in prompts]
     settings, seeds = (
         Sampling(max(map(len, completions)), 1.0, top_p),
         [[(row,)] for row in range(len(views))],
     )
     drawn = [row[0] for row in sample(sampler or model, views, seeds, encode(model, views), settings)]
     trial = attempt(model, prompts, [each.ids for each in drawn])
-    probes.sampling(trial, [each.sampling_logprobs for each in drawn], packs=packs)
+    probes.sampling(trial, [each.sampling_logprobs for each in drawn], shares_prefix=packs)
 
 
 PROBES = (causality, padding, text_view, sampling)
@@ -76,7 +75,7 @@ def refused(probe: Callable[[], None], reason: str, mend: str) -> None:
 
 def with_forward(forward: Forward) -> LoadedModel:
     """A model whose family has another `hidden_states`."""
-    return replace(random_model(0), family=SimpleNamespace(**{**vars(qwen3_vl), "hidden_states": forward}))
+    return replace(random_model(0), family=changed_family(hidden_states=forward))
 
 
 def everyone_sees_everyone(where: str) -> LoadedModel:
@@ -317,11 +316,11 @@ def test_the_refusal_says_how_far_off_which_token_of_which_model_is():
         probes._taken(trial.model, *each)
         for each in zip(trial.padded["with_image"], COMPLETIONS, strict=True)
     ]
-    probes.sampling(trial, sampled, packs=True)
+    probes.sampling(trial, sampled, shares_prefix=True)
     sampled[2][3] += 0.5
     with pytest.raises(Refusal) as found:
-        probes.sampling(trial, sampled, packs=True)
-    position = len(PROMPTS[2].with_image.ids) + 3
+        probes.sampling(trial, sampled, shares_prefix=True)
+    position = len(PROMPTS[2].student["with_image"].ids) + 3
     assert str(found.value).startswith("random-0: the log-prob of a sampled token is 0.5 nats from")
     assert f"(token 4 of 7, position {position} of training row 3)" in str(found.value)
 
@@ -335,9 +334,9 @@ def test_samples_are_held_against_packed_rows_where_the_run_packs_alone():
     trial = replace(
         sound, packed={view: [each * 1.1 for each in sound.packed[view]] for view in probes.VIEWS}
     )
-    probes.sampling(trial, sampled, packs=False)
+    probes.sampling(trial, sampled, shares_prefix=False)
     refused(
-        lambda: probes.sampling(trial, sampled, packs=True),
+        lambda: probes.sampling(trial, sampled, shares_prefix=True),
         "in a row that its prompt's",
         "use another family",
     )

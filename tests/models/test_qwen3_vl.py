@@ -11,13 +11,14 @@ from PIL import Image
 
 from random_models import IMAGE, VISION_START, VOCABULARY, random_completion, random_model, random_prompt
 from vgs_mlx.data.prompts import render
-from vgs_mlx.models import qwen3_vl
 from vgs_mlx.models.base import LoadedModel
+from vgs_mlx.models.families.qwen3_vl import FAMILY as qwen3_vl
 from vgs_mlx.models.loading import load_model
 from vgs_mlx.models.logprobs import compute_logprobs
+from vgs_mlx.models.probes import _inverted as inverted
 from vgs_mlx.models.rows import Continued, build, encode
 from vgs_mlx.recipe.options import Data
-from vgs_mlx.types import Example, Picture, PromptView
+from vgs_mlx.types import Example, Picture, View
 
 MODELS = ("random-tied", "random-untied", "embedded:student", "embedded:teacher")
 KINDS = ("no picture", "one picture", "two pictures", "text view")
@@ -35,28 +36,30 @@ def noise(seed: int, width: int, height: int) -> Picture:
     return Picture(f"noise-{seed}", lambda: Image.fromarray(pixels))
 
 
-def two_sizes(seed: int) -> PromptView:
+def two_sizes(seed: int) -> View:
     """Random ids around two pictures of different sizes: 2x2 and 2x4 image tokens."""
     rng = np.random.default_rng(seed)
     words = rng.integers(6, VOCABULARY, 9).tolist()
     ids = [*words[:2], VISION_START, *[IMAGE] * 4, *words[2:5], VISION_START, *[IMAGE] * 8, *words[5:]]
     grid = np.array([[1, 4, 4], [1, 4, 8]])
     pixels = rng.normal(size=(16 + 32, 3 * 2 * 4 * 4)).astype(np.float32)
-    return PromptView(np.array(ids, dtype=np.int32), pixels, grid)
+    return View(np.array(ids, dtype=np.int32), {"pixel_values": pixels, "image_grid_thw": grid})
 
 
 @functools.cache
-def view_of(name: str, kind: str) -> PromptView:
+def view_of(name: str, kind: str) -> View:
     """A prompt of that kind for that model; pictures of two sizes."""
     if name.startswith("random"):
         plain = random_prompt(1, pictures=0 if kind == "no picture" else 1, words=6)
-        return {"two pictures": two_sizes(2), "text view": plain.text_only}.get(kind, plain.with_image)
+        return {"two pictures": two_sizes(2), "text view": plain.student["text_only"]}.get(
+            kind, plain.student["with_image"]
+        )
     one, two = noise(1, 72, 72), noise(2, 96, 48)
     pictures = {"no picture": (), "two pictures": (one, two)}.get(kind, (one,))
     example = Example(id="row", question="What is in the picture?", answer="1", pictures=pictures)
     settings = Data(system_prompt="Look.", max_pixels=None)
     prompt = render(model_named(name).processor, example, settings)
-    return prompt.text_only if kind == "text view" else prompt.with_image
+    return prompt.student["text_only"] if kind == "text view" else prompt.student["with_image"]
 
 
 def completion(length: int = 7) -> np.ndarray:
@@ -67,8 +70,8 @@ def completion(length: int = 7) -> np.ndarray:
 def stock(model: LoadedModel, sequence: Continued) -> np.ndarray:
     """Logits (L, V) of mlx-vlm's own whole forward pass over one row."""
     view, following = sequence
-    pictures = {} if view.pixel_values is None else {
-        "pixel_values": mx.array(view.pixel_values), "image_grid_thw": mx.array(view.image_grid_thw)
+    pictures = {} if (not view.media) else {
+        "pixel_values": mx.array(view.media["pixel_values"]), "image_grid_thw": mx.array(view.media["image_grid_thw"])
     }  # fmt: skip
     ids = mx.array(np.concatenate([view.ids, following]))[None]
     return np.array(model.module(ids, **pictures).logits[0, :, : model.vocabulary])
@@ -127,7 +130,7 @@ def test_pictures_count_and_so_do_their_deepstack_features(name, kind):
 def test_positions_of_prompt_and_completion_equal_stock(name, kind):
     model, view = model_named(name), view_of(name, kind)
     rows = build(model, [Continued(view, completion())], encode(model, [view]))
-    grid = None if view.image_grid_thw is None else mx.array(view.image_grid_thw)
+    grid = None if (not view.media) else mx.array(view.media["image_grid_thw"])
     expected, _ = model.module.language_model.get_rope_index(mx.array(rows.ids), grid)
     np.testing.assert_array_equal(rows.positions, np.broadcast_to(np.array(expected), rows.positions.shape))
 
@@ -136,7 +139,8 @@ def test_positions_of_a_picture_by_eye():
     """Two words, the start token, 2x2 image tokens, a word: the picture spans 2 positions on each axis."""
     model = random_model(0)
     ids = np.array([7, 8, VISION_START, *[IMAGE] * 4, 9], dtype=np.int32)
-    view = PromptView(ids, np.zeros((16, 96), dtype=np.float32), np.array([[1, 4, 4]]))
+    media = {"pixel_values": np.zeros((16, 96), dtype=np.float32), "image_grid_thw": np.array([[1, 4, 4]])}
+    view = View(ids, media)
     time, height, width = qwen3_vl.positions(model.module, view).tolist()
     assert time == [0, 1, 2, 3, 3, 3, 3, 5]
     assert height == [0, 1, 2, 3, 3, 4, 4, 5]
@@ -157,12 +161,12 @@ def test_shared_picture_features_equal_recomputed_ones(name):
 def test_a_picture_reaches_only_its_own_row():
     """Other pixels in one prompt move its own log-probs and no other's."""
     model = random_model(0)
-    prompts = [random_prompt(seed, pictures=1 + seed % 2, words=4 + seed).with_image for seed in range(3)]
+    prompts = [
+        random_prompt(seed, pictures=1 + seed % 2, words=4 + seed).student["with_image"] for seed in range(3)
+    ]
     sequences = [Continued(view, random_completion(at, 5)) for at, view in enumerate(prompts)]
     changed = [*sequences]
-    changed[0] = Continued(
-        replace(prompts[0], pixel_values=-prompts[0].pixel_values), sequences[0].completion
-    )
+    changed[0] = Continued(inverted(prompts[0]), sequences[0].completion)
     before, after = (
         np.array(compute_logprobs(model, each)[0]).reshape(3, 5, -1) for each in (sequences, changed)
     )

@@ -29,7 +29,7 @@ def student(layers: int = 3, kind: str = "lora", **sizes):
 
 def gradients(model, length: int = 6):
     """Of a random sum of a completion's hidden states. (That of their squares is constant after the norm.)"""
-    view = random_prompt(1).with_image
+    view = random_prompt(1).student["with_image"]
     sequence = Continued(view, np.random.default_rng(0).integers(6, 37, length).astype(np.int32))
     encodings = encode(model, [view])
 

@@ -1,7 +1,6 @@
 """Rows hold the same completion in both views, and what is masked is as good as gone."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import mlx.core as mx
 import numpy as np
@@ -12,15 +11,16 @@ from random_models import (
     VIDEO,
     VISION_START,
     VOCABULARY,
+    changed_family,
     random_completion,
     random_model,
     random_prompt,
 )
 from vgs_mlx.errors import Refusal
-from vgs_mlx.models import qwen3_vl
+from vgs_mlx.models.families.qwen3_vl import FAMILY as qwen3_vl
 from vgs_mlx.models.logprobs import completion_hidden, compute_logprobs
 from vgs_mlx.models.rows import Continued, build, continue_positions, encode, evaluate, flat_positions
-from vgs_mlx.types import PromptView
+from vgs_mlx.types import View
 
 VIEWS = ("with_image", "text_only")
 LENGTHS = (5, 1, 8, 3)
@@ -34,7 +34,7 @@ def prompts():
 
 
 def sequences(view: str) -> list[Continued]:
-    return [Continued(vars(prompt)[view], random_completion(at, length))
+    return [Continued(prompt.student[view], random_completion(at, length))
             for at, (prompt, length) in enumerate(zip(prompts(), LENGTHS, strict=True))]  # fmt: skip
 
 
@@ -57,14 +57,17 @@ def test_the_same_completion_stands_after_the_predicting_positions_of_both_views
 
 def test_the_first_answer_token_is_predicted_where_the_prompt_ends():
     """Rows of width 9: a prompt of 3 with 2 tokens, and one of 5 with 4."""
-    views = [PromptView(np.arange(6, 6 + length, dtype=np.int32), None, None) for length in (3, 5)]
+    views = [View(np.arange(6, 6 + length, dtype=np.int32), {}) for length in (3, 5)]
     chosen = [Continued(views[0], random_completion(0, 2)), Continued(views[1], random_completion(1, 4))]
     assert built(random_model(0), chosen).ids.shape == (2, 9)
     assert flat_positions(chosen, 9).tolist() == [2, 3, 9 + 4, 9 + 5, 9 + 6, 9 + 7]
 
 
 def test_an_empty_completion_predicts_nothing():
-    chosen = [Continued(prompts()[0].with_image, np.zeros(0, dtype=np.int32)), sequences("text_only")[1]]
+    chosen = [
+        Continued(prompts()[0].student["with_image"], np.zeros(0, dtype=np.int32)),
+        sequences("text_only")[1],
+    ]
     assert len(flat_positions(chosen, 40).tolist()) == 1
 
 
@@ -126,12 +129,20 @@ def test_a_view_is_encoded_once_for_all_its_completions():
 
     def counted(module, view):
         calls.append(view)
-        return qwen3_vl.encode_pictures(module, view)
+        return qwen3_vl.encode(module, view)
 
-    model = replace(model, family=SimpleNamespace(**{**vars(qwen3_vl), "encode_pictures": counted}))
+    model = replace(model, family=changed_family(encode=counted))
     first, second = prompts()[:2]
     encodings = evaluate(
-        encode(model, [first.with_image, first.text_only, first.with_image, second.with_image])
+        encode(
+            model,
+            [
+                first.student["with_image"],
+                first.student["text_only"],
+                first.student["with_image"],
+                second.student["with_image"],
+            ],
+        )
     )
     assert len(calls) == len(encodings) == 3
 
@@ -154,14 +165,14 @@ def misplaced(**config):
     ids=["other-id", "too-few", "too-many"],
 )
 def test_features_that_have_no_place_of_their_own_are_refused(model, ids):
-    view = replace(random_prompt(0).with_image, ids=np.array(ids, dtype=np.int32))
+    view = replace(random_prompt(0).student["with_image"], ids=np.array(ids, dtype=np.int32))
     with pytest.raises(Refusal, match=r"placeholders for 4 picture features.*take a student") as refused:
         encode(model(), [view])
     assert "\n" not in str(refused.value)
 
 
 def test_a_placeholder_without_any_picture_is_refused():
-    view = PromptView(np.array([7, IMAGE, 8], dtype=np.int32), None, None)
+    view = View(np.array([7, IMAGE, 8], dtype=np.int32), {})
     with pytest.raises(Refusal, match="1 placeholders for 0 picture features"):
         encode(random_model(0), [view])
 
@@ -195,7 +206,7 @@ def test_one_picture_s_attention_exists_at_a_time():
 
     def peak(count):
         views = [
-            PromptView(
+            View(
                 np.full(256, IMAGE, dtype=np.int32),
                 rng.normal(size=(1024, 96)).astype(np.float32),
                 np.array([[1, 32, 32]]),

@@ -32,7 +32,7 @@ def test_a_token_s_score_is_the_teacher_s_own_in_both_views():
     scores, with_picture, text_only = score(teacher, prompt, completion, chunk_size=3)
     seeing, blind = (
         compute_logprobs(teacher, [Continued(view, completion)])
-        for view in (prompt.with_image, prompt.text_only)
+        for view in (prompt.student["with_image"], prompt.student["text_only"])
     )
     answerable = np.array(teacher.support())
     expected = [

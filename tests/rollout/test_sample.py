@@ -24,7 +24,7 @@ def views():
         random_prompt(2, pictures=2, words=9),
         random_prompt(3, pictures=0, words=5),
     ]
-    return [prompt.with_image for prompt in prompts]
+    return [prompt.student["with_image"] for prompt in prompts]
 
 
 def draw(model, chosen, seeds, sampling=SAMPLING):

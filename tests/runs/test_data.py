@@ -40,9 +40,12 @@ def test_the_longest_prompt_and_answer_are_found_wherever_they_stand(objective, 
     found = longest(processor, data, recipe)
     assert (
         found.image
-        == max(len(prompt.with_image.ids) - len(prompt.text_only.ids) - 2 for prompt in prompts)
+        == max(
+            len(prompt.student["with_image"].ids) - len(prompt.student["text_only"].ids) - 2
+            for prompt in prompts
+        )
         == 16
     )
-    assert found.text == max(len(prompt.text_only.ids) for prompt in prompts) + 2
+    assert found.text == max(len(prompt.student["text_only"].ids) for prompt in prompts) + 2
     answers = given_answers(SimpleNamespace(processor=processor), prompts)
     assert found.answer == (max(len(each.completion) for each in answers) if objective == "sft" else None)

@@ -25,7 +25,7 @@ def case():
 
 @pytest.mark.parametrize("packs", [False, True], ids=["rows-apart", "packed"])
 def test_every_number_is_pytorchs(case, packs):
-    figures = parity.compare(case, packs=packs)
+    figures = parity.compare(case, shares_prefix=packs)
     kinds = {each.quantity.split(",")[0] for each in figures}
     assert kinds == {"logits", "term", "VDS", "gate", "loss", "η", "gradient"}
     assert [(each.quantity, each.value) for each in figures if not each.within] == []
@@ -34,7 +34,8 @@ def test_every_number_is_pytorchs(case, packs):
 def test_the_case_is_worth_comparing(case):
     lengths = [len(each.completion) for each in case.rollouts]
     pictures = [
-        0 if (grid := each.prompt.with_image.image_grid_thw) is None else len(grid) for each in case.rollouts
+        0 if (grid := each.prompt.student["with_image"].media["image_grid_thw"]) is None else len(grid)
+        for each in case.rollouts
     ]
     step = case.torch_steps["token"]
     assert len(set(lengths)) > 3 and 1 in lengths

@@ -20,7 +20,11 @@ SCORED = [name for name, objective in OBJECTIVES.items() if objective.scores and
 
 def trees(student, teacher, objective, separate, scores):
     batch = rollouts()
-    views = [view for each in batch for view in (each.prompt.with_image, each.prompt.text_only)]
+    views = [
+        view
+        for each in batch
+        for view in (each.prompt.student["with_image"], each.prompt.student["text_only"])
+    ]
     weighing = Weighing(objective, GAMMA, LAMBDA, "token", 8, 3, None, False, separate)
 
     def want(given):
@@ -66,7 +70,11 @@ def test_the_teachers_head_meets_a_token_once_for_each_view_unless_the_students_
     weighing = Weighing(
         objective, GAMMA, LAMBDA, "token", 1, 3, None, False, True
     )  # chunks of 1: nothing padded
-    views = [view for each in batch for view in (each.prompt.with_image, each.prompt.text_only)]
+    views = [
+        view
+        for each in batch
+        for view in (each.prompt.student["with_image"], each.prompt.student["text_only"])
+    ]
 
     def want(given):
         return addends.of_objective(objective, GAMMA, LAMBDA, True, given)
@@ -77,7 +85,7 @@ def test_the_teachers_head_meets_a_token_once_for_each_view_unless_the_students_
 
 def test_what_follows_the_last_pulled_token_is_not_computed_and_not_missed():
     student, batch = prepared(Student(rank=4)), rollouts()
-    encodings = evaluate(encode(student, [each.prompt.with_image for each in batch]))
+    encodings = evaluate(encode(student, [each.prompt.student["with_image"] for each in batch]))
     ends = np.cumsum([len(each.completion) for each in batch])
     mx.random.seed(3)
     whole = mx.random.normal((int(ends[-1]), 32))

@@ -25,7 +25,11 @@ def weighing(name="vgs", gamma=GAMMA, lam=LAMBDA, reduction="token", chunk=64, m
 
 def run(student, teacher, settings, vision=False):
     batch = rollouts()
-    views = [view for each in batch for view in (each.prompt.with_image, each.prompt.text_only)]
+    views = [
+        view
+        for each in batch
+        for view in (each.prompt.student["with_image"], each.prompt.student["text_only"])
+    ]
     return compute(student, teacher, batch, settings, None if vision else evaluate(encode(student, views)))
 
 

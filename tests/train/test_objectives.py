@@ -39,17 +39,24 @@ def degraded_rollouts():
     for rollout in rollouts():
         prompt = rollout.prompt
         if id(prompt) not in views:
-            view = prompt.with_image
-            pixels = view.pixel_values * 0.1
+            view = prompt.student["with_image"]
+            pixels = view.media["pixel_values"] * 0.1
             views[id(prompt)] = Prompt(
-                prompt.example, view, prompt.text_only, type(view)(view.ids, pixels, view.image_grid_thw)
+                prompt.example,
+                view,
+                prompt.student["text_only"],
+                View(view.ids, {**view.media, "pixel_values": pixels}),
             )
         made.append(Rollout(views[id(prompt)], rollout.completion, rollout.sampling_logprobs, True))
     return made
 
 
 def run(name, student, teacher, batch, advantages=None, **mix):
-    views = [view for each in batch for view in (each.prompt.with_image, each.prompt.text_only)]
+    views = [
+        view
+        for each in batch
+        for view in (each.prompt.student["with_image"], each.prompt.student["text_only"])
+    ]
     encodings = evaluate(encode(student, views))
     return compute(student, teacher, batch, weighing(name, **mix), encodings, advantages)
 
@@ -85,7 +92,11 @@ def test_the_tree_of_the_policy_equals_plain_autograd():
 def test_microbatches_change_nothing(name):
     student, teacher = prepared(Student(rank=4)), random_model(5)
     batch = degraded_rollouts()
-    views = [view for each in batch for view in (each.prompt.with_image, each.prompt.text_only)]
+    views = [
+        view
+        for each in batch
+        for view in (each.prompt.student["with_image"], each.prompt.student["text_only"])
+    ]
     encodings = evaluate(encode(student, views))
     whole, split = (compute(student, teacher, batch, weighing(name, micro), encodings) for micro in (8, 1))
     assert whole.losses == pytest.approx(split.losses, rel=1e-4)
@@ -176,7 +187,7 @@ def example(answer="2", solution=""):
 
 def test_given_answers_are_the_solution_or_the_boxed_answer_with_an_end():
     model = SimpleNamespace(processor=SimpleNamespace(tokenizer=Letters()))
-    view = random_prompt(1).with_image
+    view = random_prompt(1).student["with_image"]
     made = given_answers(
         model, [Prompt(example(solution="One. \\boxed{2}"), view, view), Prompt(example(), view, view)]
     )
@@ -257,7 +268,7 @@ def test_an_unknown_reward_is_refused():
 
 def test_right_answers_earn_more_than_wrong_ones_to_the_same_prompt(monkeypatch):
     prompt = random_prompt(1)
-    prompt = Prompt(example("2"), prompt.with_image, prompt.text_only)
+    prompt = Prompt(example("2"), prompt.student["with_image"], prompt.student["text_only"])
     made = [Rollout(prompt, random_completion(seed, 4), np.zeros(4, np.float32), True) for seed in range(2)]
     texts = iter(["so \\boxed{2}", "so \\boxed{3}"])
     monkeypatch.setattr(rewards, "_text", lambda student, rollout: next(texts))

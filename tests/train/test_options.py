@@ -72,14 +72,14 @@ def test_a_picture_cache_changes_nothing_and_saves_passes_of_frozen_towers(train
     sets = ("data.source=shapes:4", "train.steps=4", "train.evaluate_every=4")
     sets += ("student.train=full", "student.train_vision=true") if trains else ()
     runs, passes = [], []
-    plain = qwen3_vl.encode_pictures
+    plain = qwen3_vl.encode
 
     def counted(module, view):
-        if view.pixel_values is not None:
+        if bool(view.media):
             passes[-1].append(module)
         return plain(module, view)
 
-    monkeypatch.setattr(qwen3_vl, "encode_pictures", counted)
+    monkeypatch.setattr(qwen3_vl, "encode", counted)
     for size in (0, 1):
         passes.append([])  # of loading
         ready = toy_runs.ready(f"train.picture_cache_gb={size}", *sets)
@@ -127,7 +127,9 @@ def test_every_option_of_a_prompt_changes_the_prompt(change):
     def parts(*sets):
         prompt = setup.render_prompt(processor, example, toy_runs.recipe(*sets))
         return [
-            np.ravel(part) for view in (prompt.with_image, prompt.text_only) for part in vars(view).values()
+            np.ravel(part)
+            for view in (prompt.student["with_image"], prompt.student["text_only"])
+            for part in vars(view).values()
         ]
 
     before, after = parts(), parts(change)

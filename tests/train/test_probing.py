@@ -2,19 +2,19 @@
 
 from collections import Counter
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 
 import toy_runs
+from random_models import changed_family
 from vgs_mlx.errors import Refusal
-from vgs_mlx.models import qwen3_vl
 from vgs_mlx.models.base import LoadedModel
+from vgs_mlx.models.families.qwen3_vl import FAMILY as qwen3_vl
 from vgs_mlx.train import setup
 
 
 def with_forward(model: LoadedModel, forward) -> LoadedModel:
-    return replace(model, family=SimpleNamespace(**{**vars(qwen3_vl), "hidden_states": forward}))
+    return replace(model, family=changed_family(hidden_states=forward))
 
 
 def decodes_late(module, rows, cache=None):
@@ -37,7 +37,7 @@ def test_a_model_that_can_not_pack_gets_a_row_for_each_completion():
 
     ready = toy_runs.ready()
     probed = setup.probe(replace(ready, teacher=with_forward(ready.teacher, unpacked)), toy_runs.QUIET)
-    assert probed.student.packs and not probed.teacher.packs
+    assert probed.student.shares_prefix and not probed.teacher.shares_prefix
 
 
 def test_each_forward_pass_is_run_once():
@@ -50,15 +50,15 @@ def test_each_forward_pass_is_run_once():
             return qwen3_vl.hidden_states(module, rows, cache)
 
         def encode_pictures(module, view):
-            passes[role, "pictures"] += view.pixel_values is not None
-            return qwen3_vl.encode_pictures(module, view)
+            passes[role, "pictures"] += bool(view.media)
+            return qwen3_vl.encode(module, view)
 
-        functions = {"hidden_states": hidden_states, "encode_pictures": encode_pictures}
-        return replace(vars(ready)[role], family=SimpleNamespace(**{**vars(qwen3_vl), **functions}))
+        functions = {"hidden_states": hidden_states, "encode": encode_pictures}
+        return replace(vars(ready)[role], family=changed_family(**functions))
 
     watching = replace(ready, student=watched("student"), teacher=watched("teacher"))
     probed = setup.probe(watching, toy_runs.QUIET)
-    assert probed.student.packs and probed.teacher.packs
+    assert probed.student.shares_prefix and probed.teacher.shares_prefix
     for role in ("student", "teacher"):
         assert passes[role, "scoring"] == 2 * (4 + 1 + 1 + 1) + 6
         assert passes[role, "pictures"] == 4 + 2

@@ -124,7 +124,7 @@ def test_what_trains_is_float32_and_the_rest_stays_as_it_is_stored(kind, summed)
     frozen = {name: each for name, each in tree_flatten(student.parameters()) if name not in trainable}
     assert dtypes(frozen) == (set() if kind == "full, vision" else {mx.bfloat16})
     assert stored_as(ready.teacher.module) == ["4/8-bit", "bfloat16"]
-    assert ready.student.packs and ready.teacher.packs
+    assert ready.student.shares_prefix and ready.teacher.shares_prefix
     state = mx.load(str(checkpoint.newest(run) / checkpoint.OPTIMIZER_FILE))
     assert dtypes({name: each for name, each in state.items() if name.endswith((".m", ".v"))}) == {mx.float32}
 

@@ -20,11 +20,11 @@ def same_language(student: Any, teacher: Any, options: Options | None = None) ->
     if left != right:
         raise Refusal(f"student and teacher have different end-of-sequence or padding tokens: {FIX}")
     _same_template(student, teacher, options or {})
-    left, right = _picture_settings(student), _picture_settings(teacher)
+    left, right = student.preparation, teacher.preparation
     for name, value in left.items():
-        if value != right[name]:
+        if value != right.get(name):
             raise Refusal(
-                f"student and teacher prepare pictures differently ({name} {value} and {right[name]}): {FIX}, "
+                f"student and teacher prepare pictures differently ({name} {value} and {right.get(name)}): {FIX}, "
                 "or make their preprocessor_config.json equal"
             )
 
@@ -73,19 +73,3 @@ def _for(processor: Any, options: Options) -> Options:
     """The options that a template uses. The teacher's own never renders a prompt, so it may lack the student's."""
     known = templates.known_options(processor)
     return {name: value for name, value in options.items() if name in known}
-
-
-def _picture_settings(processor: Any) -> dict[str, Any]:
-    settings = processor.image_processor
-    return {
-        "patch_size": settings.patch_size,
-        "merge_size": settings.merge_size,
-        "temporal_patch_size": settings.temporal_patch_size,
-        "min_pixels": settings.min_pixels,
-        "max_pixels": settings.max_pixels,
-        "do_rescale": settings.do_rescale,
-        "rescale_factor": settings.rescale_factor,
-        "do_normalize": settings.do_normalize,
-        "image_mean": list(settings.image_mean),
-        "image_std": list(settings.image_std),
-    }

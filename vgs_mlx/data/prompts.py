@@ -3,19 +3,18 @@
 from collections.abc import Callable, Set
 from typing import Any, Literal
 
-import numpy as np
 from PIL import Image
 
 from vgs_mlx.data import markers, templates
 from vgs_mlx.errors import Refusal
 from vgs_mlx.formats import texts
+from vgs_mlx.models.families.base import PictureTokens
 from vgs_mlx.recipe.options import Data
-from vgs_mlx.types import Example, Picture, Prompt, PromptView
+from vgs_mlx.types import Example, Picture, Prompt, View
 
 TextView = Literal["omit", "blank", "degraded"]
 DEGRADED_SHARE = 0.1  # of the picture's width and height, as in arXiv 2605.21924
 NARROW = 20  # times as long as wide: what a processor says of such a picture is that it is too narrow
-MARKER = "<|placeholder|>"  # mlx-vlm's processors turn it into a picture's token wherever it stands
 
 
 def render(
@@ -34,16 +33,15 @@ def render(
     """
     pictures = [picture.open() for picture in example.pictures]
 
-    def view(changed: Callable[[Image.Image], Image.Image] | None) -> PromptView:
+    def view(changed: Callable[[Image.Image], Image.Image] | None) -> View:
         shown = [] if changed is None else [changed(picture) for picture in pictures]
-        return _view(processor, example, shown, settings)
+        return processor.render(_text(processor, example, len(shown), settings), shown, settings.max_pixels)
 
-    return Prompt(
-        example=example,
-        with_image=view(lambda picture: picture),
-        text_only=view(CHANGES[text_view]),
-        **{name: view(CHANGES[name]) for name in more},
-    )
+    changes = {"with_image": lambda picture: picture, "text_only": CHANGES[text_view]}
+    views = {
+        name: view(change) for name, change in {**changes, **{name: CHANGES[name] for name in more}}.items()
+    }
+    return Prompt(example, student=views, teacher=views)
 
 
 def image_tokens(processor: Any, example: Example, max_pixels: int | None) -> int:
@@ -51,8 +49,7 @@ def image_tokens(processor: Any, example: Example, max_pixels: int | None) -> in
 
     Raises a Refusal for a picture that the processor takes in no size.
     """
-    limit = _limit(processor, max_pixels)
-    return sum(_picture_tokens(processor, picture, limit) for picture in example.pictures)
+    return sum(_picture_tokens(processor, picture, max_pixels).features for picture in example.pictures)
 
 
 def prompt_length(processor: Any, example: Example, settings: Data) -> int:
@@ -61,10 +58,11 @@ def prompt_length(processor: Any, example: Example, settings: Data) -> int:
 
 
 def text_tokens(processor: Any, example: Example, settings: Data) -> int:
-    """How many of its tokens are not a picture's own. Opens no picture."""
+    """How many of its tokens are not a picture's own, but words or marks. Opens no picture of a noted size."""
     # not verbose: how long is too long is said by `problem`, and not before that by a warning of the tokenizer's
     text = processor.tokenizer(_text(processor, example, 0, settings), verbose=False)["input_ids"]
-    return len(text) + 2 * len(example.pictures)  # vision start and end
+    marks = (_picture_tokens(processor, each, settings.max_pixels).marks for each in example.pictures)
+    return len(text) + sum(marks)
 
 
 def problem(processor: Any, example: Example, settings: Data) -> str | None:
@@ -91,7 +89,8 @@ def special_token(processor: Any, text: str) -> str | None:
     """Which special token a text holds, for a message; None for a text that is only text to the model."""
     tokenizer = processor.tokenizer
     added = (str(each) for each in tokenizer.added_tokens_decoder.values() if each.special)
-    held = [each for each in dict.fromkeys([*tokenizer.all_special_tokens, *added, MARKER]) if each in text]
+    special = dict.fromkeys([*tokenizer.all_special_tokens, *added, *processor.special_texts])
+    held = [each for each in special if each in text]
     return f"holds the special token {held[0]}" if held else None
 
 
@@ -105,22 +104,10 @@ def refuse_system_prompt(processor: Any, text: str) -> None:
         raise Refusal(f"data.system_prompt {fault}")
 
 
-def _view(processor: Any, example: Example, pictures: list[Image.Image], settings: Data) -> PromptView:
-    text = _text(processor, example, len(pictures), settings)
-    if not pictures:
-        return PromptView(np.array(processor.tokenizer(text)["input_ids"], dtype=np.int32), None, None)
-    inputs = processor(text=[text], images=pictures, max_pixels=_limit(processor, settings.max_pixels))
-    return PromptView(
-        ids=np.array(inputs["input_ids"], dtype=np.int32).reshape(-1),
-        pixel_values=np.array(inputs["pixel_values"], dtype=np.float32),
-        image_grid_thw=np.array(inputs["image_grid_thw"], dtype=np.int64),
-    )
-
-
-def _picture_tokens(processor: Any, picture: Picture, limit: int) -> int:
+def _picture_tokens(processor: Any, picture: Picture, limit: int | None) -> PictureTokens:
     width, height = picture.size or picture.open().size
     try:
-        return processor.image_processor.num_image_tokens(height, width, max_pixels=limit)
+        return processor.picture_tokens(width, height, limit)
     except ValueError as error:
         long, short = ("wide", "high") if width > height else ("high", "wide")
         ratio = max(width, height) / min(width, height)
@@ -137,12 +124,6 @@ def _text(processor: Any, example: Example, pictures: int, settings: Data) -> st
     if settings.system_prompt:
         messages.insert(0, {"role": "system", "content": [{"type": "text", "text": settings.system_prompt}]})
     return templates.apply(processor, messages, settings.template_options)
-
-
-def _limit(processor: Any, max_pixels: int | None) -> int:
-    """`data.max_pixels` narrows the processor's own limit and never widens it."""
-    own = processor.image_processor.max_pixels
-    return own if max_pixels is None else min(own, max_pixels)
 
 
 def _blank(picture: Image.Image) -> Image.Image:

@@ -62,7 +62,7 @@ def answer(
     for batch in batches(len(examples), samples, batch_size):
         group = [examples[place] for place, _ in batch]
         prompts = [render(model.processor, each, data) for each in group]
-        views = [prompt.with_image if with_image else prompt.text_only for prompt in prompts]
+        views = [prompt.student["with_image" if with_image else "text_only"] for prompt in prompts]
         seeds = [[(seed, SEED_STREAM, numbers[place], j) for j in drawn] for place, drawn in batch]
         completions = sample(model, views, seeds, evaluated(encode(model, views)), sampling)
         for (place, _), row in zip(batch, completions, strict=True):

@@ -14,7 +14,7 @@ import numpy as np
 from vgs_mlx.models import precision
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.letting_go import letting_go
-from vgs_mlx.models.logprobs import completion_hidden
+from vgs_mlx.models.logprobs import separate_hidden
 from vgs_mlx.models.rows import Continued, encode, evaluate
 from vgs_mlx.objective.divergence import restricted_logprobs, reverse_kl
 from vgs_mlx.rollout.collect import greedy
@@ -91,7 +91,9 @@ def answers(trained: LoadedModel, prompts: Sequence[Prompt], longest: int, at_on
     `at_once` prompts are answered at a time, in the precision in which the model is stored.
     """
     drawn = greedy(trained, prompts, longest, at_once)
-    return [Continued(prompt.with_image, each.ids) for prompt, each in zip(prompts, drawn, strict=True)]
+    return [
+        Continued(prompt.student["with_image"], each.ids) for prompt, each in zip(prompts, drawn, strict=True)
+    ]
 
 
 def states(model: LoadedModel, sequences: Sequence[Continued], at_once: int) -> mx.array:
@@ -105,7 +107,7 @@ def states(model: LoadedModel, sequences: Sequence[Continued], at_once: int) -> 
         encodings = evaluate(encode(in_float32(model), [view for view, _ in batch]))
         copied = in_float32(model)
         with letting_go(copied.family.layers(copied.module)):
-            found.append(completion_hidden(copied, batch, encodings))
+            found.append(separate_hidden(copied, batch, encodings))
             mx.eval(found[-1])
     return mx.concatenate(found)
 

@@ -31,19 +31,20 @@ def prepare(model: LoadedModel, student: Student, seed: int, *, lazy: bool = Fal
     Trainable weights are float32 whatever the model's dtype: at usual learning rates bfloat16 would round
     most updates away. `lazy`: nothing is computed yet, see `load_model`.
     """
-    module, tower = model.module, model.family.vision(model.module)
+    module, seeing = model.module, list(model.family.media_modules(model.module).values())
     module.freeze()
     if student.train == "full":
         _unpack(module.language_model)
         module.language_model.unfreeze()
     else:
         _attach(module, student, seed)
-    if tree_flatten(tower.trainable_parameters()):
+    if any(tree_flatten(part.trainable_parameters()) for part in seeing):
         # picture features are computed once and shared, so nothing in there would ever get a gradient
         raise Refusal("student.targets: a layer of the vision tower: set student.train_vision=true instead")
     if student.train_vision:
-        _unpack(tower)
-        tower.unfreeze()
+        for part in seeing:
+            _unpack(part)
+            part.unfreeze()
     _refuse_packed(model)
     module.update(tree_map(lambda each: each.astype(mx.float32), module.trainable_parameters()))
     if not lazy:

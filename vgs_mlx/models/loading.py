@@ -16,9 +16,9 @@ from mlx.utils import tree_flatten
 from vgs_mlx import device
 from vgs_mlx.errors import Refusal
 from vgs_mlx.formats import hub_names, strict_json, texts
-from vgs_mlx.machine.lazy import Lazy, loaded
-from vgs_mlx.models import headers, hub, processing
-from vgs_mlx.models.base import Family, LoadedModel
+from vgs_mlx.machine.lazy import Lazy
+from vgs_mlx.models import families, headers, hub, processing
+from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.headers import PICTURE_SETTINGS
 from vgs_mlx.models.precision import QUANTISATION_GROUP as QUANTISATION_GROUP
 from vgs_mlx.models.precision import (
@@ -30,12 +30,10 @@ from vgs_mlx.models.precision import (
     quantise_language,
     stored_as,
 )
+from vgs_mlx.models.processing import Processor
 from vgs_mlx.resources import tiny_model
 
 mlx_vlm = Lazy("mlx_vlm")
-
-FAMILIES: dict[str, Family] = {"qwen3_vl": Lazy("vgs_mlx.models.qwen3_vl")}
-"""model_type -> the module that speaks it. A second family is one file and one line here."""
 
 EMBEDDED = "embedded:"
 AGAIN = "download the model again"
@@ -76,8 +74,8 @@ def read_config(folder: Path, option: str) -> dict[str, Any]:
 def checked_config(config: Any, where: str) -> dict[str, Any]:
     """A config.json that this tool can work with, as it is. Raises `Refusal`."""
     found = config.get("model_type") if isinstance(config, dict) else None
-    if not isinstance(found, str) or found not in FAMILIES:
-        known = ", ".join(sorted(FAMILIES))
+    if not isinstance(found, str) or found not in families.MODULES:
+        known = ", ".join(sorted(families.MODULES))
         raise Refusal(f"{where}: model_type {found!r} is not supported; supported: {known}")
     if "model_file" in config:
         raise Refusal(
@@ -88,21 +86,19 @@ def checked_config(config: Any, where: str) -> dict[str, Any]:
     return config
 
 
-def load_libraries() -> None:
-    """Import mlx-vlm with transformers, which takes seconds. A family teaches transformers its torch-free processor."""
-    for family in FAMILIES.values():
-        loaded(family)
+def load_processor(folder: Path, option: str) -> Processor:
+    """The processor of a model folder, whose own code never runs. Raises `Refusal`.
 
-
-def load_processor(folder: Path, option: str) -> Any:
-    """The transformers processor of a model folder, whose own code never runs. Raises `Refusal`."""
+    Imports mlx-vlm with transformers, which takes seconds.
+    """
     where = f"{option} {folder}"
+    family = families.family(read_config(folder, option)["model_type"])  # teaches transformers its processor
     if not any((folder / name).is_file() for name in PICTURE_SETTINGS):
         raise Refusal(f"{where}: no {PICTURE_SETTINGS[0]} there: copy it from the original model")
     headers.refuse_unreadable(folder, where)
-    load_libraries()
     try:
-        processor = mlx_vlm.utils.load_processor(folder, add_detokenizer=False, trust_remote_code=False)
+        inner = mlx_vlm.utils.load_processor(folder, add_detokenizer=False, trust_remote_code=False)
+        processor = Processor(family, inner)
         ordinary = processor.tokenizer.get_vocab().keys() - set(processor.tokenizer.all_special_tokens)
     except Exception as error:  # transformers and tokenizers raise many kinds for damaged files
         raise Refusal(
@@ -152,7 +148,7 @@ def load_model(
     model = LoadedModel(
         name=path,
         folder=folder,
-        family=loaded(FAMILIES[config["model_type"]]),
+        family=families.family(config["model_type"]),
         module=module,
         processor=processor,
         vocabulary=max(processor.tokenizer.get_vocab().values()) + 1,
@@ -193,7 +189,7 @@ def _as_the_device_computes(module: nn.Module, path: str, say: Callable[[str], N
 
 def _check_parts(model: LoadedModel, where: str) -> None:
     """The checkpoint's parts belong together: picture part, tokenizer, head."""
-    if model.family.vision(model.module) is None:  # mlx-vlm only warns
+    if None in model.family.media_modules(model.module).values():  # mlx-vlm only warns
         raise Refusal(f"{where}: a checkpoint without its picture part (vision tower): take the whole model")
     known = set(model.processor.tokenizer.get_vocab().values())
     unknown = [each for each in model.family.unanswerable_ids(model.module) if each not in known]

@@ -1,28 +1,49 @@
 """Teacher forcing: hidden states and log-probabilities of given completions after given prompts."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 
 import mlx.core as mx
 import numpy as np
 
+from vgs_mlx.models import prefix
 from vgs_mlx.models.base import LoadedModel
-from vgs_mlx.models.packing import build_packed
-from vgs_mlx.models.rows import Continued, Encodings, build, encode, flat_positions
+from vgs_mlx.models.rows import Continued, Encodings, encode, flat_positions, separate
 from vgs_mlx.objective.divergence import restricted_logprobs, token_logprobs
 
 
 def completion_hidden(model: LoadedModel, sequences: Sequence[Continued], encodings: Encodings) -> mx.array:
     """The hidden states that predict the completions' tokens, (N, D), the completions end to end.
 
-    Padding and prompts are left behind here: whatever follows sees completion tokens only.
+    Padding and prompts are left behind here: whatever follows sees completion tokens only. Neighbours that continue
+    the same view share its run.
     """
-    if model.packs:
-        rows, predicting = build_packed(model, sequences, encodings)
-    else:
-        rows = build(model, sequences, encodings)
-        predicting = flat_positions(sequences, rows.ids.shape[1])
+    if not model.shares_prefix:
+        return separate_hidden(model, sequences, encodings)
+    by_length = itertools.groupby(sequences, key=lambda each: len(each.view.ids))
+    return mx.concatenate([_continued_hidden(model, list(group), encodings) for _, group in by_length])
+
+
+def separate_hidden(model: LoadedModel, sequences: Sequence[Continued], encodings: Encodings) -> mx.array:
+    """The same with a row for each completion: the reference, and one run of each layer."""
+    rows = separate(model, sequences, encodings)
     hidden = model.family.hidden_states(model.module, rows)
-    return hidden.reshape(-1, hidden.shape[-1])[predicting]
+    return hidden.reshape(-1, hidden.shape[-1])[flat_positions(sequences, rows.ids.shape[1])]
+
+
+def _continued_hidden(model: LoadedModel, sequences: Sequence[Continued], encodings: Encodings) -> mx.array:
+    """The same for prompts of one length: their last states predict the first tokens, and those the next ones."""
+    views = list({each.view.key: each.view for each in sequences}.values())
+    numbers = {view.key: number for number, view in enumerate(views)}
+    begun = prefix.start(model, views, encodings)
+    forked = prefix.fork(begun, [numbers[each.view.key] for each in sequences])
+    lengths = [len(each.completion) for each in sequences]
+    hidden, width = forked.last[:, None], max(lengths)
+    if width > 1:
+        given = np.stack([np.pad(each.completion, (0, width - len(each.completion))) for each in sequences])
+        hidden = mx.concatenate([hidden, prefix.states(model, forked, given[:, :-1])], axis=1)
+    wanted = np.flatnonzero(np.arange(width) < np.array(lengths)[:, None])
+    return hidden.reshape(-1, hidden.shape[-1])[mx.array(wanted.astype(np.int32))]
 
 
 def compute_logprobs(

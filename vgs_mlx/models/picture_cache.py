@@ -1,13 +1,12 @@
 """Keeps what frozen vision towers made of pictures, so that later epochs and evaluations need not run them again."""
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
 
 import mlx.core as mx
 
-from vgs_mlx.models.features import PictureFeatures
-from vgs_mlx.types import PromptView
+from vgs_mlx.models.families.features import Features
+from vgs_mlx.types import View
 
 
 class PictureCache:
@@ -19,13 +18,11 @@ class PictureCache:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.size = 0  # bytes
-        self._kept: OrderedDict[tuple[int, bytes], PictureFeatures] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, bytes], Features] = OrderedDict()
 
-    def features(
-        self, owner: object, view: PromptView, make: Callable[[], PictureFeatures]
-    ) -> PictureFeatures:
-        """The features that `owner`, a model's module, makes of the view's pictures: kept, or made now."""
-        key = (id(owner), _content(view))
+    def features(self, owner: str, view: View, make: Callable[[], Features]) -> Features:
+        """The features that the model named `owner` makes of the view's pictures: kept, or made now."""
+        key = (owner, view.media_key)
         found = self._kept.pop(key, None)
         if found is None:
             found = make()
@@ -36,9 +33,3 @@ class PictureCache:
             _, dropped = self._kept.popitem(last=False)
             self.size -= dropped.nbytes
         return found
-
-
-def _content(view: PromptView) -> bytes:
-    digest = hashlib.blake2b(view.pixel_values.tobytes(), digest_size=16)
-    digest.update(view.image_grid_thw.tobytes())
-    return digest.digest()

@@ -5,9 +5,11 @@ forward passes are most of their cost, so each is run once.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_flatten
 
@@ -15,16 +17,20 @@ from vgs_mlx.errors import Refusal
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.logprobs import completion_hidden
 from vgs_mlx.models.precision import rounds_float32
-from vgs_mlx.models.rows import Continued, Encodings, build, encode, flat_positions
+from vgs_mlx.models.recomputing import recomputing
+from vgs_mlx.models.rows import Continued, Encodings, encode, flat_positions, separate
 from vgs_mlx.objective.divergence import restricted_logprobs, token_logprobs
 from vgs_mlx.objective.visual import visual_dependency_score
 from vgs_mlx.recipe import options as recipe
-from vgs_mlx.types import Prompt, PromptView
+from vgs_mlx.types import Prompt, Side, View
 
 VIEWS = ("with_image", "text_only")
-PACKED = 2  # prompts whose completions are also run packed
+CONTINUED = 2  # prompts whose completions are also run as continuations of one prefill
 FARTHEST = 4  # positions at which log-probs are compared: those where the hidden states differ most
 SCORED = 32  # positions at which the teacher is asked whether the picture moves it
+GRADIENTS_APART = {True: 0.02, False: 0.25}
+"""By whether weights are float32: how far a gradient may be from that of separate rows, relatively. A wrong one was at
+1.0 and more from it wherever that was measured."""
 REACTS_ABOVE = 0.05  # nats of VDS from which a position counts as one that the picture moves
 
 
@@ -45,44 +51,54 @@ def sampling_is_on_policy(rollout: recipe.Rollout, *, may_truncate: bool = False
 class Trial:
     """A few prompts with short completions, and the hidden states that a model makes of them, run once for all probes.
 
-    States are those that predict the completions' tokens, after the final norm, (T, D) for each completion, by view.
+    States are those that predict the completions' tokens, after the final norm, (T, D) for each completion, by view:
+    of a row for each completion in `alone` and `padded`, of prefix continuation in `continued`.
     """
 
     model: LoadedModel
     prompts: Sequence[Prompt]
     completions: Sequence[np.ndarray]
+    side: Side  # whose views these are
     encodings: Encodings  # the model's, of both views
     alone: Mapping[str, list[mx.array]]  # each sequence in a forward pass of its own
     padded: Mapping[str, list[mx.array]]  # all of them beside a longer one
-    packed: Mapping[str, list[mx.array]]  # the first ones, each in a row with other completions of its prompt
+    continued: Mapping[str, list[mx.array]]  # the first ones, each beside other completions of its prompt
 
 
 def attempt(
-    model: LoadedModel, prompts: Sequence[Prompt], completions: Sequence[np.ndarray], encodings: Encodings
+    model: LoadedModel,
+    prompts: Sequence[Prompt],
+    completions: Sequence[np.ndarray],
+    encodings: Encodings,
+    side: Side = "student",
 ) -> Trial:
     """Run the forward passes that the probes share. `encodings` are the model's, of both views of the prompts."""
 
+    apart = replace(model, shares_prefix=False)
+
     def by_view(run: Callable[[list[Continued]], list[mx.array]]) -> dict[str, list[mx.array]]:
-        return {view: run(_sequences(prompts, completions, view)) for view in VIEWS}
+        return {view: run(_sequences(prompts, completions, view, side)) for view in VIEWS}
 
     def alone(sequences: list[Continued]) -> list[mx.array]:
-        return [_states(model, [each], encodings)[0] for each in sequences]
+        return [_states(apart, [each], encodings)[0] for each in sequences]
 
     def padded(sequences: list[Continued]) -> list[mx.array]:
         longest = max(sequences, key=lambda each: len(each.view.ids) + len(each.completion))
         longer = Continued(longest.view, np.concatenate([longest.completion, longest.completion]))
-        return _states(model, [*sequences, longer], encodings)[:-1]
+        return _states(apart, [*sequences, longer], encodings)[:-1]
 
-    def packed(sequences: list[Continued]) -> list[mx.array]:
-        """Each completion between two others: neither may be seen, nor be taken for it."""
+    def continued(sequences: list[Continued]) -> list[mx.array]:
+        """Each completion between two others, one of them longer: neither may be seen, nor be taken for it."""
         rows = [
             Continued(view, each)
-            for view, completion in sequences[:PACKED]
-            for each in (completion[::-1], completion, completion[::-1])
+            for view, completion in sequences[:CONTINUED]
+            for each in (completion[::-1], completion, np.concatenate([completion, completion]))
         ]
-        return _states(replace(model, packs=True), rows, encodings)[1::3]
+        return _states(replace(model, shares_prefix=True), rows, encodings)[1::3]
 
-    return Trial(model, prompts, completions, encodings, by_view(alone), by_view(padded), by_view(packed))
+    return Trial(
+        model, prompts, completions, side, encodings, by_view(alone), by_view(padded), by_view(continued)
+    )
 
 
 def causality(trial: Trial) -> None:
@@ -91,7 +107,8 @@ def causality(trial: Trial) -> None:
     changed = completion.copy()
     changed[-1] = completion[0] if completion[0] != completion[-1] else _another(model, completion[-1])
     for name in VIEWS:
-        after = _states(model, [Continued(vars(prompt)[name], changed)], trial.encodings)
+        sequence = Continued(prompt.views(trial.side)[name], changed)
+        after = _states(replace(model, shares_prefix=False), [sequence], trial.encodings)
         moved = _gap(model, trial.alone[name][:1], after)
         if moved > tolerance(model):
             raise Refusal(
@@ -111,29 +128,84 @@ def padding(trial: Trial) -> None:
             )
 
 
-def packing(trial: Trial) -> bool:
-    """Whether completions may share a row with their prompt (packing.py): log-probs as of separate rows."""
-    gaps = (_gap(trial.model, trial.alone[name][:PACKED], trial.packed[name]) for name in VIEWS)
-    return all(gap <= tolerance(trial.model) for gap in gaps)
+def continuation(trial: Trial) -> None:
+    """Completions that continue one prefill of their prompt (prefix.py) have the log-probs of separate rows."""
+    for name in VIEWS:
+        moved = _gap(trial.model, trial.alone[name][:CONTINUED], trial.continued[name])
+        if not moved <= tolerance(trial.model):
+            raise Refusal(
+                f"{trial.model.name}: completions that continue their prompt's cache differ from rows of their own "
+                f"({name}: log-probs move by {moved:.2g} nats): mlx-vlm's cache is not exact for this family: "
+                "use another family or version of mlx-vlm"
+            )
 
 
-def sampling(trial: Trial, sampled: Sequence[np.ndarray], *, packs: bool) -> None:
+def gradients(trial: Trial, *, checkpointed: bool) -> None:
+    """Completions that continue one prefill have the gradient of separate rows; `checkpointed`: as the recipe has it.
+
+    A layer's cache that the gradient does not pass leaves values right. One layer's weights show it, the first that
+    trains: their gradient comes through all that follow. Nothing to look at in a model of which nothing trains.
+    """
+    model, layers = trial.model, trial.model.family.layers(trial.model.module)
+    trained = next((each for each in layers if tree_flatten(each.trainable_parameters())), None)
+    if trained is None:
+        return
+    view, completion = trial.prompts[0].views(trial.side)["with_image"], trial.completions[0]
+    sequences = [Continued(view, each) for each in (completion, completion[::-1][: 1 + len(completion) // 2])]
+
+    def gradient(shares_prefix: bool) -> mx.array:
+        context = recomputing(layers) if checkpointed and shares_prefix else nullcontext()
+        with context:
+            return _gradient(replace(model, shares_prefix=shares_prefix), trained, sequences, trial.encodings)
+
+    continued, separate = gradient(True), gradient(False)
+    apart = (mx.linalg.norm(continued - separate) / mx.linalg.norm(separate)).item()
+    if not apart <= GRADIENTS_APART[_is_float32(model)]:
+        how = " with train.grad_checkpoint" if checkpointed else ""
+        raise Refusal(
+            f"{model.name}: the gradient of completions that continue their prompt's cache{how} is {apart:.2g} of its "
+            "size from that of separate rows: it would learn wrongly: use another family or version of mlx-vlm"
+            + (", or set train.grad_checkpoint=false" if checkpointed else "")
+        )
+
+
+def _gradient(
+    model: LoadedModel, layer: nn.Module, sequences: Sequence[Continued], encodings: Encodings
+) -> mx.array:
+    """The gradient of a fixed weighted sum of the states, in one layer's weights, flat."""
+    weights = layer.trainable_parameters()
+
+    def total(weights: dict) -> mx.array:
+        layer.update(weights)
+        hidden = completion_hidden(model, sequences, encodings).astype(mx.float32)
+        pull = np.random.RandomState(0).standard_normal(hidden.shape).astype(np.float32)
+        return (hidden * mx.array(pull)).sum()
+
+    try:
+        found = tree_flatten(mx.grad(total)(weights))
+        flat = mx.concatenate([each.astype(mx.float32).reshape(-1) for _, each in found])
+        mx.eval(flat)
+        return flat
+    finally:
+        layer.update(weights)
+
+
+def sampling(trial: Trial, sampled: Sequence[np.ndarray]) -> None:
     """The log-probs that the completions were sampled with, (T,) each, are those that they are scored with.
 
     Samples of one distribution scored under another make every importance weight and every mean under p wrong.
-    Where the run packs (`packs`), packed rows are looked at as far as there are any, padded ones beyond.
+    Continuations are looked at as far as there are any, padded rows beyond.
     """
-    model, shared = trial.model, trial.packed["with_image"] if packs else []
+    model, shared = trial.model, trial.continued["with_image"]
     states = [*shared, *trial.padded["with_image"][len(shared) :]]
     for row, hidden in enumerate(states):
         gaps = np.abs(_taken(model, hidden, trial.completions[row]) - sampled[row])
         place = int(gaps.argmax())
         if not gaps[place] <= tolerance(model):
-            where = " in a row that its prompt's completions share" if row < len(shared) else ""
-            position = len(trial.prompts[row].with_image.ids) + place
+            position = len(trial.prompts[row].views(trial.side)["with_image"].ids) + place
             raise Refusal(
                 f"{model.name}: the log-prob of a sampled token is {gaps[place]:.2g} nats from that of the same "
-                f"token when scored{where} (token {place + 1} of {len(gaps)}, position {position} of training "
+                f"token when scored (token {place + 1} of {len(gaps)}, position {position} of training "
                 f"row {row + 1}): it would learn from another distribution than it samples: use another "
                 "family or version of mlx-vlm"
             )
@@ -147,16 +219,17 @@ def text_view(trial: Trial) -> None:
     Pictures are encoded anew each time: the vision tower may be what remembers.
     """
     model, prompt, completion = trial.model, trial.prompts[0], trial.completions[0]
-    for view in (prompt.with_image, prompt.text_only):
+    with_image, text_only = (prompt.views(trial.side)[name] for name in VIEWS)
+    for view in (with_image, text_only):
         sequence = [Continued(view, completion)]
-        rows = build(model, sequence, trial.encodings)
+        rows = separate(model, sequence, trial.encodings)
         following = rows.ids.reshape(-1)[np.array(flat_positions(sequence, rows.ids.shape[1])) + 1]
         if not np.array_equal(following, completion):
             raise Refusal(
                 f"{model.name}: the completion is misplaced in a view of its prompt: fix this family's file"
             )
-    text = Continued(prompt.text_only, completion)
-    pictures = [Continued(view, completion) for view in (prompt.with_image, _inverted(prompt.with_image))]
+    text = Continued(text_only, completion)
+    pictures = [Continued(view, completion) for view in (with_image, _inverted(with_image))]
     found = []
     for earlier in ([text, text], *([each] for each in pictures)):
         _states(model, earlier, encode(model, [each.view for each in earlier]))
@@ -193,14 +266,22 @@ def tolerance(model: LoadedModel) -> float:
     float32, those of the whole vocabulary by 0.16 and by 2e-5. Where a GPU cuts the factors of float32 products to 10
     bits, but not those of a single row, by 0.002 and 0.02.
     """
-    weights = model.family.layers(model.module)[0].parameters()
-    if not all(each.dtype == mx.float32 for _, each in tree_flatten(weights)):
+    if not _is_float32(model):
         return 0.25
     return 0.1 if rounds_float32() else 1e-3
 
 
-def _sequences(prompts: Sequence[Prompt], completions: Sequence[np.ndarray], view: str) -> list[Continued]:
-    return [Continued(vars(prompt)[view], each) for prompt, each in zip(prompts, completions, strict=True)]
+def _is_float32(model: LoadedModel) -> bool:
+    weights = model.family.layers(model.module)[0].parameters()
+    return all(each.dtype == mx.float32 for _, each in tree_flatten(weights))
+
+
+def _sequences(
+    prompts: Sequence[Prompt], completions: Sequence[np.ndarray], view: str, side: Side
+) -> list[Continued]:
+    return [
+        Continued(prompt.views(side)[view], each) for prompt, each in zip(prompts, completions, strict=True)
+    ]
 
 
 def _states(model: LoadedModel, sequences: Sequence[Continued], encodings: Encodings) -> list[mx.array]:
@@ -242,9 +323,11 @@ def _taken(model: LoadedModel, hidden: mx.array, tokens: np.ndarray) -> np.ndarr
     return np.array(token_logprobs(_logprobs(model, hidden), mx.array(tokens)))
 
 
-def _inverted(view: PromptView) -> PromptView:
+def _inverted(view: View) -> View:
     """The view with other pictures of the same size."""
-    return view if view.pixel_values is None else replace(view, pixel_values=-view.pixel_values)
+    return View(
+        view.ids, {name: -each if each.dtype.kind == "f" else each for name, each in view.media.items()}
+    )
 
 
 def _another(model: LoadedModel, token: int) -> int:

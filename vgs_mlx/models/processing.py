@@ -1,10 +1,11 @@
-"""Whether a model folder's processor does its work: asked once, before any weight is read.
+"""A model's processor, spoken to through its family; and whether it does its work, asked once before weights are read.
 
-Its files are read by libraries that check little. Damaged ones, and those of another model, would show as an error in
-the midst of a run, or as pictures that are no numbers and questions that are never asked.
+A processor's files are read by libraries that check little. Damaged ones, and those of another model, would show as an
+error in the middle of a run, or as pictures that are no numbers and questions that are never asked.
 """
 
-import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,38 +13,68 @@ from PIL import Image
 
 from vgs_mlx.errors import Refusal
 from vgs_mlx.formats import texts
+from vgs_mlx.models.families.base import Family, PictureTokens
+from vgs_mlx.types import View
 
 QUESTION = "What colour is it? 0123456789"
 SIDE = 64  # pixels of the picture that is asked about
-LARGEST = 10**8  # pixels that a small picture may be scaled up to: there is no such model
 LONGEST = 50_000  # characters of a short question with all that its template adds
-SIDES = ("patch_size", "temporal_patch_size", "merge_size")
-SWITCHES = ("do_rescale", "do_normalize", "do_convert_rgb")
-SAME = {
-    "patch_size": "patch_size",
-    "temporal_patch_size": "temporal_patch_size",
-    "merge_size": "spatial_merge_size",
-}
-"""The processor's word and that of a config's vision_config for what both must agree on."""
 COPY_THEM = "copy the tokenizer's and processor's files and the chat template from the original model"
 
 
-def refuse_unusable(processor: Any, where: str) -> None:
+@dataclass(frozen=True, eq=False)
+class Processor:
+    """Turns messages with pictures into what a model reads."""
+
+    family: Family
+    inner: Any  # the transformers processor: tokenizer, chat template, image processor
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.inner.tokenizer
+
+    @property
+    def chat_template(self) -> Any:
+        """The template's text, which some processors leave to their tokenizer; a dict where there are several."""
+        return self.inner.chat_template or self.tokenizer.chat_template
+
+    def apply_chat_template(self, messages: Sequence[Mapping[str, Any]], **options: Any) -> str:
+        """The messages as text, a picture's place marked by one token."""
+        owner = self.inner if self.inner.chat_template else self.tokenizer
+        return owner.apply_chat_template(messages, **options)
+
+    def render(self, text: str, pictures: Sequence[Image.Image], limit: int | None = None) -> View:
+        """See `Family.render`."""
+        return self.family.render(self.inner, text, pictures, limit)
+
+    def picture_tokens(self, width: int, height: int, limit: int | None) -> PictureTokens:
+        """See `Family.picture_tokens`."""
+        return self.family.picture_tokens(self.inner, width, height, limit)
+
+    @property
+    def special_texts(self) -> tuple[str, ...]:
+        """See `Family.special_texts`."""
+        return self.family.special_texts(self.inner)
+
+    @property
+    def preparation(self) -> Mapping[str, Any]:
+        """See `Family.preparation`."""
+        return self.family.preparation(self.inner)
+
+
+def refuse_unusable(processor: Processor, where: str) -> None:
     """A processor must put a picture and a question into numbers. Raises `Refusal`."""
     try:
-        fault = _fault_of_settings(processor.image_processor) or _fault_of_prompt(processor)
+        fault = processor.family.fault(processor.inner) or _fault_of_prompt(processor)
     except Exception as error:  # templates, tokenizers and processors raise many kinds
         fault = f"it can't put a picture before a question ({texts.one_line(error, 200)})"
     if fault:
         raise Refusal(f"{where}: its processor doesn't work: {fault}: {COPY_THEM}")
 
 
-def refuse_other_config(processor: Any, config: Any, where: str) -> None:
+def refuse_other_config(processor: Processor, config: Any, where: str) -> None:
     """A processor must cut pictures, and mark their places, as the config of its model says. Raises `Refusal`."""
-    ours, theirs = processor.image_processor, config.vision_config
-    pairs = [(name, getattr(ours, name), getattr(theirs, other)) for name, other in SAME.items()]
-    marker = processor.tokenizer.convert_tokens_to_ids(processor.image_token)
-    for name, has, needs in [*pairs, ("picture placeholder", marker, config.image_token_id)]:
+    for name, (has, needs) in processor.family.other_config(processor.inner, config).items():
         if has != needs:
             raise Refusal(
                 f"{where}: its processor's {name} is {has}, its config.json's {needs}: one of the two is of another "
@@ -51,52 +82,46 @@ def refuse_other_config(processor: Any, config: Any, where: str) -> None:
             )
 
 
-def _fault_of_settings(settings: Any) -> str | None:
-    """What of the settings for pictures is not a number that can be computed with; None where all are."""
-    limits = {"min_pixels": settings.min_pixels, "max_pixels": settings.max_pixels}
-    for name, value in {**{name: getattr(settings, name) for name in SIDES}, **limits}.items():
-        if type(value) is not int or value < 1:
-            return f"{name} is {value!r:.60}, not a whole number above 0"
-    if settings.min_pixels > min(settings.max_pixels, LARGEST):
-        return f"min_pixels is {settings.min_pixels:,}, more than a picture may have"
-    for name in SWITCHES:
-        if type(getattr(settings, name)) is not bool:
-            return f"{name} is {getattr(settings, name)!r:.60}, not true or false"
-    if not _is_number(settings.rescale_factor):
-        return f"rescale_factor is {settings.rescale_factor!r:.60}, not a number above 0"
-    for name, values in {"image_mean": settings.image_mean, "image_std": settings.image_std}.items():
-        sound = isinstance(values, list | tuple) and len(values) == 3
-        if not sound or not all(
-            _is_number(each, least=-math.inf if "mean" in name else 0) for each in values
-        ):
-            return f"{name} is {values!r:.60}, not three numbers"
-    return None
+def _fault_of_prompt(processor: Processor) -> str | None:
+    """What is wrong with a question, with and without a grey picture; None where all is as it should be."""
+    place, texts_by_view = processor.inner.image_token, {}
+    for name, pictures in (("with_image", [{"type": "image"}]), ("text_only", [])):
+        messages = [{"role": "user", "content": [*pictures, {"type": "text", "text": QUESTION}]}]
+        text = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        if text.count(QUESTION) != 1 or text.count(place) != len(pictures):
+            return "its chat template doesn't hold the question and the picture's place once each"
+        if len(text) > LONGEST:
+            return f"its chat template writes {len(text):,} characters around a question"
+        texts_by_view[name] = text
+    grey = Image.new("RGB", (SIDE, SIDE), "grey")
+    seen = processor.render(texts_by_view["with_image"], [grey])
+    blind = processor.render(texts_by_view["text_only"], [])
+    return _fault_of_views(processor, seen, blind)
 
 
-def _is_number(value: Any, least: float = 0) -> bool:
-    return type(value) in (int, float) and least < value < math.inf
-
-
-def _fault_of_prompt(processor: Any) -> str | None:
-    """What is wrong with a question about a grey picture; None where it is as it should be."""
-    content = [{"type": "image"}, {"type": "text", "text": QUESTION}]
-    text = processor.apply_chat_template(
-        [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
-    )
-    if text.count(QUESTION) != 1 or text.count(processor.image_token) != 1:
-        return "its chat template doesn't hold the question and the picture's place once each"
-    if len(text) > LONGEST:
-        return f"its chat template writes {len(text):,} characters around a question"
-    if processor.video_token in text:
-        return "its chat template makes a video's place for a picture"
-    inputs = processor(text=[text], images=[Image.new("RGB", (SIDE, SIDE), "grey")])
-    ids, grid, pixels = (np.array(inputs[name]) for name in ("input_ids", "image_grid_thw", "pixel_values"))
-    ids = ids.reshape(-1)
-    marker = processor.tokenizer.convert_tokens_to_ids(processor.image_token)
-    if np.count_nonzero(ids == marker) * processor.image_processor.merge_size**2 != grid.prod():
+def _fault_of_views(processor: Processor, seen: View, blind: View) -> str | None:
+    """What is wrong with the two views of one question."""
+    tokenizer, pixels = processor.tokenizer, seen.media["pixel_values"]
+    marker = tokenizer.convert_tokens_to_ids(processor.inner.image_token)
+    if np.count_nonzero(seen.ids == marker) != processor.picture_tokens(SIDE, SIDE, None).features:
         return "the picture has more or fewer places in the prompt than parts"
-    if not np.isfinite(pixels.astype(np.float32)).all():
+    if not np.isfinite(pixels).all():
         return "the picture becomes numbers that aren't finite"
-    if QUESTION not in processor.tokenizer.decode(ids.tolist()):
-        return "its tokenizer doesn't give the question back"
+    for view in (seen, blind):
+        if QUESTION not in tokenizer.decode(view.ids.tolist()):
+            return "its tokenizer doesn't give the question back"
+        if tokenizer.bos_token_id is not None and (view.ids[:2] == tokenizer.bos_token_id).all():
+            return "a prompt begins with two begin-of-sequence ids"
+    if not inserted(blind.ids, seen.ids):
+        return "a question with a picture differs from the same without one in more than the picture"
     return None
+
+
+def inserted(shorter: np.ndarray, longer: np.ndarray) -> bool:
+    """Whether `longer` is `shorter` with one stretch of ids put in somewhere."""
+    count = len(shorter)
+    if count > len(longer):
+        return False
+    before = np.cumprod(shorter == longer[:count]).sum()
+    after = np.cumprod((shorter == longer[len(longer) - count :])[::-1]).sum()
+    return bool(before + after >= count)

@@ -1,4 +1,9 @@
-"""Gradient checkpointing: a decoder layer keeps its input alone and is run again in the backward pass."""
+"""Gradient checkpointing: a decoder layer keeps its input alone and is run again in the backward pass.
+
+A layer that is given a cache changes it. What the cache holds goes into the checkpointed function and comes out of it
+as arrays: closed over, it would be a constant of the gradient, and changed a second time when the layer runs again,
+which leaves values right and gradients wrong.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -7,26 +12,47 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
+from vgs_mlx.models import caches
+
 
 @contextmanager
 def recomputing(layers: Sequence[nn.Module]) -> Iterator[None]:
-    """While the body builds its graph, layers of this kind save their inputs instead of their activations.
+    """While the body builds its graph, `layers` save their inputs instead of their activations.
 
-    Less memory for about one more forward pass. A call operator belongs to the class, so the class is
+    Less memory for about one more forward pass. A call operator belongs to the class, so the classes of `layers` are
     changed for the time of the body: build no other model's graph meanwhile.
     """
-    kind = type(layers[0])
-    original = kind.__call__
-
-    def recomputed(layer: nn.Module, *arguments: Any, **options: Any) -> mx.array:
-        def run(weights: dict, *arguments: Any, **options: Any) -> mx.array:
-            layer.update(weights)
-            return original(layer, *arguments, **options)
-
-        return mx.checkpoint(run)(layer.trainable_parameters(), *arguments, **options)
-
-    kind.__call__ = recomputed
+    originals = {kind: kind.__call__ for kind in {type(layer) for layer in layers}}
+    for kind, original in originals.items():
+        kind.__call__ = _recomputed(original)
     try:
         yield
     finally:
-        kind.__call__ = original
+        for kind, original in originals.items():
+            kind.__call__ = original
+
+
+def _recomputed(original: Any) -> Any:
+    def call(layer: nn.Module, *arguments: Any, **options: Any) -> Any:
+        given = {place: value for place, value in enumerate(arguments) if caches.is_cache(value)}
+        given |= {name: value for name, value in options.items() if caches.is_cache(value)}
+        after: dict[Any, Any] = {}
+
+        def run(weights: dict, held: dict, arguments: tuple, options: dict) -> Any:
+            layer.update(weights)
+            after.update({place: caches.with_held(cache, held[place]) for place, cache in before.items()})
+            arguments = [after.get(place, value) for place, value in enumerate(arguments)]
+            options = {name: after.get(name, value) for name, value in options.items()}
+            found = original(layer, *arguments, **options)
+            return found, {place: caches.held(cache) for place, cache in after.items()}
+
+        before = {place: caches.mapped(cache, lambda array: array) for place, cache in given.items()}
+        held = {place: caches.held(cache) for place, cache in before.items()}
+        plain = [None if place in given else value for place, value in enumerate(arguments)]
+        named = {name: None if name in given else value for name, value in options.items()}
+        found, changed = mx.checkpoint(run)(layer.trainable_parameters(), held, plain, named)
+        for place, cache in given.items():
+            vars(cache).update(vars(caches.with_held(after[place], changed[place])))
+        return found
+
+    return call

@@ -1,4 +1,8 @@
-"""From prompts and completions to the padded rows that a family's model is fed, and back to flat tokens."""
+"""From prompts and completions to the rows that a family's model is fed.
+
+What a model makes of a view once, for all its completions, is an `Encoded`. A row for each completion (`separate`) is
+what prefix continuation is measured against, in tests and in the probes at the start of every run.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,37 +11,38 @@ import mlx.core as mx
 import numpy as np
 
 from vgs_mlx.errors import Refusal
-from vgs_mlx.models.base import LoadedModel, Rows
-from vgs_mlx.models.features import PictureFeatures
+from vgs_mlx.models.base import LoadedModel
+from vgs_mlx.models.families.base import Rows
+from vgs_mlx.models.families.features import Features
 from vgs_mlx.objective.tokens import predicting_positions
-from vgs_mlx.types import PromptView
+from vgs_mlx.types import View
 
 
 class Encoded(NamedTuple):
     """What a model makes of a view once, for all its completions."""
 
-    features: PictureFeatures | None
-    positions: np.ndarray  # (axes, P) int32
+    features: Features | None
+    positions: np.ndarray | None  # (axes, P) int32; None where the model counts positions itself
 
 
-Encodings = dict[int, Encoded]
-"""By the `id` of the view they belong to."""
+Encodings = dict[bytes, Encoded]
+"""By the `key` of the view they belong to."""
 
 
 class Continued(NamedTuple):
     """A prompt in one view, followed by a completion."""
 
-    view: PromptView
+    view: View
     completion: np.ndarray  # (T,); empty for the prompt alone
 
 
-def encode(model: LoadedModel, views: Sequence[PromptView]) -> Encodings:
+def encode(model: LoadedModel, views: Sequence[View]) -> Encodings:
     """Run the vision tower once for each distinct view with pictures. Lazy: evaluate to share it."""
-    distinct = {id(view): view for view in views}
+    distinct = {view.key: view for view in views}
     return {key: _encoded(model, view) for key, view in distinct.items()}
 
 
-def _encoded(model: LoadedModel, view: PromptView) -> Encoded:
+def _encoded(model: LoadedModel, view: View) -> Encoded:
     features = _features(model, view)
     made = 0 if features is None else features.embeddings.shape[0]
     places = int(model.family.placeholders(model.module, view.ids).sum())
@@ -50,12 +55,10 @@ def _encoded(model: LoadedModel, view: PromptView) -> Encoded:
     return Encoded(features, model.family.positions(model.module, view))
 
 
-def _features(model: LoadedModel, view: PromptView) -> PictureFeatures | None:
-    if model.pictures is None or view.pixel_values is None:
-        return model.family.encode_pictures(model.module, view)
-    return model.pictures.features(
-        model.module, view, lambda: model.family.encode_pictures(model.module, view)
-    )
+def _features(model: LoadedModel, view: View) -> Features | None:
+    if model.pictures is None or not view.media:
+        return model.family.encode(model.module, view)
+    return model.pictures.features(model.name, view, lambda: model.family.encode(model.module, view))
 
 
 def evaluate(encodings: Encodings) -> Encodings:
@@ -66,8 +69,17 @@ def evaluate(encodings: Encodings) -> Encodings:
     return encodings
 
 
-def build(model: LoadedModel, sequences: Sequence[Continued], encodings: Encodings) -> Rows:
-    """Right-padded rows of the sequences with their positions and picture features."""
+def prompt_rows(model: LoadedModel, views: Sequence[View], encodings: Encodings) -> Rows:
+    """Rows of prompts of one length, without padding."""
+    ids = np.stack([view.ids for view in views])
+    encoded = [encodings[view.key] for view in views]
+    features = [each.features for each in encoded if each.features is not None]
+    placeholders = model.family.placeholders(model.module, ids) if features else None
+    return Rows(ids, _stacked([each.positions for each in encoded]), placeholders, features)
+
+
+def separate(model: LoadedModel, sequences: Sequence[Continued], encodings: Encodings) -> Rows:
+    """Right-padded rows, one for each completion, with their positions and picture features."""
     width = max(len(view.ids) + len(completion) for view, completion in sequences)
     ids = np.zeros((len(sequences), width), dtype=np.int32)
     placeholders = np.zeros(ids.shape, dtype=bool)
@@ -77,17 +89,10 @@ def build(model: LoadedModel, sequences: Sequence[Continued], encodings: Encodin
         ids[row, :prompt] = view.ids
         ids[row, prompt : prompt + len(completion)] = completion
         placeholders[row, :prompt] = model.family.placeholders(model.module, view.ids)
-        positions.append(continue_positions(encodings[id(view)].positions, width - prompt))
-    features = [encodings[id(view)].features for view, _ in sequences]
+        positions.append(_continued(encodings[view.key].positions, width - prompt))
+    features = [encodings[view.key].features for view, _ in sequences]
     present = [each for each in features if each is not None]
-    return Rows(ids, np.stack(positions, axis=1), placeholders, present)
-
-
-def continue_positions(prompt: np.ndarray, count: int) -> np.ndarray:
-    """A prompt's positions (axes, P) with those of `count` more tokens: each one more, on every axis."""
-    axes = prompt.shape[0]
-    following = prompt.max() + 1 + np.arange(count, dtype=prompt.dtype)
-    return np.concatenate([prompt, np.tile(following, (axes, 1))], axis=1)
+    return Rows(ids, _stacked(positions), placeholders if present else None, present)
 
 
 def flat_positions(sequences: Sequence[Continued], width: int) -> mx.array:
@@ -100,3 +105,16 @@ def flat_positions(sequences: Sequence[Continued], width: int) -> mx.array:
             ]
         ).astype(np.int32)
     )
+
+
+def _continued(prompt: np.ndarray | None, count: int) -> np.ndarray | None:
+    """A prompt's positions (axes, P) with those of `count` more tokens: each one more, on every axis."""
+    if prompt is None:
+        return None
+    following = prompt.max() + 1 + np.arange(count, dtype=prompt.dtype)
+    return np.concatenate([prompt, np.tile(following, (prompt.shape[0], 1))], axis=1)
+
+
+def _stacked(positions: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    """Rows' positions (axes, L) as one array (axes, B, L)."""
+    return None if positions[0] is None else np.stack(positions, axis=1)

@@ -66,8 +66,8 @@ class Plan:
 
 def lengths_of(prompts: Sequence[Prompt]) -> Lengths:
     """Of prompts that are rendered."""
-    text = max(len(prompt.text_only.ids) for prompt in prompts)
-    return Lengths(text, max(len(prompt.with_image.ids) - len(prompt.text_only.ids) for prompt in prompts))
+    blind, seen = ([len(each.student[view].ids) for each in prompts] for view in ("text_only", "with_image"))
+    return Lengths(max(blind), max(longer - text for longer, text in zip(seen, blind, strict=True)))
 
 
 def lengths(recipe: Recipe, student: ModelSize) -> Lengths:

@@ -196,7 +196,7 @@ def score(
     with the picture, and without."""
     views = (
         chunks(teacher, [Continued(view, completion)], encode(teacher, [view]), chunk_size)
-        for view in (prompt.with_image, prompt.text_only)
+        for view in (prompt.teacher["with_image"], prompt.teacher["text_only"])
     )
     ids, found = mx.array(completion), []
     for (window, seeing), (_, blind) in zip(*views, strict=True):

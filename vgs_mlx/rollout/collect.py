@@ -9,7 +9,7 @@ from vgs_mlx.models.rows import Encodings, encode, evaluate
 from vgs_mlx.recipe import options as recipe
 from vgs_mlx.rollout.batches import batches
 from vgs_mlx.rollout.sample import Completion, Sampling, sample
-from vgs_mlx.types import Example, Prompt, Rollout
+from vgs_mlx.types import Example, Prompt, Rollout, Side
 
 
 def collect(
@@ -19,6 +19,7 @@ def collect(
     encodings: Encodings,
     seed: int,
     step: int,
+    side: Side = "student",
 ) -> list[Rollout]:
     """Rollouts of the model with the picture, prompt by prompt, at most `settings.batch_size` at a time.
 
@@ -29,10 +30,11 @@ def collect(
     for batch in batches(len(prompts), settings.completions_per_prompt, settings.batch_size):
         group = [prompts[i] for i, _ in batch]
         seeds = [[(seed, step, i, j) for j in numbers] for i, numbers in batch]
-        drawn = sample(model, [prompt.with_image for prompt in group], seeds, encodings, sampling)
+        views = [prompt.views(side)["with_image"] for prompt in group]
+        drawn = sample(model, views, seeds, encodings, sampling)
         rollouts += [
-            Rollout(prompt, each.ids, each.sampling_logprobs, each.ended)
-            for prompt, completions in zip(group, drawn, strict=True)
+            Rollout(prompts[i], each.ids, each.sampling_logprobs, each.ended, i)
+            for (i, _), completions in zip(batch, drawn, strict=True)
             for each in completions
         ]
     return rollouts
@@ -42,7 +44,7 @@ def greedy(model: LoadedModel, prompts: Sequence[Prompt], longest: int, at_once:
     """A model's most likely completion of each prompt with its pictures, `at_once` prompts at a time."""
     found = []
     for start in range(0, len(prompts), at_once):
-        views = [prompt.with_image for prompt in prompts[start : start + at_once]]
+        views = [prompt.student["with_image"] for prompt in prompts[start : start + at_once]]
         encodings = evaluate(encode(model, views))
         drawn = sample(model, views, [[(0,)]] * len(views), encodings, Sampling(longest, temperature=0.0))
         found += [completion for [completion] in drawn]
@@ -61,10 +63,10 @@ def given_answers(model: LoadedModel, prompts: Sequence[Prompt]) -> list[Rollout
     """
     tokenizer = model.processor.tokenizer
     found = []
-    for prompt in prompts:
+    for number, prompt in enumerate(prompts):
         ids = tokenizer(given_text(prompt.example), add_special_tokens=False)["input_ids"]
         ids = [*ids, tokenizer.eos_token_id]
         found.append(
-            Rollout(prompt, np.array(ids, dtype=np.int32), np.zeros(len(ids), dtype=np.float32), True)
+            Rollout(prompt, np.array(ids, dtype=np.int32), np.zeros(len(ids), dtype=np.float32), True, number)
         )
     return found

@@ -1,24 +1,26 @@
-"""Draws completions: batched sampling over mlx's KV caches, exact, and seeded for every row by itself.
+"""Draws completions: batched sampling by prefix continuation, exact, and seeded for every row by itself.
 
-Prompts are padded on the right and prefilled once each; their caches are then shared by their completions.
-A row's key mask hides the padding, and positions are explicit, so a row is the same whatever rows stand
-beside it. (mlx-vlm's batch generator keeps only the first row's deepstack features and can't seed a row.)
+Prompts of one length are prefilled together, once each; their caches are then shared by their completions, and padded
+on the left where prompts differ in length (mlx-vlm's batch caches hide the padding), so a row is the same whatever rows
+stand beside it. mlx-vlm's batch generator can't seed a row, and its batched prefill mixes up features of Qwen3-VL.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
 from vgs_mlx.machine.lazy import Lazy
-from vgs_mlx.models.base import LoadedModel, Rows
-from vgs_mlx.models.rows import Continued, Encodings, build
+from vgs_mlx.models import caches, prefix
+from vgs_mlx.models.base import LoadedModel
+from vgs_mlx.models.prefix import Prefix
+from vgs_mlx.models.rows import Encodings
 from vgs_mlx.objective.divergence import restricted_logprobs, token_logprobs
-from vgs_mlx.types import PromptView
+from vgs_mlx.types import View
 
-caches, sampling_utilities = Lazy("mlx_lm.models.cache"), Lazy("mlx_lm.sample_utils")
+sampling_utilities = Lazy("mlx_lm.sample_utils")
 
 CHECK_EVERY = 8  # tokens between looks at which rows have ended: each look waits for the device
 LARGEST_UNIFORM = 1.0 - 2.0**-24  # the largest float32 below 1
@@ -47,15 +49,13 @@ class _Batch:
     """The rows still being drawn."""
 
     rows: np.ndarray  # (B,) their index in the whole request
-    cache: list[Any]  # mlx-lm's KVCache, one a layer
-    keys: np.ndarray  # (B, K) bool: which cached keys a row may look at
-    next_position: np.ndarray  # (axes, B)
+    prefix: Prefix
     logits: mx.array  # (B, V) for the next token
 
 
 def sample(
     model: LoadedModel,
-    views: Sequence[PromptView],
+    views: Sequence[View],
     seeds: Sequence[Sequence[Sequence[int]]],
     encodings: Encodings,
     sampling: Sampling,
@@ -93,27 +93,19 @@ def _uniforms(seed: Sequence[int], count: int) -> np.ndarray:
 
 
 def _prefill(
-    model: LoadedModel, views: Sequence[PromptView], copies: Sequence[int], encodings: Encodings
+    model: LoadedModel, views: Sequence[View], copies: Sequence[int], encodings: Encodings
 ) -> _Batch:
-    """Run each prompt once; repeat its cache for each of its completions."""
-    nothing = np.zeros(0, dtype=np.int32)
-    rows = build(model, [Continued(view, nothing) for view in views], encodings)
-    cache = [caches.KVCache() for _ in model.family.layers(model.module)]
-    hidden = model.family.hidden_states(model.module, rows, cache)
-    lengths = np.array([len(view.ids) for view in views])
-    last = hidden[mx.arange(len(views)), mx.array(lengths - 1)]
-    mx.eval(last, [layer.state for layer in cache])
-    repeat = np.repeat(np.arange(len(views)), copies)
-    positions = np.stack(
-        [np.full(rows.positions.shape[0], encodings[id(view)].positions.max() + 1) for view in views]
-    )
-    batch = _Batch(
-        rows=np.arange(len(repeat)),
-        cache=cache,
-        keys=np.arange(rows.ids.shape[1])[None] < lengths[repeat][:, None],
-        next_position=positions[repeat].T,
-        logits=model.logits(last)[mx.array(repeat)],
-    )
+    """Run each prompt once, those of one length together; repeat its cache for each of its completions."""
+    order = sorted(range(len(views)), key=lambda number: len(views[number].ids))
+    begun = []
+    for _, numbers in itertools.groupby(order, key=lambda number: len(views[number].ids)):
+        begun.append(prefix.start(model, [views[number] for number in numbers], encodings))
+        mx.eval(begun[-1].last, caches.arrays(begun[-1].cache))
+    place = {number: row for row, number in enumerate(order)}
+    repeat = [place[number] for number, count in enumerate(copies) for _ in range(count)]
+    joined = prefix.joined(begun)
+    logits = model.logits(joined.last)
+    batch = _Batch(np.arange(len(repeat)), joined, logits)
     _take(batch, repeat)
     return batch
 
@@ -128,16 +120,8 @@ def _draw_block(
         token = choose(distribution, mx.array(uniforms[:, column]), sampling)
         tokens.append(token)
         logprobs.append(token_logprobs(distribution, token))
-        batch.keys = np.concatenate([batch.keys, np.ones((len(batch.rows), 1), dtype=bool)], axis=1)
-        rows = Rows(
-            ids=token[:, None],
-            positions=batch.next_position[:, :, None],
-            placeholders=np.zeros((len(batch.rows), 1), dtype=bool),
-            features=(),
-            attention=mx.array(batch.keys)[:, None, None, :],
-        )
-        batch.logits = model.logits(model.family.hidden_states(model.module, rows, batch.cache)[:, 0])
-        batch.next_position = batch.next_position + 1
+        hidden = prefix.states(model, batch.prefix, token[:, None])[:, 0]
+        batch.prefix, batch.logits = prefix.advanced(batch.prefix, hidden), model.logits(hidden)
         mx.async_eval(batch.logits, token)
     return np.array(mx.stack(tokens, axis=1)), np.array(mx.stack(logprobs, axis=1))
 
@@ -188,18 +172,11 @@ def _keep(batch: _Batch, alive: np.ndarray) -> None:
     if alive.any() and alive.mean() > 0.75:
         return
     chosen = np.flatnonzero(alive)
-    batch.rows, batch.keys, batch.next_position = (
-        batch.rows[chosen],
-        batch.keys[chosen],
-        batch.next_position[:, chosen],
-    )
+    batch.rows = batch.rows[chosen]
     if len(chosen):
-        batch.logits = batch.logits[mx.array(chosen)]
-        _take(batch, chosen)
+        _take(batch, chosen.tolist())
 
 
-def _take(batch: _Batch, chosen: np.ndarray) -> None:
-    index = mx.array(chosen)
-    for layer in batch.cache:
-        layer.keys, layer.values = layer.keys[index], layer.values[index]
-    mx.eval([layer.keys for layer in batch.cache], [layer.values for layer in batch.cache])
+def _take(batch: _Batch, chosen: Sequence[int]) -> None:
+    batch.prefix, batch.logits = prefix.fork(batch.prefix, chosen), batch.logits[mx.array(chosen)]
+    mx.eval(caches.arrays(batch.prefix.cache))

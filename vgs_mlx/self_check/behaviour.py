@@ -28,9 +28,9 @@ LAST_POSITION = 4096
 
 
 def sampling(bench: Bench, _: Mapping[str, float]) -> list[Line]:
-    """The log-probs that tokens are sampled with are those that they are scored with, packed as in training."""
+    """The log-probs that tokens are sampled with are those that they are scored with."""
     student = bench.student
-    views = [rollout.prompt.with_image for rollout in bench.rollouts[::2]]
+    views = [rollout.prompt.student["with_image"] for rollout in bench.rollouts[::2]]
     encodings = _encodings(bench)
     seeds = [[(0, row, copy) for copy in range(2)] for row in range(len(views))]
     drawn = sample(student, views, seeds, encodings, Sampling(SAMPLED))
@@ -41,19 +41,19 @@ def sampling(bench: Bench, _: Mapping[str, float]) -> list[Line]:
     return [Line("a run", name, float(np.abs(scored - sampled).max()), probes.tolerance(student))]
 
 
-def packing(bench: Bench, limits: Mapping[str, float]) -> list[Line]:
-    """Completions that share a row with their prompt have the hidden states of rows of their own."""
+def continuation(bench: Bench, limits: Mapping[str, float]) -> list[Line]:
+    """Completions that continue one prefill of their prompt have the hidden states of rows of their own."""
     found = []
     for role, model in (("student", bench.student), ("teacher", bench.teacher)):
         for view in ("with_image", "text_only"):
-            sequences = [Continued(vars(each.prompt)[view], each.completion) for each in bench.rollouts]
+            sequences = [Continued(each.prompt.views(role)[view], each.completion) for each in bench.rollouts]
             encodings = evaluate(encode(model, [each for each, _ in sequences]))
-            packed, apart = (
-                completion_hidden(replace(model, packs=packs), sequences, encodings)
-                for packs in (True, False)
+            continued, apart = (
+                completion_hidden(replace(model, shares_prefix=shared), sequences, encodings)
+                for shared in (True, False)
             )
-            name = f"packing: hidden states beside separate rows, {role}, {view}"
-            found.append(Line("a run", name, distance(_values(packed), _values(apart)), limits["logits"]))
+            name = f"continuation: hidden states beside separate rows, {role}, {view}"
+            found.append(Line("a run", name, distance(_values(continued), _values(apart)), limits["logits"]))
     return found
 
 
@@ -130,11 +130,11 @@ def _gradients(bench: Bench, rollouts: list[Rollout], encodings: Encodings | Non
 
 
 def _sequence(rollout: Rollout) -> Continued:
-    return Continued(rollout.prompt.with_image, rollout.completion)
+    return Continued(rollout.prompt.student["with_image"], rollout.completion)
 
 
 def _encodings(bench: Bench) -> Encodings:
-    return evaluate(encode(bench.student, [each.prompt.with_image for each in bench.rollouts]))
+    return evaluate(encode(bench.student, [each.prompt.student["with_image"] for each in bench.rollouts]))
 
 
 @contextmanager

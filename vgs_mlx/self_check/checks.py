@@ -21,9 +21,9 @@ OPERATIONS: tuple[Callable[[Kind], list[Line]], ...] = (
     operations.draws,
 )  # fmt: skip
 BEHAVIOUR: tuple[Callable[[Bench, Mapping[str, float]], list[Line]], ...] = (
-    behaviour.sampling, behaviour.packing, behaviour.rotation, behaviour.checkpointing, behaviour.buffers,
+    behaviour.sampling, behaviour.continuation, behaviour.rotation, behaviour.checkpointing, behaviour.buffers,
 )  # fmt: skip
-SLOW_ON_CPU = (behaviour.packing, behaviour.rotation, behaviour.checkpointing, behaviour.buffers)
+SLOW_ON_CPU = (behaviour.continuation, behaviour.rotation, behaviour.checkpointing, behaviour.buffers)
 """In the stored precision: minutes on a CPU, which no run computes in."""
 
 

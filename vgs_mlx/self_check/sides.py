@@ -126,7 +126,7 @@ def _load(role: str, side: Side) -> LoadedModel:
     if side.device.type == mx.DeviceType.cpu:
         for rotary in rotaries(model):  # on a Mac mlx-vlm gives it a Metal kernel, which fails on the CPU
             rotary.fused_apply = False
-    return replace(model, packs=True)
+    return model
 
 
 def rotaries(model: LoadedModel) -> list[Any]:

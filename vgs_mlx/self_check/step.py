@@ -24,9 +24,11 @@ def inputs(bench: Bench) -> Figures:
     """What the models are fed: token ids of prompts and answers, and pixels. MLX has no part in it."""
     prompts = _prompts(bench)
     return {
-        "inputs: pixels": np.concatenate([each.with_image.pixel_values.ravel() for each in prompts]),
+        "inputs: pixels": np.concatenate(
+            [each.student["with_image"].media["pixel_values"].ravel() for each in prompts]
+        ),
         **{
-            f"inputs: ids {view}": np.concatenate([vars(each)[view].ids for each in prompts])
+            f"inputs: ids {view}": np.concatenate([each.student[view].ids for each in prompts])
             for view in VIEWS
         },
         "inputs: ids of the answers": np.concatenate([each.completion for each in bench.rollouts]),
@@ -73,7 +75,7 @@ def _logits(bench: Bench) -> Figures:
     answers, found = bench.rollouts[:LOGITS_OF], {}
     for role, model in (("student", bench.student), ("teacher", bench.teacher)):
         for view in VIEWS:
-            sequences = [Continued(vars(each.prompt)[view], each.completion) for each in answers]
+            sequences = [Continued(each.prompt.student[view], each.completion) for each in answers]
             encodings = evaluate(encode(model, [each for each, _ in sequences]))
             logits = model.logits(completion_hidden(model, sequences, encodings))
             found[f"logits: {role}, {view}"] = _values(logits)

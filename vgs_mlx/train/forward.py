@@ -12,7 +12,7 @@ from vgs_mlx.objective.chunked import Head
 from vgs_mlx.objective.objectives import Objective
 from vgs_mlx.objective.visual import Views
 from vgs_mlx.train.microbatches import positions
-from vgs_mlx.types import Rollout
+from vgs_mlx.types import Rollout, Side
 
 
 def teacher_hidden(
@@ -23,22 +23,32 @@ def teacher_hidden(
     if teacher is None or not views:
         return [Views() for _ in batches]
     prompts = [rollout.prompt for batch in batches for rollout in batch]
-    encodings = evaluate(encode(teacher, [vars(prompt)[view] for prompt in prompts for view in views]))
-    return [hidden_states(teacher, batch, views, encodings) for batch in batches]
+    encodings = evaluate(encode(teacher, [prompt.teacher[view] for prompt in prompts for view in views]))
+    return [hidden_states(teacher, batch, views, encodings, "teacher") for batch in batches]
 
 
 def hidden_states(
-    model: LoadedModel, batch: Sequence[Rollout], views: set[str], encodings: Encodings | None
+    model: LoadedModel,
+    batch: Sequence[Rollout],
+    views: set[str],
+    encodings: Encodings | None,
+    side: Side = "student",
 ) -> Views:
     """The states that predict the completions' tokens, (N, D) in each of `views`, computed now."""
-    hidden = Views(**{view: forward(model, batch, view, encodings) for view in sorted(views)})
+    hidden = Views(**{view: forward(model, batch, view, encodings, side) for view in sorted(views)})
     mx.eval([each for each in hidden if each is not None])
     return hidden
 
 
-def forward(model: LoadedModel, batch: Sequence[Rollout], view: str, encodings: Encodings | None) -> mx.array:
+def forward(
+    model: LoadedModel,
+    batch: Sequence[Rollout],
+    view: str,
+    encodings: Encodings | None,
+    side: Side = "student",
+) -> mx.array:
     """The same in one view, not yet computed. `encodings` None: the pictures are encoded here, differentiably."""
-    sequences = [Continued(vars(rollout.prompt)[view], rollout.completion) for rollout in batch]
+    sequences = [Continued(rollout.prompt.views(side)[view], rollout.completion) for rollout in batch]
     return completion_hidden(model, sequences, encodings or encode(model, [each for each, _ in sequences]))
 
 
@@ -65,11 +75,12 @@ def count_positions(
     objective: Objective,
 ) -> dict[str, int]:
     """Positions of one forward pass of both models in their views, and what they would be with a row each."""
-    models = [(student, objective.student_views)] + ([(teacher, objective.teacher_views)] if teacher else [])
+    models = [(student, objective.student_views, "student")]
+    models += [(teacher, objective.teacher_views, "teacher")] if teacher else []
     return {
         name: sum(
-            positions(batch, views, packs=model.packs and name == "computed")
-            for model, views in models
+            positions(batch, views, shares_prefix=model.shares_prefix and name == "computed", side=side)
+            for model, views, side in models
             for batch in batches
         )
         for name in ("computed", "unpacked")

@@ -108,7 +108,9 @@ def compute_parts(
     `want` sees the batch with the teacher's scores if the head trains, since its gradients are sums over tokens.
     """
     objective = weighing.objective
-    batches = split(rollouts, weighing.microbatch_size, weighing.max_tokens, packs=student.packs)
+    batches = split(
+        rollouts, weighing.microbatch_size, weighing.max_tokens, shares_prefix=student.shares_prefix
+    )
     found = Gradients(batch=_batch(rollouts, weighing))
     found.positions = count_positions(student, teacher, batches, objective)
     with _timed(found, "teacher"):
@@ -137,7 +139,7 @@ def _batch(rollouts: Sequence[Rollout], weighing: Weighing) -> Batch:
     return Batch(
         weights=np.array(token_weights(lengths, weighing.reduction)),
         lengths=lengths,
-        prompts=[id(rollout.prompt) for rollout in rollouts],
+        prompts=[rollout.number for rollout in rollouts],
         scores={},
         steering_coef=weighing.steering_coef,
     )

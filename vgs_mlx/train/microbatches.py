@@ -1,25 +1,28 @@
-"""Cuts an update batch into micro-batches by the tokens that they cost, and counts what packing saves."""
+"""Cuts an update batch into micro-batches by the tokens that they cost, and counts what a shared prompt saves."""
 
 import itertools
 from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from vgs_mlx.types import Rollout
+from vgs_mlx.types import Rollout, Side
 
 
 def split(
-    rollouts: Sequence[Rollout], size: int, most_tokens: int | None, *, packs: bool
+    rollouts: Sequence[Rollout], size: int, most_tokens: int | None, *, shares_prefix: bool
 ) -> list[list[Rollout]]:
     """Micro-batches of neighbours: at most `size` rollouts and `most_tokens` positions of the view with the picture.
 
-    A rollout that is longer than `most_tokens` alone makes a micro-batch of its own. `packs`: completions of
-    one prompt share its positions (models/packing.py).
+    A rollout that is longer than `most_tokens` alone makes a micro-batch of its own. `shares_prefix`:
+    completions of one prompt share its run (models/prefix.py).
     """
     batches: list[list[Rollout]] = []
     for rollout in rollouts:
         grown = [*batches[-1], rollout] if batches else []
-        fits = most_tokens is None or positions(grown, ["with_image"], packs=packs) <= most_tokens
+        fits = (
+            most_tokens is None
+            or positions(grown, ["with_image"], shares_prefix=shares_prefix) <= most_tokens
+        )
         if grown and len(grown) <= size and fits:
             batches[-1] = grown
         else:
@@ -33,13 +36,16 @@ def windows(batches: Sequence[Sequence[Rollout]]) -> list[slice]:
     return [slice(*pair) for pair in itertools.pairwise(ends.tolist())]
 
 
-def positions(rollouts: Sequence[Rollout], views: Collection[str], *, packs: bool) -> int:
+def positions(
+    rollouts: Sequence[Rollout], views: Collection[str], *, shares_prefix: bool, side: Side = "student"
+) -> int:
     """Positions of one forward pass over the rollouts in each of the views, padding not counted."""
     total = 0
     for view in views:
-        before: int | None = None
+        before: bytes | None = None
         for rollout in rollouts:
-            shared = packs and id(rollout.prompt) == before
-            total += len(rollout.completion) + (0 if shared else len(vars(rollout.prompt)[view].ids))
-            before = id(rollout.prompt)
+            prompt = rollout.prompt.views(side)[view]
+            shared = shares_prefix and prompt.key == before
+            total += len(rollout.completion) + (0 if shared else len(prompt.ids))
+            before = prompt.key
     return total

@@ -25,7 +25,7 @@ from vgs_mlx.runs.identity import Identity, identify
 from vgs_mlx.runs.rows import load_data, longest
 from vgs_mlx.runs.screen import LIBRARIES, Screen
 from vgs_mlx.train.rewards import advantages as rewards
-from vgs_mlx.types import Example, Prompt
+from vgs_mlx.types import Example, Prompt, Side
 
 PROBED = 4  # prompts, and the longest completions (in tokens) that the probes look at
 PROBED_LENGTH = 24
@@ -93,7 +93,8 @@ def load(
         screen.say(f"teacher  none: objective.name={recipe.objective.name} asks nothing of one")
     ready = Ready(recipe, student, teacher, data, identify(recipe, student, teacher, data))
     with screen.working("probing whether the gradients will be right"):
-        return with_picture_cache(probe(ready, screen))
+        probe(ready, screen)
+    return with_picture_cache(ready)
 
 
 def refuse_contradictions(recipe: Recipe) -> None:
@@ -145,36 +146,34 @@ def _more_views(recipe: Recipe) -> set[str]:
     return white | (objective.teacher_views & {"degraded"})
 
 
-def probe(ready: Ready, screen: Screen) -> Ready:
+def probe(ready: Ready, screen: Screen) -> None:
     """The probes that need weights, on a few of the student's own short completions.
 
-    Returns the same run with completions that share a row with their prompt wherever a model computes that right.
     Raises `Refusal` for a model that would learn or teach wrongly.
     """
     prompts = [ready.prompt(row) for row in range(min(PROBED, len(ready.data.train)))]
-    views = [vars(prompt)[view] for prompt in prompts for view in probes.VIEWS]
-    encodings = evaluate(encode(ready.student, views))
+    encodings = _probed_views(ready.student, prompts, "student")
     drawn = _short_completions(ready, prompts, encodings)
     completions = [each.ids for each in drawn]
-    probed, reaction = {}, None
+    reaction = None
     for role, model in _models(ready).items():
         if role == "teacher":
-            encodings = evaluate(encode(model, views))
-        trial = probes.attempt(model, prompts, completions, encodings)
+            encodings = _probed_views(model, prompts, role)
+        trial = probes.attempt(model, prompts, completions, encodings, role)
         probes.causality(trial)
         probes.padding(trial)
         if ready.recipe.objective.text_view == "omit":
             probes.text_view(trial)
-        probed[role] = replace(model, packs=probes.packing(trial))
+        probes.continuation(trial)
         if role == "student":
-            probes.sampling(trial, [each.sampling_logprobs for each in drawn], packs=probed[role].packs)
+            probes.sampling(trial, [each.sampling_logprobs for each in drawn])
+            probes.gradients(trial, checkpointed=ready.recipe.train.grad_checkpoint)
         if role == "teacher":
             reaction = probes.picture_reaction(trial)
-    _say_probed(probed, reaction, screen)
-    return replace(ready, **probed)
+    _say_probed(reaction, screen)
 
 
-def _say_probed(models: dict[str, LoadedModel], reaction: float | None, screen: Screen) -> None:
+def _say_probed(reaction: float | None, screen: Screen) -> None:
     moves = (
         ""
         if reaction is None
@@ -186,16 +185,6 @@ def _say_probed(models: dict[str, LoadedModel], reaction: float | None, screen: 
             "WARNING  the teacher does not react to the picture at all on these prompts: VGS then is the standard "
             "loss. Is it the right teacher, and are the pictures the right ones?"
         )
-    apart = [role for role, model in models.items() if not model.packs]
-    if apart:
-        screen.say(
-            f"packing  not for the {' and the '.join(apart)}: "
-            "each completion gets a row of its own (slower, same result)"
-        )
-    else:
-        screen.say(
-            "packing  completions share one row with their prompt: its picture and text are computed once"
-        )
 
 
 def with_picture_cache(ready: Ready) -> Ready:
@@ -206,14 +195,18 @@ def with_picture_cache(ready: Ready) -> Ready:
     return replace(ready, **{role: replace(model, pictures=cache) for role, model in models.items()})
 
 
-def _models(ready: Ready) -> dict[str, LoadedModel]:
+def _probed_views(model: LoadedModel, prompts: list[Prompt], side: Side) -> Encodings:
+    return evaluate(encode(model, [prompt.views(side)[view] for prompt in prompts for view in probes.VIEWS]))
+
+
+def _models(ready: Ready) -> dict[Side, LoadedModel]:
     return {"student": ready.student, **({"teacher": ready.teacher} if ready.teacher else {})}
 
 
 def _short_completions(ready: Ready, prompts: list[Prompt], encodings: Encodings) -> list[Completion]:
     length = min(PROBED_LENGTH, ready.recipe.rollout.max_completion_length)
     seeds = [[(ready.recipe.seed, row)] for row in range(len(prompts))]
-    views = [prompt.with_image for prompt in prompts]
+    views = [prompt.student["with_image"] for prompt in prompts]
     return [row[0] for row in sample(ready.student, views, seeds, encodings, Sampling(length))]
 
 

@@ -102,7 +102,7 @@ def asked(recipe: Recipe, progress: Progress) -> Objective:
 def encode_views(model: LoadedModel, prompts: Sequence[Prompt], objective: Objective) -> Encodings:
     """The views of every prompt that the student needs, the vision tower run once for each."""
     views = {"with_image"} | objective.student_views
-    return evaluate(encode(model, [vars(each)[view] for each in prompts for view in sorted(views)]))
+    return evaluate(encode(model, [each.student[view] for each in prompts for view in sorted(views)]))
 
 
 def collect_answers(
@@ -121,8 +121,8 @@ def collect_answers(
     elif source is None:
         rollouts = given_answers(student, prompts)
     else:
-        theirs = evaluate(encode(teacher, [prompt.with_image for prompt in prompts]))
-        rollouts = collect(teacher, prompts, recipe.rollout, theirs, recipe.seed, progress.step)
+        theirs = evaluate(encode(teacher, [prompt.teacher["with_image"] for prompt in prompts]))
+        rollouts = collect(teacher, prompts, recipe.rollout, theirs, recipe.seed, progress.step, "teacher")
     rewarded = rewards.advantages(student, rollouts, recipe, encodings) if objective.rewarded else None
     return Collected(rollouts, encodings, rewarded)
 

@@ -32,7 +32,7 @@ def confidence_gains(
         answer = tokenizer(rollout.prompt.example.answer, add_special_tokens=False)["input_ids"]
         for stop in (0, *(stop for _, stop in each.spans)):
             ids = [*rollout.completion[:stop].tolist(), *opening, *answer]
-            sequences.append(Continued(rollout.prompt.with_image, np.array(ids, dtype=np.int32)))
+            sequences.append(Continued(rollout.prompt.student["with_image"], np.array(ids, dtype=np.int32)))
             answers.append(len(answer))
     logprobs = _in_batches(student, sequences, encodings, size)
     confidences = np.array([each[-count:].sum() for each, count in zip(logprobs, answers, strict=True)])
@@ -49,7 +49,7 @@ def visual_dependence(
 ) -> list[np.ndarray]:
     """V_k = log p(step | picture, ...) − log p(step | white picture, ...) of every step, nats."""
     views = {
-        name: [Continued(vars(rollout.prompt)[name], rollout.completion) for rollout in rollouts]
+        name: [Continued(rollout.prompt.student[name], rollout.completion) for rollout in rollouts]
         for name in ("with_image", "white")
     }
     white = evaluate(encode(student, [view for view, _ in views["white"]]))

@@ -6,14 +6,14 @@ import mlx.core as mx
 
 
 @dataclass(frozen=True)
-class PictureFeatures:
-    """The vision tower's output for the pictures of one prompt."""
+class Features:
+    """The vision tower's output, past its connector, for the pictures of one view."""
 
     embeddings: mx.array  # (image tokens, D), take the places of the placeholders' embeddings
-    deepstack: tuple[mx.array, ...] = ()  # each (image tokens, D), added after the first decoder layers
+    levels: tuple[mx.array, ...] = ()  # each (image tokens, D), added after the first decoder layers
 
     def arrays(self) -> list[mx.array]:
-        return [self.embeddings, *self.deepstack]
+        return [self.embeddings, *self.levels]
 
     @property
     def nbytes(self) -> int:
