@@ -19,7 +19,12 @@ def random_smolvlm(seed: int = 0, *, hidden: int = 32, layers: int = 2, scale: f
         num_hidden_layers=layers, vocab_size=HEAD_ROWS, rope_theta=10_000.0, rms_norm_eps=1e-5,
     )  # fmt: skip
     vision = dict(
-        hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, patch_size=8, image_size=SIDE
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        patch_size=8,
+        image_size=SIDE,
     )
     config = stock.ModelConfig.from_dict(
         dict(

@@ -30,7 +30,12 @@ PROMPTS = {
     ],
 }  # fmt: skip
 MODELS = {"qwen3_vl": random_model, "smolvlm": random_smolvlm}
-LENGTHS = [(5, 1, 7), (4, 4), (1, 6, 2), (3,)]  # ragged, one token included; the first two prompts are as long
+LENGTHS = [
+    (5, 1, 7),
+    (4, 4),
+    (1, 6, 2),
+    (3,),
+]  # ragged, one token included; the first two prompts are as long
 each_family = pytest.mark.parametrize("family", MODELS)
 
 

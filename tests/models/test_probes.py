@@ -8,15 +8,15 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from mlx.utils import tree_map
-from vgs_mlx.models.block_attention import Blocks
 
 from random_models import changed_family, random_completion, random_model, random_prompt
 from vgs_mlx.data import shapes
 from vgs_mlx.data.prompts import render
 from vgs_mlx.errors import Refusal
-from vgs_mlx.models import adapters, probes, qwen3_vl
-from vgs_mlx.models import packing as packed_rows
-from vgs_mlx.models.base import LoadedModel, Rows
+from vgs_mlx.models import adapters, caches, prefix, probes, recomputing
+from vgs_mlx.models.base import LoadedModel
+from vgs_mlx.models.families.base import Rows
+from vgs_mlx.models.families.qwen3_vl import FAMILY as qwen3_vl
 from vgs_mlx.models.loading import load_model
 from vgs_mlx.models.rows import encode
 from vgs_mlx.recipe import options as recipe
@@ -47,7 +47,7 @@ def text_view(model, prompts=PROMPTS, completions=COMPLETIONS):
     probes.text_view(attempt(model, prompts, completions))
 
 
-def sampling(model, prompts=PROMPTS, completions=COMPLETIONS, *, sampler=None, top_p=1.0, shares_prefix=True):
+def sampling(model, prompts=PROMPTS, completions=COMPLETIONS, *, sampler=None, top_p=1.0):
     """The probe of what `sampler`, the model itself by default, draws as long as `completions`."""
     views = [prompt.student["with_image"] for prompt in prompts]
     settings, seeds = (
@@ -56,10 +56,18 @@ def sampling(model, prompts=PROMPTS, completions=COMPLETIONS, *, sampler=None, t
     )
     drawn = [row[0] for row in sample(sampler or model, views, seeds, encode(model, views), settings)]
     trial = attempt(model, prompts, [each.ids for each in drawn])
-    probes.sampling(trial, [each.sampling_logprobs for each in drawn], shares_prefix=packs)
+    probes.sampling(trial, [each.sampling_logprobs for each in drawn])
 
 
-PROBES = (causality, padding, text_view, sampling)
+def continuation(model, prompts=PROMPTS, completions=COMPLETIONS):
+    probes.continuation(attempt(model, prompts, completions))
+
+
+def gradients(model, prompts=PROMPTS, completions=COMPLETIONS, *, checkpointed=False):
+    probes.gradients(attempt(model, prompts, completions), checkpointed=checkpointed)
+
+
+PROBES = (causality, padding, text_view, sampling, continuation, gradients)
 
 
 def refused(probe: Callable[[], None], reason: str, mend: str) -> None:
@@ -83,9 +91,17 @@ def everyone_sees_everyone(where: str) -> LoadedModel:
 
     def forward(module, rows: Rows, cache=None):
         leaks = {"both": True, "with_image": bool(rows.features), "text_only": not rows.features}[where]
+        if not leaks or cache is not None:
+            return qwen3_vl.hidden_states(module, rows, cache)
         length = rows.ids.shape[1]
-        mask = mx.ones((len(rows.ids), 1, length, length), dtype=mx.bool_) if leaks else None
-        return qwen3_vl.hidden_states(module, replace(rows, attention=mask), cache)
+        mask = mx.ones((len(rows.ids), 1, length, length), dtype=mx.bool_)
+        decoder = module.language_model.model
+        return decoder(
+            None,
+            inputs_embeds=qwen3_vl.embedded(module, rows),
+            mask=mask,
+            position_ids=mx.array(rows.positions),
+        )
 
     return with_forward(forward)
 
@@ -150,8 +166,15 @@ def decodes_one_position_late() -> LoadedModel:
 
 
 def decodes_without_the_key_mask() -> LoadedModel:
-    """Looks at the padding behind the shorter prompts of a batch."""
-    return decodes(lambda rows: replace(rows, attention=None))
+    """Looks at the padding before the shorter prompts of a batch."""
+
+    def forward(module, rows: Rows, cache=None):
+        for each in cache or ():
+            if hasattr(each, "left_padding"):
+                each.left_padding = mx.zeros_like(each.left_padding)
+        return qwen3_vl.hidden_states(module, rows, cache)
+
+    return with_forward(forward)
 
 
 def makes_nan() -> LoadedModel:
@@ -213,7 +236,6 @@ def test_the_embedded_models_pass(role):
     completions = [random_completion(at, 6 + at) + 10 for at in range(3)]
     for probe in PROBES:
         probe(model, prompts, completions)
-    assert probes.packing(attempt(model, prompts, completions))
 
 
 @pytest.mark.parametrize("where", ["both", "with_image", "text_only"])
@@ -265,31 +287,59 @@ def test_nan_passes_no_probe(probe):
     refused(lambda: probe(makes_nan()), "not finite", "download it again")
 
 
-def test_rows_are_packed_only_where_that_changes_nothing():
-    assert probes.packing(attempt(random_model(0)))
-    assert not probes.packing(attempt(everyone_sees_everyone("both")))
-    assert not probes.packing(attempt(with_forward(lambda module, rows, cache=None: qwen3_vl.hidden_states(
-        module, replace(rows, attention=None), cache))))  # fmt: skip
+def continues(change: Callable[[Rows], Rows]) -> LoadedModel:
+    """Right in a row of its own, wrong where several tokens go on from a cache."""
+    return decodes(lambda rows: change(rows) if rows.ids.shape[1] > 1 else rows)
 
 
-def test_rows_are_not_packed_where_their_completions_are_taken_for_one_another(monkeypatch):
-    def swapped(prompt, lengths):
-        places = true_places(prompt, lengths)
-        return np.concatenate([places[lengths[0] :], places[: lengths[0]]])
-
-    true_places = packed_rows.packed_predicting_positions
-    monkeypatch.setattr(packed_rows, "packed_predicting_positions", swapped)
-    assert not probes.packing(attempt(random_model(0)))
+def test_a_model_that_continues_at_other_positions_is_refused():
+    model = continues(lambda rows: replace(rows, positions=rows.positions + 1))
+    for probe in (causality, padding):  # these see nothing wrong
+        probe(model)
+    refused(lambda: continuation(model), "differ from rows of their own", "use another family")
 
 
-def test_rows_are_not_packed_where_positions_go_on_from_one_completion_to_the_next():
+def test_a_model_that_forgets_its_prompt_where_it_continues_is_refused():
     def forward(module, rows: Rows, cache=None):
-        if isinstance(rows.attention, Blocks):
-            going_on = np.broadcast_to(np.arange(rows.ids.shape[1]), rows.positions.shape)
-            rows = replace(rows, positions=np.maximum(rows.positions, going_on.astype(np.int32)))
-        return qwen3_vl.hidden_states(module, rows, cache)
+        going_on = cache is not None and not rows.features and rows.ids.shape[1] > 1
+        return qwen3_vl.hidden_states(module, rows, None if going_on else cache)
 
-    assert not probes.packing(attempt(with_forward(forward)))
+    refused(
+        lambda: continuation(with_forward(forward)), "differ from rows of their own", "use another family"
+    )
+
+
+def test_completions_taken_for_one_another_are_refused(monkeypatch):
+    fork = prefix.fork
+    monkeypatch.setattr(prefix, "fork", lambda begun, rows: fork(begun, rows[::-1]))
+    both = [random_prompt(1, words=4), random_prompt(2, words=4)]  # as long as each other
+    refused(lambda: continuation(random_model(0), both, EQUALLY_LONG[:2]), "differ from rows", "use another")
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora", "full"])
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_a_sound_student_has_the_gradient_of_separate_rows(kind, checkpointed):
+    gradients(adapted(kind), checkpointed=checkpointed)
+
+
+def test_a_layer_that_is_recomputed_with_its_cache_closed_over_is_refused(monkeypatch):
+    """Values are right: only the gradient shows it."""
+    monkeypatch.setattr(caches, "is_cache", lambda value: False)
+    monkeypatch.setattr(recomputing.caches, "held", lambda cache: {})
+    continuation(adapted("lora"))
+    refused(
+        lambda: gradients(adapted("lora"), checkpointed=True), "with train.grad_checkpoint", "use another"
+    )
+
+
+def test_a_cache_that_stops_the_gradient_is_refused(monkeypatch):
+    taken = caches.taken
+    monkeypatch.setattr(
+        caches, "taken",
+        lambda cache, rows: [caches.mapped(each, mx.stop_gradient) for each in taken(cache, rows)],
+    )  # fmt: skip
+    continuation(adapted("lora"))
+    refused(lambda: gradients(adapted("lora")), "from that of separate rows", "use another family")
 
 
 # --- samples are of the distribution that they are scored under ------------------------------------------------
@@ -316,30 +366,24 @@ def test_the_refusal_says_how_far_off_which_token_of_which_model_is():
         probes._taken(trial.model, *each)
         for each in zip(trial.padded["with_image"], COMPLETIONS, strict=True)
     ]
-    probes.sampling(trial, sampled, shares_prefix=True)
+    probes.sampling(trial, sampled)
     sampled[2][3] += 0.5
     with pytest.raises(Refusal) as found:
-        probes.sampling(trial, sampled, shares_prefix=True)
+        probes.sampling(trial, sampled)
     position = len(PROMPTS[2].student["with_image"].ids) + 3
     assert str(found.value).startswith("random-0: the log-prob of a sampled token is 0.5 nats from")
     assert f"(token 4 of 7, position {position} of training row 3)" in str(found.value)
 
 
-def test_samples_are_held_against_packed_rows_where_the_run_packs_alone():
+def test_samples_are_held_against_continuations():
     sound = attempt(random_model(0))
     sampled = [
         probes._taken(sound.model, *each)
         for each in zip(sound.padded["with_image"], COMPLETIONS, strict=True)
     ]
-    trial = replace(
-        sound, packed={view: [each * 1.1 for each in sound.packed[view]] for view in probes.VIEWS}
-    )
-    probes.sampling(trial, sampled, shares_prefix=False)
-    refused(
-        lambda: probes.sampling(trial, sampled, shares_prefix=True),
-        "in a row that its prompt's",
-        "use another family",
-    )
+    probes.sampling(sound, sampled)
+    moved = {view: [each * 1.1 for each in sound.continued[view]] for view in probes.VIEWS}
+    refused(lambda: probes.sampling(replace(sound, continued=moved), sampled), UNLIKE_SCORED, "use another")
 
 
 def test_the_gap_at_the_farthest_states_is_that_of_all_positions():

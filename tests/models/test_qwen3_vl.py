@@ -16,7 +16,7 @@ from vgs_mlx.models.families.qwen3_vl import FAMILY as qwen3_vl
 from vgs_mlx.models.loading import load_model
 from vgs_mlx.models.logprobs import compute_logprobs
 from vgs_mlx.models.probes import _inverted as inverted
-from vgs_mlx.models.rows import Continued, build, encode
+from vgs_mlx.models.rows import Continued, encode, separate as build
 from vgs_mlx.recipe.options import Data
 from vgs_mlx.types import Example, Picture, View
 

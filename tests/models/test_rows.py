@@ -19,7 +19,8 @@ from random_models import (
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models.families.qwen3_vl import FAMILY as qwen3_vl
 from vgs_mlx.models.logprobs import completion_hidden, compute_logprobs
-from vgs_mlx.models.rows import Continued, build, continue_positions, encode, evaluate, flat_positions
+from vgs_mlx.models.rows import Continued, encode, evaluate, flat_positions, separate as build
+from vgs_mlx.models.rows import _continued as continue_positions
 from vgs_mlx.types import View
 
 VIEWS = ("with_image", "text_only")
@@ -208,8 +209,10 @@ def test_one_picture_s_attention_exists_at_a_time():
         views = [
             View(
                 np.full(256, IMAGE, dtype=np.int32),
-                rng.normal(size=(1024, 96)).astype(np.float32),
-                np.array([[1, 32, 32]]),
+                {
+                    "pixel_values": rng.normal(size=(1024, 96)).astype(np.float32),
+                    "image_grid_thw": np.array([[1, 32, 32]]),
+                },
             )
             for _ in range(count)
         ]

@@ -22,7 +22,7 @@ from vgs_mlx.train.gradients import Weighing, compute
 from vgs_mlx.train.rewards import advantages as rewards
 from vgs_mlx.train.rewards.reasoning_steps import cut
 from vgs_mlx.train.step import Progress, asked, measures
-from vgs_mlx.types import Example, Prompt, Rollout
+from vgs_mlx.types import Example, Prompt, Rollout, View
 
 GAMMA, LAMBDA = 2.0, 0.5
 
@@ -41,12 +41,9 @@ def degraded_rollouts():
         if id(prompt) not in views:
             view = prompt.student["with_image"]
             pixels = view.media["pixel_values"] * 0.1
-            views[id(prompt)] = Prompt(
-                prompt.example,
-                view,
-                prompt.student["text_only"],
-                View(view.ids, {**view.media, "pixel_values": pixels}),
-            )
+            degraded = View(view.ids, {**view.media, "pixel_values": pixels})
+            both = {**prompt.student, "degraded": degraded}
+            views[id(prompt)] = Prompt(prompt.example, both, both)
         made.append(Rollout(views[id(prompt)], rollout.completion, rollout.sampling_logprobs, True))
     return made
 
@@ -268,7 +265,7 @@ def test_an_unknown_reward_is_refused():
 
 def test_right_answers_earn_more_than_wrong_ones_to_the_same_prompt(monkeypatch):
     prompt = random_prompt(1)
-    prompt = Prompt(example("2"), prompt.student["with_image"], prompt.student["text_only"])
+    prompt = Prompt(example("2"), prompt.student, prompt.teacher)
     made = [Rollout(prompt, random_completion(seed, 4), np.zeros(4, np.float32), True) for seed in range(2)]
     texts = iter(["so \\boxed{2}", "so \\boxed{3}"])
     monkeypatch.setattr(rewards, "_text", lambda student, rollout: next(texts))

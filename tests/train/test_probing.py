@@ -31,22 +31,21 @@ def test_a_student_that_samples_otherwise_than_it_is_scored_starts_no_run():
         setup.probe(replace(ready, student=student), toy_runs.QUIET)
 
 
-def test_a_model_that_can_not_pack_gets_a_row_for_each_completion():
-    def unpacked(module, rows, cache=None):
-        return qwen3_vl.hidden_states(module, replace(rows, attention=None) if cache is None else rows, cache)
-
+def test_a_teacher_that_continues_otherwise_than_in_a_row_of_its_own_starts_no_run():
     ready = toy_runs.ready()
-    probed = setup.probe(replace(ready, teacher=with_forward(ready.teacher, unpacked)), toy_runs.QUIET)
-    assert probed.student.shares_prefix and not probed.teacher.shares_prefix
+    with pytest.raises(
+        Refusal, match="embedded:teacher: completions that continue their prompt's cache differ"
+    ):
+        setup.probe(replace(ready, teacher=with_forward(ready.teacher, decodes_late)), toy_runs.QUIET)
 
 
 def test_each_forward_pass_is_run_once():
-    """In each view 4 rows alone, all padded, two packed and one with another end; 6 for the text view."""
+    """In each view 4 rows alone, all padded, and one with another end; two prompts continued; 6 for the text view."""
     ready, passes = toy_runs.ready(), Counter()
 
     def watched(role: str) -> LoadedModel:
         def hidden_states(module, rows, cache=None):
-            passes[role, "scoring" if cache is None else "sampling"] += 1
+            passes[role, "a row each" if cache is None else "continued"] += 1
             return qwen3_vl.hidden_states(module, rows, cache)
 
         def encode_pictures(module, view):
@@ -57,10 +56,9 @@ def test_each_forward_pass_is_run_once():
         return replace(vars(ready)[role], family=changed_family(**functions))
 
     watching = replace(ready, student=watched("student"), teacher=watched("teacher"))
-    probed = setup.probe(watching, toy_runs.QUIET)
-    assert probed.student.shares_prefix and probed.teacher.shares_prefix
+    setup.probe(watching, toy_runs.QUIET)
     for role in ("student", "teacher"):
-        assert passes[role, "scoring"] == 2 * (4 + 1 + 1 + 1) + 6
+        # alone, padded, another end; for the text view after others; the student's gradient of separate rows
+        assert passes[role, "a row each"] == 2 * (4 + 1 + 1) + (role == "student")
         assert passes[role, "pictures"] == 4 + 2
-    assert passes["student", "sampling"] <= 1 + ready.recipe.rollout.max_completion_length
-    assert passes["teacher", "sampling"] == 0
+    assert passes["teacher", "continued"] == 2 * (2 + 2) + 2 * 6
