@@ -19,8 +19,9 @@ from random_models import (
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models.families.qwen3_vl import FAMILY as qwen3_vl
 from vgs_mlx.models.logprobs import completion_hidden, compute_logprobs
-from vgs_mlx.models.rows import Continued, encode, evaluate, flat_positions, separate as build
+from vgs_mlx.models.rows import Continued, encode, evaluate, flat_positions
 from vgs_mlx.models.rows import _continued as continue_positions
+from vgs_mlx.models.rows import separate as build
 from vgs_mlx.types import View
 
 VIEWS = ("with_image", "text_only")
@@ -106,7 +107,7 @@ def test_what_stands_in_the_padding_changes_nothing(view):
     width = rows.ids.shape[1]
     lengths = np.array([len(each.view.ids) + len(each.completion) for each in chosen])
     padding = np.arange(width)[None] >= lengths[:, None]
-    assert padding.any() and not rows.placeholders[padding].any()
+    assert padding.any() and (rows.placeholders is None or not rows.placeholders[padding].any())
     other = replace(
         rows, ids=np.where(padding, 17, rows.ids), positions=np.where(padding, 99, rows.positions)
     )

@@ -11,8 +11,8 @@ def rollouts(*groups):
     """Groups (prompt length, completion lengths)."""
     made = []
     for length, completions in groups:
-        view = View(np.zeros(length, np.int32), {})
-        views = {"with_image": view, "text_only": View(np.zeros(2, np.int32), {})}
+        view = View(np.full(length, len(made), np.int32), {})
+        views = {"with_image": view, "text_only": View(np.full(2, len(made), np.int32), {})}
         prompt = Prompt(Example("row", "?", "1", ()), views, views)
         made += [Rollout(prompt, np.zeros(n, np.int32), np.zeros(n, np.float32), True) for n in completions]
     return made

@@ -208,11 +208,11 @@ def test_a_run_keeps_the_reward_it_began_with_and_is_not_resumed_with_another(tm
         "    calls: int = 0\n\ncount = Count()\n\ndef seen(example, text):\n    count.calls += 1\n"
         "    return count.calls\n"
     )
-    first = rewards.fingerprint(settings)
+    first = identity.of_reward(settings.reward)
     assert rewards.reward_function(settings)(example(), "") == 1
     file.write_text("def seen(example, text):\n    return 7\n")
     assert rewards.reward_function(settings)(example(), "") == 2
-    assert rewards.fingerprint(settings) != first and rewards.fingerprint(Grpo()) is None
+    assert identity.of_reward(settings.reward) != first and rewards.fingerprint(Grpo()) is None
 
 
 @pytest.mark.parametrize(("body", "reason"), [

@@ -7,6 +7,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 import pytest
+from mlx.utils import tree_flatten, tree_unflatten
 
 from vgs_mlx.errors import Refusal
 from vgs_mlx.recipe import file as recipe_file
@@ -143,6 +144,11 @@ def test_the_last_step_at_least_has_the_whole_rate_or_the_run_is_refused(name, s
                 setup.refuse_contradictions(recipe)
 
 
+def state(optimizer):
+    """What a checkpoint holds of an optimiser."""
+    return dict(tree_flatten(optimizer.state))
+
+
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
 def test_a_saved_state_goes_on_to_the_bit(schedule, tmp_path):
     settings = Train(learning_rate=1e-2, steps=6, schedule=schedule, warmup_steps=1)
@@ -150,23 +156,21 @@ def test_a_saved_state_goes_on_to_the_bit(schedule, tmp_path):
     optimizer = adamw.make(settings, straight)
     for step in range(3):
         adamw.update(optimizer, straight, as_arrays(gradients(step)))
-    mx.save_safetensors(str(tmp_path / "optim.safetensors"), adamw.state(optimizer))
+    mx.save_safetensors(str(tmp_path / "optim.safetensors"), state(optimizer))
     resumed = student()
     resumed.module.update(straight.module.parameters())
     other = adamw.make(settings, resumed)
-    adamw.restore(other, mx.load(str(tmp_path / "optim.safetensors")))
+    other.state = tree_unflatten(list(mx.load(str(tmp_path / "optim.safetensors")).items()))
     for step in range(3, 6):
         adamw.update(optimizer, straight, as_arrays(gradients(step)))
         adamw.update(other, resumed, as_arrays(gradients(step)))
         assert all(np.array_equal(value, weights(resumed)[name]) for name, value in weights(straight).items())
-    assert all(
-        mx.array_equal(value, adamw.state(other)[name]) for name, value in adamw.state(optimizer).items()
-    )
+    assert all(mx.array_equal(value, state(other)[name]) for name, value in state(optimizer).items())
 
 
 def test_the_state_holds_moments_step_and_rate_of_what_trains():
     model = student()
-    names = set(adamw.state(adamw.make(Train(), model)))
+    names = set(state(adamw.make(Train(), model)))
     assert names == {
         "step", "learning_rate", "layers.0.weight.m", "layers.0.weight.v", "layers.0.bias.m", "layers.0.bias.v"
     }  # fmt: skip

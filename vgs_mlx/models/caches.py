@@ -10,8 +10,20 @@ from typing import Any
 
 import mlx.core as mx
 
+from vgs_mlx.machine.lazy import Lazy
+
+kinds = Lazy("mlx_vlm.models.cache")
+
 Held = dict[str, Any]
 """Attribute -> an array, or lists, tuples and caches of such."""
+
+
+def compact(cache: Sequence[Any]) -> list[Any]:
+    """The same cache, empty, where nothing is decoded token by token: keys and values as long as what they are of.
+
+    The usual one grows by 256 positions of zeros at a time, which a gradient would have to carry along.
+    """
+    return [kinds.ConcatenateKVCache() if type(each) is kinds.KVCache else each for each in cache]
 
 
 def is_cache(value: Any) -> bool:

@@ -32,10 +32,16 @@ class Prefix:
     following: np.ndarray | None  # (axes, B) the next tokens' positions; None where the cache counts them
 
 
-def start(model: LoadedModel, views: Sequence[View], encodings: Encodings) -> Prefix:
-    """Run prompts of one length into a new cache. Differentiable; not yet computed."""
+def start(
+    model: LoadedModel, views: Sequence[View], encodings: Encodings, *, decoding: bool = False
+) -> Prefix:
+    """Run prompts of one length into a new cache. Differentiable; not yet computed.
+
+    `decoding`: many tokens will follow, one by one.
+    """
     rows = prompt_rows(model, views, encodings)
     cache = model.family.make_cache(model.module)
+    cache = cache if decoding else caches.compact(cache)
     hidden = model.family.hidden_states(model.module, rows, cache)
     following = None if rows.positions is None else rows.positions.max(axis=(0, 2))[None] + 1
     if following is not None:

@@ -99,7 +99,7 @@ def _prefill(
     order = sorted(range(len(views)), key=lambda number: len(views[number].ids))
     begun = []
     for _, numbers in itertools.groupby(order, key=lambda number: len(views[number].ids)):
-        begun.append(prefix.start(model, [views[number] for number in numbers], encodings))
+        begun.append(prefix.start(model, [views[number] for number in numbers], encodings, decoding=True))
         mx.eval(begun[-1].last, caches.arrays(begun[-1].cache))
     place = {number: row for row, number in enumerate(order)}
     repeat = [place[number] for number, count in enumerate(copies) for _ in range(count)]

@@ -179,7 +179,7 @@ def _share(held_out: str | float) -> float | None:
 
 
 def _own_reward(recipe: Recipe) -> dict[str, str]:
-    found = _of_reward(recipe.grpo.reward) if resolved(recipe).rewarded else None
+    found = of_reward(recipe.grpo.reward) if resolved(recipe).rewarded else None
     return {} if found is None else {"reward": found}
 
 
@@ -210,7 +210,7 @@ def _digest(lines: Iterable[str]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _of_reward(reward: str) -> str | None:
+def of_reward(reward: str) -> str | None:
     """Of the file with the recipe's own reward function; None where the reward is one of ours."""
     file = reward_file(reward)
     return None if file is None else hashlib.sha256(file.read_bytes()).hexdigest()[:16]
