@@ -142,9 +142,7 @@ def load_model(
         _as_the_device_computes(module, path, say)
     module.freeze()
     if not lazy:
-        compute(module)
-        if (name := not_finite(dict(tree_flatten(module.parameters())))) is not None:
-            raise Refusal(f"{option} {path}: {name} holds a number that isn't finite: {AGAIN}")
+        _compute_finite(module, f"{option} {path}")
     model = LoadedModel(
         name=path,
         folder=folder,
@@ -156,6 +154,13 @@ def load_model(
     )
     _check_parts(model, f"{option} {path}")
     return model
+
+
+def _compute_finite(module: nn.Module, where: str) -> None:
+    """Compute the weights now; every one must be a finite number. Raises `Refusal`."""
+    compute(module)
+    if (name := not_finite(dict(tree_flatten(module.parameters())))) is not None:
+        raise Refusal(f"{where}: {name} holds a number that isn't finite: {AGAIN}")
 
 
 def _load_module(folder: Path, where: str) -> nn.Module:
