@@ -12,7 +12,7 @@ from vgs_mlx.data import pairing, templates
 from vgs_mlx.data.datasets import DataSet
 from vgs_mlx.data.prompts import render
 from vgs_mlx.errors import Refusal
-from vgs_mlx.models import adapters, probes
+from vgs_mlx.models import adapters, gradient_probe, probes
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.loading import find_folder, load_model, load_processor, read_config
 from vgs_mlx.models.picture_cache import PictureCache
@@ -185,7 +185,7 @@ def probe(ready: Ready, screen: Screen) -> None:
         probes.continuation(trial)
         if role == "student":
             probes.sampling(trial, [each.sampling_logprobs for each in drawn])
-            probes.gradients(trial, checkpointed=ready.recipe.train.grad_checkpoint)
+            gradient_probe.gradients(trial, checkpointed=ready.recipe.train.grad_checkpoint)
         if role == "teacher":
             reaction = probes.picture_reaction(trial)
     _say_probed(reaction, screen)
