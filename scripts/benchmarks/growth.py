@@ -1,4 +1,4 @@
-"""How a VGS update grows with completions, image tokens and length; by continuation, and with a row for each completion.
+"""How a VGS update grows with completions, image tokens and length; by continuation and with a row for each.
 
 An update is scoring with both models, backward and AdamW on given rollouts: sampling is the same in both ways.
 """
