@@ -18,7 +18,7 @@ from vgs_mlx.data import held_out as held_out_rows
 from vgs_mlx.data import jsonl, pictures, shapes
 from vgs_mlx.data.rows import BadRow, Columns, Row, check_columns
 from vgs_mlx.errors import Refusal
-from vgs_mlx.recipe.options import SHAPES
+from vgs_mlx.recipe.paths import SHAPES
 from vgs_mlx.types import Example
 
 SHAPES_ROWS = {"train": 20_000, "held_out": 2_000}  # where the source doesn't say

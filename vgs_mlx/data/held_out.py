@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from vgs_mlx.errors import Refusal
-from vgs_mlx.recipe.options import SHAPES, is_word
+from vgs_mlx.recipe.paths import SHAPES, is_word
 from vgs_mlx.types import Example
 
 
