@@ -7,17 +7,26 @@ from typing import Literal
 import mlx.core as mx
 import numpy as np
 
-from vgs_mlx.objective.terms import TERMS
+from vgs_mlx.objective.terms import TERMS, diagnostics
 from vgs_mlx.objective.weightings import WEIGHTINGS, Batch
 
 Role = Literal["standard", "steering", "preservation"]
 Coefficients = dict[str, mx.array]
 """Term -> its weight at every token, (N,)."""
-SCORED_FROM = {
-    "visual_dependency_score": ("with_image", "text_only"),
-    "visual_advantage": ("with_image", "degraded"),
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score of tokens, which weights may depend on."""
+
+    teacher: tuple[str, ...]  # the views that it is computed from
+    extra_arrays: int = 0  # measured: of chunk × vocabulary, held beside those of a KL between two views
+
+
+SCORES = {
+    "visual_dependency_score": Score(("with_image", "text_only")),
+    "visual_advantage": Score(("with_image", "degraded"), extra_arrays=1),
 }
-"""The teacher's views that a score of tokens is made of."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +72,24 @@ class Objective:
         return {part.score for part in self.parts if part.score}
 
     @property
+    def computed_terms(self) -> set[str]:
+        """The terms of its parts, and the diagnostics that read no further views."""
+        own = {part.term for part in self.parts}
+        return own.union(diagnostics(self.student_views, self.teacher_views))
+
+    @property
+    def pulled_views(self) -> set[str]:
+        """The student's views that gradients go to."""
+        return {TERMS[part.term].pulls for part in self.parts}
+
+    @property
     def student_views(self) -> set[str]:
         return {view for part in self.parts for view in TERMS[part.term].student}
 
     @property
     def teacher_views(self) -> set[str]:
         """The teacher's views; empty for an objective that needs no teacher."""
-        scored = {view for score in self.scores for view in SCORED_FROM[score]}
+        scored = {view for score in self.scores for view in SCORES[score].teacher}
         return scored | {view for part in self.parts for view in TERMS[part.term].teacher}
 
 

@@ -1,6 +1,6 @@
 """Every loss term: what it reads, which of the student's views it pulls, its value and its gradient at a token."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -48,12 +48,15 @@ class Compared(NamedTuple):
 
 @dataclass(frozen=True)
 class Term:
-    """A loss term; `pulls` names the student's view that its gradient goes to, the one it is a function of."""
+    """A loss term: all that the loss phase, the step and the plan need to know of it."""
 
     compare: Callable[[Given], Compared]
-    pulls: str = "with_image"
+    pulls: str = "with_image"  # the student's view that it is a function of, which its gradient goes to
     student: tuple[str, ...] = ("with_image",)  # the views that it reads
     teacher: tuple[str, ...] = ("with_image",)
+    extra_arrays: int = (
+        0  # measured: of chunk × vocabulary, held beside those of a reverse KL between two views
+    )
 
 
 BOTH = ("with_image", "text_only")
@@ -100,7 +103,10 @@ def _less_one_hot(logprobs: mx.array, ids: mx.array) -> mx.array:
 TERMS = {
     "standard": Term(lambda given: _kl(given.student.with_image, given.teacher.with_image)),  # Eq. 3
     "visual": Term(  # Eq. 11
-        lambda given: _kl(given.student.with_image, _target(given)), student=BOTH, teacher=BOTH
+        lambda given: _kl(given.student.with_image, _target(given)),
+        student=BOTH,
+        teacher=BOTH,
+        extra_arrays=4,
     ),
     "language": Term(  # Eq. 6
         lambda given: _kl(given.student.text_only, given.teacher.text_only),
@@ -109,24 +115,32 @@ TERMS = {
         ("text_only",),
     ),
     "visual_prior": Term(  # Eq. 21: KL(p(·|x) ‖ q*), which keeps the picture's part while language is steered
-        lambda given: _kl(given.student.text_only, _target(given)), "text_only", ("text_only",), BOTH
+        lambda given: _kl(given.student.text_only, _target(given)),
+        "text_only",
+        ("text_only",),
+        BOTH,
+        extra_arrays=2,
     ),
-    "forward_kl": Term(_forward_kl),
-    "jsd": Term(_jensen_shannon),
+    "forward_kl": Term(_forward_kl, extra_arrays=2),
+    "jsd": Term(_jensen_shannon, extra_arrays=4),
     "cross_entropy": Term(_cross_entropy, teacher=()),  # −log p of the given tokens
     "policy": Term(_policy, teacher=()),  # minus GRPO's clipped surrogate
 }
 
 
 def readable(student: Views, teacher: Views) -> list[str]:
-    """The diagnostics whose views are there."""
+    """The diagnostics that can be computed from the views that are there."""
+    return diagnostics(_there(student), _there(teacher))
+
+
+def diagnostics(student: Collection[str], teacher: Collection[str]) -> list[str]:
+    """The diagnostics that read no other views of the student and the teacher than these."""
     return [
         name
         for name in DIAGNOSTICS
-        if _there(student, TERMS[name].student) and _there(teacher, TERMS[name].teacher)
+        if {*TERMS[name].student} <= {*student} and {*TERMS[name].teacher} <= {*teacher}
     ]
 
 
-def _there(views: Views, names: tuple[str, ...]) -> bool:
-    found = views._asdict()
-    return all(found[name] is not None for name in names)
+def _there(views: Views) -> list[str]:
+    return [name for name, array in views._asdict().items() if array is not None]

@@ -1,11 +1,9 @@
 """The phases that commands are made of, each with what it holds in memory in the moments that may be its fullest."""
 
-from collections.abc import Collection
 from dataclasses import dataclass
 
 from vgs_mlx.objective.chunked import chunk_length
 from vgs_mlx.objective.objectives import Objective
-from vgs_mlx.objective.terms import TERMS
 from vgs_mlx.planning import footprint
 from vgs_mlx.planning.footprint import FLOAT, Body, packed, plain
 from vgs_mlx.planning.loss import loss_arrays, pulls, score_arrays, trees
@@ -95,7 +93,7 @@ def teacher_scores(name: str, pair: Pair, work: Work, asked: Asked, held: Parts)
     frozen, views = pair.teacher, asked.objective.teacher_views
     if frozen is None or not views:
         return Phase(name, ({},))
-    pictures = work.prompts * len(_pictured(work, views))
+    pictures = work.prompts * len(work.pictured(views))
     features = {**held, **picture_features("teacher", frozen, work.seen, pictures)}
     states = {**features, **_teacher_states(pair, work, asked)}
     arrays = score_arrays(asked.objective, sliced=_sliced(pair)) if _head_trains(pair) else 0
@@ -127,7 +125,7 @@ def student_gradients(name: str, pair: Pair, work: Work, asked: Asked, held: Par
         loss_arrays(asked.objective, pulled, sliced=_sliced(pair)) * _chunk(pair, work)
         + (count + pulled) * head
     )
-    passes = work.rows({TERMS[part.term].pulls for part in asked.objective.parts})
+    passes = work.rows(asked.objective.pulled_views)
     backward = max(
         earlier * gradients + footprint.backward(trained, each, work.recipe.train.grad_checkpoint, gradients)
         for earlier, each in enumerate(passes)
@@ -239,11 +237,6 @@ def update(name: str, asked: Asked, held: Parts, gradients: int) -> Phase:
 
 def _patches(body: Body, seen: Lengths) -> int:
     return seen.image * body.size.vision.merge**2
-
-
-def _pictured(work: Work, views: Collection[str]) -> set[str]:
-    """Which of the teacher's views hold a picture."""
-    return set(views) - ({"text_only"} if work.recipe.objective.text_view == "omit" else set())
 
 
 def _teacher_states(pair: Pair, work: Work, asked: Asked) -> Parts:

@@ -4,9 +4,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from math import ceil
 
+from vgs_mlx.data.prompts import CHANGES
+from vgs_mlx.objective.terms import BOTH
 from vgs_mlx.planning.footprint import Pass, packed, plain
 from vgs_mlx.planning.plan import Lengths
-from vgs_mlx.recipe.objective import sampler, updates_per_step
+from vgs_mlx.recipe.objective import resolved, sampler, updates_per_step
 from vgs_mlx.recipe.options import WATCHED_ROWS, Recipe
 
 LONGEST_COMPARED = 256  # tokens of a completion that an export compares models on
@@ -46,24 +48,26 @@ class Work:
 
     @property
     def pictured_views(self) -> int:
-        """Views of the student's that hold a picture."""
-        return 1 if self.recipe.objective.text_view == "omit" else 2
+        """How many of the student's views hold a picture: the usual two and what the objective reads besides."""
+        return len(self.pictured({*BOTH, *resolved(self.recipe).student_views}))
+
+    def pictured(self, views: Collection[str]) -> set[str]:
+        """The views among these that hold a picture, changed or not."""
+        changes = {**CHANGES, "text_only": CHANGES[self.recipe.objective.text_view]}
+        return {view for view in views if view == "with_image" or changes[view] is not None}
 
     def rows(self, views: Collection[str]) -> list[Pass]:
-        """The rows of a micro-batch in each of the views, with the image first.
+        """The rows of a micro-batch in each of the views, `with_image` first.
 
         Packed, the completions of a prompt share one row with it; else each has a row of its own.
         """
         together = min(self.microbatch, self.each) if self.seen.packs else 1
-        count, seeing = ceil(self.microbatch / together), self.seen.text + self.seen.image
-        lengths = {
-            "with_image": seeing,
-            "degraded": seeing,
-            "text_only": self.seen.text if self.recipe.objective.text_view == "omit" else seeing,
-        }
+        count, pictured = ceil(self.microbatch / together), self.pictured(views)
+        ordered = sorted(views, key=lambda view: (view != "with_image", view))
+        prompts = [self.seen.text + self.seen.image * (view in pictured) for view in ordered]
         if not self.seen.packs:
-            return [plain(count, lengths[view] + self.length) for view in lengths if view in views]
-        return [packed(count, lengths[view], together, self.length) for view in lengths if view in views]
+            return [plain(count, prompt + self.length) for prompt in prompts]
+        return [packed(count, prompt, together, self.length) for prompt in prompts]
 
     def _tokens(self, rollouts: int) -> int:
         """Positions of the view with the image."""
