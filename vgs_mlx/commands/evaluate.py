@@ -199,9 +199,8 @@ def all_rows(
 ) -> Sequence[Example]:
     """The usable rows of a source, the first `limit` of them, read as the recipe says."""
     with screen.counting("checking rows") as progress:
-        return datasets.load_held_out(
-            source, limit=limit, progress=progress, **reading(processor, recipe.data)
-        ).held_out
+        how = reading(processor, recipe.data, progress)
+        return datasets.load_held_out(source, how, limit).held_out
 
 
 def _print(found: dict[str, Any], console: Console) -> None:

@@ -7,7 +7,7 @@ list, a text that is not valid Unicode.
 import difflib
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from vgs_mlx.data import markers, options
@@ -45,10 +45,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Columns:
-    """What a data set's columns mean here."""
+    """What a data set's columns mean here. Raises `Refusal` for a name of ours that is not one of FIELDS."""
 
-    names: Mapping[str, str]  # our name -> the data set's, where they differ
+    names: Mapping[str, str] = field(default_factory=dict)  # our name -> the data set's, where they differ
     ignored: Collection[str] = ()  # the data set's, known and not wanted
+
+    def __post_init__(self) -> None:
+        for name in self.names:
+            if name not in FIELDS:
+                near = difflib.get_close_matches(name, FIELDS, n=1) or [", ".join(FIELDS)]
+                raise Refusal(f"data.columns: no field named {name!r}; did you mean {near[0]}?")
 
     def of(self, field: str) -> str:
         """The data set's name of one of FIELDS."""
@@ -67,14 +73,6 @@ class Columns:
     def options(self, there: Iterable[str]) -> list[str]:
         """Those of the unread columns that hold options to choose from, by their names."""
         return options.columns(self.unread(there))
-
-
-def check_columns(columns: Mapping[str, str]) -> None:
-    """Refuses a mapping (our name -> the data set's) with a name that is not one of FIELDS."""
-    for field in columns:
-        if field not in FIELDS:
-            near = difflib.get_close_matches(field, FIELDS, n=1) or [", ".join(FIELDS)]
-            raise Refusal(f"data.columns: no field named {field!r}; did you mean {near[0]}?")
 
 
 def to_example(
