@@ -1,4 +1,4 @@
-"""What a reader is told: does it fit, and settings that are known to help."""
+"""What a plan says to its reader: whether it fits, and settings that are known to help."""
 
 import json
 from dataclasses import replace

@@ -24,7 +24,9 @@ def loss_arrays(objective: Objective, pulls: int, *, sliced: bool) -> int:
 
 
 def score_arrays(objective: Objective, *, sliced: bool) -> int:
-    """The same while the teacher's scores of tokens are computed before the terms (a head that trains needs them)."""
+    """Arrays of chunk × vocabulary while the teacher's scores are computed before the terms: a head that trains needs
+    them.
+    """
     if not objective.scores:
         return 0
     views = len(objective.teacher_views)
@@ -32,19 +34,19 @@ def score_arrays(objective: Objective, *, sliced: bool) -> int:
 
 
 def pulls(objective: Objective, *, separate: bool, head_trains: bool) -> int:
-    """Cotangents of hidden states: one for each sum of terms and view that it pulls.
+    """How many cotangents of hidden states there are: one for each sum of terms and each view that it pulls.
 
-    `separate`: a tree for each role. A part that is weighted by a score of tokens makes a sum of its own unless the
-    scores are known before (train/addends.py).
+    `separate`: a tree for each role. A part that is weighted by a score of tokens is a sum of its own, unless the
+    scores are known beforehand (train/addends.py).
     """
-    found = set()
+    pulled = set()
     for part in objective.parts:
         alone = part.score and not head_trains
         name = (part.role, part.term) if alone else part.role if separate else ""
-        found.add((name, TERMS[part.term].pulls))
-    return len(found)
+        pulled.add((name, TERMS[part.term].pulls))
+    return len(pulled)
 
 
 def trees(objective: Objective, *, separate: bool) -> int:
-    """Gradient trees: one for each role where η is measured."""
+    """How many gradient trees there are: one for each role where η is measured (`separate`), else one."""
     return len({part.role for part in objective.parts}) if separate else 1

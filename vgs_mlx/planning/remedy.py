@@ -17,10 +17,10 @@ GENTLE = (
     "teacher.bits",
     "data.max_pixels",
 )
-"""Settings in the order of least harm: the first four change nothing but speed, the fifth costs a forward pass a step,
-the sixth the teacher's exactness, and the last what the models see."""
+"""Settings in the order of least harm. The first four change only speed; the fifth costs a forward pass per step, the
+sixth makes the teacher less exact, and the last changes what the models see."""
 OF_EVALUATION = ("rollout.batch_size", "data.max_pixels")
-"""Those that change how a model is asked."""
+"""The gentle settings that an evaluation reads."""
 
 
 @dataclass(frozen=True)
@@ -42,15 +42,15 @@ class Planned:
 
 @dataclass(frozen=True)
 class Remedy:
-    """Settings that make a command fit, or the best that settings can do."""
+    """Settings that make a command fit, or come closest to it."""
 
     changes: tuple[tuple[str, Any], ...]  # (dotted key, value), in the order of least harm
-    plan: Plan  # with all of them
+    plan: Plan  # under all changes
     fits: bool
 
 
 def remedy(planned: Planned, limit: int) -> Remedy:
-    """Changes, least harm first, until the plan fits; then those that turn out not to be needed are dropped."""
+    """Changes, the least harmful first, until the plan fits; those that prove unnecessary are dropped again."""
 
     def excess(changes: dict[str, Any]) -> int:
         return sum(max(0, peak - limit) for peak in _with(planned, changes).peaks.values())
@@ -58,7 +58,7 @@ def remedy(planned: Planned, limit: int) -> Remedy:
     chosen: dict[str, Any] = {}
     while excess(chosen):
         tries = ({**chosen, key: value} for key, value in _gentle_first(planned, chosen))
-        # of any phase: the largest may be another setting's to make smaller
+        # the excess of all phases counts: the largest may depend on another setting
         better = next((each for each in tries if excess(each) < excess(chosen)), None)
         if better is None:
             break
@@ -83,7 +83,7 @@ def _with(planned: Planned, changes: Mapping[str, Any]) -> Plan:
 
 
 def _gentle_first(planned: Planned, chosen: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Settings to try beside those chosen, each smaller than it is by now, in the order of `planned.keys`."""
+    """Settings to try beside those chosen, each smaller than it is now, in the order of `planned.keys`."""
     recipe, student = planned.recipe, planned.student
     pixels = (student.vision.patch * student.vision.merge) ** 2
     packs = planned.teacher and planned.teacher.language_weights.packable

@@ -1,4 +1,4 @@
-"""What a plan says to a reader: does it fit, the bytes as a table, and what to change where it doesn't."""
+"""What a plan says to its reader: whether it fits, the bytes as a table, and what to change where it doesn't fit."""
 
 import json
 import os
@@ -12,6 +12,7 @@ from vgs_mlx import device as devices
 from vgs_mlx.device import Memory, memory_of
 from vgs_mlx.errors import Refusal
 from vgs_mlx.planning import commands
+from vgs_mlx.planning.commands import Answering
 from vgs_mlx.planning.plan import Lengths, Plan, lengths
 from vgs_mlx.planning.remedy import OF_EVALUATION, Planned, Remedy, remedy
 from vgs_mlx.planning.sizes import ModelSize, read_size
@@ -19,11 +20,11 @@ from vgs_mlx.recipe.objective import needs_teacher, sampler
 from vgs_mlx.recipe.options import Recipe
 
 RUNS_AT_ONCE = "VGS_MLX_RUNS_AT_ONCE"
-"""The environment's word for how many runs share this machine's memory, as under `vgs-mlx ablate --jobs`."""
+"""The environment variable with the number of runs that share this machine's memory, set by `vgs-mlx ablate --jobs`."""
 
 
 class DoesNotFit(Refusal):
-    """A command would need more memory than there is."""
+    """A command needs more memory than there is."""
 
 
 def run(
@@ -35,7 +36,7 @@ def run(
     json_file: Path | None,
     say: Callable[[str], None],
 ) -> bool:
-    """Print the plan of a recipe; whether it fits. Reads configs and headers, no weights. Raises `Refusal`."""
+    """Print the plan of a recipe; return whether it fits. Reads configs and headers, no weights. Raises `Refusal`."""
     kind = device or devices.backend()
     if tokens and (tokens[0] < 1 or tokens[1] < 0):
         raise Refusal(
@@ -48,9 +49,9 @@ def run(
     made = planned.plan
     for size in (student, teacher):
         if size and size.source == "config":
-            say(f"{size.name}: planned from its config alone: no weight files there")
+            say(f"{size.name}: planned from its config alone: it has no weight files")
     if sampler(recipe) is None:
-        say(f"answers  the rows' own, taken to have {recipe.rollout.max_completion_length:,} tokens; "
+        say(f"answers  the rows' own, assumed to have {recipe.rollout.max_completion_length:,} tokens; "
             "`vgs-mlx distill` measures them")  # fmt: skip
     Console(highlight=False).print(table(made))
     for line in lines(planned, allowed, kind):
@@ -81,15 +82,12 @@ def of_evaluation(
     device: str,
     *,
     trained: bool,
-    samples: int,
-    temperature: float,
+    answering: Answering,
 ) -> Planned:
-    """`vgs-mlx evaluate`: of a run's student beside its adapters (`trained`), or of a model as it is."""
+    """`vgs-mlx evaluate` for a run's student with its adapters (`trained`), or for a model as it is."""
 
     def make(changed: Recipe, lengths: Lengths) -> Plan:
-        return commands.evaluation(
-            changed, student, lengths, device, trained=trained, samples=samples, temperature=temperature
-        )
+        return commands.evaluation(changed, student, lengths, device, trained=trained, answering=answering)
 
     return Planned(recipe, student, None, seen, make, OF_EVALUATION)
 
@@ -97,7 +95,7 @@ def of_evaluation(
 def of_export(
     recipe: Recipe, student: ModelSize, seen: Lengths, device: str, *, prompts: int, dtype: str
 ) -> Planned:
-    """`vgs-mlx export`, proven on `prompts` prompts; `auto` may end with float32."""
+    """`vgs-mlx export`, proven on `prompts` prompts; dtype `auto` may end with float32."""
 
     def make(changed: Recipe, lengths: Lengths) -> Plan:
         number = 2 if dtype in ("float16", "bfloat16") else 4
@@ -130,15 +128,18 @@ def of_report(
 
 def _write_json(file: Path, made: Plan, allowed: Memory) -> None:
     phases = {phase.name: dict(phase.fullest) for phase in made.phases}
-    found = {"resting": made.resting, "phases": phases, "peaks": made.peaks, "tokens": made.tokens}
+    values = {"resting": made.resting, "phases": phases, "peaks": made.peaks, "tokens": made.tokens}
     try:
-        file.write_text(json.dumps({**found, "limit": allowed.limit}, indent=2) + "\n", encoding="utf-8")
+        file.write_text(json.dumps({**values, "limit": allowed.limit}, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise Refusal(f"--json {file}: can't be written ({error.strerror}): give another file") from error
 
 
 def table(made: Plan) -> Table:
-    """What is there always, and beside it in each phase's fullest moment; the rows of a phase add up to its peak."""
+    """What is always in memory, then what each phase adds in its fullest moment.
+
+    The rows of a phase and those that are always there add up to its peak.
+    """
     drawn = Table(box=None, pad_edge=False)
     drawn.add_column("in memory")
     drawn.add_column("GB", justify="right")
@@ -175,7 +176,7 @@ def lines(planned: Planned, allowed: Memory, device: str) -> list[str]:
 
 
 def advice(planned: Planned, found: Remedy, allowed: Memory) -> list[str]:
-    """What to change, in words. Settings that change what models see are named as that."""
+    """What to change, in words, with a warning about settings that change what the models see or judge."""
     trains = "train.microbatch_size" in planned.keys
     adapters = "adapters (student.train=lora), " if trains and planned.recipe.student.train == "full" else ""
     if not found.changes:
@@ -183,23 +184,23 @@ def advice(planned: Planned, found: Remedy, allowed: Memory) -> list[str]:
         return [f"none of the gentle settings makes it smaller: {adapters}a smaller {models} is needed"]
     sets = " ".join(f"--set {key}={json.dumps(value)}" for key, value in found.changes)
     opening = "with" if found.fits else "even with"
-    told = [f"{opening} {sets}: peak {gigabytes(found.plan.peak)} GB ({found.plan.phase})"]
+    said = [f"{opening} {sets}: peak {gigabytes(found.plan.peak)} GB ({found.plan.phase})"]
     keys = [key for key, _ in found.changes]
     if "teacher.bits" in keys:
-        told.append("teacher.bits rounds the teacher's weights: it will judge slightly otherwise")
+        said.append("teacher.bits rounds the teacher's weights: it will judge slightly differently")
     if "data.max_pixels" in keys:
-        told.append("data.max_pixels makes pictures smaller: what is small in them may be lost")
+        said.append("data.max_pixels makes pictures smaller: what is small in them may be lost")
     if not found.fits:
         fewer = "fewer prompts a step " if trains else ""
-        told.append(
+        said.append(
             f"that is still above {gigabytes(allowed.limit)} GB: {adapters}shorter completions "
             f"(rollout.max_completion_length), {fewer}or smaller models are needed"
         )
-    return told
+    return said
 
 
 def gigabytes(value: int) -> str:
-    """Bytes as GB (10^9), as metrics and screen have them; a machine sold with 16 GB has 17.18 of these."""
+    """Bytes as GB (10^9), as in metrics and on the screen; a machine sold with 16 GB has 17.18 of these."""
     return f"{value / 1e9:.2f}"
 
 
@@ -210,10 +211,10 @@ def check(
     say: Callable[[str], None],
     otherwise: str = "use --force to try anyway",
 ) -> Plan:
-    """Say what `what` ("the run") will need on this machine, before its weights are loaded.
+    """Say what a command will need on this machine before its weights load, then bound MLX's buffer cache to the rest.
 
-    Then bounds MLX's buffer cache to what is left. Raises `Refusal` where it doesn't fit, unless forced; `otherwise`
-    is what can be done beside changing settings.
+    `what` names the command ("the run"); `otherwise` is what can be done besides changing settings. Raises `Refusal`
+    where it doesn't fit, unless forced.
     """
     kind, made, whole = devices.backend(), planned.plan, memory_of(None, devices.backend())
     runs = int(os.environ.get(RUNS_AT_ONCE, "1"))
@@ -229,14 +230,14 @@ def check(
         needs = (
             f"it needs up to {gigabytes(made.peak)} GB and has {gigabytes(allowed.limit)} GB, {allowed.about}"
         )
-        told = advice(planned, remedy(planned, allowed.limit), allowed) if planned.keys else [needs]
-        raise DoesNotFit(f"{what} doesn't fit in memory: {'; '.join(told)}; or {otherwise}")
+        said = advice(planned, remedy(planned, allowed.limit), allowed) if planned.keys else [needs]
+        raise DoesNotFit(f"{what} doesn't fit in memory: {'; '.join(said)}; or {otherwise}")
     _bound_cache(planned.recipe.train.cache_limit_gb, made.peak, allowed.limit, say)
     return made
 
 
 def _bound_cache(given: float | None, peak: int, memory: int, say: Callable[[str], None]) -> None:
-    """MLX's CPU build has a small bound of its own, which stands unless the recipe gives another."""
+    """Bound MLX's buffer cache. The CPU build has a small bound of its own, which stays unless the recipe gives one."""
     if given is None and devices.backend() == "cpu":
         return
     size = devices.default_cache_limit(peak, memory) if given is None else round(given * 1e9)

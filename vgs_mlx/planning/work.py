@@ -1,4 +1,4 @@
-"""What an update learns from, and how it is cut into micro-batches: train/microbatches.py, before there are tokens."""
+"""What an update learns from, and its micro-batches, as train/microbatches.py will cut them."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ LONGEST_COMPARED = 256  # tokens of a completion that an export compares models 
 
 @dataclass(frozen=True)
 class Work:
-    """The rollouts of one update, all of them of full length."""
+    """The rollouts of one update, each of full length."""
 
     recipe: Recipe
     seen: Lengths
@@ -35,7 +35,7 @@ class Work:
 
     @property
     def microbatch(self) -> int:
-        """Rollouts of a micro-batch: as many as its two limits allow, one at least."""
+        """Rollouts of a micro-batch: as many as its two limits allow, but at least one."""
         settings = self.recipe.train
         count, most = min(settings.microbatch_size, self.rollouts), settings.max_tokens_per_microbatch
         while count > 1 and most is not None and self._tokens(count) > most:
@@ -76,7 +76,7 @@ class Work:
 
 
 def of_step(recipe: Recipe, seen: Lengths) -> Work:
-    """A step's rollouts; answers that the rows bring are one a prompt."""
+    """A step's rollouts. Rows that bring their own answers have one per prompt."""
     settings = recipe.rollout
     each, length = settings.completions_per_prompt, settings.max_completion_length
     if sampler(recipe) is None:
@@ -85,13 +85,13 @@ def of_step(recipe: Recipe, seen: Lengths) -> Work:
 
 
 def of_update(recipe: Recipe, seen: Lengths) -> Work:
-    """An update's share of them: GRPO makes several from one step's."""
+    """An update's share of a step's rollouts: GRPO makes several updates from them."""
     step = of_step(recipe, seen)
     return Work(recipe, seen, ceil(step.prompts / updates_per_step(recipe)), step.each, step.length)
 
 
 def of_watch(recipe: Recipe, seen: Lengths) -> Work:
-    """What `train.watch_every` looks at."""
+    """The rollouts that `train.watch_every` measures."""
     return Work(recipe, seen, WATCHED_ROWS, 1, recipe.rollout.max_completion_length)
 
 
@@ -101,5 +101,5 @@ def longest_compared(recipe: Recipe) -> int:
 
 
 def compared_at_once(recipe: Recipe) -> int:
-    """Completions in a pass of an export that scores: no more than in a micro-batch of training."""
+    """Completions in a scoring pass of an export: no more than in a micro-batch of training."""
     return min(recipe.train.microbatch_size, recipe.rollout.batch_size)
