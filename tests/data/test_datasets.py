@@ -54,8 +54,8 @@ def reason_of(folder, bad):
     source = write(folder, [row(0), row(1), bad])
     with pytest.raises(Refusal) as caught:
         load_held_out(source)
-    head, line, mend = str(caught.value).split("\n")
-    assert head == f"1 of 3 rows of {source} can't be used:" and "on_bad_row=skip" in mend
+    head, line, fix = str(caught.value).split("\n")
+    assert head == f"1 of 3 rows of {source} can't be used:" and "on_bad_row=skip" in fix
     where, _, reason = line.partition(".jsonl:3: ")
     assert where == f"  {folder}/train"
     return reason
@@ -340,7 +340,7 @@ def test_an_empty_data_set_is_refused(folder, lines):
 
 def test_a_data_set_without_a_usable_row_is_refused(folder):
     with pytest.raises(
-        Refusal, match=r"is empty: all 2 rows were left out, the first being .*:1: broken JSON"
+        Refusal, match=r"is empty: all 2 rows were skipped, the first being .*:1: broken JSON"
     ):
         load(write(folder, ["x", "y"]), held_out=0.1, how=Reading(on_bad_row="skip"))
 

@@ -1,4 +1,4 @@
-"""The one way to a data set: rows of a file, the Hub or the built-in shapes, checked before any model loads.
+"""Loads data sets: rows of a file, the Hub or the built-in shapes, all checked before any model loads.
 
 A source is `shapes` or `shapes:N` (N rows), a .jsonl file, or a data set of the Hugging Face Hub or of a
 local folder as `name`, `name:split` or `name:config:split`.
@@ -220,5 +220,5 @@ def _refuse_bad(bad: Sequence[BadRow], rows: int, source: str, how: Reading) -> 
 
 def _refuse_empty(examples: Sequence[Example], bad: Sequence[BadRow], source: str) -> None:
     if not examples:
-        why = f"all {len(bad)} rows were left out, the first being {bad[0]}" if bad else "it has no rows"
+        why = f"all {len(bad)} rows were skipped, the first being {bad[0]}" if bad else "it has no rows"
         raise Refusal(f"data set {source} is empty: {why}")
