@@ -1,4 +1,4 @@
-"""Every loss term: what it reads, which of the student's views it pulls, its value and its gradient at a token."""
+"""Every loss term: what it reads, which of the student's views it pulls, and its value and gradient at a token."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ from vgs_mlx.objective.visual import Views, visual_target
 
 @dataclass(frozen=True)
 class Options:
-    """The settings that single terms have."""
+    """The settings of individual terms."""
 
     jsd_weight: float = 0.5  # β of the generalised Jensen-Shannon divergence
-    clip: float = 0.2  # how far GRPO's ratio may move from 1
+    clip: float = 0.2  # how far from 1 GRPO's ratio still counts
 
 
 class Taken(NamedTuple):
-    """What is known of N tokens beside the models' opinions, (N,) each."""
+    """The N tokens taken, and what is known of them besides the models' log-probabilities, (N,) each."""
 
     ids: mx.array  # int32
-    sampling_logprobs: mx.array | None = None  # nats, when they were sampled
+    sampling_logprobs: mx.array | None = None  # nats, of the distribution they were sampled from
     advantages: mx.array | None = None  # of the rollouts, or of their steps
 
     def part(self, window: slice) -> "Taken":
@@ -31,7 +31,7 @@ class Taken(NamedTuple):
 
 
 class Given(NamedTuple):
-    """All that a term may read, for C tokens: log-probabilities (C, V) of both models by view."""
+    """All that a term may read for C tokens; the models' log-probabilities by view are (C, V)."""
 
     student: Views
     teacher: Views
@@ -40,7 +40,7 @@ class Given(NamedTuple):
 
 
 class Compared(NamedTuple):
-    """A term at C tokens. Both arrays are lazy: nobody pays for the one that isn't used."""
+    """A term at C tokens. Both arrays are lazy: one that isn't used costs nothing."""
 
     values: mx.array  # (C,) nats
     gradient: mx.array  # (C, V), ∂ value / ∂ logits of the student in the view that the term pulls
@@ -61,7 +61,7 @@ class Term:
 
 BOTH = ("with_image", "text_only")
 DIAGNOSTICS = ("standard", "visual", "language")
-"""Terms that are reported wherever the views that they read are there anyway."""
+"""Terms that are reported whenever the views that they read are computed anyway."""
 
 
 def _kl(student: mx.array, target: mx.array) -> Compared:
@@ -96,7 +96,7 @@ def _policy(given: Given) -> Compared:
 
 
 def _less_one_hot(logprobs: mx.array, ids: mx.array) -> mx.array:
-    """p − 1[token]: minus the gradient of a token's log-probability with respect to the logits, (C, V)."""
+    """p − 1[token], (C, V): minus the gradient of the token's log-probability with respect to the logits."""
     return mx.exp(logprobs) - (mx.arange(logprobs.shape[-1]) == ids[:, None])
 
 
@@ -129,7 +129,7 @@ TERMS = {
 
 
 def readable(student: Views, teacher: Views) -> list[str]:
-    """The diagnostics that can be computed from the views that are there."""
+    """The diagnostics that can be computed from the given views."""
     return diagnostics(_there(student), _there(teacher))
 
 
