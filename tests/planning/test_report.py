@@ -14,7 +14,7 @@ from vgs_mlx.models import loading
 from vgs_mlx.planning import plan
 from vgs_mlx.planning import report as plan_report
 from vgs_mlx.planning.plan import Lengths, changed
-from vgs_mlx.planning.remedy import GENTLE, Planned, remedy
+from vgs_mlx.planning.remedy import GENTLE, Draft, remedy
 from vgs_mlx.planning.sizes import read_size
 from vgs_mlx.recipe.options import Recipe
 from vgs_mlx.resources import recipes_folder
@@ -27,7 +27,7 @@ def sizes():
     return tuple(read_size(str(CONFIGS / f"qwen3-vl-{name}.json"), "--x") for name in ("2b", "8b"))
 
 
-def planned(kind: str = "metal") -> Planned:
+def planned(kind: str = "metal") -> Draft:
     """A run of 2B and 8B under the defaults."""
     return plan_report.of_training(Recipe(), *sizes(), SEEN, kind)
 

@@ -98,10 +98,10 @@ def load_held_out(source: str, how: Reading = PLAIN, limit: int | None = None) -
 
     With a `limit`, its first usable rows; later ones are not looked at.
     """
-    found = _read(source, "held_out", how, limit)
-    _refuse_bad(found.bad, len(found.examples) + len(found.bad), source, how)
-    _refuse_empty(found.examples, found.bad, source)
-    return DataSet((), tuple(found.examples), tuple(found.bad), found.unread)
+    read = _read(source, "held_out", how, limit)
+    _refuse_bad(read.bad, len(read.examples) + len(read.bad), source, how)
+    _refuse_empty(read.examples, read.bad, source)
+    return DataSet((), tuple(read.examples), tuple(read.bad), read.unread)
 
 
 def first_held_out(
@@ -113,7 +113,7 @@ def first_held_out(
     """
     apart = held_out_rows.apart(source, held_out)
     if apart:
-        found = _read(apart, "held_out", how, count)
+        read = _read(apart, "held_out", how, count)
     elif how.on_bad_row == "skip":
         everything = _read(source, "train", how)
         _refuse_empty(everything.examples, everything.bad, source)
@@ -121,10 +121,10 @@ def first_held_out(
     else:
         rows = _rows(source, how)
         chosen = [rows[place] for place in held_out_rows.chosen(len(rows), held_out, seed, source)]
-        found = _first(chosen, count, how)
-    _refuse_bad(found.bad, len(found.examples) + len(found.bad), apart or source, how)
-    _refuse_empty(found.examples, found.bad, apart or source)
-    return tuple(found.examples)
+        read = _first(chosen, count, how)
+    _refuse_bad(read.bad, len(read.examples) + len(read.bad), apart or source, how)
+    _refuse_empty(read.examples, read.bad, apart or source)
+    return tuple(read.examples)
 
 
 def _read(source: str, split: str, how: Reading, limit: int | None = None) -> Source:

@@ -78,7 +78,7 @@ def pinned(name: HubName) -> HubName:
     if name.folder or HubId(name.name, name.revision).is_commit:
         return name
     try:
-        found = HfApi().dataset_info(name.name, revision=name.revision, timeout=PATIENCE)
+        commit = HfApi().dataset_info(name.name, revision=name.revision, timeout=PATIENCE).sha
     except RevisionNotFoundError as error:
         raise Refusal(
             f"data set {name}: the Hub has it, but no revision {name.revision!r}: give a branch, a tag or a commit"
@@ -91,7 +91,7 @@ def pinned(name: HubName) -> HubName:
             f"data set {name}: can't ask the Hub which commit {name.revision!r} is ({pictures.shown(line)}): "
             f"go online, or give the commit itself: {name.name}@COMMIT"
         ) from error
-    return replace(name, revision=found.sha)
+    return replace(name, revision=commit)
 
 
 def rows(name: HubName, *, columns: Columns, allow_outside: bool) -> list[Row]:
@@ -203,14 +203,14 @@ def _pick(splits: Mapping[str, datasets.Dataset], name: HubName) -> tuple[str, d
 
 def _picture_column(data: datasets.Dataset, columns: Columns, name: HubName) -> str:
     mapped = [columns.names[field] for field in ("image", "images") if field in columns.names]
-    found = [
+    there = [
         each
         for each in mapped or ["images", "image"]
         if each in data.column_names and each not in columns.ignored
     ]
-    if not found:
+    if not there:
         raise _no_column((mapped or ["image"])[0], "image", data, name)
-    return found[0]
+    return there[0]
 
 
 def _text_columns(data: datasets.Dataset, columns: Columns, name: HubName) -> list[str]:

@@ -39,8 +39,8 @@ def _row(path: Path, number: int, line: bytes, columns: Columns, allow_outside: 
             raise Refusal(f"a picture must be a path or a data URI{_instead(cell)}")
         if cell.startswith("data:"):
             return pictures.from_data_uri(cell)
-        found = pictures.inside(path.parent, cell, allow_outside=allow_outside)
-        return pictures.from_file(found, pictures.shown(cell))
+        file = pictures.inside(path.parent, cell, allow_outside=allow_outside)
+        return pictures.from_file(file, pictures.shown(cell))
 
     def example() -> Example:
         return to_example(_parse(line), f"{path.name}:{number}", columns, to_picture)

@@ -87,8 +87,8 @@ def scene_f1(text: str, facts: tuple[str, ...]) -> float:
     F1 over the multiset of (colour, shape). Only the first sentence counts as a description; synonyms count as the
     same. 1 for the right objects in any order, 0 if none is right.
     """
-    found = _OBJECT.findall(text.split(".")[0].lower())
-    described = Counter((_COLOUR_OF[colour], _SHAPE_OF[shape]) for colour, shape in found)
+    pairs = _OBJECT.findall(text.split(".")[0].lower())
+    described = Counter((_COLOUR_OF[colour], _SHAPE_OF[shape]) for colour, shape in pairs)
     present = Counter(tuple(fact.split()) for fact in facts)
     total = described.total() + present.total()
     return 2 * (described & present).total() / total if total else 1.0

@@ -21,7 +21,7 @@ _lock = threading.Lock()
 _worker: subprocess.Popen | None = None
 
 
-class Asked:
+class Comparisons:
     """The comparisons that one answer needs. When their time is up, every further one is False."""
 
     def __init__(self) -> None:

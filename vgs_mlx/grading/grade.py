@@ -103,8 +103,10 @@ def compare(given: str, right: str, options: Sequence[str] = ()) -> Verdict:
     right = right if boxed is None else boxed
     if max(len(given), len(right)) > LONGEST:
         return Verdict(given == right, "length")
-    asked = expressions.Asked()
-    return _compare(canonical(given), canonical(right), [canonical(each) for each in options], asked.same, 0)
+    comparisons = expressions.Comparisons()
+    return _compare(
+        canonical(given), canonical(right), [canonical(each) for each in options], comparisons.same, 0
+    )
 
 
 def _compare(given: str, right: str, texts: Sequence[str], equal: Same, depth: int) -> Verdict:

@@ -10,7 +10,7 @@ from vgs_mlx.models.fusing import FILE_GIB
 from vgs_mlx.objective.objectives import OBJECTIVES
 from vgs_mlx.planning import phases, resting, work
 from vgs_mlx.planning.footprint import FLOAT, Body, Device, device_of
-from vgs_mlx.planning.phases import Asked, Pair, Sampled
+from vgs_mlx.planning.phases import Draws, Goal, Pair
 from vgs_mlx.planning.plan import Lengths, Parts, Phase, Plan
 from vgs_mlx.planning.sizes import ModelSize
 from vgs_mlx.planning.work import Work
@@ -84,7 +84,7 @@ def export(
     trained = resting.of_models(recipe, student, None, kind)
     rows = min(work.compared_at_once(recipe), prompts)
     length = work.longest_compared(recipe)
-    asked = Sampled(*[min(prompts, settings.batch_size)] * 3, length)
+    draws = Draws(*[min(prompts, settings.batch_size)] * 3, length)
     plain = {"fused model": resting.fused(recipe, student, kind, number)}
     frozen = resting.frozen_body(student, kind)
     largest = FLOAT * student.text.vocabulary * student.text.hidden
@@ -92,7 +92,7 @@ def export(
     return Plan(
         {},
         (
-            phases.sampling("answers", "student", body, seen, asked).beside(trained),
+            phases.sampling("answers", "student", body, seen, draws).beside(trained),
             phases.float32_states("trained scores", body, seen, rows, length).beside(trained),
             Phase("writing", (writing,)),
             phases.float32_states("fused scores", frozen, seen, rows, length).beside(plain),
@@ -114,7 +114,7 @@ def analysis(
     """The plan of `vgs-mlx analyze` with batches of `prompts`: the gradients of one bin of tokens at a time."""
     kind = _kind(device)
     pair = Pair(resting.trained_body(recipe, student, kind), resting.frozen_body(teacher, kind))
-    settings, asked = recipe.rollout, Asked(TERMS_WATCHED, separate=True)
+    settings, goal = recipe.rollout, Goal(TERMS_WATCHED, separate=True)
     batch = Work(recipe, seen, prompts, settings.completions_per_prompt, settings.max_completion_length)
     held = phases.picture_features("student", pair.student, seen, batch.prompts * batch.pictured_views)
     sampled = _sampled(recipe, batch, batch.prompts * batch.pictured_views)
@@ -123,8 +123,8 @@ def analysis(
         resting.of_models(recipe, student, teacher, kind),
         (
             phases.sampling("rollouts", "student", pair.student, seen, sampled),
-            phases.teacher_scores("teacher", pair, batch, asked, held),
-            phases.student_gradients("student", pair, batch, asked, held, gradients),
+            phases.teacher_scores("teacher", pair, batch, goal, held),
+            phases.student_gradients("student", pair, batch, goal, held, gradients),
         ),
         {},
     )
@@ -142,18 +142,18 @@ def report(
     """The plan of `vgs-mlx report`: both models answer, one after the other, then the teacher scores each answer."""
     kind = _kind(device)
     settings = recipe.rollout
-    asked = Sampled(*[min(prompts, settings.batch_size)] * 3, settings.max_completion_length)
+    draws = Draws(*[min(prompts, settings.batch_size)] * 3, settings.max_completion_length)
     body = resting.trained_body(recipe, student, kind)
     trained = resting.of_models(recipe, student, None, kind)
-    made = [phases.sampling("student's answers", "student", body, seen, asked).beside(trained)]
+    made = [phases.sampling("student's answers", "student", body, seen, draws).beside(trained)]
     if teacher:
         frozen, resident = (
             resting.frozen_body(teacher, kind),
             resting.of_model(teacher, kind, recipe.teacher.bits),
         )
         for phase in (
-            phases.sampling("teacher's answers", "teacher", frozen, seen, asked),
-            phases.token_scores("teacher's scores", frozen, seen, asked.length, recipe.objective.chunk_size),
+            phases.sampling("teacher's answers", "teacher", frozen, seen, draws),
+            phases.token_scores("teacher's scores", frozen, seen, draws.length, recipe.objective.chunk_size),
         ):
             made.append(phase.beside({"teacher": resident}))
     return Plan({}, tuple(made), {})
@@ -165,24 +165,24 @@ def evaluating(
     """Answers to `rows` held-out rows (None: many), `rollout.batch_size` answers at a time."""
     settings, samples = recipe.rollout, answering.samples
     prompts = prompts_at_once(rows or settings.batch_size, samples, settings.batch_size)
-    asked = Sampled(
+    draws = Draws(
         pictured=prompts,
         prompts=prompts,
         completions=completions_at_once(prompts, samples, settings.batch_size),
         length=settings.max_completion_length,
         temperature=answering.temperature,
     )
-    return phases.sampling("evaluation", "student", body, seen, asked)
+    return phases.sampling("evaluation", "student", body, seen, draws)
 
 
 def _kind(device: str | Device) -> Device:
     return device_of(device) if isinstance(device, str) else device
 
 
-def _sampled(recipe: Recipe, batch: Work, pictured: int) -> Sampled:
+def _sampled(recipe: Recipe, batch: Work, pictured: int) -> Draws:
     """The completions of a batch of prompts, as the recipe samples them."""
     settings = recipe.rollout
-    return Sampled(
+    return Draws(
         pictured=pictured,
         prompts=prompts_at_once(batch.prompts, batch.each, settings.batch_size),
         completions=completions_at_once(batch.prompts, batch.each, settings.batch_size),
@@ -200,22 +200,22 @@ def _step(recipe: Recipe, pair: Pair, seen: Lengths) -> Iterator[Phase]:
     if resolved(recipe).rewarded and recipe.grpo.reward in DENSE_REWARDS:
         yield phases.dense_rewards("rewards", pair, step, held, white=recipe.grpo.reward == "pdcr")
     gradients = resting.trainable(recipe.student, pair.student.size) * FLOAT
-    for label, asked in _objectives(recipe):
-        yield phases.teacher_scores(f"teacher{label}", pair, done, asked, held)
-        yield phases.student_gradients(f"student{label}", pair, done, asked, held, gradients)
-        yield phases.update(f"update{label}", asked, held, gradients)
+    for label, goal in _objectives(recipe):
+        yield phases.teacher_scores(f"teacher{label}", pair, done, goal, held)
+        yield phases.student_gradients(f"student{label}", pair, done, goal, held, gradients)
+        yield phases.update(f"update{label}", goal, held, gradients)
 
 
-def _objectives(recipe: Recipe) -> Iterator[tuple[str, Asked]]:
+def _objectives(recipe: Recipe) -> Iterator[tuple[str, Goal]]:
     """The objectives of a run's steps, each with a label for its phases.
 
     Steps that measure η only to watch it have an objective of their own. Where η is used, a step that measures it
     stands for all, since it holds what the others hold, and more.
     """
     steers = resolved(recipe).steers
-    yield "", Asked(resolved(recipe), separate=steers and measures_norm_scale(recipe))
+    yield "", Goal(resolved(recipe), separate=steers and measures_norm_scale(recipe))
     if measures_norm_scale(recipe) and not steers:
-        yield ", η watched", Asked(measuring(recipe), separate=True)
+        yield ", η watched", Goal(measuring(recipe), separate=True)
 
 
 def _answers(recipe: Recipe, pair: Pair, seen: Lengths, held: Parts) -> Phase:
@@ -224,10 +224,10 @@ def _answers(recipe: Recipe, pair: Pair, seen: Lengths, held: Parts) -> Phase:
     views = step.prompts * step.pictured_views
     if who is None:
         return Phase("pictures", (phases.seeing("student", pair.student, seen, views), held))
-    asked = _sampled(recipe, step, views if who == "student" else step.prompts)
+    draws = _sampled(recipe, step, views if who == "student" else step.prompts)
     if who == "student":
-        return phases.sampling("rollouts", "student", pair.student, seen, asked)
-    return phases.sampling("rollouts", "teacher", pair.teacher, seen, asked, held)
+        return phases.sampling("rollouts", "student", pair.student, seen, draws)
+    return phases.sampling("rollouts", "teacher", pair.teacher, seen, draws, held)
 
 
 def _watch(recipe: Recipe, pair: Pair, seen: Lengths) -> Iterator[Phase]:
@@ -236,10 +236,10 @@ def _watch(recipe: Recipe, pair: Pair, seen: Lengths) -> Iterator[Phase]:
         return
     looked, settings = work.of_watch(recipe, seen), recipe.rollout
     prompts = prompts_at_once(looked.prompts, settings.completions_per_prompt, settings.batch_size)
-    asked = Sampled(looked.prompts, prompts, prompts, looked.length, settings.temperature, settings.top_p)
+    draws = Draws(looked.prompts, prompts, prompts, looked.length, settings.temperature, settings.top_p)
     held = phases.picture_features("student", pair.student, seen, looked.prompts * looked.pictured_views)
-    yield phases.sampling("watched rollouts", "student", pair.student, seen, asked)
-    yield phases.teacher_scores("watch, teacher", pair, looked, Asked(TERMS_WATCHED, separate=False), held)
+    yield phases.sampling("watched rollouts", "student", pair.student, seen, draws)
+    yield phases.teacher_scores("watch, teacher", pair, looked, Goal(TERMS_WATCHED, separate=False), held)
     yield phases.student_terms("watch, student", pair, looked, TERMS_WATCHED, held)
 
 

@@ -18,7 +18,7 @@ SCORED_AT_ONCE = 64  # the chunk of models/logprobs.py
 
 
 @dataclass(frozen=True)
-class Sampled:
+class Draws:
     """What is sampled: pictures, prompts, and the largest batch of completions."""
 
     pictured: int  # pictures that are encoded before the first completion
@@ -43,7 +43,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Goal:
     """The objective whose gradients a phase computes; `separate`: a tree for each role, as η needs it."""
 
     objective: Objective
@@ -51,24 +51,24 @@ class Asked:
 
 
 def sampling(
-    name: str, role: str, body: Body, seen: Lengths, asked: Sampled, held: Parts | None = None
+    name: str, role: str, body: Body, seen: Lengths, draws: Draws, held: Parts | None = None
 ) -> Phase:
     """Encode pictures, then prompts, then sample token by token. `held` stays in memory throughout."""
     held = held or {}
-    features = {**held, **picture_features(role, body, seen, asked.pictured)}
+    features = {**held, **picture_features(role, body, seen, draws.pictured)}
     prompt = seen.text + seen.image
-    prefill = footprint.forward(body, [plain(asked.prompts, prompt)]) + footprint.cache(
-        body, asked.prompts, prompt
+    prefill = footprint.forward(body, [plain(draws.prompts, prompt)]) + footprint.cache(
+        body, draws.prompts, prompt
     )
-    drawing = round(asked.arrays * asked.completions * body.size.text.vocabulary * FLOAT)
+    drawing = round(draws.arrays * draws.completions * body.size.text.vocabulary * FLOAT)
     return Phase(
         name,
         (
-            {**held, **seeing(role, body, seen, asked.pictured)},
+            {**held, **seeing(role, body, seen, draws.pictured)},
             {**features, "prefill": prefill},
             {
                 **features,
-                "KV cache": footprint.decoding_cache(body, asked.completions, prompt, asked.length),
+                "KV cache": footprint.decoding_cache(body, draws.completions, prompt, draws.length),
                 "drawing": drawing,
             },
         ),
@@ -85,15 +85,15 @@ def picture_features(role: str, body: Body, seen: Lengths, pictures: int) -> Par
     return {f"{role}'s picture features": footprint.picture_features(body, pictures * seen.image)}
 
 
-def teacher_scores(name: str, pair: Pair, work: Work, asked: Asked, held: Parts) -> Phase:
+def teacher_scores(name: str, pair: Pair, work: Work, goal: Goal, held: Parts) -> Phase:
     """The teacher's pass over an update's rollouts. Its hidden states are kept for the student's pass."""
-    frozen, views = pair.teacher, asked.objective.teacher_views
+    frozen, views = pair.teacher, goal.objective.teacher_views
     if frozen is None or not views:
         return Phase(name, ({},))
     pictures = work.prompts * len(work.pictured(views))
     features = {**held, **picture_features("teacher", frozen, work.seen, pictures)}
-    states = {**features, **_teacher_states(pair, work, asked)}
-    arrays = score_arrays(asked.objective, sliced=_sliced(pair)) if _head_trains(pair) else 0
+    states = {**features, **_teacher_states(pair, work, goal)}
+    arrays = score_arrays(goal.objective, sliced=_sliced(pair)) if _head_trains(pair) else 0
     return Phase(
         name,
         (
@@ -104,30 +104,30 @@ def teacher_scores(name: str, pair: Pair, work: Work, asked: Asked, held: Parts)
     )
 
 
-def student_gradients(name: str, pair: Pair, work: Work, asked: Asked, held: Parts, gradients: int) -> Phase:
+def student_gradients(name: str, pair: Pair, work: Work, goal: Goal, held: Parts, gradients: int) -> Phase:
     """Each micro-batch's forward pass and loss in chunks, then its backward passes; `gradients`: bytes of a tree.
 
     The teacher's hidden states are freed micro-batch by micro-batch, and cotangents are kept for the backward passes.
     Those take one view after the other, which adds to the tree of the views before it. The head's gradients wait.
     """
-    trained, pulled = pair.student, _pulls(pair, asked)
-    count = trees(asked.objective, separate=asked.separate)
+    trained, pulled = pair.student, _pulls(pair, goal)
+    count = trees(goal.objective, separate=goal.separate)
     visible, saved = _trained_vision(pair, work)
     head, own = _head_gradient(pair), _states(trained, work.microbatch * work.length)
-    scored = {"student's own hidden states": own * len(asked.objective.student_views)}
-    begun = {**held, **_teacher_states(pair, work, asked)}
+    scored = {"student's own hidden states": own * len(goal.objective.student_views)}
+    begun = {**held, **_teacher_states(pair, work, goal)}
     pending = {**held, "cotangents": pulled * _states(trained, work.positions)}
     buffers = (
-        loss_arrays(asked.objective, pulled, sliced=_sliced(pair)) * _chunk(pair, work)
+        loss_arrays(goal.objective, pulled, sliced=_sliced(pair)) * _chunk(pair, work)
         + (count + pulled) * head
     )
-    passes = work.rows(asked.objective.pulled_views)
+    passes = work.rows(goal.objective.pulled_views)
     backward = max(
         earlier * gradients + footprint.backward(trained, each, work.recipe.train.grad_checkpoint, gradients)
         for earlier, each in enumerate(passes)
     )
     summed = {"summed gradients": count * gradients} if work.microbatches > 1 else {}
-    activations = footprint.forward(trained, work.rows(asked.objective.student_views)) + visible
+    activations = footprint.forward(trained, work.rows(goal.objective.student_views)) + visible
     return Phase(
         name,
         (
@@ -142,8 +142,8 @@ def student_gradients(name: str, pair: Pair, work: Work, asked: Asked, held: Par
 
 def student_terms(name: str, pair: Pair, work: Work, objective: Objective, held: Parts) -> Phase:
     """The student's part without gradients: the terms' values alone."""
-    asked = Asked(objective, separate=False)
-    seen = {**held, **_teacher_states(pair, work, asked)}
+    goal = Goal(objective, separate=False)
+    seen = {**held, **_teacher_states(pair, work, goal)}
     own = _states(pair.student, work.microbatch * work.length) * len(objective.student_views)
     buffers = loss_arrays(objective, 0, sliced=_sliced(pair)) * _chunk(pair, work)
     activations = footprint.forward(pair.student, work.rows(objective.student_views))
@@ -223,9 +223,9 @@ def token_scores(name: str, body: Body, seen: Lengths, length: int, chunk: int) 
     )
 
 
-def update(name: str, asked: Asked, held: Parts, gradients: int) -> Phase:
+def update(name: str, goal: Goal, held: Parts, gradients: int) -> Phase:
     """AdamW's update. Measured: one tree and its scaled copy, or the trees that steering reads and those it makes."""
-    count = trees(asked.objective, separate=asked.separate)
+    count = trees(goal.objective, separate=goal.separate)
     return Phase(name, ({**held, "update": round((count + (1.75 if count > 1 else 1.1)) * gradients)},))
 
 
@@ -233,8 +233,8 @@ def _patches(body: Body, seen: Lengths) -> int:
     return seen.image * body.size.vision.merge**2
 
 
-def _teacher_states(pair: Pair, work: Work, asked: Asked) -> Parts:
-    views = asked.objective.teacher_views
+def _teacher_states(pair: Pair, work: Work, goal: Goal) -> Parts:
+    views = goal.objective.teacher_views
     if pair.teacher is None or not views:
         return {}
     return {"teacher's hidden states": len(views) * _states(pair.teacher, work.positions)}
@@ -245,8 +245,8 @@ def _states(body: Body, positions: int) -> int:
     return positions * body.size.text.hidden * body.number
 
 
-def _pulls(pair: Pair, asked: Asked) -> int:
-    return pulls(asked.objective, separate=asked.separate, head_trains=_head_trains(pair))
+def _pulls(pair: Pair, goal: Goal) -> int:
+    return pulls(goal.objective, separate=goal.separate, head_trains=_head_trains(pair))
 
 
 def _trained_vision(pair: Pair, work: Work) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from vgs_mlx.errors import Refusal
 from vgs_mlx.planning import commands
 from vgs_mlx.planning.commands import Answering
 from vgs_mlx.planning.plan import Lengths, Plan, lengths
-from vgs_mlx.planning.remedy import OF_EVALUATION, Planned, Remedy, remedy
+from vgs_mlx.planning.remedy import OF_EVALUATION, Draft, Remedy, remedy
 from vgs_mlx.planning.sizes import ModelSize, read_size
 from vgs_mlx.recipe.objective import needs_teacher, sampler
 from vgs_mlx.recipe.options import Recipe
@@ -45,8 +45,8 @@ def run(
     student = read_size(recipe.student.path, "--student")
     teacher = read_size(recipe.teacher.path, "--teacher") if needs_teacher(recipe) else None
     seen = Lengths(*tokens) if tokens else lengths(recipe, student)
-    allowed, planned = memory_of(memory, kind), of_training(recipe, student, teacher, seen, kind)
-    made = planned.plan
+    allowed, draft = memory_of(memory, kind), of_training(recipe, student, teacher, seen, kind)
+    made = draft.plan
     for size in (student, teacher):
         if size and size.source == "config":
             say(f"{size.name}: planned from its config alone: it has no weight files")
@@ -54,10 +54,10 @@ def run(
         say(f"answers  the rows' own, assumed to have {recipe.rollout.max_completion_length:,} tokens; "
             "`vgs-mlx distill` measures them")  # fmt: skip
     Console(highlight=False).print(table(made))
-    for line in lines(planned, allowed, kind):
+    for line in lines(draft, allowed, kind):
         say(line)
     if made.peak > allowed.limit:
-        for line in advice(planned, remedy(planned, allowed.limit), allowed):
+        for line in advice(draft, remedy(draft, allowed.limit), allowed):
             say(line)
     if json_file:
         _write_json(json_file, made, allowed)
@@ -66,13 +66,13 @@ def run(
 
 def of_training(
     recipe: Recipe, student: ModelSize, teacher: ModelSize | None, seen: Lengths, device: str
-) -> Planned:
+) -> Draft:
     """A run of `vgs-mlx distill` on a device."""
 
     def make(changed: Recipe, lengths: Lengths) -> Plan:
         return commands.training(changed, student, teacher, lengths, device)
 
-    return Planned(recipe, student, teacher, seen, make)
+    return Draft(recipe, student, teacher, seen, make)
 
 
 def of_evaluation(
@@ -83,47 +83,47 @@ def of_evaluation(
     *,
     trained: bool,
     answering: Answering,
-) -> Planned:
+) -> Draft:
     """`vgs-mlx evaluate` for a run's student with its adapters (`trained`), or for a model as it is."""
 
     def make(changed: Recipe, lengths: Lengths) -> Plan:
         return commands.evaluation(changed, student, lengths, device, trained=trained, answering=answering)
 
-    return Planned(recipe, student, None, seen, make, OF_EVALUATION)
+    return Draft(recipe, student, None, seen, make, OF_EVALUATION)
 
 
 def of_export(
     recipe: Recipe, student: ModelSize, seen: Lengths, device: str, *, prompts: int, dtype: str
-) -> Planned:
+) -> Draft:
     """`vgs-mlx export`, proven on `prompts` prompts; dtype `auto` may end with float32."""
 
     def make(changed: Recipe, lengths: Lengths) -> Plan:
         number = 2 if dtype in ("float16", "bfloat16") else 4
         return commands.export(changed, student, lengths, device, prompts=prompts, number=number)
 
-    return Planned(recipe, student, None, seen, make, ())
+    return Draft(recipe, student, None, seen, make, ())
 
 
 def of_analysis(
     recipe: Recipe, student: ModelSize, teacher: ModelSize, seen: Lengths, device: str, *, prompts: int
-) -> Planned:
+) -> Draft:
     """`vgs-mlx analyze` with `prompts` prompts a batch."""
 
     def make(changed: Recipe, lengths: Lengths) -> Plan:
         return commands.analysis(changed, student, teacher, lengths, device, prompts=prompts)
 
-    return Planned(recipe, student, teacher, seen, make, ())
+    return Draft(recipe, student, teacher, seen, make, ())
 
 
 def of_report(
     recipe: Recipe, student: ModelSize, teacher: ModelSize | None, seen: Lengths, device: str, *, prompts: int
-) -> Planned:
+) -> Draft:
     """`vgs-mlx report` with `prompts` held-out rows."""
 
     def make(changed: Recipe, lengths: Lengths) -> Plan:
         return commands.report(changed, student, teacher, lengths, device, prompts=prompts)
 
-    return Planned(recipe, student, teacher, seen, make, ())
+    return Draft(recipe, student, teacher, seen, make, ())
 
 
 def _write_json(file: Path, made: Plan, allowed: Memory) -> None:
@@ -156,10 +156,10 @@ def table(made: Plan) -> Table:
     return drawn
 
 
-def lines(planned: Planned, allowed: Memory, device: str) -> list[str]:
+def lines(draft: Draft, allowed: Memory, device: str) -> list[str]:
     """The plan in three lines."""
-    made, seen = planned.plan, planned.seen
-    answer = seen.answer or planned.recipe.rollout.max_completion_length
+    made, seen = draft.plan, draft.seen
+    answer = seen.answer or draft.recipe.rollout.max_completion_length
     verdict = "fits" if made.peak <= allowed.limit else "DOES NOT FIT"
     weights = "weights and optimiser" if "optimiser" in made.resting else "weights"
     tokens = (
@@ -175,22 +175,22 @@ def lines(planned: Planned, allowed: Memory, device: str) -> list[str]:
     ]
 
 
-def advice(planned: Planned, found: Remedy, allowed: Memory) -> list[str]:
+def advice(draft: Draft, best: Remedy, allowed: Memory) -> list[str]:
     """What to change, in words, with a warning about settings that change what the models see or judge."""
-    trains = "train.microbatch_size" in planned.keys
-    adapters = "adapters (student.train=lora), " if trains and planned.recipe.student.train == "full" else ""
-    if not found.changes:
+    trains = "train.microbatch_size" in draft.keys
+    adapters = "adapters (student.train=lora), " if trains and draft.recipe.student.train == "full" else ""
+    if not best.changes:
         models = "student or teacher" if trains else "model"
         return [f"none of the gentle settings makes it smaller: {adapters}a smaller {models} is needed"]
-    sets = " ".join(f"--set {key}={json.dumps(value)}" for key, value in found.changes)
-    opening = "with" if found.fits else "even with"
-    said = [f"{opening} {sets}: peak {gigabytes(found.plan.peak)} GB ({found.plan.phase})"]
-    keys = [key for key, _ in found.changes]
+    sets = " ".join(f"--set {key}={json.dumps(value)}" for key, value in best.changes)
+    opening = "with" if best.fits else "even with"
+    said = [f"{opening} {sets}: peak {gigabytes(best.plan.peak)} GB ({best.plan.phase})"]
+    keys = [key for key, _ in best.changes]
     if "teacher.bits" in keys:
         said.append("teacher.bits rounds the teacher's weights: it will judge slightly differently")
     if "data.max_pixels" in keys:
         said.append("data.max_pixels makes pictures smaller: what is small in them may be lost")
-    if not found.fits:
+    if not best.fits:
         fewer = "fewer prompts a step " if trains else ""
         said.append(
             f"that is still above {gigabytes(allowed.limit)} GB: {adapters}shorter completions "
@@ -205,7 +205,7 @@ def gigabytes(value: int) -> str:
 
 
 def check(
-    planned: Planned,
+    draft: Draft,
     what: str,
     force: bool,
     say: Callable[[str], None],
@@ -216,10 +216,10 @@ def check(
     `what` names the command ("the run"); `otherwise` is what can be done besides changing settings. Raises `Refusal`
     where it doesn't fit, unless forced.
     """
-    kind, made, whole = devices.backend(), planned.plan, memory_of(None, devices.backend())
+    kind, made, whole = devices.backend(), draft.plan, memory_of(None, devices.backend())
     runs = int(os.environ.get(RUNS_AT_ONCE, "1"))
     allowed = Memory(whole.limit // runs, f"a share of 1/{runs} of {whole.about}") if runs > 1 else whole
-    for line in lines(planned, allowed, kind):
+    for line in lines(draft, allowed, kind):
         say(line)
     if allowed.limit < made.peak <= whole.limit and not force:
         raise Refusal(
@@ -230,9 +230,9 @@ def check(
         needs = (
             f"it needs up to {gigabytes(made.peak)} GB and has {gigabytes(allowed.limit)} GB, {allowed.about}"
         )
-        said = advice(planned, remedy(planned, allowed.limit), allowed) if planned.keys else [needs]
+        said = advice(draft, remedy(draft, allowed.limit), allowed) if draft.keys else [needs]
         raise DoesNotFit(f"{what} doesn't fit in memory: {'; '.join(said)}; or {otherwise}")
-    _bound_cache(planned.recipe.train.cache_limit_gb, made.peak, allowed.limit, say)
+    _bound_cache(draft.recipe.train.cache_limit_gb, made.peak, allowed.limit, say)
     return made
 
 
