@@ -294,7 +294,7 @@ def test_the_first_twenty_bad_rows_are_listed_and_the_rest_counted(folder):
     assert lines[21] == "  ... and 5 more"
 
 
-def test_skipping_keeps_the_good_rows_and_says_which_were_left_out(folder):
+def test_skipping_keeps_the_good_rows_and_says_which_were_skipped(folder):
     source = write(folder, [row(0), "oops", row(2), row(image="gone.png"), row(4)])
     data = load(source, held_out=0.34, how=Reading(on_bad_row="skip"))
     assert sorted(example.id for example in data.train + data.held_out) == [

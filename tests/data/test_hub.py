@@ -192,7 +192,7 @@ def test_an_empty_cell_of_a_table_of_numbers_is_missing_and_a_kind_may_be_a_numb
         load_held_out(stored(endless, "parquet", tmp_path / "endless"))
 
 
-def test_options_and_columns_that_nothing_reads_are_told_as_for_files(tmp_path):
+def test_options_and_columns_that_nothing_reads_are_reported_as_for_files(tmp_path):
     colours = (hf.List(hf.Value("string")), [["red", "blue"], []])
     data = labelled(
         choices=colours, hint=(hf.Value("string"), ["a", "b"]), images=(hf.Value("string"), ["", ""])

@@ -87,13 +87,13 @@ def test_a_file_is_named_with_the_line_of_its_fault(tmp_path):
     ],
     ids=range(4),
 )
-def test_a_file_that_is_no_recipe_is_refused(content, said, tmp_path):
+def test_a_file_that_is_not_a_recipe_is_refused(content, said, tmp_path):
     file = tmp_path / "r.yaml"
     file.write_bytes(content)
     assert f"{file}{said}" in refusal(file=file)
 
 
-def test_a_file_that_is_none_is_refused_and_waited_for_by_nobody(tmp_path):
+def test_what_is_not_a_file_is_refused_and_not_waited_for(tmp_path):
     assert f"{tmp_path}: can't be read (it is not a file)" in refusal(file=tmp_path)
     assert "can't be read (no such file)" in refusal(file=tmp_path / "none.yaml")
     os.mkfifo(tmp_path / "pipe.yaml")
@@ -232,7 +232,7 @@ def test_a_folder_with_the_name_of_the_built_in_data_changes_nothing(source, tmp
     assert made.data.source == str(tmp_path / source)
 
 
-def test_a_file_of_cells_is_no_recipe():
+def test_a_file_of_cells_is_not_a_recipe():
     with pytest.raises(Refusal, match="names the cells of an ablation: run it with vgs-mlx ablate"):
         recipe_file.load_recipe(recipes_folder() / "shapes-ablation.yaml")
 
