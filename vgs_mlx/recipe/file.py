@@ -135,7 +135,7 @@ def read(file: Path) -> dict:
         line = content.count(b"\n", 0, error.start) + 1
         raise Refusal(f"{file}, line {line}: not UTF-8 text: give a YAML file") from error
     except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or error
+        why = error.strerror if isinstance(error, OSError) else error
         raise Refusal(f"{file}: can't be read ({why}): give a YAML file") from error
     values = strict_yaml.load(text, str(file))
     if values is None:

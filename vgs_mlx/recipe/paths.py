@@ -46,7 +46,7 @@ def resolve_name(text: str, folder: Path) -> str:
         if candidate.is_dir():
             os.listdir(candidate)
     except (OSError, RuntimeError) as error:  # too long, no permission, ~ of an unknown user
-        why = getattr(error, "strerror", None) or error
+        why = error.strerror if isinstance(error, OSError) else error
         raise Refusal(f"{text[:200]}: can't be looked up ({why}): give another path") from error
     if fault := texts.fault(path):
         raise Refusal(f"{texts.printable(path)}: its name {fault}: rename the file or folder")
