@@ -11,7 +11,7 @@ answer in a box is graded right; sound rows among the others are taken; the same
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from torture import odd_rows, tables
 from torture.fuzzing import TimeUp, chance, fault_of_line, limited
 from torture.outcome import Outcome, outcome
 from vgs_mlx.data import datasets
+from vgs_mlx.data.datasets import Reading
 from vgs_mlx.data.prompts import render
 from vgs_mlx.errors import Refusal
 from vgs_mlx.grading import grade_example
@@ -147,7 +148,7 @@ def judged(processor: Any, file: File) -> tuple[list[str], dict[str, str]]:
     """What is wrong with how a file was read; and of each row why it was refused, "" where it was taken."""
     how = reading(processor, file.settings)
     try:
-        data = datasets.load_held_out(file.source, **(how | {"on_bad_row": "skip"}))
+        data = datasets.load_held_out(file.source, replace(how, on_bad_row="skip"))
     except Refusal as refusal:
         fault = fault_of_line(str(refusal))
         faults = [f"its refusal {fault}: {refusal}"] if fault else []
@@ -178,10 +179,10 @@ def _refusals(file: File, refused: dict[str, str]) -> list[str]:
     return [f"{place}: its reason {fault}: {reason[:300]!r}" for place, reason, fault in said if fault]
 
 
-def _refused_as_a_whole(file: File, how: dict[str, Any], refused: dict[str, str]) -> list[str]:
+def _refused_as_a_whole(file: File, how: Reading, refused: dict[str, str]) -> list[str]:
     """Under on_bad_row=fail there is a refusal where any row is bad, and it names bad rows, each with its place."""
     try:
-        datasets.load_held_out(file.source, **(how | {"on_bad_row": "fail"}))
+        datasets.load_held_out(file.source, replace(how, on_bad_row="fail"))
     except Refusal as refusal:
         _, *rows, _ = str(refusal).splitlines() if refused else ["", ""]
         nameless = [row for row in rows if not any(row.startswith(f"  {place}: ") for place in refused)]

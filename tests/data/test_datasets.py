@@ -14,8 +14,9 @@ import pytest
 from PIL import Image
 
 from vgs_mlx.data import datasets, pictures, shapes
-from vgs_mlx.data.datasets import load, load_held_out
+from vgs_mlx.data.datasets import Reading, load, load_held_out
 from vgs_mlx.data.prompts import problem
+from vgs_mlx.data.rows import Columns
 from vgs_mlx.errors import Refusal
 from vgs_mlx.grading import grade_example
 from vgs_mlx.models.loading import load_processor
@@ -53,8 +54,8 @@ def reason_of(folder, bad):
     source = write(folder, [row(0), row(1), bad])
     with pytest.raises(Refusal) as caught:
         load_held_out(source)
-    head, line, mend = str(caught.value).split("\n")
-    assert head == f"1 of 3 rows of {source} can't be used:" and "on_bad_row=skip" in mend
+    head, line, fix = str(caught.value).split("\n")
+    assert head == f"1 of 3 rows of {source} can't be used:" and "on_bad_row=skip" in fix
     where, _, reason = line.partition(".jsonl:3: ")
     assert where == f"  {folder}/train"
     return reason
@@ -219,7 +220,7 @@ def test_a_conversation_is_called_one_and_columns_cannot_map_it(folder, talk):
     assert f"the column '{column}' holds a conversation, and these are not read yet: write the user's" in said
     assert "data.columns" not in said
     with pytest.raises(Refusal, match=f"the column '{column}' holds a conversation"):
-        load_held_out(write(folder, [talk]), columns={"question": column})
+        load_held_out(write(folder, [talk]), Reading(Columns({"question": column})))
 
 
 def test_options_that_the_question_lists_or_that_are_ignored_change_nothing(folder):
@@ -227,7 +228,7 @@ def test_options_that_the_question_lists_or_that_are_ignored_change_nothing(fold
     free = row(options=None, choices=[])
     assert len(load_held_out(write(folder, [listed, free])).held_out) == 2
     source = write(folder, [row(choices=["red", "blue"])])
-    assert len(load_held_out(source, ignore_columns=["choices"]).held_out) == 1
+    assert len(load_held_out(source, Reading(Columns(ignored=["choices"]))).held_out) == 1
 
 
 @pytest.mark.parametrize("answer", [1, "0"])
@@ -243,21 +244,22 @@ def test_an_answer_that_counts_the_options_is_refused(folder, answer):
     numbers = row(question="How many: 1 cm, 2 cm or 3 cm?", options=["1 cm", "2 cm", "3 cm"], answer=2)
     counted = row(question=question, options=colours, answer=answer)
     assert len(load_held_out(write(folder, [numbers])).held_out) == 1
-    assert len(load_held_out(write(folder, [counted]), ignore_columns=["options"]).held_out) == 1
+    assert len(load_held_out(write(folder, [counted]), Reading(Columns(ignored=["options"]))).held_out) == 1
 
 
 def test_a_column_of_ours_may_be_ignored_too(folder):
     source = write(folder, [row(0, images=["1.png", "2.png"], kind="k", solution="s")])
-    found = load_held_out(source, ignore_columns=["images", "kind"]).held_out[0]
+    found = load_held_out(source, Reading(Columns(ignored=["images", "kind"]))).held_out[0]
     assert (found.pictures[0].name, found.kind, found.solution) == ("0.png", "", "s")
 
 
 def test_columns_that_nothing_reads_are_known_once(folder):
     source = write(folder, [row(0, id=1, hint="no"), row(1, id=2, source="x"), "{", row(2)])
-    found = load(source, held_out=0.5, on_bad_row="skip", ignore_columns=["id"])
+    found = load(source, held_out=0.5, how=Reading(Columns(ignored=["id"]), on_bad_row="skip"))
     assert found.unread == ("hint", "source")
     other = write(folder, [row(3, note="n", hint="h")], "held.jsonl")
-    assert load(source, held_out=other, on_bad_row="skip").unread == ("id", "hint", "source", "note")
+    both = load(source, held_out=other, how=Reading(on_bad_row="skip"))
+    assert both.unread == ("id", "hint", "source", "note")
     assert load_held_out(write(folder, [row(0)])).unread == ()
 
 
@@ -277,7 +279,7 @@ def test_a_picture_outside_the_folder_is_read_where_that_is_allowed(folder):
     inner = folder / "inner"
     inner.mkdir()
     source = write(inner, [row(image="../4.png")])
-    assert load_held_out(source, allow_outside=True).held_out[0].pictures[0].open().width == 5
+    assert load_held_out(source, Reading(allow_outside=True)).held_out[0].pictures[0].open().width == 5
     with pytest.raises(Refusal, match="leaves"):
         load_held_out(source)
 
@@ -292,9 +294,9 @@ def test_the_first_twenty_bad_rows_are_listed_and_the_rest_counted(folder):
     assert lines[21] == "  ... and 5 more"
 
 
-def test_skipping_keeps_the_good_rows_and_says_which_were_left_out(folder):
+def test_skipping_keeps_the_good_rows_and_says_which_were_skipped(folder):
     source = write(folder, [row(0), "oops", row(2), row(image="gone.png"), row(4)])
-    data = load(source, held_out=0.34, on_bad_row="skip")
+    data = load(source, held_out=0.34, how=Reading(on_bad_row="skip"))
     assert sorted(example.id for example in data.train + data.held_out) == [
         f"train.jsonl:{n}" for n in (1, 3, 5)
     ]
@@ -306,7 +308,7 @@ def test_bad_rows_of_training_and_held_out_rows_are_reported_together(folder):
     source, other = write(folder, [row(0), "x"]), write(folder, ["y", row(1)], "held.jsonl")
     with pytest.raises(Refusal, match=r"2 of 4 rows .*\n.*train.jsonl:2: .*\n.*held.jsonl:1: "):
         load(source, held_out=other)
-    assert len(load(source, held_out=other, on_bad_row="skip").skipped) == 2
+    assert len(load(source, held_out=other, how=Reading(on_bad_row="skip")).skipped) == 2
 
 
 def test_the_callers_check_is_a_reason_like_any_other(folder):
@@ -316,15 +318,16 @@ def test_the_callers_check_is_a_reason_like_any_other(folder):
         return "prompt too long: 9 tokens" if example.answer == "3" else None
 
     with pytest.raises(Refusal, match=r"train.jsonl:3: prompt too long: 9 tokens"):
-        load(source, held_out=0.5, check=check)
-    data = load(source, held_out=0.5, check=check, on_bad_row="skip")
+        load(source, held_out=0.5, how=Reading(check=check))
+    data = load(source, held_out=0.5, how=Reading(on_bad_row="skip", check=check))
     assert len(data.train + data.held_out) == 3 and len(data.skipped) == 1
 
 
 def test_progress_counts_every_row(folder):
     seen = []
     load_held_out(
-        write(folder, [row(0), "x", row(2)]), on_bad_row="skip", progress=lambda *counts: seen.append(counts)
+        write(folder, [row(0), "x", row(2)]),
+        Reading(on_bad_row="skip", progress=lambda *counts: seen.append(counts)),
     )
     assert seen == [(1, 3), (2, 3), (3, 3)]
 
@@ -337,9 +340,9 @@ def test_an_empty_data_set_is_refused(folder, lines):
 
 def test_a_data_set_without_a_usable_row_is_refused(folder):
     with pytest.raises(
-        Refusal, match=r"is empty: all 2 rows were left out, the first being .*:1: broken JSON"
+        Refusal, match=r"is empty: all 2 rows were skipped, the first being .*:1: broken JSON"
     ):
-        load(write(folder, ["x", "y"]), held_out=0.1, on_bad_row="skip")
+        load(write(folder, ["x", "y"]), held_out=0.1, how=Reading(on_bad_row="skip"))
 
 
 @pytest.mark.parametrize(("fraction", "held_out"), [(0.3, 3), ("0.3", 3), (0.001, 1), (0.999, 9)])
@@ -369,7 +372,7 @@ def test_the_first_held_out_rows_are_those_of_the_whole_and_no_other_picture_is_
     source = write(folder, [*bad, *[row(n) for n in range(10)]])
     write(folder, [*bad, *[row(n) for n in range(9, -1, -1)]], "held.jsonl")
     given = {"held_out": str(folder / held_out) if isinstance(held_out, str) else held_out,
-             "on_bad_row": on_bad_row, "seed": 3}  # fmt: skip
+             "how": Reading(on_bad_row=on_bad_row), "seed": 3}  # fmt: skip
     whole = load(source, **given).held_out
     made = []
     real = datasets._make
@@ -394,7 +397,7 @@ def test_loading_decodes_each_picture_once_though_its_row_is_checked(folder, dec
     source = write(folder, [*[row(n) for n in range(8)], row(0, image=None, images=["8.png", "9.png"])])
     settings = Data(system_prompt="", max_pixels=None, max_prompt_length=500)
     check = functools.partial(problem, processor, settings=settings)
-    data = load(source, held_out=0.5, check=check)
+    data = load(source, held_out=0.5, how=Reading(check=check))
     assert sorted(decoded) == [f"{n}.png" for n in range(10)]
     sizes = {
         picture.name: picture.size for example in data.train + data.held_out for picture in example.pictures
@@ -486,10 +489,10 @@ def test_an_impossible_fraction_is_refused(folder, held_out):
 def test_columns_map_our_names_to_theirs(folder):
     source = write(folder, [{"picture": "5.png", "problem": "Wide?", "label": "6", "type": "w"}])
     columns = {"image": "picture", "question": "problem", "answer": "label", "kind": "type"}
-    example = load_held_out(source, columns=columns).held_out[0]
+    example = load_held_out(source, Reading(Columns(columns))).held_out[0]
     assert (example.question, example.answer, example.kind) == ("Wide?", "6", "w")
     with pytest.raises(Refusal, match="did you mean question"):
-        load_held_out(source, columns={"qestion": "problem"})
+        load_held_out(source, Reading(Columns({"qestion": "problem"})))
 
 
 @pytest.mark.parametrize(
@@ -527,7 +530,7 @@ def test_the_first_rows_of_a_source_are_read_alone(folder):
     with pytest.raises(Refusal, match=r"1 of 3 rows .*\n.*train.jsonl:3: picture gone.png"):
         load_held_out(source, limit=3)
     skipping = write(folder, [row(0), "{", row(1), row(image="gone.png"), row(2), "{"])
-    found = load_held_out(skipping, limit=3, on_bad_row="skip")
+    found = load_held_out(skipping, Reading(on_bad_row="skip"), limit=3)
     assert [each.answer for each in found.held_out] == ["1", "2", "3"] and len(found.skipped) == 2
     assert len(load_held_out("shapes:9", limit=4).held_out) == 4
 

@@ -7,11 +7,13 @@ import pytest
 from PIL import Image
 
 from vgs_mlx.data import hub, pictures
-from vgs_mlx.data.datasets import load, load_held_out
+from vgs_mlx.data.datasets import Reading, load, load_held_out
+from vgs_mlx.data.rows import Columns
 from vgs_mlx.errors import Refusal
 from vgs_mlx.runs.identity import of_data
 
 hf = pytest.importorskip("datasets")
+PAPER = Reading(Columns(hub.PAPER_COLUMNS))
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +61,7 @@ def folder(request, tmp_path):
 
 
 def test_rows_become_examples_and_pictures_are_read_when_opened(folder):
-    data = load(str(folder), held_out="test", columns=hub.PAPER_COLUMNS)
+    data = load(str(folder), held_out="test", how=PAPER)
     assert widths(data.train) == [[1], [2], [3], [4]] and widths(data.held_out) == [[11], [12]]
     assert (data.train[2].question, data.train[2].answer) == ("How wide is 3?", "3")
     assert data.train[2].id == "data:train:2" and data.held_out[0].id == "data:test:0"
@@ -67,10 +69,10 @@ def test_rows_become_examples_and_pictures_are_read_when_opened(folder):
 
 def test_a_data_set_that_moves_has_the_same_rows(folder, tmp_path):
     """As the fingerprints of a run see them."""
-    before = load(str(folder), held_out="test", columns=hub.PAPER_COLUMNS)
+    before = load(str(folder), held_out="test", how=PAPER)
     (tmp_path / "elsewhere").mkdir()
     folder.rename(tmp_path / "elsewhere" / "data")
-    after = load(str(tmp_path / "elsewhere" / "data"), held_out="test", columns=hub.PAPER_COLUMNS)
+    after = load(str(tmp_path / "elsewhere" / "data"), held_out="test", how=PAPER)
     assert of_data(after) == of_data(before)
 
 
@@ -88,7 +90,7 @@ def test_pictures_beside_a_table_are_named_as_seen_from_their_folder(tmp_path):
 
 def test_lists_of_pictures_are_read_too(tmp_path):
     paper_like(3, several=True).save_to_disk(str(tmp_path / "data"))
-    assert widths(load_held_out(str(tmp_path / "data"), columns=hub.PAPER_COLUMNS).held_out) == [
+    assert widths(load_held_out(str(tmp_path / "data"), PAPER).held_out) == [
         [1],
         [2],
         [3],
@@ -96,7 +98,7 @@ def test_lists_of_pictures_are_read_too(tmp_path):
 
 
 def test_stored_cells_are_noted_by_their_bytes(folder):
-    data = load(str(folder), held_out="test", columns=hub.PAPER_COLUMNS)
+    data = load(str(folder), held_out="test", how=PAPER)
     noted = [each.pictures[0] for each in data.train + data.held_out]
     assert [each.size for each in noted] == [(width, 4) for width in (1, 2, 3, 4, 11, 12)]
     assert len({each.digest for each in noted}) == 6
@@ -105,25 +107,25 @@ def test_stored_cells_are_noted_by_their_bytes(folder):
 
 
 def test_a_fraction_or_another_data_set_holds_out_rows(folder, tmp_path):
-    assert len(load(str(folder), held_out=0.5, columns=hub.PAPER_COLUMNS).held_out) == 2
-    other = load(f"{folder}:test", held_out=f"{folder}:train", columns=hub.PAPER_COLUMNS)
+    assert len(load(str(folder), held_out=0.5, how=PAPER).held_out) == 2
+    other = load(f"{folder}:test", held_out=f"{folder}:train", how=PAPER)
     assert (len(other.train), len(other.held_out)) == (2, 4)
 
 
 def test_training_and_held_out_split_must_differ(folder):
     for source, held_out in ((str(folder), "train"), (f"{folder}:test", "test"), (str(folder), str(folder))):
         with pytest.raises(Refusal, match="the rows to train on"):
-            load(source, held_out=held_out, columns=hub.PAPER_COLUMNS)
+            load(source, held_out=held_out, how=PAPER)
 
 
 def test_a_split_that_is_not_there_is_refused_with_those_that_are(folder):
     with pytest.raises(Refusal, match=r"no split 'validation' but (train, test|test, train): write "):
-        load(str(folder), held_out="validation", columns=hub.PAPER_COLUMNS)
+        load(str(folder), held_out="validation", how=PAPER)
 
 
 def test_the_only_split_is_taken_whatever_its_name(tmp_path):
     hf.DatasetDict(golden=paper_like(2)).save_to_disk(str(tmp_path / "data"))
-    assert len(load_held_out(str(tmp_path / "data"), columns=hub.PAPER_COLUMNS).held_out) == 2
+    assert len(load_held_out(str(tmp_path / "data"), PAPER).held_out) == 2
 
 
 def test_a_column_that_is_not_there_is_refused_with_those_that_are(folder):
@@ -132,7 +134,7 @@ def test_a_column_that_is_not_there_is_refused_with_those_that_are(folder):
     ):
         load_held_out(str(folder))
     with pytest.raises(Refusal, match=r"no column 'picture' but "):
-        load_held_out(str(folder), columns=hub.PAPER_COLUMNS | {"images": "picture"})
+        load_held_out(str(folder), Reading(Columns(hub.PAPER_COLUMNS | {"images": "picture"})))
 
 
 def labelled(**features):
@@ -183,14 +185,14 @@ def test_an_empty_cell_of_a_table_of_numbers_is_missing_and_a_kind_may_be_a_numb
     source = stored(data, "parquet", tmp_path / "data")
     with pytest.raises(Refusal, match=r"1 of 2 rows .*\n.*:1: missing answer: the cell is empty"):
         load_held_out(source)
-    found = load_held_out(source, on_bad_row="skip").held_out
+    found = load_held_out(source, Reading(on_bad_row="skip")).held_out
     assert [(each.answer, each.kind) for each in found] == [("1.5", "3")]
     endless = labelled(answer=(number, [1.0, float("inf")]))
     with pytest.raises(Refusal, match=r":1: answer must be a finite number, not inf"):
         load_held_out(stored(endless, "parquet", tmp_path / "endless"))
 
 
-def test_options_and_columns_that_nothing_reads_are_told_as_for_files(tmp_path):
+def test_options_and_columns_that_nothing_reads_are_reported_as_for_files(tmp_path):
     colours = (hf.List(hf.Value("string")), [["red", "blue"], []])
     data = labelled(
         choices=colours, hint=(hf.Value("string"), ["a", "b"]), images=(hf.Value("string"), ["", ""])
@@ -200,12 +202,12 @@ def test_options_and_columns_that_nothing_reads_are_told_as_for_files(tmp_path):
     with pytest.raises(
         Refusal, match=r"1 of 2 rows .*\n.*:0: the question does not list its options \(column"
     ):
-        load_held_out(source, columns=columns)
-    found = load_held_out(source, columns=columns, ignore_columns=["choices"])
+        load_held_out(source, Reading(Columns(columns)))
+    found = load_held_out(source, Reading(Columns(columns, ignored=["choices"])))
     assert len(found.held_out) == 2 and set(found.unread) == {"hint", "images"}
     listed = labelled(choices=(hf.List(hf.ClassLabel(names=["red", "blue"])), [[0], [1]]))
     assert len(load_held_out(stored(listed, "parquet", tmp_path / "listed")).held_out) == 2
-    unkind = load_held_out(source, columns=columns, ignore_columns=["choices", "kind", "images"])
+    unkind = load_held_out(source, Reading(Columns(columns, ignored=["choices", "kind", "images"])))
     assert [each.kind for each in unkind.held_out] == ["", ""] and unkind.unread == ("hint",)
 
 
@@ -232,7 +234,7 @@ def test_conversations_are_called_by_their_name(tmp_path, column):
     ):
         load_held_out(source)
     with pytest.raises(Refusal, match=f"the column '{column}' holds a conversation"):
-        load_held_out(source, columns={"question": column, "answer": column})
+        load_held_out(source, Reading(Columns({"question": column, "answer": column})))
 
 
 def test_markers_and_texts_are_checked_as_for_files(tmp_path):
@@ -251,7 +253,7 @@ def test_damaged_and_missing_pictures_are_bad_rows(tmp_path):
     hf.Dataset.from_dict(rows, features=features).save_to_disk(str(tmp_path / "data"))
     with pytest.raises(Refusal, match=r"(?s)2 of 3 rows.*data:train:1: .*\n.*data:train:2: no picture"):
         load_held_out(str(tmp_path / "data"))
-    assert widths(load_held_out(str(tmp_path / "data"), on_bad_row="skip").held_out) == [[1]]
+    assert widths(load_held_out(str(tmp_path / "data"), Reading(on_bad_row="skip")).held_out) == [[1]]
 
 
 def test_a_folder_of_pictures_is_read_by_its_metadata(tmp_path):
@@ -270,7 +272,7 @@ def test_stored_paths_must_not_leave_the_folder(tmp_path):
     hf.Dataset.from_dict(rows).save_to_disk(str(tmp_path / "data"))
     with pytest.raises(Refusal, match="leaves the data set's folder"):
         load_held_out(str(tmp_path / "data"))
-    assert widths(load_held_out(str(tmp_path / "data"), allow_outside=True).held_out) == [[3]]
+    assert widths(load_held_out(str(tmp_path / "data"), Reading(allow_outside=True)).held_out) == [[3]]
 
 
 def test_without_a_network_the_refusal_is_one_line(monkeypatch):
@@ -338,13 +340,13 @@ def asked(monkeypatch):
 
 def test_the_revision_that_is_named_is_the_one_that_is_read(asked):
     for source, revision in (("a/b", None), ("a/b@v1:hard:test", OTHER), (f"a/b@{COMMIT}", COMMIT)):
-        found = load_held_out(source, columns=hub.PAPER_COLUMNS).held_out
+        found = load_held_out(source, PAPER).held_out
         assert asked.pop() == ("a/b", "hard" if "hard" in source else None, revision)
         assert found[0].id == f"a/b:{'test' if 'test' in source else 'train'}:0"
 
 
 def test_a_split_to_hold_out_is_of_the_same_revision(asked):
-    load(f"a/b@{COMMIT}", held_out="test", columns=hub.PAPER_COLUMNS)
+    load(f"a/b@{COMMIT}", held_out="test", how=PAPER)
     assert asked == [("a/b", None, COMMIT)] * 2
 
 
@@ -382,9 +384,9 @@ def test_a_copy_of_another_commit_never_stands_in_for_the_one_named(tmp_path, mo
     made = hf.Dataset.from_parquet(str(parquet(tmp_path)), cache_dir=str(tmp_path / "cache" / OTHER))
     monkeypatch.setattr(hf, "load_dataset", lambda *_, **__: hf.DatasetDict(train=made))
     assert OTHER in made.cache_files[0]["filename"]
-    assert len(load_held_out(f"a/b@{OTHER}", columns=hub.PAPER_COLUMNS).held_out) == 2
+    assert len(load_held_out(f"a/b@{OTHER}", PAPER).held_out) == 2
     with pytest.raises(Refusal, match="the copy here is of another commit: go online, or give a folder"):
-        load_held_out(f"a/b@{COMMIT}", columns=hub.PAPER_COLUMNS)
+        load_held_out(f"a/b@{COMMIT}", PAPER)
 
 
 def parquet(folder):

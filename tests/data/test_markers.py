@@ -1,4 +1,4 @@
-"""A marker at an end of the question is taken out; any other would misplace a picture, and is refused."""
+"""A marker at an end of the question is removed; any other would misplace a picture, and is refused."""
 
 import pytest
 
@@ -17,7 +17,7 @@ from vgs_mlx.errors import Refusal
         ("<image>Which?<image> ", 2),
     ],
 )
-def test_markers_at_the_ends_are_taken_out(question, pictures):
+def test_markers_at_the_ends_are_removed(question, pictures):
     assert markers.taken_out(question, pictures) == "Which?"
 
 
@@ -78,5 +78,5 @@ def test_another_number_of_markers_than_of_pictures_is_refused(question, picture
         r"The image \text{image} of f(x) in [a, b](c)?", "f: [image processing] or not!", "x <= images > y",
     ],
 )  # fmt: skip
-def test_words_and_mathematics_are_no_markers(question):
+def test_words_and_mathematics_are_not_markers(question):
     assert markers.taken_out(question, 1) == question

@@ -23,7 +23,7 @@ def test_single_letters_are_options_where_there_are_several():
 @pytest.mark.parametrize(
     "name", ["num_choices", "correct_option", "optional", "adoption", "answer", "question"]
 )
-def test_other_columns_are_none(name):
+def test_other_columns_hold_no_options(name):
     assert options.columns([name]) == []
 
 

@@ -103,7 +103,7 @@ def noise():
         (encoded(noise())[:30], "not a picture|damaged"),
     ],
 )
-def test_bytes_that_are_no_whole_picture_are_refused(data, reason):
+def test_bytes_that_are_not_a_whole_picture_are_refused(data, reason):
     with pytest.raises(Refusal, match=f"picture x.png: .*({reason})") as caught:
         opened(data)
     assert "\n" not in str(caught.value)
@@ -260,7 +260,7 @@ def test_a_little_overshoot_of_a_float_picture_is_clipped():
     assert np.abs(found - np.clip(values, 0, 1) * 255).max() <= 1
 
 
-def test_what_is_no_number_is_black_and_infinity_white():
+def test_nan_is_black_and_infinity_white():
     values = ramp(1, np.float32)
     values[0, :3] = np.nan, np.inf, -np.inf
     found = shades(encoded(Image.fromarray(values), "TIFF"))
@@ -491,7 +491,7 @@ def test_a_file_url_is_a_path_and_bound_to_the_folder_as_such(tmp_path):
 @pytest.mark.parametrize(
     ("format", "kind"), [("PNG", "png"), ("JPEG", "jpeg"), ("GIF", "gif"), ("WEBP", "webp")]
 )
-def test_bare_base64_is_told_from_a_name(tmp_path, format, kind):
+def test_bare_base64_is_distinguished_from_a_name(tmp_path, format, kind):
     text = base64.b64encode(encoded(noise(), format)).decode()
     with pytest.raises(Refusal, match=f"base64 without its head: write data:image/{kind};base64,") as caught:
         pictures.inside(tmp_path, text, allow_outside=False)

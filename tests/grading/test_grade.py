@@ -181,5 +181,5 @@ def test_a_missing_checker_is_a_refusal_and_not_a_wrong_answer(monkeypatch):
 
 
 @pytest.mark.parametrize("text", ["", "x", "3x", "1/0", "--3", "1,,0", "3 cm cm", "cm", "$", "1" * 41])
-def test_what_is_no_quantity_reads_as_none(text):
+def test_what_is_not_a_quantity_reads_as_none(text):
     assert read_quantity(text) is None

@@ -29,7 +29,7 @@ SAME_VALUE = {r"\{1,1,2\}"}  # another digit may leave a set as it was
 @pytest.fixture
 def text_alone(monkeypatch):
     """Without the checker of expressions: quick, and what is found equal is found so by the rules."""
-    monkeypatch.setattr(expressions.Asked, "same", lambda self, given, right: False)
+    monkeypatch.setattr(expressions.Comparisons, "same", lambda self, given, right: False)
 
 
 def test_every_answer_is_right_itself(text_alone):

@@ -9,7 +9,7 @@ import oracle_objectives
 from vgs_mlx.objective.chunked import Head, score, teacher_scores
 from vgs_mlx.objective.divergence import forward_kl, jensen_shannon, restricted_logprobs, reverse_kl
 from vgs_mlx.objective.objectives import OBJECTIVES, resolve, total, weights_by_role
-from vgs_mlx.objective.terms import Options, Taken
+from vgs_mlx.objective.terms import TERMS, Options, Taken
 from vgs_mlx.objective.visual import Views
 from vgs_mlx.objective.weightings import Batch
 
@@ -133,6 +133,22 @@ def test_chunks_change_nothing(name):
     assert whole[0] == pytest.approx(cut[0], rel=1e-6)
     for left, right in zip(whole[1], cut[1], strict=True):
         np.testing.assert_allclose(left, right, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_an_objective_knows_the_terms_that_the_loss_phase_computes(name):
+    rng = np.random.default_rng(0)
+    objective = OBJECTIVES[name]
+    student, teacher = (
+        Views(**{view: mx.array(rng.normal(size=(N, V)).astype(np.float32)) for view in read})
+        for read in (objective.student_views, objective.teacher_views)
+    )
+    parts = {"total": {part.term: mx.ones(N) for part in objective.parts}}
+    taken = Taken(mx.array(TOKENS), mx.zeros(N), mx.ones(N))
+    scored = score(student, teacher, IDENTITY, IDENTITY, mx.array(SUPPORT), taken, parts, 4, Options())
+    assert scored.terms.keys() & TERMS.keys() == objective.computed_terms
+    pulled = {view for view, each in scored.cotangents["total"]._asdict().items() if each is not None}
+    assert pulled == objective.pulled_views
 
 
 def test_views_that_an_objective_does_not_need_are_not_asked_for():

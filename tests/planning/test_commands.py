@@ -4,7 +4,10 @@ import itertools
 
 import pytest
 
-from vgs_mlx.objective.objectives import OBJECTIVES
+from vgs_mlx.data.prompts import CHANGES
+from vgs_mlx.objective.objectives import OBJECTIVES, SCORES, Objective, Part, Score
+from vgs_mlx.objective.terms import TERMS, Term
+from vgs_mlx.objective.weightings import WEIGHTINGS, Weighting
 from vgs_mlx.planning import commands
 from vgs_mlx.planning.plan import Lengths
 from vgs_mlx.planning.sizes import read_size
@@ -23,9 +26,11 @@ def planned(*sets: str, seen: Lengths = SEEN):
     return commands.training(recipe, size("2b"), size("8b"), seen, "metal")
 
 
-def parts(made, phase: str) -> set[str]:
+def parts(made, phase: str) -> dict[str, int]:
+    """What a phase holds, each part at its largest."""
     [found] = [each for each in made.phases if each.name == phase]
-    return {name for moment in found.moments for name, value in moment.items() if value}
+    names = {name for moment in found.moments for name, value in moment.items() if value}
+    return {name: max(moment.get(name, 0) for moment in found.moments) for name in names}
 
 
 @pytest.mark.parametrize(("name", "watch"), [*itertools.product(OBJECTIVES, (False, True))])
@@ -96,6 +101,56 @@ def test_dense_rewards_score_with_and_without_the_picture():
     assert "rewards" not in planned("objective.name=grpo").peaks
     white, plain = (planned("objective.name=grpo", f"grpo.reward={name}") for name in ("pdcr", "pacr"))
     assert "white's vision" in parts(white, "rewards") and "white's vision" not in parts(plain, "rewards")
+
+
+ONE_ARRAY = 32 * 151_936 * 4  # chunk x vocabulary, float32
+
+
+def uncomputed(given):
+    raise AssertionError("a plan computes nothing")
+
+
+def declared(monkeypatch, term: Term, **part):
+    """Put an objective of one new term in the place of `standard`."""
+    monkeypatch.setitem(TERMS, "new", term)
+    monkeypatch.setitem(OBJECTIVES, "standard", Objective((Part("new", **part),)))
+
+
+def test_a_new_term_is_planned_with_the_arrays_that_it_declares(monkeypatch):
+    before = parts(planned("objective.name=standard"), "student")["chunk buffers"]
+    declared(monkeypatch, Term(uncomputed, extra_arrays=7))
+    assert parts(planned("objective.name=standard"), "student")["chunk buffers"] == before + 7 * ONE_ARRAY
+    mixed = ("objective.name=grpo", "objective.mix=0.5", "objective.mix_with=standard")
+    assert parts(planned(*mixed), "student")["chunk buffers"] == before + 7 * ONE_ARRAY
+
+
+def test_a_new_score_is_planned_with_the_arrays_that_it_declares(monkeypatch):
+    monkeypatch.setitem(WEIGHTINGS, "new", Weighting(uncomputed, score="new"))
+
+    def scoring(arrays: int) -> int:
+        monkeypatch.setitem(SCORES, "new", Score(("with_image", "text_only"), extra_arrays=arrays))
+        declared(monkeypatch, Term(uncomputed), weighting="new")
+        return parts(planned("objective.name=standard", "student.train=full"), "teacher")[
+            "dependency buffers"
+        ]
+
+    assert scoring(5) == scoring(0) + 5 * ONE_ARRAY
+
+
+def test_a_new_view_is_planned_with_its_picture_where_it_has_one(monkeypatch):
+    def sees(change) -> list[int]:
+        """Picture features of both models, and the passes in which gradients go to the new view."""
+        monkeypatch.setitem(CHANGES, "masked", change)
+        declared(monkeypatch, Term(uncomputed, "masked", ("with_image", "masked"), ("masked",)))
+        made = planned("objective.name=standard")
+        student, teacher = parts(made, "student"), parts(made, "teacher")
+        features = teacher.get("teacher's picture features", 0)
+        return [student["student's picture features"], features, student["backward"]]
+
+    pictured, blind = sees(lambda picture: picture), sees(None)
+    assert pictured[0] == 2 * blind[0] > 0
+    assert pictured[1] > 0 == blind[1]
+    assert pictured[2] > blind[2]
 
 
 @pytest.mark.parametrize("train", ["lora", "full"])

@@ -1,4 +1,4 @@
-"""What a reader is told: does it fit, and settings that are known to help."""
+"""What a plan says to its reader: whether it fits, and settings that are known to help."""
 
 import json
 from dataclasses import replace
@@ -14,7 +14,7 @@ from vgs_mlx.models import loading
 from vgs_mlx.planning import plan
 from vgs_mlx.planning import report as plan_report
 from vgs_mlx.planning.plan import Lengths, changed
-from vgs_mlx.planning.remedy import GENTLE, Planned, remedy
+from vgs_mlx.planning.remedy import GENTLE, Draft, remedy
 from vgs_mlx.planning.sizes import read_size
 from vgs_mlx.recipe.options import Recipe
 from vgs_mlx.resources import recipes_folder
@@ -27,7 +27,7 @@ def sizes():
     return tuple(read_size(str(CONFIGS / f"qwen3-vl-{name}.json"), "--x") for name in ("2b", "8b"))
 
 
-def planned(kind: str = "metal") -> Planned:
+def planned(kind: str = "metal") -> Draft:
     """A run of 2B and 8B under the defaults."""
     return plan_report.of_training(Recipe(), *sizes(), SEEN, kind)
 
@@ -56,8 +56,8 @@ def test_pictures_are_made_smaller_last_and_never_silently():
     enough = remedy(planned(), 28 * 2**30)
     assert enough.fits and "data.max_pixels" not in dict(enough.changes)
     hopeless = remedy(planned(), 8 * 2**30)
-    told = "\n".join(plan_report.advice(planned(), hopeless, Memory(8 * 2**30, "")))
-    assert not hopeless.fits and "pictures smaller" in told and "smaller models are needed" in told
+    said = "\n".join(plan_report.advice(planned(), hopeless, Memory(8 * 2**30, "")))
+    assert not hopeless.fits and "pictures smaller" in said and "smaller models are needed" in said
 
 
 @pytest.mark.parametrize(("given", "device", "expected"), [
@@ -69,12 +69,12 @@ def test_memory_is_read_as_machines_are_sold(given, device, expected):
 
 
 @pytest.mark.parametrize("given", ["16", "much", "0GB", "1.2.3GB"])
-def test_memory_that_is_none_is_refused(given):
+def test_a_malformed_memory_size_is_refused(given):
     with pytest.raises(Refusal, match="write it like 16GB"):
         memory_of(given, "cpu")
 
 
-def test_a_plan_of_configs_alone_tells_bytes_and_whether_they_fit(tmp_path):
+def test_a_plan_of_configs_alone_reports_bytes_and_whether_they_fit(tmp_path):
     models = ["--student", CONFIGS / "qwen3-vl-2b.json", "--teacher", CONFIGS / "qwen3-vl-8b-4bit.json"]
     shown = command("plan", *models, "--memory", "16GB", "--device", "metal")
     assert shown.exit_code == 1 and "DOES NOT FIT in 11.45 GB" in shown.output

@@ -1,4 +1,4 @@
-"""A recipe is read strictly: what doesn't fit is one line that says what, where and how to mend it."""
+"""A recipe is read strictly: what is wrong is one line that says what, where and how to fix it."""
 
 import dataclasses
 import os
@@ -9,8 +9,9 @@ import pytest
 from vgs_mlx.ablation import grid_file
 from vgs_mlx.errors import Refusal
 from vgs_mlx.recipe import file as recipe_file
-from vgs_mlx.recipe.options import Recipe, path_of
-from vgs_mlx.resources import recipes_folder
+from vgs_mlx.recipe.options import Recipe
+from vgs_mlx.recipe.paths import path_of
+from vgs_mlx.resources import PACKAGE, recipes_folder
 
 
 def refusal(*sets, file=None):
@@ -86,13 +87,13 @@ def test_a_file_is_named_with_the_line_of_its_fault(tmp_path):
     ],
     ids=range(4),
 )
-def test_a_file_that_is_no_recipe_is_refused(content, said, tmp_path):
+def test_a_file_that_is_not_a_recipe_is_refused(content, said, tmp_path):
     file = tmp_path / "r.yaml"
     file.write_bytes(content)
     assert f"{file}{said}" in refusal(file=file)
 
 
-def test_a_file_that_is_none_is_refused_and_waited_for_by_nobody(tmp_path):
+def test_what_is_not_a_file_is_refused_and_not_waited_for(tmp_path):
     assert f"{tmp_path}: can't be read (it is not a file)" in refusal(file=tmp_path)
     assert "can't be read (no such file)" in refusal(file=tmp_path / "none.yaml")
     os.mkfifo(tmp_path / "pipe.yaml")
@@ -213,11 +214,9 @@ def test_every_shipped_recipe_is_valid():
 
 
 def test_every_key_is_read_somewhere():
-    """No option is decoration: each one's name is used in the package outside the recipe's own files."""
-    package = Path(recipe_file.__file__).parent
-    code = "".join(
-        each.read_text() for each in package.rglob("*.py") if each.name not in ("recipe.py", "recipe_file.py")
-    )
+    """No option is decoration: each one's name is used in the package outside the files that declare and parse it."""
+    own = {recipe_file.DEFAULTS, Path(recipe_file.__file__)}
+    code = "".join(each.read_text() for each in PACKAGE.rglob("*.py") if each not in own)
     for section in dataclasses.fields(Recipe):
         inner = dataclasses.fields(section.type) if dataclasses.is_dataclass(section.type) else [section]
         for key in inner:
@@ -233,7 +232,7 @@ def test_a_folder_with_the_name_of_the_built_in_data_changes_nothing(source, tmp
     assert made.data.source == str(tmp_path / source)
 
 
-def test_a_file_of_cells_is_no_recipe():
+def test_a_file_of_cells_is_not_a_recipe():
     with pytest.raises(Refusal, match="names the cells of an ablation: run it with vgs-mlx ablate"):
         recipe_file.load_recipe(recipes_folder() / "shapes-ablation.yaml")
 
@@ -250,6 +249,17 @@ def test_what_differs_from_the_defaults_is_the_recipe_and_no_more(sets, tmp_path
     said = [key for section in recipe_file.read(tmp_path / "r.yaml").values()
             for key in (section if isinstance(section, dict) else [section])]  # fmt: skip
     assert len(said) == len(sets)
+
+
+def test_every_key_has_a_short_description_of_its_own():
+    described = {"seed": Recipe.__pydantic_fields__["seed"].description}
+    for section in dataclasses.fields(Recipe):
+        if dataclasses.is_dataclass(section.type):
+            fields = section.type.__pydantic_fields__
+            described |= {f"{section.name}.{name}": each.description for name, each in fields.items()}
+    assert set(described) == set(recipe_file.flat(Recipe()))
+    assert [key for key, text in described.items() if not text or len(text) > 160] == []
+    assert len(set(described.values())) == len(described)
 
 
 def test_every_key_is_where_the_message_about_an_unknown_one_sends_its_reader():

@@ -124,7 +124,7 @@ def test_a_row_with_fewer_pictures_is_refused(noted):
 def test_a_picture_that_broke_is_refused_though_bad_rows_are_skipped(noted):
     run, file = noted
     (file.parent / "p3.png").write_bytes(b"x")
-    said = refused(run, load(file, on_bad_row="skip"))
+    said = refused(run, load(file, how=datasets.Reading(on_bad_row="skip")))
     assert f"{file}:4: picture p3.png: not a picture" in said and "started with this row" in said
 
 

@@ -54,7 +54,7 @@ def test_a_fault_of_a_reader_is_found(place, name, found, tmp_path, monkeypatch)
 def test_a_row_that_nobody_could_grade_right_is_found(tmp_path):
     processor = load_processor(tiny_model("student"), "student")
     file = rows._lines(chance(0), 4, tmp_path / "0")
-    [example, *_] = datasets.load_held_out(file.source, on_bad_row="skip").held_out
+    [example, *_] = datasets.load_held_out(file.source, datasets.Reading(on_bad_row="skip")).held_out
     assert rows.faults_of(processor, example, file.settings) == []
     assert "graded wrong" in rows.faults_of(processor, replace(example, answer="{1"), file.settings)[0]
 

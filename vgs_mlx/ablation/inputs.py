@@ -8,7 +8,8 @@ from vgs_mlx.ablation.jobs import Job
 from vgs_mlx.errors import Refusal
 from vgs_mlx.formats import hub_names
 from vgs_mlx.recipe import file as recipe_file
-from vgs_mlx.recipe.options import SHAPES, Data, Recipe
+from vgs_mlx.recipe.options import Data, Recipe
+from vgs_mlx.recipe.paths import SHAPES
 from vgs_mlx.runs import ledger, sources
 from vgs_mlx.runs.identity import PLACES, worded
 from vgs_mlx.runs.trained import kept_identity

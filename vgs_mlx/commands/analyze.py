@@ -19,7 +19,8 @@ from vgs_mlx.errors import Refusal
 from vgs_mlx.planning import report as planning
 from vgs_mlx.planning.plan import Lengths
 from vgs_mlx.planning.sizes import read_size
-from vgs_mlx.recipe.options import Recipe, resolve_name
+from vgs_mlx.recipe.options import Recipe
+from vgs_mlx.recipe.paths import resolve_name
 from vgs_mlx.runs import folder as run_folder
 from vgs_mlx.runs import trained
 from vgs_mlx.runs.identity import PLACES

@@ -20,6 +20,7 @@ from vgs_mlx.machine import disk
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.loading import EMBEDDED, find_folder, load_model, load_processor, read_config
 from vgs_mlx.planning import report as planning
+from vgs_mlx.planning.commands import Answering
 from vgs_mlx.planning.plan import Lengths, lengths
 from vgs_mlx.planning.sizes import read_size
 from vgs_mlx.recipe import file as recipe_file
@@ -177,7 +178,7 @@ def check_memory(
     size = read_size(str(asked.folder), "MODEL")
     planned = planning.of_evaluation(
         recipe, size, seen or lengths(recipe, size), backend(), trained=asked.found is not None,
-        samples=samples, temperature=temperature,
+        answering=Answering(samples, temperature),
     )  # fmt: skip
     planning.check(planned, "the evaluation", force, screen.say)
 
@@ -199,9 +200,8 @@ def all_rows(
 ) -> Sequence[Example]:
     """The usable rows of a source, the first `limit` of them, read as the recipe says."""
     with screen.counting("checking rows") as progress:
-        return datasets.load_held_out(
-            source, limit=limit, progress=progress, **reading(processor, recipe.data)
-        ).held_out
+        how = reading(processor, recipe.data, progress)
+        return datasets.load_held_out(source, how, limit).held_out
 
 
 def _print(found: dict[str, Any], console: Console) -> None:

@@ -1,4 +1,4 @@
-"""The one way to a data set: rows of a file, the Hub or the built-in shapes, checked before any model loads.
+"""Loads data sets: rows of a file, the Hub or the built-in shapes, all checked before any model loads.
 
 A source is `shapes` or `shapes:N` (N rows), a .jsonl file, or a data set of the Hugging Face Hub or of a
 local folder as `name`, `name:split` or `name:config:split`.
@@ -7,33 +7,35 @@ local folder as `name`, `name:split` or `name:config:split`.
 import functools
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from vgs_mlx.data import held_out as held_out_rows
 from vgs_mlx.data import jsonl, pictures, shapes
-from vgs_mlx.data.rows import BadRow, Columns, Row, check_columns
+from vgs_mlx.data.rows import BadRow, Columns, Row
 from vgs_mlx.errors import Refusal
-from vgs_mlx.recipe.options import SHAPES
+from vgs_mlx.recipe.paths import SHAPES
 from vgs_mlx.types import Example
 
-SHAPES_ROWS = {"train": 20_000, "held_out": 2_000}  # where the source doesn't say
+SHAPES_ROWS = {"train": 20_000, "held_out": 2_000}  # unless the source gives a number
 BAD_ROWS_LISTED = 20
-ALIKE_LISTED = 3  # of those with the same reason
-TABLES = (".parquet", ".json", ".csv", ".arrow")  # what `datasets` reads where it lies alone in a folder
-ROWS_NAMED = 64  # rows whose unread columns are named
+ALIKE_LISTED = 3  # bad rows with the same reason
+TABLES = (".parquet", ".json", ".csv", ".arrow")  # files that `datasets` reads if they are alone in a folder
+ROWS_NAMED = 64  # the first rows, whose unread columns are reported
 
-Check = Callable[[Example], str | None]  # why a row can't be used ("prompt too long: ..."), or None
-Progress = Callable[[int, int], None]  # rows looked at, rows in all
+Check = Callable[[Example], str | None]
+"""Why a row can't be used ("prompt too long: ..."), or None."""
+Progress = Callable[[int, int], None]
+"""Called with the rows looked at so far, and all rows."""
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """Rows to train on, rows to measure on, and those left out under `on_bad_row` = "skip"."""
+    """Rows to train on, rows to measure on, and those omitted under `on_bad_row` = "skip"."""
 
     train: tuple[Example, ...]
     held_out: tuple[Example, ...]
@@ -42,137 +44,91 @@ class DataSet:
 
 
 @dataclass(frozen=True)
-class How:
-    """How rows are read: see `load`."""
+class Reading:
+    """How rows are read, whatever their source. Shapes need none of it."""
 
-    columns: Columns
-    allow_outside: bool
-    on_bad_row: Literal["fail", "skip"]
-    check: Check | None
-    progress: Progress | None
+    columns: Columns = field(default_factory=Columns)
+    allow_outside: bool = False  # pictures outside the data set's folder
+    on_bad_row: Literal["fail", "skip"] = "fail"
+    check: Check | None = None
+    progress: Progress | None = None
+
+
+PLAIN = Reading()
 
 
 @dataclass(frozen=True)
 class Source:
-    """Rows that were looked at."""
+    """The rows of a source that were looked at."""
 
     examples: list[Example]
     bad: list[BadRow]
     unread: tuple[str, ...] = ()
 
 
-def load(
-    source: str,
-    *,
-    held_out: str | float,
-    columns: Mapping[str, str] | None = None,
-    ignore_columns: Collection[str] = (),
-    allow_outside: bool = False,
-    on_bad_row: Literal["fail", "skip"] = "fail",
-    seed: int = 0,
-    check: Check | None = None,
-    progress: Progress | None = None,
-) -> DataSet:
-    """A data set to train on. Every picture is decoded once, every row checked; shapes need neither.
+def load(source: str, held_out: str | float, how: Reading = PLAIN, seed: int = 0) -> DataSet:
+    """A data set to train on. Every picture is decoded once and every row checked.
 
-    A picture opens later only while its bytes stay what they were here: see `pictures.looked_at`.
+    A picture opens later only while its bytes are what they were here: see `pictures.looked_at`.
 
-    `held_out` is a fraction of the source, cut by `seed`; or a split of the same Hub data set or folder, which a bare
-    word always is; or a source of its own. Shapes have a held-out split: a fraction means its usual size, a number
-    from 1 on so many rows. Which shapes there are doesn't depend on `seed`, so runs with different seeds are measured
-    on the same. `columns` is our name -> the data set's; `ignore_columns` are known and not wanted.
+    `held_out` is a fraction of the source, cut by `seed`; or a bare word, a split of the same Hub data set or folder;
+    or a source of its own. Shapes have a held-out split: a fraction means its usual size, a number from 1 on that many
+    rows. Which shapes there are doesn't depend on `seed`, so runs with different seeds are measured on the same ones.
 
-    Raises a Refusal for a source that can't be read or has no usable row, and with `on_bad_row` = "fail" one
+    Raises `Refusal` for a source that can't be read or has no usable row, and with `on_bad_row` = "fail" one
     that lists the bad rows.
     """
-    how = _how(columns, ignore_columns, allow_outside, on_bad_row, check, progress)
     apart = held_out_rows.apart(source, held_out)
-    found = _read(source, "train", how)
+    own = _read(source, "train", how)
     other = _read(apart, "held_out", how) if apart else Source([], [])
-    bad = found.bad + other.bad
-    rows = len(found.examples) + len(other.examples) + len(bad)
-    _settle(bad, rows, " and ".join(filter(None, [source, apart])), how)
-    _refuse_empty(found.examples, found.bad, source)
+    bad = own.bad + other.bad
+    rows = len(own.examples) + len(other.examples) + len(bad)
+    _refuse_bad(bad, rows, " and ".join(filter(None, [source, apart])), how)
+    _refuse_empty(own.examples, own.bad, source)
     train, measured = (
-        (found.examples, other.examples)
-        if apart
-        else held_out_rows.cut(found.examples, held_out, seed, source)
+        (own.examples, other.examples) if apart else held_out_rows.cut(own.examples, held_out, seed, source)
     )
     _refuse_empty(measured, other.bad, apart or source)
-    unread = tuple(dict.fromkeys(found.unread + other.unread))
+    unread = tuple(dict.fromkeys(own.unread + other.unread))
     return DataSet(tuple(train), tuple(measured), tuple(bad), unread)
 
 
-def load_held_out(
-    source: str,
-    *,
-    limit: int | None = None,
-    columns: Mapping[str, str] | None = None,
-    ignore_columns: Collection[str] = (),
-    allow_outside: bool = False,
-    on_bad_row: Literal["fail", "skip"] = "fail",
-    check: Check | None = None,
-    progress: Progress | None = None,
-) -> DataSet:
-    """A source to measure on, read as by `load`; no training rows. Shapes: their held-out split.
+def load_held_out(source: str, how: Reading = PLAIN, limit: int | None = None) -> DataSet:
+    """A source to measure on, read as by `load`, without training rows. Shapes: their held-out split.
 
-    With a `limit` its first usable rows, no other being looked at.
+    With a `limit`, its first usable rows; later ones are not looked at.
     """
-    how = _how(columns, ignore_columns, allow_outside, on_bad_row, check, progress)
-    found = _read(source, "held_out", how, limit)
-    _settle(found.bad, len(found.examples) + len(found.bad), source, how)
-    _refuse_empty(found.examples, found.bad, source)
-    return DataSet((), tuple(found.examples), tuple(found.bad), found.unread)
+    read = _read(source, "held_out", how, limit)
+    _refuse_bad(read.bad, len(read.examples) + len(read.bad), source, how)
+    _refuse_empty(read.examples, read.bad, source)
+    return DataSet((), tuple(read.examples), tuple(read.bad), read.unread)
 
 
 def first_held_out(
-    source: str,
-    count: int,
-    *,
-    held_out: str | float,
-    columns: Mapping[str, str] | None = None,
-    ignore_columns: Collection[str] = (),
-    allow_outside: bool = False,
-    on_bad_row: Literal["fail", "skip"] = "fail",
-    seed: int = 0,
-    check: Check | None = None,
-    progress: Progress | None = None,
+    source: str, count: int, held_out: str | float, how: Reading = PLAIN, seed: int = 0
 ) -> tuple[Example, ...]:
-    """The first `count` of the rows that `load` holds out, mostly without a look at any other.
+    """The first `count` of the rows that `load` holds out, usually without a look at any other.
 
-    Where they are a fraction of a source whose bad rows are skipped, all must be looked at. Raises `Refusal`.
+    Where they are a fraction of a source whose bad rows are skipped, all rows must be looked at. Raises `Refusal`.
     """
-    how = _how(columns, ignore_columns, allow_outside, on_bad_row, check, progress)
     apart = held_out_rows.apart(source, held_out)
     if apart:
-        found = _read(apart, "held_out", how, count)
-    elif on_bad_row == "skip":
+        read = _read(apart, "held_out", how, count)
+    elif how.on_bad_row == "skip":
         everything = _read(source, "train", how)
         _refuse_empty(everything.examples, everything.bad, source)
         return tuple(held_out_rows.cut(everything.examples, held_out, seed, source)[1][:count])
     else:
         rows = _rows(source, how)
         chosen = [rows[place] for place in held_out_rows.chosen(len(rows), held_out, seed, source)]
-        found = _first(chosen, count, how)
-    _settle(found.bad, len(found.examples) + len(found.bad), apart or source, how)
-    _refuse_empty(found.examples, found.bad, apart or source)
-    return tuple(found.examples)
+        read = _first(chosen, count, how)
+    _refuse_bad(read.bad, len(read.examples) + len(read.bad), apart or source, how)
+    _refuse_empty(read.examples, read.bad, apart or source)
+    return tuple(read.examples)
 
 
-def _how(
-    columns: Mapping[str, str] | None,
-    ignored: Collection[str],
-    allow_outside: bool,
-    on_bad_row: Literal["fail", "skip"],
-    check: Check | None,
-    progress: Progress | None,
-) -> How:
-    check_columns(columns or {})
-    return How(Columns(columns or {}, ignored), allow_outside, on_bad_row, check, progress)
-
-
-def _read(source: str, split: str, how: How, limit: int | None = None) -> Source:
-    """The source's rows, or the first `limit` that are usable. `split` is which part of shapes is meant."""
+def _read(source: str, split: str, how: Reading, limit: int | None = None) -> Source:
+    """The source's rows, or the first `limit` usable ones. `split` says which part of shapes is meant."""
     built_in = SHAPES.fullmatch(source)
     if built_in:
         return Source(shapes.examples(split, int(built_in[1] or SHAPES_ROWS[split]))[:limit], [])
@@ -180,8 +136,8 @@ def _read(source: str, split: str, how: How, limit: int | None = None) -> Source
     return _first(rows, len(rows) if limit is None else limit, how)
 
 
-def _first(rows: Sequence[Row], count: int, how: How) -> Source:
-    """The first `count` usable rows, and the bad ones before them. Under "fail" the first bad ones are the last."""
+def _first(rows: Sequence[Row], count: int, how: Reading) -> Source:
+    """The first `count` usable rows, and the bad ones before them. Under "fail" it stops after the first bad ones."""
     examples: list[Example] = []
     bad: list[BadRow] = []
     done = 0
@@ -193,7 +149,7 @@ def _first(rows: Sequence[Row], count: int, how: How) -> Source:
     return Source(examples, bad, tuple(unread))
 
 
-def _rows(source: str, how: How) -> list[Row]:
+def _rows(source: str, how: Reading) -> list[Row]:
     path = Path(os.path.expanduser(source))
     if os.path.isfile(path) or path.suffix == ".jsonl":
         if path.suffix != ".jsonl":
@@ -215,8 +171,8 @@ def _another_file(path: Path) -> Refusal:
     return Refusal(f"data file {path}: not a .jsonl file: {fix}")
 
 
-def _look(rows: Sequence[Row], how: How) -> tuple[list[Example], list[BadRow]]:
-    """Makes and checks every row. Only pictures are decoded in threads (Pillow lets go of the lock)."""
+def _look(rows: Sequence[Row], how: Reading) -> tuple[list[Example], list[BadRow]]:
+    """The usable examples of the rows, and the bad rows. Only pictures are decoded in threads: Pillow frees the GIL."""
     examples: list[Example] = []
     bad: list[BadRow] = []
     make = functools.partial(_make, sizes={})
@@ -234,7 +190,7 @@ def _look(rows: Sequence[Row], how: How) -> tuple[list[Example], list[BadRow]]:
 
 
 def _make(row: Row, sizes: MutableMapping[str, tuple[int, int]]) -> Example | str:
-    """The row's example, its pictures looked at; or why there is none. `sizes`: see `pictures.looked_at`."""
+    """The row's example with its pictures looked at, or why there is none. `sizes`: see `pictures.looked_at`."""
     try:
         example = row.example()
         looked_at = tuple(pictures.looked_at(picture, row.where, sizes) for picture in example.pictures)
@@ -243,15 +199,17 @@ def _make(row: Row, sizes: MutableMapping[str, tuple[int, int]]) -> Example | st
         return str(refusal)
 
 
-def _settle(bad: Sequence[BadRow], rows: int, source: str, how: How) -> None:
+def _refuse_bad(bad: Sequence[BadRow], rows: int, source: str, how: Reading) -> None:
     if not bad or how.on_bad_row == "skip":
         return
-    alike, lines, told = Counter(row.reason for row in bad), [], Counter()
+    alike, lines, reported = Counter(row.reason for row in bad), [], Counter()
     for row in bad:
-        told[row.reason] += 1
-        if told[row.reason] <= ALIKE_LISTED and len(lines) < BAD_ROWS_LISTED:
+        reported[row.reason] += 1
+        if reported[row.reason] <= ALIKE_LISTED and len(lines) < BAD_ROWS_LISTED:
             more = alike[row.reason] - ALIKE_LISTED
-            rest = f" (and {more:,} more like it)" if told[row.reason] == ALIKE_LISTED and more > 0 else ""
+            rest = (
+                f" (and {more:,} more like it)" if reported[row.reason] == ALIKE_LISTED and more > 0 else ""
+            )
             lines.append(f"  {row}{rest}")
     if unlisted := sum(min(count, ALIKE_LISTED) for count in alike.values()) - len(lines):
         lines.append(f"  ... and {unlisted} more")
@@ -262,5 +220,5 @@ def _settle(bad: Sequence[BadRow], rows: int, source: str, how: How) -> None:
 
 def _refuse_empty(examples: Sequence[Example], bad: Sequence[BadRow], source: str) -> None:
     if not examples:
-        why = f"all {len(bad)} rows were left out, the first being {bad[0]}" if bad else "it has no rows"
+        why = f"all {len(bad)} rows were skipped, the first being {bad[0]}" if bad else "it has no rows"
         raise Refusal(f"data set {source} is empty: {why}")

@@ -1,15 +1,16 @@
-"""What the numbers of a grey picture of more than eight bits mean: which of them is black, and which white.
+"""Grey pictures of more than eight bits: which of their numbers is black, and which is white.
 
-Such a file seldom says so: 16 bits may hold 8-, 10- or 12-bit values, floats may run to 1 or to 255. So, in this order:
+Such a file seldom says so. 16 bits may hold 8-, 10- or 12-bit values; floats may run to 1 or to 255. The first of
+these rules that applies decides:
 
-1. What the file says. A PGM's maximum; the depth of a 12-bit TIFF; a TIFF's tags SMinSampleValue and SMaxSampleValue,
-   else MinSampleValue and MaxSampleValue, where every value lies between them.
+1. What the file says: a PGM's maximum; the depth of a 12-bit TIFF; a TIFF's tags SMinSampleValue and SMaxSampleValue,
+   else MinSampleValue and MaxSampleValue, if every value lies between them.
 2. Without negative values: black is 0, and white is the picture's maximum rounded up to the next usual full scale
-   (FULL_SCALES). Floats may overshoot by a tenth of it at both ends, as resampling leaves them; that is clipped.
-3. With negative values, or beyond 65,535: the picture's own minimum (or 0) is black, its maximum (or 0) white.
+   (FULL_SCALES). Floats may overshoot it by a tenth at both ends, as resampling does; the excess is clipped.
+3. With negative values, or values beyond 65,535: the minimum (or 0) is black, the maximum (or 0) is white.
 
 NaN and -inf are black, inf is white. A TIFF whose photometric interpretation is "white is zero" is inverted. A picture
-that loses nearly all of its grey levels on the way (a thermal camera's narrow band, a single hot pixel) is refused.
+that would lose nearly all of its grey levels (a thermal camera's narrow band, a single hot pixel) is refused.
 """
 
 import math
@@ -22,14 +23,14 @@ from vgs_mlx.errors import Refusal
 
 FULL_SCALES = (1, 255, 1023, 4095, 16_383, 65_535)  # a mask or a share; 8, 10, 12, 14 and 16 bits
 OVERSHOOT = 0.1  # of the full scale, at both ends of a float picture
-FEWEST_LEVELS = 32  # below these, a picture that had more than twice as many is refused
+FEWEST_LEVELS = 32  # a picture left with fewer is refused if it had more than twice as many before
 TAG = {tag.name: number for number, tag in TAGS_V2.items()}
 
 
 def to_eight_bits(pixels: Image.Image, file: Image.Image) -> Image.Image:
-    """The grey picture `pixels` (mode I, I;16 or F) in mode L; `file` is as Pillow opened it, with its tags.
+    """The grey picture `pixels` (mode I, I;16 or F) in mode L; `file` is the same picture as Pillow opened it.
 
-    Raises a Refusal without the picture's name.
+    Raises `Refusal`, whose message lacks the picture's name.
     """
     values = np.asarray(pixels)
     finite = values[np.isfinite(values)]
@@ -42,15 +43,15 @@ def to_eight_bits(pixels: Image.Image, file: Image.Image) -> Image.Image:
     _refuse_lost_levels(shades, finite, black, white)
     if file.format == "TIFF" and file.tag_v2.get(TAG["PhotometricInterpretation"]) == 0:
         shades = 255 - shades
-    if "transparency" in file.info:  # a PNG's one grey that lets the background through, which is white
+    if "transparency" in file.info:  # the one grey of a PNG that is transparent; the background is white
         shades[values == file.info["transparency"]] = 255
     return Image.fromarray(shades)
 
 
 def _stated(file: Image.Image, low: float, high: float) -> tuple[float, float] | None:
-    """Black and white as the file gives them, None where it doesn't."""
+    """Black and white as the file states them; None where it doesn't."""
     if file.format == "PPM" and file.mode == "I":
-        return 0, 65_535  # to which Pillow has scaled the file's maximum
+        return 0, 65_535  # Pillow has scaled the file's maximum to this
     if file.format != "TIFF":
         return None
     tags = file.tag_v2
@@ -64,7 +65,7 @@ def _stated(file: Image.Image, low: float, high: float) -> tuple[float, float] |
 
 
 def _assumed(low: float, high: float, *, floats: bool) -> tuple[float, float]:
-    """Black and white by the values alone."""
+    """Black and white, from the values alone."""
     slack = OVERSHOOT if floats else 0
     full = next((full for full in FULL_SCALES if high <= full * (1 + slack)), None)
     if full is None or low < -slack * full:

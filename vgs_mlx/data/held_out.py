@@ -1,4 +1,4 @@
-"""Which rows a run is measured on: a source of their own, or a share of the rows to train on."""
+"""Which rows a run is measured on: a source of their own, or a share of the training rows."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,20 +7,22 @@ from pathlib import Path
 import numpy as np
 
 from vgs_mlx.errors import Refusal
-from vgs_mlx.recipe.options import SHAPES, is_word
+from vgs_mlx.recipe.paths import SHAPES, is_word
 from vgs_mlx.types import Example
 
 
 def apart(source: str, held_out: str | float) -> str | None:
-    """The source that holds the held-out rows, None where they are a share of the rows of `source`.
+    """The source of the held-out rows; None where they are a share of the rows of `source`.
 
-    A bare word is a split of the Hub data set or folder `source`. Raises a Refusal for what is neither.
+    A bare word is a split of the Hub data set or folder `source`. Raises `Refusal` for anything else.
     """
     built_in, amount = SHAPES.fullmatch(source), _number(held_out)
     if amount is None:
         other = _split_of(source, str(held_out)) or str(held_out)
         if not built_in and _same(source, other):
-            raise Refusal(f"data.held_out {held_out}: the rows to train on; give a fraction, or other rows")
+            raise Refusal(
+                f"data.held_out {held_out}: these are the rows to train on: give a fraction, or other rows"
+            )
         return other
     if 0 < amount < 1:
         return "shapes" if built_in else None
@@ -35,7 +37,7 @@ def apart(source: str, held_out: str | float) -> str | None:
 def cut(
     examples: list[Example], fraction: str | float, seed: int, source: str
 ) -> tuple[list[Example], list[Example]]:
-    """Splits off that share of the rows, at least one and not all, by the seed; both keep their order."""
+    """The rows to train on and the held-out rows, that fraction (at least one row, not all); both keep their order."""
     places = chosen(len(examples), fraction, seed, source)
     taken = set(places)
     kept = [example for index, example in enumerate(examples) if index not in taken]
@@ -43,9 +45,11 @@ def cut(
 
 
 def chosen(count: int, fraction: str | float, seed: int, source: str) -> list[int]:
-    """Which of `count` rows are held out, in order. Raises a Refusal where one row would have to be divided."""
+    """The numbers of the held-out rows among `count`, ascending. Raises `Refusal` for fewer than two rows."""
     if count < 2:
-        raise Refusal(f"data set {source}: one row can't be divided; add rows or give data.held_out a file")
+        raise Refusal(
+            f"data set {source}: one row can't be divided: add rows, or set data.held_out to a file"
+        )
     size = min(max(round(float(fraction) * count), 1), count - 1)
     stream = np.random.default_rng((seed, 0, 1))  # not one of order.py's streams (seed, epoch)
     return sorted(stream.permutation(count)[:size].tolist())
@@ -54,7 +58,7 @@ def chosen(count: int, fraction: str | float, seed: int, source: str) -> list[in
 def trained_on(train: Sequence[Example], held_out: Sequence[Example]) -> int:
     """How many held-out rows ask a training row's question about the same pictures, byte for byte.
 
-    No picture is opened: their digests are compared and, of pictures that are drawn and have none, their names.
+    No picture is opened: digests are compared, or names where a picture is drawn and has no digest.
     """
 
     def asked(example: Example) -> tuple[str, ...]:
@@ -65,7 +69,7 @@ def trained_on(train: Sequence[Example], held_out: Sequence[Example]) -> int:
 
 
 def _split_of(source: str, split: str) -> str | None:
-    """`name:split` where `split` is a bare word; None for any other data set."""
+    """`name:split` if `split` is a bare word; None if it is a data set of its own."""
     if SHAPES.fullmatch(split) or not is_word(split):
         return None
     from vgs_mlx.data import hub
@@ -78,7 +82,7 @@ def _split_of(source: str, split: str) -> str | None:
 
 
 def _same(source: str, other: str) -> bool:
-    """Whether two sources name the same rows, a Hub data set's split being `train` where none is said."""
+    """Whether two sources name the same rows; without a split, a Hub data set's is `train`."""
     files = [Path(name).expanduser() for name in (source, other)]
     if all(file.is_file() for file in files):
         return files[0].samefile(files[1])

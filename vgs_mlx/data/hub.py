@@ -21,9 +21,9 @@ from vgs_mlx.formats import hub_names
 from vgs_mlx.formats.hub_names import PATIENCE, HubId
 from vgs_mlx.types import Example, Picture
 
-# The paper's data, a split of Vision-SR1-47K. That one's columns are problem, answer and images (one picture)
-# in the training commands of its authors and others; the split was not seen itself, only code that reads it
-# by the same names. Where they differ after all, loading says so and names the columns there are.
+# The paper's data, a split of Vision-SR1-47K, whose columns are problem, answer and images (one picture) in the
+# training commands of its authors and others. We have not seen the split itself, only code that reads it by these
+# names. If they differ, loading says so and lists the columns.
 PAPER_COLUMNS = {"question": "problem", "answer": "answer", "images": "images"}
 READY_COLUMNS = {"tomyoon2/OPD_train": PAPER_COLUMNS, "tomyoon2/OPD_val": PAPER_COLUMNS}
 
@@ -37,7 +37,7 @@ class HubName:
     name: str
     config: str | None = None
     split: str | None = None
-    revision: str | None = None  # of the Hub's: a branch, a tag or a commit; None: the newest
+    revision: str | None = None  # a branch, a tag or a commit on the Hub; None: the newest
 
     def __str__(self) -> str:
         name = f"{self.name}@{self.revision}" if self.revision else self.name
@@ -45,18 +45,18 @@ class HubName:
 
     @property
     def folder(self) -> Path | None:
-        """The local folder of that name, where there is one: it goes before the Hub."""
+        """The local folder of that name, if there is one: it wins over the Hub."""
         path = Path(self.name).expanduser()
         return path if path.is_dir() else None
 
     @property
     def label(self) -> str:
-        """What rows are called by: a Hub id, or a folder's own name wherever the folder lies."""
+        """What the ids of rows begin with: the Hub id, or the folder's own name wherever it lies."""
         return self.folder.resolve().name if self.folder else self.name
 
 
 def parse_name(source: str) -> HubName | None:
-    """`name`, `name:split` or `name:config:split`, name being a folder or of a Hub id's form; else None.
+    """`name`, `name:split` or `name:config:split`, where name is a folder or looks like a Hub id; else None.
 
     A Hub id may have a revision: owner/name@revision:config:split.
     """
@@ -73,17 +73,17 @@ def parse_name(source: str) -> HubName | None:
 def pinned(name: HubName) -> HubName:
     """The same data set at the commit that its revision stands for today.
 
-    Unchanged where it is a folder, or where the Hub can't say. Raises a Refusal for a revision that isn't there.
+    Unchanged for a folder, and where the Hub can't say. Raises `Refusal` for a revision that doesn't exist.
     """
     if name.folder or HubId(name.name, name.revision).is_commit:
         return name
     try:
-        found = HfApi().dataset_info(name.name, revision=name.revision, timeout=PATIENCE)
+        commit = HfApi().dataset_info(name.name, revision=name.revision, timeout=PATIENCE).sha
     except RevisionNotFoundError as error:
         raise Refusal(
             f"data set {name}: the Hub has it, but no revision {name.revision!r}: give a branch, a tag or a commit"
         ) from error
-    except Exception as error:  # no such data set, or no way to the Hub: loading says so, or finds a copy
+    except Exception as error:  # no such data set, or offline: loading will say so, or find a copy
         if name.revision is None:
             return name
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -91,13 +91,13 @@ def pinned(name: HubName) -> HubName:
             f"data set {name}: can't ask the Hub which commit {name.revision!r} is ({pictures.shown(line)}): "
             f"go online, or give the commit itself: {name.name}@COMMIT"
         ) from error
-    return replace(name, revision=found.sha)
+    return replace(name, revision=commit)
 
 
 def rows(name: HubName, *, columns: Columns, allow_outside: bool) -> list[Row]:
-    """The data set's rows, pictures not yet decoded. Without a split: `train`, or the only one there is.
+    """The data set's rows, pictures not yet decoded. Without a split: `train`, or the only one.
 
-    Refuses what can't be loaded, a split that is not there, and columns that are not.
+    Raises `Refusal` for a data set that can't be loaded, and for a missing split or column.
     """
     if not columns.names:
         columns = replace(columns, names=READY_COLUMNS.get(name.name, {}))
@@ -106,7 +106,7 @@ def rows(name: HubName, *, columns: Columns, allow_outside: bool) -> list[Row]:
     picture_column = _picture_column(data, columns, name)
     texts = data.select_columns([*asked, *_option_columns(data, columns)])
     pictures_of = picture_reader(name, data, picture_column, allow_outside=allow_outside)
-    ours = replace(  # the pictures stand under "images" in `row` below
+    ours = replace(  # `row` below has its pictures under "images"
         columns,
         names={**columns.names, "image": "image", "images": "images"},
         ignored=[column for column in columns.ignored if column != "images"],
@@ -126,7 +126,7 @@ def rows(name: HubName, *, columns: Columns, allow_outside: bool) -> list[Row]:
 
 
 def _named(feature: Any, cell: Any) -> Any:
-    """A cell with the names of class labels in place of their numbers; a label that is missing is None."""
+    """A cell with class labels by name instead of number; a missing label is None."""
     if isinstance(feature, datasets.ClassLabel):
         return feature.int2str(cell) if isinstance(cell, int) and cell >= 0 else None
     if isinstance(feature, datasets.List | datasets.LargeList) and cell is not None:
@@ -135,16 +135,16 @@ def _named(feature: Any, cell: Any) -> Any:
 
 
 def open_split(name: HubName) -> tuple[str, datasets.Dataset]:
-    """The split that is meant, by its name. Raises a Refusal where it can't be loaded, or isn't there."""
+    """The name of the split that is meant, and its rows. Raises `Refusal` if it can't be loaded or doesn't exist."""
     return _pick(_load(name), name)
 
 
 def picture_reader(
     name: HubName, data: datasets.Dataset, column: str, *, allow_outside: bool = False
 ) -> Callable[[int, str], list[Picture]]:
-    """A function (row, the row's id) -> the pictures of its cell in that column: none, one or several.
+    """A function (row number, row id) -> the pictures in its cell of that column: none, one or several.
 
-    It raises a Refusal for a cell that holds no picture.
+    The function raises `Refusal` for a cell that holds something else.
     """
     cells = stored_cells(data, column)
     root = name.folder or Path(datasets.config.HF_CACHE_HOME)
@@ -159,8 +159,8 @@ def picture_reader(
 
 
 def stored_cells(data: datasets.Dataset, column: str) -> Callable[[int], list[Any]]:
-    """A function: row -> the cells of its pictures in that column, as they are stored."""
-    # this format hands out cells undecoded
+    """A function: row number -> the cells of its pictures in that column, as they are stored."""
+    # this format returns cells undecoded
     return functools.partial(_cells, data.select_columns([column]).with_format("arrow"), column)
 
 
@@ -176,7 +176,7 @@ def _load(name: HubName) -> Mapping[str, datasets.Dataset]:
             _refuse_other_commit(loaded, name)
     except Refusal:
         raise
-    except Exception as error:  # whatever its readers and the network raise becomes one line
+    except Exception as error:  # readers and network raise many kinds: each becomes one line
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         tried = "a local folder" if name.folder else "no such folder here; asked the Hugging Face Hub"
         raise Refusal(f"data set {name} can't be loaded ({tried}): {pictures.shown(line)}") from error
@@ -184,7 +184,7 @@ def _load(name: HubName) -> Mapping[str, datasets.Dataset]:
 
 
 def _refuse_other_commit(loaded: Mapping[str, datasets.Dataset], name: HubName) -> None:
-    """Without the Hub, `datasets` takes the copy that it made last, of whatever commit. Raises a Refusal."""
+    """Refuse a copy of another commit: offline, `datasets` takes whichever it made last. Raises `Refusal`."""
     files = [Path(each["filename"]) for split in loaded.values() for each in split.cache_files]
     if name.revision and files and not all(name.revision in file.parts for file in files):
         raise Refusal(
@@ -203,18 +203,18 @@ def _pick(splits: Mapping[str, datasets.Dataset], name: HubName) -> tuple[str, d
 
 def _picture_column(data: datasets.Dataset, columns: Columns, name: HubName) -> str:
     mapped = [columns.names[field] for field in ("image", "images") if field in columns.names]
-    found = [
+    there = [
         each
         for each in mapped or ["images", "image"]
         if each in data.column_names and each not in columns.ignored
     ]
-    if not found:
+    if not there:
         raise _no_column((mapped or ["image"])[0], "image", data, name)
-    return found[0]
+    return there[0]
 
 
 def _text_columns(data: datasets.Dataset, columns: Columns, name: HubName) -> list[str]:
-    """The columns of question and answer, which must be there, and of kind and solution where there."""
+    """The columns of question and answer, which must exist, and of kind and solution if they do."""
     fields = {field: columns.of(field) for field in ("question", "answer", "kind", "solution")}
     for field, column in fields.items():
         if column not in data.column_names and (field in ("question", "answer") or field in columns.names):
@@ -224,7 +224,7 @@ def _text_columns(data: datasets.Dataset, columns: Columns, name: HubName) -> li
 
 
 def _option_columns(data: datasets.Dataset, columns: Columns) -> list[str]:
-    """The columns of options that are texts: pictures among them are not decoded to be compared with the question."""
+    """The columns of options that are texts. Pictures among the options are not compared with the question."""
     return [name for name in columns.options(data.column_names) if "Image(" not in repr(data.features[name])]
 
 
@@ -236,7 +236,7 @@ def _no_column(column: str, field: str, data: datasets.Dataset, name: HubName) -
 
 
 def _cells(data: datasets.Dataset, column: str, index: int) -> list[Any]:
-    """A row's picture cells as stored, whether the column holds one picture or a list."""
+    """A row's picture cells as stored; the column may hold one picture or a list."""
     value = data[index].column(column)[0].as_py()
     if value is None:
         return []
@@ -244,7 +244,7 @@ def _cells(data: datasets.Dataset, column: str, index: int) -> list[Any]:
 
 
 def _called(folder: Path | None, place: str) -> str:
-    """A picture file's name, the same wherever the data set lies: seen from its folder, else the last part."""
+    """A picture file's name, the same wherever the data set lies: relative to its folder, else the file's own name."""
     path = Path(place)
     if not path.is_absolute():
         return pictures.shown(place)
@@ -260,7 +260,7 @@ def _picture(
     file: Callable[[str], Path],
     called: Callable[[str], str],
 ) -> Picture:
-    """Picture number `at` of a row. Only how to fetch it is kept, not its bytes."""
+    """Picture number `at` of a row. It keeps the way to fetch its bytes, not the bytes."""
     place = cell.get("path") if isinstance(cell, dict) else cell if isinstance(cell, str) else None
     if isinstance(cell, dict) and cell.get("bytes"):
         name = f"{id} {called(place)}" if place else id

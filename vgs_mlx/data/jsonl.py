@@ -1,9 +1,9 @@
-"""Data sets in JSON Lines: one object a line, pictures as paths beside the file or as data URIs.
+"""Data sets in JSON Lines: one object per line, pictures as paths relative to the file or as data URIs.
 
     {"image": "pictures/7.png", "question": "How many dots?", "answer": "3"}
     {"images": ["a.png", "data:image/png;base64,..."], "question": "...", "answer": "B", "kind": "chart"}
 
-`kind` and `solution` are optional. Lines stay in memory, pictures in files do not.
+`kind` and `solution` are optional. Lines stay in memory; pictures in files do not.
 """
 
 import json
@@ -19,7 +19,7 @@ from vgs_mlx.types import Example, Picture
 
 
 def rows(path: Path, *, columns: Columns, allow_outside: bool) -> list[Row]:
-    """The file's rows, not yet parsed; blank lines are left out. Refuses a file that can't be read."""
+    """The file's rows, not yet parsed; blank lines are omitted. Raises `Refusal` for a file that can't be read."""
     if path.exists() and not path.is_file():  # a pipe would never end
         raise Refusal(f"data file {path}: not a file: give a .jsonl file that is there")
     try:
@@ -39,8 +39,8 @@ def _row(path: Path, number: int, line: bytes, columns: Columns, allow_outside: 
             raise Refusal(f"a picture must be a path or a data URI{_instead(cell)}")
         if cell.startswith("data:"):
             return pictures.from_data_uri(cell)
-        found = pictures.inside(path.parent, cell, allow_outside=allow_outside)
-        return pictures.from_file(found, pictures.shown(cell))
+        file = pictures.inside(path.parent, cell, allow_outside=allow_outside)
+        return pictures.from_file(file, pictures.shown(cell))
 
     def example() -> Example:
         return to_example(_parse(line), f"{path.name}:{number}", columns, to_picture)
@@ -49,7 +49,7 @@ def _row(path: Path, number: int, line: bytes, columns: Columns, allow_outside: 
 
 
 def _instead(cell: Any) -> str:
-    """What a picture's cell is that is no text, and what to write in its place."""
+    """What a picture's cell is instead of text, and what to write there."""
     if not isinstance(cell, dict):
         return f", not {type(cell).__name__}"
     if cell.get("path"):

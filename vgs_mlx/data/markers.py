@@ -1,8 +1,8 @@
 """Markers in a text that stand for a picture, a video or a sound: `<image>`, `<|image_1|>`, `[IMG]`, `![](a.png)`.
 
-Here pictures always come before the question. A marker at either end of a question says no more than that and is
-taken out. One inside the text names a place that its picture would not be at, and the text view would go on speaking
-of pictures: such a row is refused.
+Pictures always come before the question here. A marker at either end of a question says no more than that, and is
+removed. One inside the text names a place where the picture will not be, and would still mention a picture in the text
+view: such a row is refused.
 """
 
 import re
@@ -24,20 +24,20 @@ _LAST = re.compile(rf"(?:{MARKER}\s*)*$")
 
 
 def fault(text: str, start: int = 0, end: int | None = None) -> str | None:
-    """Why the text can't be asked as it stands: the first marker in text[start:end], with the fix; None without one."""
+    """Why the text can't be asked as it is: the first marker in text[start:end], with a fix; None without a marker."""
     marker = _ANY.search(text, start, len(text) if end is None else end)
     if marker is None:
         return None
     where = f"holds the marker {shown(marker[0])} at character {marker.start() + 1}"
     if _NOT_READ.search(marker[0]):
-        return f"{where}: videos and sounds are not read: take the marker out, or leave the row out"
-    return f"{where}: pictures come before the text, none stands inside it: write 'picture 1' there instead"
+        return f"{where}: videos and sounds are not read: remove the marker, or omit the row"
+    return f"{where}: pictures come before the text, never inside it: write 'picture 1' there instead"
 
 
 def taken_out(question: str, pictures: int) -> str:
-    """The question without the markers `<image>` at its ends: none, or one for each of the row's `pictures`.
+    """The question without the markers `<image>` at its ends. There may be none, or one for each of the `pictures`.
 
-    Raises a Refusal for another number of them, and for a marker elsewhere or of another form.
+    Raises `Refusal` for another number of markers, for one elsewhere, and for one of another form.
     """
     start = _FIRST.match(question).end()
     end = max(start, _LAST.search(question).start())

@@ -8,9 +8,9 @@ import numpy as np
 def rows_for_step(step: int, prompts_per_step: int, count: int, seed: int) -> list[int]:
     """The row numbers of one step's prompts, for steps counted from 0.
 
-    Each epoch is a shuffle of all `count` rows by (seed, epoch); the epochs lie end to end and steps cut them
-    into pieces, so a step may reach into the next epoch, and no row comes twice within one. With
-    `prompts_per_step` = `count` every step is one epoch.
+    Each epoch is a shuffle of all `count` rows by (seed, epoch). The epochs lie end to end and steps take them piece
+    by piece, so a step may reach into the next epoch, and no row comes twice within an epoch. With
+    `prompts_per_step` = `count`, every step is one epoch.
     """
     if step < 0 or prompts_per_step < 1 or count < 1 or seed < 0:
         raise ValueError(f"no such step: {step=}, {prompts_per_step=}, {count=}, {seed=}")

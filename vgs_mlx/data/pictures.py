@@ -1,8 +1,8 @@
-"""Pictures of a data set: from a file, a data URI or bytes to a decoded RGB image, or the reason why not.
+"""Pictures of a data set: a file, a data URI or bytes become a decoded RGB image, or a reason why not.
 
-Nothing is trusted: only common raster formats are opened, a file or a picture too large to be honest is refused before
-it is read or decoded, and one that is cut short is refused instead of being filled with grey. A picture's meaning is
-kept: greys of more than eight bits are scaled (see greys.py), colours come out as they were stored.
+Nothing is trusted. Only common raster formats are opened; a file or picture that is suspiciously large is refused
+before it is read or decoded; one that is cut short is refused instead of being filled with grey. What a picture shows
+is preserved: greys of more than eight bits are scaled (see greys.py), colours stay as stored.
 """
 
 import base64
@@ -22,24 +22,24 @@ from vgs_mlx.data import greys
 from vgs_mlx.errors import Refusal
 from vgs_mlx.types import Picture
 
-# JPEG takes in many phones' MPO; Pillow has AVIF since 11.3, where it was built with it
+# JPEG includes the MPO of many phones. Pillow reads AVIF from 11.3 on, if it was built with it.
 AVIF = ("AVIF",) if "avif" in features.get_supported_modules() else ()
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", *AVIF)
-PIXEL_LIMIT = 89_478_485  # where Pillow warns of a decompression bomb; here it is the end
-BYTE_LIMIT = 3 * PIXEL_LIMIT  # of an encoded picture: what so many pixels take uncompressed, 268 MB
-DARK = 64  # of 256: what the upper eight bits of 14-bit values in a 16-bit file stay below
+PIXEL_LIMIT = 89_478_485  # where Pillow warns of a decompression bomb; here such a picture is refused
+BYTE_LIMIT = 3 * PIXEL_LIMIT  # of an encoded picture: as many pixels uncompressed, 268 MB
+DARK = 64  # of 256: 14-bit values in a 16-bit file have upper eight bits below this
 
 LONGEST_NAME = 255  # bytes of a file's name; base64 of a picture is longer
-# how base64 of each format begins
+# how the base64 of each format begins
 BASE64_STARTS = {"png": "iVBORw0KGgo", "jpeg": "/9j/", "gif": "R0lGOD", "webp": "UklGR"}
 
-# Image generators put their whole workflow into a PNG's text; Pillow alone would stop at 1 MiB of it unpacked
+# Image generators write their whole workflow into a PNG's text; by default Pillow refuses more than 1 MiB of it
 TEXT_LIMIT = PngImagePlugin.MAX_TEXT_MEMORY  # bytes, 64 MiB
 PngImagePlugin.MAX_TEXT_CHUNK = TEXT_LIMIT
 
 
 class Changed(Refusal):
-    """A picture is not the one that it was when its row was checked."""
+    """A picture has changed since its row was checked."""
 
 
 def from_file(path: Path, name: str) -> Picture:
@@ -54,18 +54,18 @@ def from_bytes(fetch: Callable[[], bytes], name: str) -> Picture:
 
 
 def from_data_uri(uri: str) -> Picture:
-    """A picture written out as `data:image/png;base64,...`."""
+    """A picture written as `data:image/png;base64,...`."""
     head = uri[:40].split(",")[0].removeprefix("data:").split(";")[0]
     name = f"data URI ({head or 'no type'}, {len(uri)} characters)"
     return from_bytes(functools.partial(_unpack, uri), name)
 
 
 def looked_at(picture: Picture, where: str, sizes: MutableMapping[str, tuple[int, int]]) -> Picture:
-    """The picture after its first look: its size and its bytes' digest noted, its pixels dropped again.
+    """The picture with its size and the digest of its bytes; its pixels are decoded and dropped again.
 
-    From now on it opens only while its bytes stay the same; else opening it raises `Changed`, which names the row
-    (`where`). `sizes` are those of the bytes decoded so far, by digest: bytes that many rows show are decoded once.
-    Raises a Refusal for a picture that can't be used. A drawn picture is noted by its size alone.
+    From then on it opens only while its bytes stay the same; else opening it raises `Changed`, which names the row
+    (`where`). `sizes` maps digests to sizes, so that bytes that many rows share are decoded once. A drawn picture gets
+    its size alone. Raises `Refusal` for a picture that can't be used.
     """
     if picture.encoded is None:
         return picture if picture.size else replace(picture, size=picture.open().size)
@@ -78,10 +78,10 @@ def looked_at(picture: Picture, where: str, sizes: MutableMapping[str, tuple[int
 
 
 def inside(folder: Path, text: str, *, allow_outside: bool) -> Path:
-    """The file that `text` names, seen from `folder`, with every symlink and `..` resolved.
+    """The file that `text` names relative to `folder`, with every symlink and `..` resolved.
 
-    Refuses one that lies outside the folder: a data set from elsewhere must not reach into other files. A name whose
-    accents are composed in the text and decomposed on disk (a Mac's archive), or the reverse, is found all the same.
+    Raises `Refusal` for a file outside the folder: a downloaded data set must not read other files. A name is found
+    even if its accents are composed in the text and decomposed on disk (a Mac's archive), or the reverse.
     """
     if text.startswith("file:///"):
         text = unquote(text.removeprefix("file://"))
@@ -102,18 +102,18 @@ def inside(folder: Path, text: str, *, allow_outside: bool) -> Path:
 
 
 def shown(text: str) -> str:
-    """`text` for a message: printable, on one line, and not endless."""
+    """`text` for a message: printable, on one line, at most 120 characters."""
     plain = "".join(character if character.isprintable() else "?" for character in text[:121])
     return plain if len(plain) <= 120 else plain[:117] + "..."
 
 
 def _kind_of_base64(text: str) -> str | None:
-    """The format of a picture whose base64 begins so, None where that is none."""
+    """The format of the picture whose base64 begins like `text`; None for other texts."""
     return next((kind for kind, start in BASE64_STARTS.items() if text.startswith(start)), None)
 
 
 def _as_on_disk(folder: Path, text: str) -> Path:
-    """`folder / text`, each of its names in the Unicode form in which it is there, if it is there."""
+    """`folder / text`, with each name in the Unicode form that exists on disk, if any does."""
     if text.isascii():
         return folder / text
     path = folder
@@ -152,7 +152,7 @@ def _refuse_large(size: int) -> None:
 
 
 def _fetched(fetch: Callable[[], bytes], name: str) -> bytes:
-    """The picture's encoded bytes: some, and not too many."""
+    """The picture's encoded bytes, neither empty nor too large. Raises `Refusal`."""
     try:
         data = fetch()
         if not data:
@@ -192,7 +192,7 @@ def _decode(data: bytes, name: str) -> Image.Image:
 
 
 def _reason(error: Exception, data: bytes) -> str:
-    """What Pillow's error means to the picture's owner."""
+    """What Pillow's error means for the picture's owner."""
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return str(_bomb("far too many pixels"))
     rare = "a TIFF of a rare kind: save it as PNG" if data.startswith((b"II*\0", b"MM\0*")) else ""
@@ -208,7 +208,7 @@ def _bomb(size: str) -> Refusal:
 
 
 def _to_rgb(file: Image.Image) -> Image.Image:
-    # of 16-bit colours Pillow keeps the upper eight bits; what a file holds is gone once it is loaded
+    # Pillow keeps the upper eight bits of 16-bit colours, and forgets how a file was stored once it is loaded
     deep = any(";16" in str(tile.args) for tile in file.tile)
     image = ImageOps.exif_transpose(file)
     if image.mode == "F" or image.mode.startswith("I"):

@@ -1,13 +1,13 @@
-"""A data set's row -> an Example, or the reason why it can't be one. Shared by every source of rows.
+"""A row of a data set becomes an Example, or a reason why it can't. Shared by every source of rows.
 
-What would change a row's meaning unseen is refused: a marker inside the question, options that the question does not
+What would silently change a row's meaning is refused: a marker inside the question, options that the question doesn't
 list, a text that is not valid Unicode.
 """
 
 import difflib
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from vgs_mlx.data import markers, options
@@ -36,54 +36,52 @@ class BadRow:
 
 @dataclass(frozen=True)
 class Row:
-    """A row not yet looked at: `example` makes it or raises a Refusal with the reason."""
+    """A row not yet looked at. `example` makes its Example, or raises `Refusal` with the reason."""
 
     where: str
     example: Callable[[], Example]
-    unread: Callable[[], Collection[str]]  # its columns that nothing reads; none where it can't be parsed
+    unread: Callable[[], Collection[str]]  # its columns that nothing reads; none if it can't be parsed
 
 
 @dataclass(frozen=True)
 class Columns:
-    """What a data set's columns mean here."""
+    """What a data set's columns mean. Raises `Refusal` for a name of ours that is not one of FIELDS."""
 
-    names: Mapping[str, str]  # our name -> the data set's, where they differ
-    ignored: Collection[str] = ()  # the data set's, known and not wanted
+    names: Mapping[str, str] = field(default_factory=dict)  # our name -> the data set's, where they differ
+    ignored: Collection[str] = ()  # columns of the data set that are not read
+
+    def __post_init__(self) -> None:
+        for name in self.names:
+            if name not in FIELDS:
+                near = difflib.get_close_matches(name, FIELDS, n=1) or [", ".join(FIELDS)]
+                raise Refusal(f"data.columns: no field named {name!r}; did you mean {near[0]}?")
 
     def of(self, field: str) -> str:
-        """The data set's name of one of FIELDS."""
+        """The data set's name for one of FIELDS."""
         return self.names.get(field, field)
 
     def unread(self, there: Iterable[str]) -> list[str]:
-        """Those of the columns `there` that are neither one of ours nor ignored."""
+        """The columns among `there` that are neither ours nor ignored."""
         known = {self.of(field) for field in FIELDS} | set(self.ignored)
         return [name for name in there if name not in known]
 
     def unused(self, there: Iterable[str]) -> list[str]:
-        """Those of the unread columns that nothing reads: options are looked at."""
+        """The unread columns that nothing looks at: options are looked at."""
         read = self.options(there)
         return [name for name in self.unread(there) if name not in read]
 
     def options(self, there: Iterable[str]) -> list[str]:
-        """Those of the unread columns that hold options to choose from, by their names."""
+        """The unread columns that hold options, judging by their names."""
         return options.columns(self.unread(there))
-
-
-def check_columns(columns: Mapping[str, str]) -> None:
-    """Refuses a mapping (our name -> the data set's) with a name that is not one of FIELDS."""
-    for field in columns:
-        if field not in FIELDS:
-            near = difflib.get_close_matches(field, FIELDS, n=1) or [", ".join(FIELDS)]
-            raise Refusal(f"data.columns: no field named {field!r}; did you mean {near[0]}?")
 
 
 def to_example(
     row: Mapping[str, Any], id: str, columns: Columns, to_picture: Callable[[Any], Picture]
 ) -> Example:
-    """The row as an Example; `to_picture` turns one picture's cell into a Picture.
+    """The row as an Example; `to_picture` turns the cell of one picture into a Picture.
 
-    The markers `<image>` at the question's ends are taken out: a picture's place is the prompt's business, and the
-    text-only view must not speak of one. Raises a Refusal with the reason.
+    The markers `<image>` at the question's ends are removed: the prompt decides where a picture goes, and the
+    text-only view must not mention one. Raises `Refusal` with the reason.
     """
     question = _text(row, "question", columns)
     if not question:
@@ -100,7 +98,7 @@ def to_example(
 
 
 def conversation(names: Iterable[str]) -> str | None:
-    """What to say where the columns `names` hold conversations and not questions; None where they don't."""
+    """What to say if one of the columns `names` holds conversations instead of questions; None otherwise."""
     column = next((name for name in names if name in CONVERSATIONS), None)
     return column and (
         f"the column {column!r} holds a conversation, and these are not read yet: write the user's text as question, "
@@ -109,7 +107,7 @@ def conversation(names: Iterable[str]) -> str | None:
 
 
 def _refuse_lost_options(row: Mapping[str, Any], question: str, answer: str, columns: Columns) -> None:
-    """The question must list its options, and the answer must not be a place among them, counted from 0 or from 1."""
+    """Refuse a question that doesn't list its options, and an answer that is an index of them, from 0 or from 1."""
     for column in columns.options(row):
         offered = options.texts(row[column])
         if left_out := options.unlisted(offered, question):
@@ -125,7 +123,7 @@ def _refuse_lost_options(row: Mapping[str, Any], question: str, answer: str, col
 
 
 def _value(row: Mapping[str, Any], field: str, columns: Columns) -> Any:
-    """The cell of one of FIELDS; None for one that is ignored or empty, as NaN is in a table of numbers."""
+    """The cell of one of FIELDS; None if it is ignored or empty, as NaN is in a table of numbers."""
     column = columns.of(field)
     value = None if column in columns.ignored else row.get(column)
     return None if isinstance(value, float) and math.isnan(value) else value
@@ -143,7 +141,7 @@ def _text(row: Mapping[str, Any], field: str, columns: Columns) -> str:
 
 
 def _sound(text: str, field: str) -> str:
-    """The text without the space around it. Refuses one that a tokenizer can't take."""
+    """The text without surrounding space. Raises `Refusal` for a text that a tokenizer can't take."""
     if fault := texts.fault(text):
         raise Refusal(f"the {field} {fault}")
     return text.strip()
@@ -156,7 +154,7 @@ def _kind(row: Mapping[str, Any], columns: Columns) -> str:
 
 
 def _answers(row: Mapping[str, Any], columns: Columns) -> list[str]:
-    """The right answers: a list holds several, any of which counts."""
+    """The right answers. A list holds several, any of which counts."""
     value = _value(row, "answer", columns)
     if isinstance(value, list):
         if not value:
@@ -179,7 +177,7 @@ def _answer(value: Any, seen: str) -> str:
     answer = _sound(value or "", "answer")
     if not answer:
         raise Refusal(f"missing answer{seen or ': the cell is empty'}")
-    answer = extract_answer(answer) or answer  # some data sets box it already
+    answer = extract_answer(answer) or answer  # some data sets box their answers
     if not gradable(answer):
         raise Refusal(
             f"no completion could be graded right by the answer {shown(answer)!r}: write the final answer as it would "
@@ -206,7 +204,7 @@ def _cells(row: Mapping[str, Any], columns: Columns) -> list[Any]:
 
 
 def _seen(row: Mapping[str, Any], field: str, columns: Columns) -> str:
-    """Names the row's own columns where ours is not among them, since the fix may then be data.columns."""
+    """The row's own columns, for a message, if ours is not among them: the fix may then be data.columns."""
     asked = [columns.of(name) for name in (("image", "images") if field == "image" else (field,))]
     if any(name in row for name in asked):
         return ""

@@ -1,8 +1,8 @@
-"""The built-in data set `shapes`: pictures drawn by seeded code, and questions that only they answer.
+"""The built-in data set `shapes`: pictures drawn by seeded code, and questions that only the pictures answer.
 
-A picture has 72 x 72 pixels and shows 2-4 objects (6 colours x 4 shapes, small or large) in a 3 x 3 grid of
+A picture has 72 × 72 pixels and shows 2-4 objects (6 colours × 4 shapes, small or large) in a 3 × 3 grid of
 cells. Every example is a pure function of (split, seed, index), the same in every process; a picture is drawn
-when it is opened. Answers are balanced so that guessing without the picture scores about 0.2.
+when it is opened. Answers are balanced, so that guessing without the picture scores about 0.2.
 """
 
 import functools
@@ -21,7 +21,11 @@ __all__ = ["KINDS", "Thing", "draw", "example", "examples", "scene", "scene_f1"]
 SPLITS = ("train", "held_out")
 KINDS = {"count": 20, "shape": 16, "beside": 24, "size": 20, "touch": 20}  # shares
 
-SIDE, CELL, SCALE = 72, 24, 2  # pixels of the picture and of a cell; drawn this much larger, then averaged
+SIDE, CELL, SCALE = (
+    72,
+    24,
+    2,
+)  # pixels of a picture and of a cell; how much larger it is drawn before averaging
 RADIUS = {"small": 5.0, "large": 8.5}
 RGB = {
     "red": (214, 40, 40), "blue": (45, 85, 215), "green": (40, 160, 70),
@@ -38,7 +42,7 @@ CELLS = [(row, column) for row in range(3) for column in range(3)]
 
 @dataclass(frozen=True)
 class Thing:
-    """An object of a picture; x and y are its centre in pixels."""
+    """An object in a picture; x and y are its centre, in pixels."""
 
     colour: str
     shape: str
@@ -54,7 +58,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Task:
-    """A scene with one question about it; `slots` are the names that the conclusion mentions."""
+    """A scene with a question about it; `slots` are the names that the conclusion mentions."""
 
     things: tuple[Thing, ...]
     question: str
@@ -63,7 +67,7 @@ class Task:
 
 
 def examples(split: str, count: int, *, seed: int = 0, style: str = "teacher") -> list[Example]:
-    """The first `count` examples of a split ("train" or "held_out"); `style` words only their solutions."""
+    """The first `count` examples of a split ("train" or "held_out"); `style` affects only the solutions' wording."""
     if split not in SPLITS:
         raise Refusal(f"shapes has no split {split!r}: use one of {', '.join(SPLITS)}")
     if style not in STYLES:
@@ -89,7 +93,7 @@ def example(split: str, index: int, *, seed: int = 0, style: str = "teacher") ->
 
 
 def scene(split: str, index: int, *, seed: int = 0) -> tuple[Thing, ...]:
-    """The objects of an example's picture."""
+    """The objects in an example's picture."""
     return _task(split, index, seed)[1].things
 
 
@@ -130,7 +134,7 @@ def _draw_thing(pen: ImageDraw.ImageDraw, thing: Thing, tint: tuple[int, ...]) -
 def _place(
     rng: random.Random, pairs: list[Pair], cells: list[Cell], sizes: list[str] | None = None
 ) -> list[Thing]:
-    """Objects in their cells, each off the centre by up to 2 pixels; at least 3 pixels apart."""
+    """Objects in their cells, each up to 2 pixels off the centre, and at least 3 pixels apart."""
     sizes = sizes or [rng.choice(list(SIZES)) for _ in pairs]
     return [
         Thing(colour, shape, size, cell, *(CELL * (axis + 0.5) + rng.uniform(-2, 2) for axis in cell[::-1]))
@@ -139,7 +143,7 @@ def _place(
 
 
 def _pairs(rng: random.Random, first: Pair | None = None, *, without: str = "") -> list[Pair]:
-    """2-4 different (colour, shape) pairs, `first` in front; the others lack the word `without`."""
+    """2-4 different (colour, shape) pairs, `first` in front; the others don't contain the word `without`."""
     first = first or rng.choice(PAIRS)
     others = [pair for pair in PAIRS if pair != first and without not in pair]
     return [first, *rng.sample(others, rng.choice((2, 3, 4)) - 1)]
@@ -150,7 +154,7 @@ def _cells(rng: random.Random, count: int, first: tuple[Cell, ...] = ()) -> list
 
 
 def _count(rng: random.Random) -> Task:
-    """0-3 objects of a colour are there; a quarter of the questions asks for all objects."""
+    """How many objects of a colour there are (0-3); a quarter of the questions ask about all objects."""
     if rng.random() < 0.25:
         pairs, of, word = _pairs(rng), "objects", ""
         number = len(pairs)
@@ -179,7 +183,7 @@ def _shape(rng: random.Random) -> Task:
 
 
 def _beside(rng: random.Random) -> Task:
-    """The colour or shape of the object in the next cell on one side of another."""
+    """The colour or shape of the object in the cell next to another object, on a given side."""
     side, (first, second) = _adjacent(rng)
     pairs = _pairs(rng)
     things = _place(rng, pairs, _cells(rng, len(pairs), (first, second)))
@@ -189,7 +193,7 @@ def _beside(rng: random.Random) -> Task:
 
 
 def _size(rng: random.Random) -> Task:
-    """The colour or shape of the one object that is larger, or smaller, than all others."""
+    """The colour or shape of the object that is larger, or smaller, than all others."""
     pairs, (one, rest) = _pairs(rng), rng.sample(list(SIZES), 2)
     things = _place(rng, pairs, _cells(rng, len(pairs)), [one] + [rest] * (len(pairs) - 1))
     question, answer = _ask(rng, things[0], f"that is the {'smallest' if one == 'small' else 'largest'}")
@@ -197,9 +201,9 @@ def _size(rng: random.Random) -> Task:
 
 
 def _touch(rng: random.Random) -> Task:
-    """The colour or shape of the object that touches another one; a fifth of the time there is none.
+    """The colour or shape of the object that touches another; in a fifth of the questions none does.
 
-    The two that touch differ in colour: of one colour they would look like one object.
+    The two objects differ in colour: in the same colour they would look like one object.
     """
     side, (first, second) = _adjacent(rng)
     none = rng.random() < 0.2
@@ -222,14 +226,14 @@ def _anywhere(rng: random.Random, pairs: list[Pair]) -> tuple[Thing, ...]:
 
 
 def _ask(rng: random.Random, thing: Thing, which: str) -> tuple[str, str]:
-    """A question for the colour or the shape of the object `which`, and its answer."""
+    """A question about the colour or the shape of the object `which`, and its answer."""
     asked = rng.choice(("colour", "shape"))
     form = rng.choice(("What {} is the object {}?", "Name the {} of the object {}."))
     return form.format(asked, which), thing.colour if asked == "colour" else thing.shape
 
 
 def _adjacent(rng: random.Random) -> tuple[str, tuple[Cell, Cell]]:
-    """A side, and two cells so that the first lies directly on that side of the second."""
+    """A side, and two cells: the first lies directly on that side of the second."""
     side = rng.choice(list(STEPS))
     rows, columns = STEPS[side]
     row, column = rng.choice([(r, c) for r, c in CELLS if (r + rows, c + columns) in CELLS])
@@ -237,7 +241,7 @@ def _adjacent(rng: random.Random) -> tuple[str, tuple[Cell, Cell]]:
 
 
 def _pushed_together(first: Thing, second: Thing, side: str) -> list[Thing]:
-    """Both objects moved to the border between their cells, until they overlap by 2 pixels."""
+    """Both objects moved towards the border between their cells, until they overlap by 2 pixels."""
     rows, columns = STEPS[side]
     reach = [_reach(thing, horizontal=columns != 0) for thing in (first, second)]
     border_x = CELL * (first.cell[1] + second.cell[1] + 1) / 2
@@ -257,7 +261,7 @@ def _pushed_together(first: Thing, second: Thing, side: str) -> list[Thing]:
 
 
 def _reach(thing: Thing, *, horizontal: bool) -> float:
-    """From the centre to the edge along an axis, in pixels; a triangle is half as wide at its middle."""
+    """From the centre to the edge along an axis, in pixels; halfway up, a triangle is half as wide."""
     share = {"square": 0.9, "triangle": 0.5 if horizontal else 1.0}.get(thing.shape, 1.0)
     return RADIUS[thing.size] * share
 

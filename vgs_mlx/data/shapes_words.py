@@ -1,9 +1,9 @@
 """How answers about `shapes` are worded: two habits ("teacher", "student") for the same content.
 
-The habits differ in how often they use which synonyms: that difference is the language prior that a distillation
-has to move apart from the seeing. Both know all words and all sentences, as two real models would: a teacher to
-whom the student's words are foreign has nothing to say about them. An answer lists all objects in reading
-order up to the first full stop, then concludes. The boxed answer is the same in both.
+The habits differ in how often they use which synonyms. This difference is the language prior, which a distillation
+has to move separately from what is seen. Both habits use all words and all sentences, as two real models would: a
+teacher that never uses the student's words has nothing to say about them. An answer lists all objects in reading
+order up to the first full stop, then concludes. The boxed answer is the same in both habits.
 """
 
 import random
@@ -23,7 +23,7 @@ SIZES = {"small": "tiny", "large": "big"}
 STYLES = ("teacher", "student")
 
 SYNONYM_SHARE = {"teacher": 0.8, "student": 0.2}  # how often a habit takes the second word of a pair
-OWN_SHARE = 0.5  # how often a habit builds its sentences in its own way; else in the other's
+OWN_SHARE = 0.5  # how often a habit uses its own sentences; otherwise it uses the other's
 
 OPENINGS = {
     "teacher": ("I see {}.", "I can see {}.", "Looking closely, I see {}."),
@@ -65,8 +65,8 @@ def solution(
 ) -> str:
     """A worked answer: the objects seen, the conclusion, the boxed answer.
 
-    A conclusion names what it found ("purple square") before it boxes one word of that: a tiny model learns
-    that much sooner than to look up the boxed word alone.
+    A conclusion names what it found ("purple square") before it boxes one word of it: a tiny model learns this much
+    sooner than it learns to look up the boxed word alone.
     """
     words = _vocabulary(style, rng)
     listed = [_say(f"{thing.size} {thing.colour} {thing.shape}", words) for thing in things]
@@ -82,20 +82,20 @@ def solution(
 
 
 def scene_f1(text: str, facts: tuple[str, ...]) -> float:
-    """How well the objects that `text` describes match those truly there.
+    """How well the objects that `text` describes match those in the picture.
 
-    F1 over the multiset of (colour, shape). Only the first sentence describes; synonyms of both habits
-    count as the same. 1 for the right objects in any order, 0 where none is right.
+    F1 over the multiset of (colour, shape). Only the first sentence counts as a description; synonyms count as the
+    same. 1 for the right objects in any order, 0 if none is right.
     """
-    found = _OBJECT.findall(text.split(".")[0].lower())
-    described = Counter((_COLOUR_OF[colour], _SHAPE_OF[shape]) for colour, shape in found)
+    pairs = _OBJECT.findall(text.split(".")[0].lower())
+    described = Counter((_COLOUR_OF[colour], _SHAPE_OF[shape]) for colour, shape in pairs)
     present = Counter(tuple(fact.split()) for fact in facts)
     total = described.total() + present.total()
     return 2 * (described & present).total() / total if total else 1.0
 
 
 def _vocabulary(style: str, rng: random.Random) -> dict[str, str]:
-    """The words of one answer: of each family either all plain or all synonyms."""
+    """The words of one answer: in each family either all plain words or all synonyms."""
     words: dict[str, str] = {}
     for family in (COLOURS, SHAPES, SIZES):
         if rng.random() < SYNONYM_SHARE[style]:

@@ -1,4 +1,4 @@
-r"""One grader for rewards, accuracy and benchmarks: is the answer in a completion's last \boxed{} the right one?"""
+r"""One grader for rewards, accuracy and benchmarks: is the answer in a completion's last \boxed{} right?"""
 
 from vgs_mlx.grading.box import extract_answer
 from vgs_mlx.grading.grade import MEANINGS, Verdict, compare, gradable, grade, grade_example, is_correct

@@ -1,4 +1,4 @@
-r"""The final answer of a completion: what stands in its last \boxed{}."""
+r"""The final answer of a completion: the content of its last \boxed{}."""
 
 import re
 
@@ -6,9 +6,9 @@ BOX = re.compile(r"\\boxed\s*\{")
 
 
 def extract_answer(text: str) -> str | None:
-    r"""What stands in the last \boxed{...}, inner braces included; None without a box.
+    r"""The content of the last \boxed{...}, inner braces included; None without a box.
 
-    None too where the last box is never closed: the completion was cut off inside its answer.
+    Also None if the last box is never closed: the completion was cut off inside its answer.
     """
     boxes = list(BOX.finditer(text))
     if not boxes:

@@ -1,4 +1,4 @@
-r"""Answers made of several: lists, sets, points, intervals' ends, matrices. Their parts are compared one by one.
+r"""Answers of several parts: lists, sets, points, intervals' ends, matrices. The parts are compared one by one.
 
 A list in text is a multiset, "3, 5" = "5 and 3"; braces make a set; round, square and angle brackets keep the order.
 """
@@ -11,10 +11,10 @@ from vgs_mlx.grading.plain import ROW_END
 from vgs_mlx.grading.words import same_words
 
 Same = Callable[[str, str], bool]
-"""(given, right) -> whether they say the same, for the parts of an answer."""
+"""(given, right) -> whether these two parts of an answer mean the same."""
 
 Part = TypeVar("Part")
-MOST = 40  # parts; an answer of more is compared as text
+MOST = 40  # parts; an answer with more is compared as text
 OPENING, CLOSING = "([{⟨⌊⌈", ")]}⟩⌋⌉"
 GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?!\d|,\d)")
 JOINT = re.compile(r"(?:[,;]\s*)?(?<!\w)(?:and|or)(?!\w)|[,;]|(?<=\s)&(?=\s)", re.IGNORECASE)
@@ -30,7 +30,7 @@ DETERMINANT = ("vmatrix", "Vmatrix")
 
 
 def same_list(given: str, right: str, same: Same) -> bool | None:
-    """Whether the same things are listed, in any order and as often; None where `right` is no list."""
+    """Whether both list the same things equally often, in any order; None if `right` is not a list."""
     wanted = items(right)
     if len(wanted) < 2:
         return None
@@ -43,7 +43,7 @@ def same_list(given: str, right: str, same: Same) -> bool | None:
 
 
 def same_set(given: str, right: str, same: Same) -> bool | None:
-    """Whether two sets are equal, repeats aside; None where `right` is no set."""
+    """Whether two sets are equal, ignoring repeats; None if `right` is not a set."""
     wanted, found = members(right), members(given)
     if wanted is None:
         return None
@@ -56,7 +56,7 @@ def same_set(given: str, right: str, same: Same) -> bool | None:
 
 
 def same_tuple(given: str, right: str, same: Same) -> bool | None:
-    """Whether the brackets and what stands in them are the same in order; None where `right` is no such thing."""
+    """Whether the brackets and their parts are the same, in order; None if `right` has no such brackets."""
     wanted, found = ordered(right), ordered(given)
     if wanted is None:
         return None
@@ -67,7 +67,7 @@ def same_tuple(given: str, right: str, same: Same) -> bool | None:
 
 
 def same_matrix(given: str, right: str, same: Same) -> bool | None:
-    """Whether two matrices have the same rows; a determinant is no matrix. None where `right` is neither."""
+    """Whether two matrices, or two determinants, have the same rows; None if `right` is neither."""
     wanted, found = matrix(right), matrix(given)
     if wanted is None:
         return None
@@ -77,7 +77,7 @@ def same_matrix(given: str, right: str, same: Same) -> bool | None:
 
 
 def same_multiset(found: Sequence[str], wanted: Sequence[str], same: Same) -> bool:
-    """Whether each of `wanted` has its own counterpart in `found`, and none is left. The same words go first."""
+    """Whether each of `wanted` has its own counterpart in `found`, and none is left over. Equal words pair first."""
     return paired(found, wanted, same_words, same)
 
 
@@ -95,7 +95,7 @@ def paired(found: Sequence[Part], wanted: Sequence[Part], *tests: Callable[[Part
 
 
 def items(text: str) -> list[str]:
-    r"""The parts of a list in text, "3, 5", "3 and 5", "2\pm 1"; the whole where it is no list."""
+    r"""The parts of a list in text: "3, 5", "3 and 5", "2\pm 1". A text that is not a list is its only part."""
     parts = [part for part in split(text, JOINT) if part]
     if len(parts) > MOST:
         return [text]
@@ -110,7 +110,7 @@ def _both_signs(text: str) -> list[str]:
 
 
 def members(text: str) -> list[str] | None:
-    r"""What is listed in \{ \}; None where the text is no such set."""
+    r"""The members listed in \{ \}; None if the text is not such a set."""
     if text == "∅":
         return []
     if not (text.startswith("\\{") and text.endswith("\\}")) or re.search(r"[|:]", text):
@@ -120,7 +120,7 @@ def members(text: str) -> list[str] | None:
 
 
 def ordered(text: str) -> tuple[str, list[str]] | None:
-    """The brackets around the whole and the two or more parts in them: "(4, 5]" is ("(]", ["4", "5"])."""
+    """The brackets around the text and the two or more parts in them: "(4, 5]" is ("(]", ["4", "5"])."""
     found = re.fullmatch(r"(?:[A-Za-z]'?\s*)?([(\[⟨])(.*)([)\]⟩])", text, re.DOTALL)
     if not found or not _is_one(text):
         return None
@@ -131,7 +131,7 @@ def ordered(text: str) -> tuple[str, list[str]] | None:
 
 
 def matrix(text: str) -> tuple[bool, list[list[str]]] | None:
-    """Whether it is a determinant, and the rows of cells; None where the text is no matrix."""
+    """Whether it is a determinant, and its rows of cells; None if the text is not a matrix."""
     found = MATRIX.fullmatch(text)
     if not found:
         return None
@@ -140,13 +140,13 @@ def matrix(text: str) -> tuple[bool, list[list[str]]] | None:
 
 
 def cases(text: str) -> list[str] | None:
-    """The lines of a system of equations; None where the text is none."""
+    """The lines of a system of equations; None for other texts."""
     found = CASES.fullmatch(text)
     return [row.replace("&", "").strip() for row in _rows(found[1])] if found else None
 
 
 def split(text: str, separator: re.Pattern, grouped: bool = True) -> list[str]:
-    """The parts between separators outside of brackets; the commas that group a number's digits are none."""
+    """The parts between separators outside of brackets. Commas that group a number's digits don't separate."""
     kept = {place for each in GROUPED.finditer(text) for place in range(*each.span())} if grouped else set()
     depths = list(_depths(text))
     parts, start = [], 0

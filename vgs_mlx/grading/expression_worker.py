@@ -1,8 +1,9 @@
-"""Compares expressions with math-verify: a process of its own, since hostile ones hang or eat memory.
+"""Compares expressions with math-verify, in a process of its own, since hostile expressions hang or exhaust memory.
 
-Each line of stdin is a request, seconds and `["given", "right"]` in JSON; each of stdout its answer, `true` or
-`false` and the seconds that it took, after a first line `ready`. It imports nothing of this package and ends when
-stdin does, or when a comparison takes more seconds of the processor's time than its request allows.
+The first line on stdout is `ready`, or what went wrong. Each line on stdin is a request: seconds, and
+`["given", "right"]` in JSON. Each further line on stdout is an answer: `true` or `false`, and the seconds it took.
+The process imports nothing of this package. It ends with stdin, or when a comparison takes more CPU seconds than its
+request allows.
 """
 
 import contextlib
@@ -12,9 +13,9 @@ import signal
 import sys
 import time
 
-MEMORY = 4 << 30  # bytes of address space; macOS knows no such limit
-PRECISION = 300  # decimal digits in which the values of numbers are compared
-POINTS = ("37/29", "-41/31", "3/7", "-53/11")  # at which expressions with variables are compared
+MEMORY = 4 << 30  # bytes of address space; macOS has no such limit
+PRECISION = 300  # decimal digits to which values are compared
+POINTS = ("37/29", "-41/31", "3/7", "-53/11")  # values of variables at which expressions are compared
 
 
 def main() -> None:
@@ -28,7 +29,7 @@ def main() -> None:
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
 
-    # Units stay, or 5x cm would equal 5x m and 3m would equal 3.
+    # Units are kept: otherwise 5x cm would equal 5x m, and 3m would equal 3.
     tidied = NormalizationConfig(units=False, malformed_operators=True, nits=True)
     whole = [LatexExtractionConfig(normalization_config=tidied)]  # and not the last number in the text
 
@@ -39,24 +40,24 @@ def main() -> None:
         parsed = [_with_i(read(text)[0]) for text in (right, given)]
         return verify(*parsed, timeout_seconds=None) and not _differ(*parsed)
 
-    # The first comparison loads most of sympy: seconds on a busy machine, which no answer is to pay for.
+    # The first comparison loads most of sympy. That takes seconds on a busy machine, which no answer should pay for.
     equal(r"\sqrt{2}", "2/3")
     print("ready", flush=True)
     for line in sys.stdin:
         seconds, _, request = line.partition(" ")
         began = time.process_time()
-        # Not handled, the signal ends the process even inside one long operation of C.
+        # Unhandled, the signal ends the process even inside one long C operation.
         signal.setitimer(signal.ITIMER_PROF, float(seconds))
         try:
             same = equal(*json.loads(request))
-        except Exception:  # of a parser fed with anything; the answer is then no
+        except Exception:  # a parser fed with arbitrary text raises many kinds; the answer is then no
             same = False
         signal.setitimer(signal.ITIMER_PROF, 0)
         print("true" if same else "false", time.process_time() - began, flush=True)
 
 
 def _with_i(value: object) -> object:
-    """The value with the letter i as the imaginary unit, and all other letters as real numbers."""
+    """The value with i as the imaginary unit and all other letters as real numbers."""
     import sympy
 
     if not isinstance(value, sympy.Expr):
@@ -66,7 +67,7 @@ def _with_i(value: object) -> object:
 
 
 def _differ(given: object, right: object) -> bool:
-    """Whether the values differ after all: math-verify takes numbers for equal that it rounds to the same."""
+    """Whether the values differ after all: math-verify calls numbers equal that it rounds to the same one."""
     import sympy
 
     if not (isinstance(given, sympy.Expr) and isinstance(right, sympy.Expr)):

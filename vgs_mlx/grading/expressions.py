@@ -1,7 +1,7 @@
-"""Whether two mathematical expressions are equal, asked of a worker process that can be stopped.
+"""Whether two mathematical expressions are equal, decided by a worker process that can be stopped.
 
-math-verify keeps its own time with signals, which only work in the main thread and not inside one long
-operation; a model that is being trained writes 9^9^9^9 sooner or later.
+math-verify limits its time with signals, which only work in the main thread and not inside one long operation. A model
+that is being trained writes 9^9^9^9 sooner or later.
 """
 
 import atexit
@@ -14,17 +14,15 @@ from pathlib import Path
 
 from vgs_mlx.errors import Refusal
 
-SECONDS = (
-    5.0  # of the processor's time for one answer, all its parts together: a busy machine makes none wrong
-)
-WAIT_SECONDS = 120.0  # for the worker to start, or for an answer, on a very busy machine
+SECONDS = 5.0  # CPU time for one answer, all its parts together: a busy machine makes no answer wrong
+WAIT_SECONDS = 120.0  # for the worker to start or to answer, on a very busy machine
 
 _lock = threading.Lock()
 _worker: subprocess.Popen | None = None
 
 
-class Asked:
-    """The comparisons that one answer costs; when their time is up, what is left of it is wrong."""
+class Comparisons:
+    """The comparisons that one answer needs. When their time is up, every further one is False."""
 
     def __init__(self) -> None:
         self.left = SECONDS
@@ -32,8 +30,8 @@ class Asked:
     def same(self, given: str, right: str) -> bool:
         r"""Whether two LaTeX expressions are equal: 2\sqrt{2} and \sqrt{8}, x+1 and 1+x.
 
-        False where either can't be parsed, and where it takes too long. Any thread may call it. Raises a Refusal
-        where math-verify is not installed.
+        False if one can't be parsed, or if it takes too long. Any thread may call it. Raises `Refusal` if
+        math-verify is not installed.
         """
         if self.left <= 0:
             return False
@@ -45,7 +43,7 @@ class Asked:
 
 @atexit.register
 def stop() -> None:
-    """Ends the worker; the next comparison starts another."""
+    """End the worker; the next comparison starts another."""
     global _worker
     if _worker is not None:
         _stop(_worker)
@@ -53,7 +51,7 @@ def stop() -> None:
 
 
 def _ask(request: str, limit: float) -> tuple[bool, float]:
-    """The worker's answer, and the seconds of the processor's time that it took."""
+    """The worker's answer, and the CPU seconds it took."""
     global _worker
     if _worker is None or _worker.poll() is not None:
         _worker = _start()
@@ -63,18 +61,18 @@ def _ask(request: str, limit: float) -> tuple[bool, float]:
         if reply:
             same, _, seconds = reply.partition(" ")
             return same == "true", float(seconds)
-        stop()  # it ended: its time was up
-    except OSError:  # too slow (TimeoutError is one), or gone
+        stop()  # it ended because its time was up
+    except OSError:  # too slow (TimeoutError is an OSError), or gone
         stop()
-    except BaseException:  # Ctrl-C: the answer still to come would be taken for the next request's
+    except BaseException:  # Ctrl-C: the pending answer would be taken for the next request's
         stop()
         raise
     return False, limit
 
 
 def _start() -> subprocess.Popen:
-    # -P: the modules beside the script must not hide others of the same name. A session of its own: Ctrl-C is
-    # for the run alone.
+    # -P: modules beside the script must not hide others of the same name. A session of its own: Ctrl-C must reach
+    # the run alone.
     command = [sys.executable, "-P", str(Path(__file__).with_name("expression_worker.py"))]
     pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
     worker = subprocess.Popen(

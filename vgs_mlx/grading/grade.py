@@ -1,7 +1,8 @@
-r"""Grades a completion: is the final answer in its last \boxed{} the right one, and which rule says so?
+r"""Grades a completion: is the final answer in its last \boxed{} right, and which rule says so?
 
-Strict on purpose, for it is a reward. An answer outside a box is wrong, two answers are not one right answer, and an
-answer is compared as a whole, never looked for inside a sentence. The form of the right answer says how it is read.
+It is strict on purpose, since it is a reward. An answer outside a box is wrong; two answers are not one right answer;
+an answer is compared as a whole, never searched for inside a sentence. The form of the right answer decides how both
+are read.
 """
 
 import json
@@ -17,8 +18,8 @@ from vgs_mlx.grading.units import agree
 from vgs_mlx.grading.words import formula, same_words
 from vgs_mlx.types import Example
 
-LONGEST = 1_000  # characters; a longer answer is right only where it is the very same text
-DEEPEST = 6  # brackets within brackets; what stands deeper is compared as text
+LONGEST = 1_000  # characters; a longer answer is right only if it is exactly the same text
+DEEPEST = 6  # nested brackets; what is nested deeper is compared as text
 
 Answer = str | int | float
 Same = brackets.Same
@@ -26,24 +27,24 @@ Same = brackets.Same
 
 MEANINGS = {
     "no box": "the completion has no \\boxed{}, or the last one is not closed",
-    "empty box": "nothing stands in the last \\boxed{}",
+    "empty box": "the last \\boxed{} is empty",
     "option": "another option, several options or none",
     "code": "a time, date, range, score, size, formula or code with other characters or in another order",
-    "inequality": "other sides or another sign",
+    "inequality": "different sides or another sign",
     "equation": "another value, or a statement that is not the one expected",
-    "matrix": "another entry, or other rows and columns",
-    "interval": "other ends, or ends that are open where they should be closed",
-    "list": "a part is missing, added or another one; in a list with … the order counts",
+    "matrix": "another entry, or a different number of rows or columns",
+    "interval": "different ends, or an end that is open instead of closed, or the reverse",
+    "list": "a part is missing, extra or different; in a list with … the order counts",
     "set": "another element",
-    "tuple": "another part, another order or other brackets",
-    "base": "another value, or one without its base",
+    "tuple": "another part, another order or different brackets",
+    "base": "another value, or a number without its base",
     "number": "another number, or another unit",
     "unit": "another unit",
     "expression": "not equal, or not shown to be equal in time",
-    "text": "another text: it is compared as it stands but for case, spaces and styles",
-    "length": "longer than 1,000 characters and not the very same",
+    "text": "another text: only case, spaces and styles may differ",
+    "length": "longer than 1,000 characters, and not exactly the same",
 }
-"""What each rule found where an answer is wrong."""
+"""Rule -> what is wrong with an answer that it rejects."""
 
 
 @dataclass(frozen=True)
@@ -57,16 +58,16 @@ class Verdict:
 def is_correct(
     completion: str, answer: Answer | Sequence[Answer], options: Sequence[str] | None = None
 ) -> bool:
-    """Whether the completion's final answer is `answer`, or one of several that are right.
+    """Whether the completion's final answer is `answer`, or one of several right answers.
 
-    Numbers are taken as JSON writes them. `options` are the texts of the options A, B, C, ... where the question has
-    such.
+    Numbers are read as JSON writes them. `options` are the texts of the options A, B, C, ... if the question has
+    options.
     """
     return grade(completion, answer, options).right
 
 
 def grade_example(completion: str, example: Example, tidy: Callable[[str], str] = str) -> Verdict:
-    """The verdict on a completion for a row of a data set; `tidy` rewrites what stands in the box before."""
+    """The verdict on a completion for a row of a data set; `tidy` rewrites the content of the box first."""
     return grade(completion, example.answers, example.options, tidy)
 
 
@@ -76,12 +77,12 @@ def grade(
     options: Sequence[str] | None = None,
     tidy: Callable[[str], str] = str,
 ) -> Verdict:
-    """The verdict on a completion; for several right answers that of the first that it gives, or of the last."""
+    """The verdict on a completion. With several right answers: on the first that it matches, else on the last."""
     given = extract_answer(completion)
     if not given:
         return Verdict(False, "no box" if given is None else "empty box")
     given = tidy(given)
-    verdict = Verdict(False, "text")  # of no right answers at all
+    verdict = Verdict(False, "text")  # if there is no right answer at all
     for right in [answer] if isinstance(answer, Answer) else answer:
         verdict = compare(given, right if isinstance(right, str) else json.dumps(right), options or ())
         if verdict.right:
@@ -90,24 +91,26 @@ def grade(
 
 
 def gradable(answer: str) -> bool:
-    r"""Whether any completion can be right by `answer`: no \boxed{} holds "{1", and "." says nothing."""
+    r"""Whether any completion can match `answer`: no \boxed{} can hold "{1", and "." is empty."""
     if extract_answer(f"\\boxed{{{answer}}}") != answer.strip():
         return False
     return len(answer) > LONGEST or bool(bare(canonical(answer)))
 
 
 def compare(given: str, right: str, options: Sequence[str] = ()) -> Verdict:
-    r"""The verdict on a final answer without its box; `right` may stand in one itself."""
+    r"""The verdict on a final answer without its box; `right` may be in a box itself."""
     boxed = extract_answer(right)
     right = right if boxed is None else boxed
     if max(len(given), len(right)) > LONGEST:
         return Verdict(given == right, "length")
-    asked = expressions.Asked()
-    return _compare(canonical(given), canonical(right), [canonical(each) for each in options], asked.same, 0)
+    comparisons = expressions.Comparisons()
+    return _compare(
+        canonical(given), canonical(right), [canonical(each) for each in options], comparisons.same, 0
+    )
 
 
 def _compare(given: str, right: str, texts: Sequence[str], equal: Same, depth: int) -> Verdict:
-    """Asks the rules in their order; the first that knows the form of `right` decides."""
+    """Try the rules in order; the first that knows the form of `right` decides."""
     if not bare(given) or not bare(right):
         return Verdict(False, "empty box")
     if same_words(bare(given), bare(right)):
@@ -127,7 +130,7 @@ def _compare(given: str, right: str, texts: Sequence[str], equal: Same, depth: i
 
 
 def _units_agree(given: str, right: str) -> bool:
-    """Whether texts that are the same but for case are so as quantities too: 5 mW is not 5 MW."""
+    """Whether texts that differ at most in case are the same as quantities too: 5 mW is not 5 MW."""
     wanted = None if given == right else read_quantity(right)
     if wanted is None or not wanted.units:
         return True
@@ -155,7 +158,7 @@ def _system(given: str, right: str, same: Same) -> bool | None:
 
 
 def _list(given: str, right: str, same: Same) -> bool | None:
-    """A list; one that may also be a number, 3,5, is right as either. Values of different names keep their order."""
+    """A list. If it may also be a number (3,5), either reading counts. Values with different names keep their order."""
     if relations.names_differ(right) and not relations.is_equation(given):
         wanted, found = brackets.items(right), brackets.items(given)
         return len(found) == len(wanted) and all(map(same, found, wanted))
@@ -182,7 +185,7 @@ def _value(given: str, right: str, equal: Same) -> Verdict:
     if relations.is_equation(given) and not relations.is_equation(right):
         return Verdict(False, "equation")
     if _one_names_a_unit(quantities):
-        closer = [read_quantity(each, gap=False) for each in (given, right)]  # 18m is 18 m then
+        closer = [read_quantity(each, gap=False) for each in (given, right)]  # 18m is then 18 m
         if all(closer) and all(each.units for each in closer) and same_quantity(*closer):
             return Verdict(True, "number")
     exact = _exact(quantities[1])
@@ -210,7 +213,7 @@ def _one_names_a_unit(quantities: Sequence[Quantity | None]) -> bool:
 
 
 def _exact(quantity: Quantity | None) -> str:
-    """A number in a spelling that no parser takes for anything else: 1e-05 might be 1·e - 05."""
+    """A number in a spelling that no parser can misread: 1e-05 might be 1·e - 05."""
     return "" if quantity is None else rf"\frac{{{quantity.value.numerator}}}{{{quantity.value.denominator}}}"
 
 
@@ -234,4 +237,4 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("tuple", brackets.same_tuple),
     ("base", _based),
 )
-"""The rules for the forms of a right answer, in the order in which they are asked."""
+"""The rules for the forms of a right answer, in the order in which they are tried."""

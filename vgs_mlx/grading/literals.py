@@ -1,4 +1,4 @@
-"""Answers that look like arithmetic and are none: 12:30, 2021-03-05, 10-20, 3-1, 192.168.0.1, AB-12, 1920×1080.
+"""Answers that look like arithmetic but aren't: 12:30, 2021-03-05, 10-20, 3-1, 192.168.0.1, AB-12, 1920×1080.
 
 They are compared as text, so that 12:30 is not 2:05 and 3-1 is not 4-2.
 """
@@ -16,8 +16,8 @@ JOINED = re.compile(
     r"(?:"
     rf"[+$€£¥]?{NUMBER}(?:-[$€£¥]?{NUMBER})+(?: ?[^\W\d_]{{2,}}| [A-Za-z])?"  # ranges, scores, dates, telephone numbers
     rf"|\+?(?:\d+[ -]?)?\(\d+\)[ -]?\d+(?:[- ]\d+)*"  # (555) 123-4567
-    r"|\d+(?:/\d+){2,}|\d+/\d+ ?mmHg"  # dates, the pressure of blood
-    r"|v?\d+(?:\.\d+){2,}(?:[:/]\d+)?"  # versions, addresses of machines, dates
+    r"|\d+(?:/\d+){2,}|\d+/\d+ ?mmHg"  # dates, blood pressure
+    r"|v?\d+(?:\.\d+){2,}(?:[:/]\d+)?"  # versions, IP addresses, dates
     r"|\d+(?::\d+){2,}"  # ratios of three
     r")",
     re.IGNORECASE,
@@ -40,7 +40,7 @@ SIZED = re.compile(r"(?<=\d)\s*[x×*]\s*(?=\d)", re.IGNORECASE)
 
 
 def same_literal(given: str, right: str) -> bool | None:
-    """Whether two such answers are the same; a unit may be named on one side alone. None where `right` is no such."""
+    """Whether two such answers are the same; one of them may lack the unit. None if `right` is not such an answer."""
     wanted, found = read_literal(right), read_literal(given)
     if wanted is None or wanted == found:
         return None if wanted is None else True
@@ -52,7 +52,7 @@ def same_literal(given: str, right: str) -> bool | None:
 
 
 def read_literal(text: str) -> str | None:
-    """The text in the one form in which such answers are compared; None where it is none of them."""
+    """The text in the form in which such answers are compared; None for other texts."""
     if GROUPED.fullmatch(text):
         return None
     if DATE.fullmatch(text):
@@ -66,11 +66,11 @@ def read_literal(text: str) -> str | None:
 
 
 def is_joined(text: str) -> bool:
-    """Whether it is a time, a range, a score, a date or the like, and so no number and no expression."""
+    """Whether it is a time, a range, a score, a date or the like, and therefore not a number or an expression."""
     text = _closed_up(text)
     return not GROUPED.fullmatch(text) and bool(TIME.fullmatch(text) or JOINED.fullmatch(text))
 
 
 def _closed_up(text: str) -> str:
-    """Without spaces around the signs, and with am and pm for a.m. and p.m."""
+    """The text without spaces around its signs, and with am and pm for a.m. and p.m."""
     return MERIDIEM.sub(r"\1m", SPACED.sub(r"\1", text))

@@ -1,19 +1,19 @@
 r"""Which texts are mathematical expressions, and how a parser of LaTeX reads them.
 
-Few are: an expression has an operator, a command or a bracket, and no sign that the parser would misread. All other
-texts are compared as text, since the parser takes letters for factors that may change places: C2H6O = CH6O2.
+Few texts are: an expression has an operator, a command or a bracket, and no sign that the parser would misread. All
+others are compared as text, since the parser reads letters as factors that may change places: C2H6O = CH6O2.
 """
 
 import re
 
 from vgs_mlx.grading.symbols import FUNCTION, GREEK, LATEX
 
-LONGEST = 200  # characters; no one's final answer is longer, and parsing time grows fast
+LONGEST = 200  # characters; no sensible final answer is longer, and parsing time grows fast
 CHARACTERS = re.compile(rf"[\w+\-*/^=(){{}}\[\]|!·×÷ .,±∞\\<>≤≥ℝ∪∫∑∏{GREEK}]+")
 COMMANDS = re.compile(r"\\(?!(?:frac|sqrt|binom|pmod|bmod|mathbb|int|sum|prod|log|\W)(?![A-Za-z]))[A-Za-z]+")
 OPERATOR = re.compile(rf"[+\-*/^(){{}}|!·×÷±∞=\\{GREEK}]")
 SET = re.compile(r"\\[{}]|\[.*\]", re.DOTALL)
-TOWER = re.compile(r"\d\s*\^\s*\{\s*\d+\s*\^|\^\s*\{?\d{5}")  # of numbers: too large to compute
+TOWER = re.compile(r"\d\s*\^\s*\{\s*\d+\s*\^|\^\s*\{?\d{5}")  # powers of powers: too large to compute
 DECIMAL = re.compile(r"(?<![\w.])(\d*)\.(\d+)")
 MONOMIAL = re.compile(r"-?\d+(?:\.\d+)?[a-z]{1,3}|[A-Za-z]|-?[\d.]+")
 WORD = re.compile(r"[^\W\d_]{3,}")
@@ -26,9 +26,9 @@ GROUPED = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 
 
 def is_expression(text: str) -> bool:
-    """Whether it can be asked of a parser: with an operator, a command or a bracket, and no words or codes."""
+    """Whether a parser can read it: it has an operator, a command or a bracket, and no words or codes."""
     if FUNCTION.search(text):
-        text = text.replace("°", "")  # of an angle
+        text = text.replace("°", "")  # an angle's
     if len(text) > LONGEST or not CHARACTERS.fullmatch(text) or COMMANDS.search(text) or CODE.search(text):
         return False
     if SET.match(text) or TOWER.search(text):
@@ -42,7 +42,7 @@ def is_expression(text: str) -> bool:
 
 
 def to_latex(text: str) -> str:
-    """The expression as LaTeX alone."""
+    """The expression in pure LaTeX."""
     text = GROUPED.sub("", text)
     text = DECIMAL.sub(_exact, MIXED.sub(_mixed, text))
     text = re.sub(rf"({NUMBER})\s*°", r"(\1π/180)", text)
@@ -53,19 +53,19 @@ def to_latex(text: str) -> str:
 
 
 def _mixed(found: re.Match) -> str:
-    """A whole number before a proper fraction is a sum."""
+    """A whole number before a proper fraction, as a sum."""
     whole, above, below = found.groups()
     fraction = rf"\frac{{{above}}}{{{below}}}"
     return rf"({whole}+{fraction})" if int(above) < int(below) else f"{whole}{fraction}"
 
 
 def _exact(found: re.Match) -> str:
-    """A decimal as a fraction: a parser would round it."""
+    """A decimal as a fraction, since a parser would round it."""
     return rf"\frac{{{found[1]}{found[2]}}}{{1{'0' * len(found[2])}}}"
 
 
 def _round_roots(text: str) -> str:
-    r"""\sqrt{3} for \sqrt(3)."""
+    r"""\sqrt(3) becomes \sqrt{3}."""
     while (found := re.search(r"\\sqrt\s*\(", text)) is not None:
         depth, place = 1, found.end()
         while place < len(text) and depth:

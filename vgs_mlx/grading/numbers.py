@@ -1,13 +1,13 @@
 r"""Numbers as people write them, read exactly: 1,000; 3,5; 1/2; \frac{1}{2}; 2½; 0.\overline{3}; 1.6×10^{-19}; 2^{10}.
 
-Exactly, as fractions: 1/3 is not 0.333, and no number is rounded.
+They are fractions: 1/3 is not 0.333, and no number is rounded.
 """
 
 import re
 from fractions import Fraction
 
-DIGITS = 40  # of a number; a longer one is compared as text
-EXPONENT, BITS = 10_000, 40_000  # a larger power is not computed
+DIGITS = 40  # of a number; a longer number is compared as text
+EXPONENT, BITS = 10_000, 40_000  # powers beyond these are not computed
 
 WHOLE = r"(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?:\.\d{3}){2,}|\d{1,3}(?: \d{3})+|\d{1,3}(?:'\d{3})+|\d+)(?!\d)"
 DECIMAL = rf"(?:{WHOLE}(?:\.\d*)?|\.\d+)"
@@ -45,7 +45,7 @@ BASES = {
 
 
 def read_number(text: str) -> Fraction | None:
-    """The number that `text` is as a whole; None where it is anything else."""
+    """The number that the whole `text` is; None if it is anything else."""
     text = text.strip()
     sign = -1 if text.startswith("-") else 1
     if text[:1] in ("-", "+"):
@@ -58,7 +58,7 @@ def read_number(text: str) -> Fraction | None:
 
 
 def read_based(text: str) -> tuple[int, int] | None:
-    """The value of digits with an index, and the index as the base: 1011_2 is (11, 2)."""
+    """The value and the base of digits with an index: 1011_2 is (11, 2). None for other texts."""
     found = BASED.fullmatch(text.strip())
     if not found:
         return None
@@ -71,7 +71,7 @@ def read_based(text: str) -> tuple[int, int] | None:
 
 
 def decimal_comma(text: str) -> Fraction | None:
-    """3,5 and 1.234,5 as a comma for decimals has them; None for other texts, and where the comma may group."""
+    """3,5 and 1.234,5 read with a decimal comma; None for other texts, and if the comma may group digits."""
     text = text.strip()
     sign = -1 if text.startswith("-") else 1
     found = EUROPEAN.fullmatch(text.lstrip("-+ "))
@@ -160,7 +160,7 @@ def _times_power(factor: str, base: Fraction | int, exponent: str) -> Fraction |
 
 
 def _without_brackets(text: str) -> str:
-    """What stands in round brackets around the whole; the same text where none do."""
+    """The text without round brackets around the whole; the same object if there are none."""
     if text[0] != "(" or text[-1] != ")" or "(" in text[1:] or ")" in text[:-1]:
         return text
     return text[1:-1]

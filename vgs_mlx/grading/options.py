@@ -1,4 +1,4 @@
-r"""Options to choose from: "B", "(B)", "Option B", "B. 45°" choose the same one, and a hedge chooses none."""
+r"""Multiple choice: "B", "(B)", "Option B", "B. 45°" choose the same option, and a hedge chooses none."""
 
 import re
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from vgs_mlx.grading.brackets import Same, items
 
 LEAD = r"(?:(?:the\s+)?(?:correct\s+)?(?:option|choice|answer)\s*(?:is\s*)?:?\s*)?"
 LETTER = re.compile(rf"{LEAD}[(\[]?\s*([a-z])\s*[)\]]?\s*[.:)]?", re.IGNORECASE)
-# "B", "(B) 45°", "Option B. 45°"; "B 45" is none, for "A or B" begins like that
+# "B", "(B) 45°", "Option B. 45°"; not "B 45", since "A or B" begins like that
 LED_BY_LETTER = re.compile(
     rf"{LEAD}[(\[]?\s*([A-J])\s*(?:(?:[)\].:]|\s-\s)+\s*(.*))?", re.IGNORECASE | re.DOTALL
 )
@@ -22,7 +22,7 @@ FILLER = {"and", "or", "option", "options", "answer", "answers", "choice", "choi
 
 
 def listed(question: str) -> tuple[str, ...]:
-    """The options that a question lists in lines of their own, "A. red", in order; none where it doesn't."""
+    """The options that a question lists on lines of their own, "A. red", in order; empty if it lists none."""
     found = LISTED.findall(question)
     letters = "".join(letter for letter, _ in found)
     found, letters = found[max(letters.rfind("A"), 0) :], letters[max(letters.rfind("A"), 0) :]
@@ -30,10 +30,10 @@ def listed(question: str) -> tuple[str, ...]:
 
 
 def same_option(given: str, right: str, options: Sequence[str], same: Same) -> bool | None:
-    """Whether the right option is chosen; None where `right` is none.
+    """Whether the right option is chosen; None if `right` is not an option.
 
-    `right` is a letter, a letter with its text, or the text of one of the `options`; `given` may be any of these,
-    its text alone only where the options are known.
+    `right` is a letter, a letter with its text, or the text of one of the `options`. `given` may be any of these, but
+    the text alone only if the options are known.
     """
     key = KEY.fullmatch(right)
     letter = LETTER.fullmatch(right)
@@ -49,7 +49,7 @@ def same_option(given: str, right: str, options: Sequence[str], same: Same) -> b
 
 
 def same_options(given: str, right: str) -> bool | None:
-    """Whether the same several options are chosen, in any order: "C, A", "A and C", "AC"; None for another `right`."""
+    """Whether the same options are chosen, in any order: "C, A", "A and C", "AC"; None if `right` isn't several."""
     wanted = [LETTER.fullmatch(each) for each in items(right)]
     if len(wanted) < 2 or not all(wanted):
         return None

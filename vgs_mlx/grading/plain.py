@@ -1,6 +1,6 @@
-r"""One spelling for what looks or means the same: styles, spaces, signs and letters in LaTeX or in Unicode.
+r"""One spelling for what looks or means the same: styles, spaces, signs and letters, in LaTeX or in Unicode.
 
-`canonical` keeps what may change an answer: its letters, numbers, signs, brackets and their order.
+`canonical` keeps all that may change an answer: letters, numbers, signs, brackets and their order.
 """
 
 import re
@@ -49,9 +49,9 @@ EDGES = ",;:。 "
 
 @lru_cache(maxsize=8192)
 def canonical(text: str) -> str:
-    r"""The text in one spelling: commands as Unicode (\pi is π), no styles and sizes, one space for any.
+    r"""The text in one spelling: commands as Unicode (\pi is π), no styles or sizes, a single space for any space.
 
-    Braces stay where they group (\frac{1}{2}, x^{10}), and UPRIGHT marks a unit that was set upright after a number.
+    Braces stay if they group (\frac{1}{2}, x^{10}). UPRIGHT marks a unit that was set upright after a number.
     """
     text = _without_delimiters(_characters(text))
     text = text.replace(r"\\", ROW_END) if r"\begin" in text else text.replace(r"\\", " ")
@@ -66,12 +66,12 @@ def canonical(text: str) -> str:
 
 
 def bare(text: str) -> str:
-    """The text without the marks of units."""
+    """The text without the marks of upright units."""
     return re.sub(rf"[ {UPRIGHT}]+", " ", text).strip() if UPRIGHT in text else text
 
 
 def _characters(text: str) -> str:
-    """Unicode's many spellings of one character made one; superscripts and fractions in one character as LaTeX."""
+    """The text with one spelling of each character; superscripts and fractions in one character become LaTeX."""
     if text.isascii():
         return text
     text = RAISED.sub(lambda found: f"^{{{''.join(map(SUPERSCRIPTS.get, found[0]))}}}", text)
@@ -88,12 +88,12 @@ def _compatible(text: str) -> str:
 
 
 def _digit(character: str) -> str:
-    """An ASCII digit for any script's."""
+    """The ASCII digit for a digit of any script."""
     return str(unicodedata.decimal(character, character))
 
 
 def _vulgar(character: str) -> str:
-    r"""\frac{1}{2} for ½."""
+    r"""½ becomes \frac{1}{2}."""
     parts = unicodedata.decomposition(character)
     if not parts.startswith("<fraction>"):
         return character
@@ -106,7 +106,7 @@ def _root(found: re.Match) -> str:
 
 
 def _without_delimiters(text: str) -> str:
-    """The text without the signs of mathematics around it or, in pairs, in it."""
+    """The text without the delimiters of mathematics around it, or in pairs inside it."""
     text = re.sub(r"^(\*\*|__|`)(.*)\1$", r"\2", text.strip())
     for opening, closing in (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]")):
         if text.startswith(opening) and text.endswith(closing) and len(text) > len(opening + closing):
@@ -123,14 +123,14 @@ def _without_delimiters(text: str) -> str:
 
 def _without_styles(text: str) -> str:
     def unwrapped(found: re.Match) -> str:
-        """What stands in a style, marked where it is the unit of what stands before."""
+        """The content of a style, with a mark if it is the unit of what precedes it."""
         content, before = found[1], text[: found.start()].rstrip()
         if re.fullmatch(r"\s*(?:and|or|per)\s*", content):
             return f" {content} "
         ends_value = before[-1:].isalnum() or before[-1:] in tuple(")}|!°")
         is_index = re.search(r"[_^]\d?$", before) is not None
         if ends_value and not is_index and not re.match(r"\s", content) and content[:1].isdigit():
-            return f" {content}"  # 2\text{3} is no 23
+            return f" {content}"  # 2\text{3} is not 23
         return (UPRIGHT if ends_value and not is_index and read_unit(content) else "") + content
 
     while (unstyled := STYLE.sub(unwrapped, text)) != text:
@@ -161,7 +161,7 @@ def _commands(text: str) -> str:
 
 
 def _character(found: re.Match) -> str:
-    r"""The character that a command stands for, a function's bare name, or the command as it is."""
+    r"""The character that a command stands for, a function's bare name, or the command unchanged."""
     name = found[1]
     if name in ("dfrac", "tfrac", "cfrac"):
         return r"\frac"
@@ -173,7 +173,7 @@ def _character(found: re.Match) -> str:
 
 
 def _without_edges(text: str) -> str:
-    """The text without punctuation at its end, and without braces around the whole."""
+    """The text without punctuation at its end and without braces around the whole."""
     while True:
         shorter = text.rstrip(EDGES)
         if shorter.endswith(".") and not shorter.endswith(".."):
@@ -186,7 +186,7 @@ def _without_edges(text: str) -> str:
 
 
 def _closes(text: str) -> int:
-    """Where the bracket that `text` starts with is closed; -1 nowhere."""
+    """Where the brace that `text` starts with is closed; -1 if it never is."""
     depth = 0
     for place, character in enumerate(text):
         if character in "{}" and text[place - 1 : place] != "\\":

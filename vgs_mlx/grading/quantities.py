@@ -1,4 +1,4 @@
-"""Numbers with units: 3 cm, $5, 50%, 30°, 9.8 m/s². Compared by value, exactly, and by the unit's name."""
+"""Numbers with units: 3 cm, $5, 50%, 30°, 9.8 m/s². They are compared by exact value and by the unit's name."""
 
 import re
 from collections.abc import Iterator
@@ -23,16 +23,16 @@ MAYBE_VARIABLE = re.compile(
 
 @dataclass(frozen=True)
 class Quantity:
-    """A number and the units that it may be in, none where it names none."""
+    """A number, and the units that its text may name; none if it names none."""
 
     value: Fraction
     units: frozenset[Unit]
 
 
 def read_quantity(text: str, gap: bool = True) -> Quantity | None:
-    """The quantity that `text` is as a whole; None where it is anything else.
+    """The quantity that the whole `text` is; None if it is anything else.
 
-    A unit of a single letter may be a variable: it counts only after a gap, unless `gap` is False.
+    A unit of one letter may be a variable: it counts only after a space, unless `gap` is False.
     """
     plain = bare(text)
     sign, unsigned = (
@@ -51,7 +51,7 @@ def read_quantity(text: str, gap: bool = True) -> Quantity | None:
 
 
 def same_quantity(given: Quantity, right: Quantity) -> bool:
-    """Equal numbers, and units that agree or are named on one side alone. 50% is also 0.5."""
+    """Whether the numbers are equal and the units agree; one side may lack its unit. 50% is also 0.5."""
     if given.value == right.value:
         return agree(given.units, right.units)
     if given.units and right.units:
@@ -60,7 +60,7 @@ def same_quantity(given: Quantity, right: Quantity) -> bool:
 
 
 def same_parts(given: str, right: str) -> bool:
-    """Whether both are the same several quantities of different units: 3 hours 20 minutes = 3 h 20 min."""
+    """Whether both are the same quantities in several units: 3 hours 20 minutes = 3 h 20 min."""
     parts = [_parts(bare(each)) for each in (given, right)]
     return bool(parts[1]) and len(parts[0]) == len(parts[1]) and all(map(_same_part, *parts))
 
@@ -70,7 +70,7 @@ def _same_part(given: Quantity, right: Quantity) -> bool:
 
 
 def _parts(text: str) -> list[Quantity]:
-    """The quantities that the text consists of, two at least and each in a unit of its own; else none."""
+    """The quantities that the text consists of, at least two and each in another unit; else none."""
     found = [PART.fullmatch(each) for each in PARTS.split(text)]
     if len(found) < 2 or not all(found):
         return []
@@ -85,7 +85,7 @@ def _parts(text: str) -> list[Quantity]:
 def cut_unit(text: str) -> tuple[str, frozenset[Unit]]:
     r"""An expression without the unit at its end, and the unit: 2\pi\text{ m} is in metres, but 2\pi m is not.
 
-    A unit of a single letter may be a variable: it counts only where it was set upright.
+    A unit of one letter may be a variable: it counts only if it was set upright.
     """
     money, amount = read_money(text)
     if money:
@@ -97,7 +97,7 @@ def cut_unit(text: str) -> tuple[str, frozenset[Unit]]:
 
 
 def _cuts(text: str, needs_gap: bool = True) -> Iterator[tuple[str, frozenset[Unit], bool]]:
-    """What may be a number or an expression, the units of the rest, and whether that was set upright."""
+    """Ways to cut the text: a possible number or expression, the units of the rest, and whether these are upright."""
     for found in UNIT_STARTS.finditer(text):
         number, rest = text[: found.start()].rstrip(), text[found.end() :]
         gap = bool(found[0])

@@ -28,7 +28,7 @@ LOW, HIGH = "-∞", "∞"
 
 @dataclass(frozen=True)
 class Interval:
-    """From `low` to `high`; `ends` are its brackets, "[)" for one that holds its lower end alone."""
+    """The numbers from `low` to `high`; `ends` are its brackets: "[)" includes only the lower end."""
 
     low: str
     high: str
@@ -36,7 +36,7 @@ class Interval:
 
 
 def same_named(given: str, right: str, same: Same) -> bool | None:
-    """Compares values whose names agree, or of which one has no name; None where neither side is so named."""
+    """Compares values whose names agree, or one of which has no name; None if neither side has a name."""
     named, wanted = assignment(given), assignment(right)
     if named and wanted:
         if same_words(named[0], wanted[0]):
@@ -50,7 +50,7 @@ def same_named(given: str, right: str, same: Same) -> bool | None:
 
 
 def assignment(text: str) -> tuple[str, str] | None:
-    """The name and the value of "x = 5"; None for other texts, equations among them."""
+    """The name and the value of "x = 5"; None for other texts, including equations."""
     sides = split(text, EQUALS)
     if len(sides) != 2 or not all(sides):
         return None
@@ -63,12 +63,12 @@ def assignment(text: str) -> tuple[str, str] | None:
 
 
 def is_equation(text: str) -> bool:
-    """Whether an equals sign stands in it outside of brackets: not in \\sum_{i=1}^{3} i."""
+    """Whether it has an equals sign outside of brackets: \\sum_{i=1}^{3} i has none."""
     return len(split(text, EQUALS)) > 1
 
 
 def names_differ(text: str) -> bool:
-    """Whether it lists values of names that are not all the same: x = 1, y = 2."""
+    """Whether it lists values with different names: x = 1, y = 2."""
     named = [assignment(each) for each in items(text)]
     return len(named) > 1 and all(named) and len({name for name, _ in named}) > 1
 
@@ -80,7 +80,7 @@ def is_name(text: str) -> bool:
 
 
 def same_order(given: str, right: str, same: Same) -> bool | None:
-    """Compares inequalities side by side, whichever way they point; None where `right` is none."""
+    """Compares inequalities side by side, whichever way they point; None if `right` isn't one."""
     wanted, found = _chain(right), _chain(given)
     if wanted is None:
         return None
@@ -88,7 +88,7 @@ def same_order(given: str, right: str, same: Same) -> bool | None:
 
 
 def same_unequal(given: str, right: str, same: Same) -> bool | None:
-    """Compares x ≠ 4 and the like; None where `right` is none."""
+    """Compares x ≠ 4 and the like; None if `right` isn't one."""
     wanted, found = right.split("≠"), given.split("≠")
     if len(wanted) != 2:
         return None
@@ -98,7 +98,7 @@ def same_unequal(given: str, right: str, same: Same) -> bool | None:
 
 
 def same_intervals(given: str, right: str, same: Same) -> bool | None:
-    r"""Compares sets of numbers: (1, 2), x \in (1, 2), 1 < x < 2, unions of them; None where `right` is none."""
+    r"""Compares sets of numbers: (1, 2), x \in (1, 2), 1 < x < 2, and unions; None if `right` isn't one."""
     wanted = None if ordered(right) and ordered(given) else intervals(right)
     if wanted is None:
         return None
@@ -115,7 +115,7 @@ def same_intervals(given: str, right: str, same: Same) -> bool | None:
 
 
 def intervals(text: str) -> tuple[str, list[Interval]] | None:
-    """The variable, "" where none is named, and the intervals whose union the text is."""
+    """The variable ("" if none is named) and the intervals whose union the text is; None for other texts."""
     if built := BUILDER.fullmatch(text):
         text = built[2]
     variable, belongs, domain = text.partition("∈")
@@ -140,7 +140,7 @@ def _interval(text: str) -> tuple[str, Interval] | None:
 
 
 def _between(sides: list[str], signs: list[str]) -> tuple[str, Interval] | None:
-    """The interval of x < 3 or 2 < x ≤ 6, whose signs point upwards."""
+    """The interval of x < 3 or 2 < x ≤ 6, with signs that point upwards; None for other chains."""
     closed = ["≤" in sign for sign in signs]
     if len(sides) == 3 and VARIABLE.fullmatch(sides[1]):
         return sides[1], Interval(
@@ -156,7 +156,7 @@ def _between(sides: list[str], signs: list[str]) -> tuple[str, Interval] | None:
 
 
 def _chain(text: str) -> tuple[list[str], list[str]] | None:
-    """The sides and the signs of an inequality, turned so that they point upwards."""
+    """The sides and signs of an inequality, turned so that the signs point upwards; None for other texts."""
     sides, signs = split(text, ORDER), ORDER.findall(text)
     if len(sides) < 2 or len(signs) != len(sides) - 1 or not all(sides) or EQUALS.search(text):
         return None

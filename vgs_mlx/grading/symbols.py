@@ -1,4 +1,4 @@
-r"""LaTeX commands and the Unicode characters that say the same: one spelling for `\pi` and π, `\leq` and ≤."""
+r"""LaTeX commands and the Unicode characters that mean the same: one spelling for `\pi` and π, `\leq` and ≤."""
 
 import re
 
@@ -33,5 +33,5 @@ FUNCTIONS = (
     "cot", "sec", "csc", "log", "lg", "ln", "exp", "lim", "max", "min", "gcd", "lcm", "det",
 )  # fmt: skip
 FUNCTION = re.compile(rf"(?<![A-Za-z\\])(?:{'|'.join(FUNCTIONS)})(?![A-Za-z])")
-"""A function's name by itself; longer names come first."""
+"""A function's name as a word; longer names come first."""
 GREEK = "αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΦΨΩ"

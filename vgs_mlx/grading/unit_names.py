@@ -1,4 +1,4 @@
-"""The names of units of measure and money, and what each may stand for."""
+"""The names of units of measure and money, and the units that each may mean."""
 
 import re
 
@@ -9,7 +9,7 @@ PREFIXES = {
     "k": "kilo", "M": "mega", "G": "giga", "T": "tera", "m": "milli", "μ": "micro", "u": "micro", "n": "nano",
     "p": "pico", "c": "centi", "d": "deci", "h": "hecto",
 }  # fmt: skip
-# symbol: the prefixes that it takes; its names
+# symbol: its prefixes, and its names
 PREFIXED = {
     "m": ("kMmμuncd", "meter metre"), "g": ("kMmμun", "gram gramme"), "L": ("mμudch", "liter litre"),
     "s": ("mμunp", "second"), "Hz": ("kMGT", "hertz"), "N": ("kM", "newton"), "J": ("kMGm", "joule"),
@@ -22,7 +22,7 @@ PREFIXED = {
     "M": ("mμ", "molar"), "px": ("", "pixel"), "ha": ("", "hectare"), "rpm": ("", ""), "dpi": ("", ""),
     "ppm": ("", ""), "fps": ("", ""),
 }  # fmt: skip
-# name: further spellings; plurals in -s are added
+# name: further spellings; plurals in -s are added automatically
 OTHERS = {
     "in": "inch inches", "ft": "foot feet", "yd": "yard", "mi": "mile", "nmi": "nautical_mile", "lb": "pound lbs",
     "oz": "ounce", "ton": "tons tonne t", "st": "stone", "gal": "gallon", "qt": "quart", "pt": "pint", "cup": "",
@@ -43,7 +43,7 @@ MONEY = (
     "USD", "EUR", "GBP", "JPY", "CNY", "INR", "CHF", "CAD", "AUD", "US$", "A$", "C$", "R$", "$", "€", "£", "¥", "₹",
     "₩", "₽", "₺", "₫", "฿", "₪", "₱", "₦", "₴", "Rs.", "Rs",
 )  # fmt: skip
-"""What may stand before an amount."""
+"""What may precede an amount."""
 COMPOUNDS = {
     "mph": (("h", -1), ("mi", 1)), "kph": (("h", -1), ("km", 1)), "kmh": (("h", -1), ("km", 1)),
     "kmph": (("h", -1), ("km", 1)), "mps": (("m", 1), ("s", -1)), "mpg": (("gal", -1), ("mi", 1)),
@@ -76,7 +76,7 @@ def _spellings() -> dict[str, set[Unit]]:
 
 
 def _whatever_the_case(spellings: dict[str, set[Unit]]) -> dict[str, set[Unit]]:
-    """The same by casefolded spelling, where the case of a short one makes no other unit of it: not mW and MW."""
+    """Units by casefolded spelling, without short spellings whose case makes another unit: not mW and MW."""
     found: dict[str, set[Unit]] = {}
     for spelling, units in spellings.items():
         found.setdefault(spelling.casefold(), set()).update(units)
@@ -88,6 +88,6 @@ def _whatever_the_case(spellings: dict[str, set[Unit]]) -> dict[str, set[Unit]]:
 
 
 SPELLINGS = _spellings()
-"""Spelling, as it is written -> the units that it may name."""
+"""Spelling as written -> the units that it may name."""
 FOLDED = _whatever_the_case(SPELLINGS)
-"""Spelling, casefolded -> the same, where that is no other unit's."""
+"""Casefolded spelling -> the units that it may name, if its case doesn't matter."""

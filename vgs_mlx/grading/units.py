@@ -11,7 +11,7 @@ from itertools import product
 from vgs_mlx.grading.unit_names import FOLDED, MONEY, SPELLINGS, Unit
 
 LONGEST = 60
-UPRIGHT = "\ue001"  # set by `canonical` where a unit follows that was set upright: 2\pi\text{ m}
+UPRIGHT = "\ue001"  # put by `canonical` before a unit that was set upright: 2\pi\text{ m}
 BEFORE = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 AFTER = {"squared": 2, "cubed": 3}
 WORD = re.compile(r"(?:US|[ACR])\$|°[CF]?(?![A-Za-z])|[%$€£¥₹₩₽₺₫฿₪₱₦₴¢]|[^\W\d_]+(?:-[^\W\d_]+)*\.?")
@@ -31,7 +31,7 @@ WORDS_FOR_SIGNS = [
 
 @lru_cache(maxsize=4096)
 def read_unit(text: str) -> frozenset[Unit]:
-    r"""The units that `text` as a whole may name: m/s^2, kg·m^{-3}, \frac{m}{s}, sq. ft; none where it names none."""
+    r"""The units that the whole `text` may name: m/s^2, kg·m^{-3}, \frac{m}{s}, sq. ft; empty if it names none."""
     if len(text) > LONGEST:
         return frozenset()
     for pattern, sign in WORDS_FOR_SIGNS:
@@ -51,12 +51,12 @@ def read_unit(text: str) -> frozenset[Unit]:
         if units in factors:
             return frozenset()  # cm cm
         factors.append([_raised(unit, sign) for unit in units])
-        sign = sign if grouped else 1  # m/s·kg divides by s alone, J/(kg·K) by both
+        sign = sign if grouped else 1  # m/s·kg divides by s only, J/(kg·K) by both
     return frozenset(map(_multiplied, product(*factors))) if factors else frozenset()
 
 
 def read_money(text: str) -> tuple[frozenset[Unit], str]:
-    """The units of the sign before an amount, and the amount; none and the text without such a sign."""
+    """The units that the sign before an amount may mean, and the amount; without a sign, no units and the text."""
     for mark in MONEY:
         if text.startswith(mark):
             return frozenset(SPELLINGS[mark]), text.removeprefix(mark).strip()
@@ -64,12 +64,12 @@ def read_money(text: str) -> tuple[frozenset[Unit], str]:
 
 
 def agree(given: frozenset[Unit], right: frozenset[Unit]) -> bool:
-    """Whether two units can be the same one; a side that names none leaves it open."""
+    """Whether two readings can mean the same unit; a side without a unit agrees with any."""
     return not given or not right or bool(given & right)
 
 
 def _factor(text: str, place: int) -> tuple[Iterable[Unit], int]:
-    """The units that the word at `place` may name, with its power, and where it ends."""
+    """The units that the word at `place` may name, raised to its power, and where the word ends."""
     power, word = 1, WORD.match(text, place)
     if word and (before := BEFORE.get(word[0].casefold().removesuffix("."))):
         power = before

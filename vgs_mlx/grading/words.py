@@ -1,4 +1,4 @@
-"""Words, names and codes: compared as they stand but for case, spaces around signs and punctuation at a word's end."""
+"""Words, names and codes: only case, spaces around signs and punctuation at a word's end may differ."""
 
 import re
 
@@ -17,7 +17,7 @@ TRUTHS = {"true": "yes", "false": "no"}
 
 
 def same_words(given: str, right: str) -> bool:
-    """Whether two texts are the same, order and articles included. True counts as yes where yes is right."""
+    """Whether two texts are the same, including order and articles. "true" counts as "yes" if "yes" is right."""
     formulas = formula(given), formula(right)
     if all(formulas):
         return formulas[0] == formulas[1]  # CO2 is not Co2
@@ -39,6 +39,6 @@ def tokens(text: str) -> list[str]:
 
 
 def formula(text: str) -> list[str] | None:
-    """The elements and numbers of what may be a chemical formula with a number in it; None for other texts."""
+    """The elements and numbers of a text that may be a chemical formula with a number; None for other texts."""
     text = INDEX.sub(r"\1", CHARGE.sub(r"\1", text.replace(" ", "")))
     return ELEMENT.findall(text) if FORMULA.fullmatch(text) and re.search(r"[A-Z]\D*\d", text) else None

@@ -1,1 +1,1 @@
-"""The paper's mathematics, pure: arrays in, arrays out, `mlx` and nothing of the package above it."""
+"""The paper's mathematics as pure functions: arrays in, arrays out. Imports `mlx` and nothing else of this package."""

@@ -1,4 +1,4 @@
-"""Tokens binned by their visual dependency: equal-frequency bins, 0 the least dependent (Fig. 3, 4)."""
+"""Tokens in bins of equal frequency by their visual dependency; bin 0 depends least on the picture (Fig. 3, 4)."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ GROUPS = {"low": range(3), "middle": range(3, 7), "high": range(7, 10)}
 
 
 def edges(scores: np.ndarray, count: int = BINS) -> np.ndarray:
-    """The inner limits of `count` bins that hold equally many of the tokens, (count − 1,) nats, ascending."""
+    """The inner limits of `count` bins that hold equally many tokens, (count − 1,) nats, ascending."""
     return np.quantile(scores.astype(np.float64), np.arange(1, count) / count)
 
 

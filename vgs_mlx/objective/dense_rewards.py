@@ -1,7 +1,7 @@
 """PDCR and PACR: dense advantages from gains in confidence (Yoon et al., arXiv 2605.13467). Pure NumPy.
 
-A completion is cut into steps; after each the student's confidence in the right answer is known. A step's
-advantage is its share of the outcome's and of its own discounted gain, normalised among steps of its class.
+A completion is cut into steps, and the student's confidence in the right answer is known after each. A step's
+advantage adds up the outcome's advantage and its own discounted gain, normalised among the steps of its class.
 """
 
 from collections.abc import Sequence
@@ -12,18 +12,19 @@ import numpy as np
 def returns(confidences: np.ndarray, discount: float) -> np.ndarray:
     """G_k = Σ_{m ≥ k} discount^{m − k} (c_m − c_{m−1}) from confidences (steps + 1,), nats; (steps,)."""
     gains = np.diff(confidences)
-    found = np.zeros_like(gains)
+    discounted = np.zeros_like(gains)
     following = 0.0
     for step in range(len(gains) - 1, -1, -1):
         following = gains[step] + discount * following
-        found[step] = following
-    return found
+        discounted[step] = following
+    return discounted
 
 
 def otsu_threshold(values: np.ndarray) -> float:
-    """The cut of the sorted values that leaves the least sum of squares within both sides: their midpoint.
+    """The threshold that splits the values into the two classes with the least sum of squares within them.
 
-    Values above it are of the high class. With fewer than two distinct values nothing lies above.
+    It lies halfway between the classes; values above it are of the high class. With fewer than two distinct values,
+    none lies above it.
     """
     ordered = np.sort(np.asarray(values, dtype=np.float64))
     if len(ordered) < 2 or ordered[0] == ordered[-1]:
@@ -38,7 +39,7 @@ def otsu_threshold(values: np.ndarray) -> float:
 
 
 def normalised(values: np.ndarray) -> np.ndarray:
-    """Min-max: the smallest becomes 0, the largest 1; all 0 where they are equal."""
+    """The values scaled so that the smallest becomes 0 and the largest 1; all 0 if they are equal."""
     if len(values) == 0 or values.max() == values.min():
         return np.zeros_like(values)
     return (values - values.min()) / (values.max() - values.min())
@@ -53,8 +54,8 @@ def step_advantages(
 ) -> list[np.ndarray]:
     """λ_O · A_outcome + λ_P · A_class for every step of every rollout.
 
-    `gains` are the rollouts' discounted returns by step; `visual` the steps' visual dependence V_k, by whose
-    Otsu threshold over the batch they fall into perception and reasoning (PDCR); None: one class (PACR).
+    `gains` are the discounted returns of each rollout's steps. `visual` is the steps' visual dependence V_k; its Otsu
+    threshold over the batch separates perception from reasoning (PDCR). None: a single class (PACR).
     """
     flat = np.concatenate(list(gains))
     if visual is None:

@@ -4,7 +4,7 @@ import mlx.core as mx
 from jaxtyping import Bool, Float, Int
 
 EXCLUDED_LOGIT = -1e4
-"""Stands for "impossible": exp of it is exactly 0 in float32, and unlike -inf it makes no nan in differences."""
+"""The logit of an impossible id: its exp is exactly 0 in float32, and unlike -inf it makes no nan in differences."""
 
 
 def restricted_logprobs(
@@ -12,8 +12,8 @@ def restricted_logprobs(
 ) -> Float[mx.array, "*B V"]:
     """Log-probabilities (nats, float32) with the ids outside `support` removed and the rest renormalised.
 
-    Sampling and scoring both go through here, so that they see one distribution. With the whole vocabulary
-    in the support this is the log-softmax.
+    Sampling and scoring both use this function, so that they see the same distribution. With the whole vocabulary in
+    the support it is the log-softmax.
     """
     masked = mx.where(support, logits.astype(mx.float32), EXCLUDED_LOGIT)
     return masked - mx.logsumexp(masked, axis=-1, keepdims=True)
@@ -39,13 +39,13 @@ def reverse_kl_gradient(
 ) -> Float[mx.array, "*B V"]:
     """∂ KL(student ‖ target) / ∂ (student's logits), the target held constant.
 
-    p ⊙ (log p − log target − KL): the log-ratio less its mean under p. Sums to 0 over the vocabulary.
+    p ⊙ (log p − log target − KL): the log-ratio minus its mean under p. It sums to 0 over the vocabulary.
     """
     return _through_softmax(student, student - target)
 
 
 def forward_kl(student: Float[mx.array, "*B V"], teacher: Float[mx.array, "*B V"]) -> Float[mx.array, "*B"]:
-    """KL(teacher ‖ student) in nats: covers all that the teacher does; 0 where they are equal."""
+    """KL(teacher ‖ student) in nats: the student must cover all that the teacher does. 0 where they are equal."""
     return reverse_kl(teacher, student)
 
 
@@ -61,8 +61,8 @@ def jensen_shannon(
 ) -> Float[mx.array, "*B"]:
     """Generalised Jensen-Shannon divergence β KL(q ‖ m) + (1 − β) KL(p ‖ m), m = β q + (1 − β) p, nats.
 
-    As in Agarwal et al. 2024 (GKD), p the student and q the teacher, 0 < β < 1. Divided by β it tends to
-    KL(q ‖ p) for β → 0; divided by 1 − β to KL(p ‖ q) for β → 1.
+    As in Agarwal et al. 2024 (GKD), with p the student, q the teacher, and 0 < β < 1. Divided by β it tends to
+    KL(q ‖ p) for β → 0; divided by 1 − β it tends to KL(p ‖ q) for β → 1.
     """
     mixture = _mixture(student, teacher, weight)
     return weight * reverse_kl(teacher, mixture) + (1 - weight) * reverse_kl(student, mixture)
@@ -71,7 +71,7 @@ def jensen_shannon(
 def jensen_shannon_gradient(
     student: Float[mx.array, "*B V"], teacher: Float[mx.array, "*B V"], weight: float
 ) -> Float[mx.array, "*B V"]:
-    """∂ / ∂ (student's logits): ∂/∂p is (1 − β) log(p / m), what p does inside m cancels."""
+    """∂ JSD / ∂ (student's logits). ∂/∂p is (1 − β) log(p / m): the terms from p inside m cancel."""
     return (1 - weight) * _through_softmax(student, student - _mixture(student, teacher, weight))
 
 

@@ -1,4 +1,4 @@
-"""An objective is a declaration: its terms, how each is spread over the tokens, and what each part is for."""
+"""Declares the objectives: the terms of each, how they are spread over the tokens, and the role of each part."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -7,22 +7,31 @@ from typing import Literal
 import mlx.core as mx
 import numpy as np
 
-from vgs_mlx.objective.terms import TERMS
+from vgs_mlx.objective.terms import TERMS, diagnostics
 from vgs_mlx.objective.weightings import WEIGHTINGS, Batch
 
 Role = Literal["standard", "steering", "preservation"]
 Coefficients = dict[str, mx.array]
 """Term -> its weight at every token, (N,)."""
-SCORED_FROM = {
-    "visual_dependency_score": ("with_image", "text_only"),
-    "visual_advantage": ("with_image", "degraded"),
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score of tokens, which weights may depend on."""
+
+    teacher: tuple[str, ...]  # the views that it is computed from
+    extra_arrays: int = 0  # measured: of chunk × vocabulary, held beside those of a KL between two views
+
+
+SCORES = {
+    "visual_dependency_score": Score(("with_image", "text_only")),
+    "visual_advantage": Score(("with_image", "degraded"), extra_arrays=1),
 }
-"""The teacher's views that a score of tokens is made of."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """One addend of an objective. Its role decides its coefficient: 1, γ for steering, λ for preservation."""
+    """An addend of an objective. Its role decides its coefficient: 1, γ for steering, λ for preservation."""
 
     term: str
     weighting: str = "everywhere"
@@ -31,16 +40,16 @@ class Part:
 
     @property
     def score(self) -> str | None:
-        """The score of tokens that its weights need of the teacher."""
+        """The teacher's score of tokens that its weights depend on, if any."""
         return WEIGHTINGS[self.weighting].score
 
 
 @dataclass(frozen=True)
 class Objective:
-    """L = η (L_standard + γ L_steering + λ L_preservation); a role that nobody has is absent."""
+    """L = η (L_standard + γ L_steering + λ L_preservation), without the roles that no part has."""
 
     parts: tuple[Part, ...]
-    on_policy: bool = True  # trains on the student's own samples; else on given answers
+    on_policy: bool = True  # whether it trains on the student's own samples, or on given answers
     rewarded: bool = False  # its answers have rewards and advantages (GRPO)
     mixed: bool = False  # a mixture has no η
 
@@ -54,22 +63,34 @@ class Objective:
 
     @property
     def watchable(self) -> bool:
-        """Whether η can be measured beside it without changing what it trains on: nothing but a standard part."""
+        """Whether η can be measured without changing the training: all parts are standard ones."""
         return all(part.role == "standard" for part in self.parts)
 
     @property
     def scores(self) -> set[str]:
-        """The scores of tokens that it needs of the teacher."""
+        """The teacher's scores of tokens that its weights depend on."""
         return {part.score for part in self.parts if part.score}
 
     @property
+    def computed_terms(self) -> set[str]:
+        """The terms of its parts, and the diagnostics that read no further views."""
+        own = {part.term for part in self.parts}
+        return own.union(diagnostics(self.student_views, self.teacher_views))
+
+    @property
+    def pulled_views(self) -> set[str]:
+        """The student's views that gradients go to."""
+        return {TERMS[part.term].pulls for part in self.parts}
+
+    @property
     def student_views(self) -> set[str]:
+        """The student's views that its terms read."""
         return {view for part in self.parts for view in TERMS[part.term].student}
 
     @property
     def teacher_views(self) -> set[str]:
-        """The teacher's views; empty for an objective that needs no teacher."""
-        scored = {view for score in self.scores for view in SCORED_FROM[score]}
+        """The teacher's views that its terms and scores read; empty for an objective that needs no teacher."""
+        scored = {view for score in self.scores for view in SCORES[score].teacher}
         return scored | {view for part in self.parts for view in TERMS[part.term].teacher}
 
 
@@ -97,7 +118,7 @@ OBJECTIVES = {
 def resolve(
     name: str, steering_coef: float, preservation_coef: float, mix: float = 0.0, mix_with: str = "standard"
 ) -> Objective:
-    """The objective without the parts whose coefficient is 0, so that nobody computes them.
+    """The objective without the parts whose coefficient is 0, so that they are not computed.
 
     `mix` α > 0 adds a distillation objective to `grpo`: (1 − α) · policy + α · distillation (Eq. 22).
     """
@@ -113,31 +134,31 @@ def resolve(
 def weights_by_role(objective: Objective, batch: Batch) -> dict[str, Coefficients]:
     """The terms' weights at every token for each role, without γ and λ.
 
-    One gradient tree per role is what steering and the measuring of η need.
+    Steering and the measurement of η need a gradient tree for each role.
     """
-    found: dict[str, dict[str, np.ndarray]] = {}
+    by_role: dict[str, dict[str, np.ndarray]] = {}
     for part in objective.parts:
         spread = part.share * WEIGHTINGS[part.weighting].spread(batch)
-        terms = found.setdefault(part.role, {})
+        terms = by_role.setdefault(part.role, {})
         terms[part.term] = terms.get(part.term, 0.0) + spread
     return {
         role: {term: mx.array(weights, dtype=mx.float32) for term, weights in terms.items()}
-        for role, terms in found.items()
+        for role, terms in by_role.items()
     }
 
 
 def total(
-    found: Mapping[str, Coefficients], steering_coef: float, preservation_coef: float
+    by_role: Mapping[str, Coefficients], steering_coef: float, preservation_coef: float
 ) -> dict[str, Coefficients]:
-    """The roles merged into one, γ and λ included: one gradient tree is enough when η isn't measured."""
+    """The roles' weights merged into one sum, with γ and λ: one gradient tree is enough when η isn't measured."""
     factors = role_coefficients(steering_coef, preservation_coef)
     merged: Coefficients = {}
-    for role, coefficients in found.items():
+    for role, coefficients in by_role.items():
         for term, weights in coefficients.items():
             merged[term] = merged.get(term, 0.0) + factors[role] * weights
     return {"total": merged}
 
 
 def role_coefficients(steering_coef: float, preservation_coef: float) -> dict[Role, float]:
-    """What each role is multiplied by: 1, γ, λ."""
+    """Each role's coefficient: 1, γ, λ."""
     return {"standard": 1.0, "steering": steering_coef, "preservation": preservation_coef}

@@ -1,4 +1,4 @@
-"""GRPO: group-normalised advantages and the clipped surrogate (METHOD, "RL + distillation"; no KL term)."""
+"""GRPO: group-normalised advantages and the clipped surrogate, without a KL term."""
 
 from collections.abc import Sequence
 
@@ -6,26 +6,26 @@ import mlx.core as mx
 import numpy as np
 
 STEADY = 1e-6
-"""Added to a group's standard deviation: a group of equal rewards has the advantage 0, not nan."""
+"""Added to a group's standard deviation, so that a group of equal rewards has the advantage 0, not nan."""
 
 
 def group_advantages(rewards: np.ndarray, groups: Sequence[int]) -> np.ndarray:
     """(reward − the group's mean) / the group's standard deviation (population), (R,) for R rollouts.
 
-    `groups` names the prompt of every rollout. 0 throughout a group whose rewards are all equal.
+    `groups` names the prompt of every rollout. All 0 in a group of equal rewards.
     """
     rewards, labels = np.asarray(rewards, dtype=np.float64), np.asarray(groups)
-    found = np.zeros_like(rewards)
+    advantages = np.zeros_like(rewards)
     for label in np.unique(labels):
         here = labels == label
-        found[here] = (rewards[here] - rewards[here].mean()) / (rewards[here].std() + STEADY)
-    return found
+        advantages[here] = (rewards[here] - rewards[here].mean()) / (rewards[here].std() + STEADY)
+    return advantages
 
 
 def clipped_surrogate(
     logprobs: mx.array, sampling_logprobs: mx.array, advantages: mx.array, clip: float
 ) -> mx.array:
-    """min(r A, clamp(r, 1 − clip, 1 + clip) A), r = p(y) / p_sampling(y); (N,), to be made large."""
+    """min(r A, clamp(r, 1 − clip, 1 + clip) A), r = p(y) / p_sampling(y); (N,), to be maximised."""
     ratio = mx.exp(logprobs - sampling_logprobs)
     return mx.minimum(ratio * advantages, mx.clip(ratio, 1 - clip, 1 + clip) * advantages)
 
@@ -33,7 +33,7 @@ def clipped_surrogate(
 def clipped_surrogate_gradient(
     logprobs: mx.array, sampling_logprobs: mx.array, advantages: mx.array, clip: float
 ) -> mx.array:
-    """∂ surrogate / ∂ logprobs: r A where the minimum is the unclipped product, else 0, (N,)."""
+    """∂ surrogate / ∂ logprobs, (N,): r A where the minimum is the unclipped product, else 0."""
     ratio = mx.exp(logprobs - sampling_logprobs)
     clipped = mx.where(advantages > 0, ratio > 1 + clip, ratio < 1 - clip)
     return mx.where(clipped, 0.0, ratio * advantages)

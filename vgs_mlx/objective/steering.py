@@ -1,6 +1,6 @@
-"""Steering: gradient trees of the objective's parts in, one steered tree and its measurements out.
+"""Steering: turns the gradient trees of the objective's parts into one steered tree, with its measurements.
 
-Trees are flat dicts name -> array. Norms run over all trainable parameters, in float32.
+Trees are flat dicts name -> array. Norms are taken over all trainable parameters, in float32.
 """
 
 import mlx.core as mx
@@ -19,7 +19,7 @@ def norm(tree: Tree) -> mx.array:
 
 
 def cosine(left: Tree, right: Tree) -> mx.array:
-    """cos of the angle between two trees, in [-1, 1]; 0 where one of them vanishes."""
+    """The cosine of the angle between two trees, in [-1, 1]; 0 if either vanishes."""
     return _ratio(dot(left, right), norm(left) * norm(right), otherwise=0.0)
 
 
@@ -32,12 +32,12 @@ def steer(
     preservation_coef: mx.array,
     earlier_norm_scales: mx.array,
 ) -> tuple[Tree, dict[str, mx.array]]:
-    """η (g_std + γ g_steer + λ g_pres), with what was measured on the way (Eq. 13-18).
+    """η (g_std + γ g_steer + λ g_pres), and its measurements (Eq. 13-18).
 
-    The exact η is ‖g_std‖ / ‖g_std + γ g_steer‖ (Eq. 15; the preservation term doesn't enter): steering then
-    changes the direction of the standard update and not its size. The η used is the mean of the exact one
-    and `earlier_norm_scales` (k,): none for `exact`, the last three measurements for `interval`.
-    `preservation` may be empty. Measured: both ηs, the parts' norms, and cos(g_std, g_steer).
+    The exact η is ‖g_std‖ / ‖g_std + γ g_steer‖ (Eq. 15, which excludes the preservation term): steering then
+    changes the direction of the standard update and not its size. The η that is used is the mean of the exact η and
+    `earlier_norm_scales` (k,): none for `exact`, the last three measurements for `interval`. `preservation` may be
+    empty. Measured: both ηs, the parts' norms, and cos(g_std, g_steer).
     """
     steered = {name: standard[name] + steering_coef * steering[name] for name in standard}
     exact = _ratio(norm(standard), norm(steered), otherwise=1.0)
@@ -62,12 +62,12 @@ def scaled(tree: Tree, factor: float) -> Tree:
 
 
 def added(left: Tree, right: Tree) -> Tree:
-    """The sum of two trees; a name in one alone counts as 0 in the other."""
+    """The sum of two trees; a name that only one has counts as 0 in the other."""
     both = {name: value + right[name] for name, value in left.items() if name in right}
     return {**left, **right, **both}
 
 
 def _ratio(numerator: mx.array, denominator: mx.array, otherwise: float) -> mx.array:
-    """numerator / denominator, or `otherwise` where the denominator vanishes."""
-    vanishes = denominator == 0  # and not "> 0": a norm that is nan must stay nan
+    """numerator / denominator, or `otherwise` if the denominator vanishes."""
+    vanishes = denominator == 0  # not "> 0", since a norm that is nan must stay nan
     return mx.where(vanishes, otherwise, numerator / mx.where(vanishes, 1.0, denominator))

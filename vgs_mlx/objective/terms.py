@@ -1,6 +1,6 @@
-"""Every loss term: what it reads, which of the student's views it pulls, its value and its gradient at a token."""
+"""Every loss term: what it reads, which of the student's views it pulls, and its value and gradient at a token."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,17 +13,17 @@ from vgs_mlx.objective.visual import Views, visual_target
 
 @dataclass(frozen=True)
 class Options:
-    """The settings that single terms have."""
+    """The settings of individual terms."""
 
     jsd_weight: float = 0.5  # β of the generalised Jensen-Shannon divergence
-    clip: float = 0.2  # how far GRPO's ratio may move from 1
+    clip: float = 0.2  # how far from 1 GRPO's ratio still counts
 
 
 class Taken(NamedTuple):
-    """What is known of N tokens beside the models' opinions, (N,) each."""
+    """The N tokens taken, and what is known of them besides the models' log-probabilities, (N,) each."""
 
     ids: mx.array  # int32
-    sampling_logprobs: mx.array | None = None  # nats, when they were sampled
+    sampling_logprobs: mx.array | None = None  # nats, of the distribution they were sampled from
     advantages: mx.array | None = None  # of the rollouts, or of their steps
 
     def part(self, window: slice) -> "Taken":
@@ -31,7 +31,7 @@ class Taken(NamedTuple):
 
 
 class Given(NamedTuple):
-    """All that a term may read, for C tokens: log-probabilities (C, V) of both models by view."""
+    """All that a term may read for C tokens; the models' log-probabilities by view are (C, V)."""
 
     student: Views
     teacher: Views
@@ -40,7 +40,7 @@ class Given(NamedTuple):
 
 
 class Compared(NamedTuple):
-    """A term at C tokens. Both arrays are lazy: nobody pays for the one that isn't used."""
+    """A term at C tokens. Both arrays are lazy: one that isn't used costs nothing."""
 
     values: mx.array  # (C,) nats
     gradient: mx.array  # (C, V), ∂ value / ∂ logits of the student in the view that the term pulls
@@ -48,17 +48,20 @@ class Compared(NamedTuple):
 
 @dataclass(frozen=True)
 class Term:
-    """A loss term; `pulls` names the student's view that its gradient goes to, the one it is a function of."""
+    """A loss term: all that the loss phase, the step and the plan need to know of it."""
 
     compare: Callable[[Given], Compared]
-    pulls: str = "with_image"
+    pulls: str = "with_image"  # the student's view that it is a function of, which its gradient goes to
     student: tuple[str, ...] = ("with_image",)  # the views that it reads
     teacher: tuple[str, ...] = ("with_image",)
+    extra_arrays: int = (
+        0  # measured: of chunk × vocabulary, held beside those of a reverse KL between two views
+    )
 
 
 BOTH = ("with_image", "text_only")
 DIAGNOSTICS = ("standard", "visual", "language")
-"""Terms that are reported wherever the views that they read are there anyway."""
+"""Terms that are reported whenever the views that they read are computed anyway."""
 
 
 def _kl(student: mx.array, target: mx.array) -> Compared:
@@ -93,14 +96,17 @@ def _policy(given: Given) -> Compared:
 
 
 def _less_one_hot(logprobs: mx.array, ids: mx.array) -> mx.array:
-    """p − 1[token]: minus the gradient of a token's log-probability with respect to the logits, (C, V)."""
+    """p − 1[token], (C, V): minus the gradient of the token's log-probability with respect to the logits."""
     return mx.exp(logprobs) - (mx.arange(logprobs.shape[-1]) == ids[:, None])
 
 
 TERMS = {
     "standard": Term(lambda given: _kl(given.student.with_image, given.teacher.with_image)),  # Eq. 3
     "visual": Term(  # Eq. 11
-        lambda given: _kl(given.student.with_image, _target(given)), student=BOTH, teacher=BOTH
+        lambda given: _kl(given.student.with_image, _target(given)),
+        student=BOTH,
+        teacher=BOTH,
+        extra_arrays=4,
     ),
     "language": Term(  # Eq. 6
         lambda given: _kl(given.student.text_only, given.teacher.text_only),
@@ -109,24 +115,32 @@ TERMS = {
         ("text_only",),
     ),
     "visual_prior": Term(  # Eq. 21: KL(p(·|x) ‖ q*), which keeps the picture's part while language is steered
-        lambda given: _kl(given.student.text_only, _target(given)), "text_only", ("text_only",), BOTH
+        lambda given: _kl(given.student.text_only, _target(given)),
+        "text_only",
+        ("text_only",),
+        BOTH,
+        extra_arrays=2,
     ),
-    "forward_kl": Term(_forward_kl),
-    "jsd": Term(_jensen_shannon),
+    "forward_kl": Term(_forward_kl, extra_arrays=2),
+    "jsd": Term(_jensen_shannon, extra_arrays=4),
     "cross_entropy": Term(_cross_entropy, teacher=()),  # −log p of the given tokens
     "policy": Term(_policy, teacher=()),  # minus GRPO's clipped surrogate
 }
 
 
 def readable(student: Views, teacher: Views) -> list[str]:
-    """The diagnostics whose views are there."""
+    """The diagnostics that can be computed from the given views."""
+    return diagnostics(_there(student), _there(teacher))
+
+
+def diagnostics(student: Collection[str], teacher: Collection[str]) -> list[str]:
+    """The diagnostics that read no other views of the student and the teacher than these."""
     return [
         name
         for name in DIAGNOSTICS
-        if _there(student, TERMS[name].student) and _there(teacher, TERMS[name].teacher)
+        if {*TERMS[name].student} <= {*student} and {*TERMS[name].teacher} <= {*teacher}
     ]
 
 
-def _there(views: Views, names: tuple[str, ...]) -> bool:
-    found = views._asdict()
-    return all(found[name] is not None for name in names)
+def _there(views: Views) -> list[str]:
+    return [name for name, array in views._asdict().items() if array is not None]

@@ -1,7 +1,7 @@
-"""Which positions predict which tokens, and how much each token counts. The only place that shifts by one.
+"""Which positions predict which tokens, and how much each token counts. Only this file shifts by one.
 
-The tokens of a batch's completions lie end to end in flat arrays (N,): there is no padding inside the
-objective, so there is nothing to mask.
+The tokens of a batch's completions lie end to end in flat arrays (N,). The objective has no padding, so it has nothing
+to mask.
 """
 
 from collections.abc import Sequence
@@ -12,17 +12,17 @@ import numpy as np
 
 
 def predicting_positions(prompt_length: int, completion_length: int) -> np.ndarray:
-    """Where, in prompt + completion, the hidden states stand that predict each completion token, (T,).
+    """The positions in prompt + completion whose hidden states predict the completion's tokens, (T,).
 
-    The state at position i predicts token i + 1, so the first answer token is predicted by the prompt's last.
+    The state at position i predicts token i + 1, so the prompt's last state predicts the first token of the answer.
     """
     return np.arange(prompt_length - 1, prompt_length - 1 + completion_length)
 
 
 def packed_predicting_positions(prompt_length: int, completion_lengths: Sequence[int]) -> np.ndarray:
-    """The same for a row that holds a prompt and then several completions, each of which follows the prompt, (N,).
+    """The same for a row of a prompt and several completions, each of which continues the prompt, (N,).
 
-    Every completion's first token is predicted by the prompt's last, the rest by their own completion.
+    The prompt's last state predicts the first token of every completion; the completion's own states predict the rest.
     """
     starts = prompt_length + np.cumsum([0, *completion_lengths[:-1]])
     return np.concatenate(
@@ -34,10 +34,10 @@ def packed_predicting_positions(prompt_length: int, completion_lengths: Sequence
 
 
 def token_weights(lengths: Sequence[int], reduction: Literal["token", "sequence"]) -> mx.array:
-    """The weight of every token of the update batch in the batch's loss, (N,); they sum to 1.
+    """The weight of every token in the update batch's loss, (N,); the weights sum to 1.
 
-    `token`: the mean over all tokens. `sequence`: the mean over completions of each one's mean (Eq. 4).
-    Fixed for the whole batch before it is split, so sums over micro-batches are exact.
+    `token`: the mean over all tokens. `sequence`: the mean of the completions' means (Eq. 4). Weights are fixed for
+    the whole batch before it is split, so sums over micro-batches are exact.
     """
     if reduction == "token":
         total = sum(lengths)

@@ -1,4 +1,4 @@
-"""What the picture contributes: the views, the visual target and the scores of visual dependency."""
+"""What the picture contributes: the views, the visual target, and the scores of visual dependency."""
 
 from typing import NamedTuple
 
@@ -9,11 +9,11 @@ from vgs_mlx.objective.divergence import reverse_kl
 
 
 class Views(NamedTuple):
-    """The same quantity for the same completion tokens after the prompt in each view; None where nobody needs it."""
+    """One quantity for the same completion tokens, after the prompt in each view; None in a view that isn't needed."""
 
     with_image: mx.array | None = None
     text_only: mx.array | None = None
-    degraded: mx.array | None = None  # the picture scaled down and up again: the teacher's alone (VA-OPD)
+    degraded: mx.array | None = None  # the picture scaled down and up again; only the teacher's (VA-OPD)
 
 
 def visual_target(
@@ -21,10 +21,10 @@ def visual_target(
     teacher_image: Float[mx.array, "*B V"],
     teacher_text: Float[mx.array, "*B V"],
 ) -> Float[mx.array, "*B V"]:
-    """log q*: the student's own language prior, moved by what the picture does to the teacher (Eq. 10).
+    """log q*: the student's own language prior, moved as the picture moves the teacher (Eq. 10).
 
-    log q* = log p(·|x) + log q(·|I,x) − log q(·|x) − log Z*. The student's p(·|x) carries no gradient here
-    (a choice of ours; the paper is silent). Equals p(·|x) where the picture doesn't move the teacher.
+    log q* = log p(·|x) + log q(·|I,x) − log q(·|x) − log Z*. The student's p(·|x) has no gradient here (our choice;
+    the paper doesn't say). q* equals p(·|x) where the picture doesn't move the teacher.
     """
     unnormalised = mx.stop_gradient(student_text) + teacher_image - teacher_text
     return unnormalised - mx.logsumexp(unnormalised, axis=-1, keepdims=True)

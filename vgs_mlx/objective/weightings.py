@@ -1,6 +1,6 @@
-"""How a term is spread over the tokens of an update batch: from the batch's weights and the teacher's scores.
+"""How a term is spread over the tokens of an update batch, given the batch's weights and the teacher's scores.
 
-Scores are those of all tokens of the update batch, so that nothing depends on how the batch is split.
+The scores cover all tokens of the update batch, so that nothing depends on how the batch is split.
 """
 
 from collections.abc import Callable
@@ -10,44 +10,44 @@ from typing import NamedTuple
 import numpy as np
 
 LOW_QUANTILE, GATE_QUANTILE = 0.4, 0.7
-"""Of VDS over the update batch (Eq. 16, 25): a token is highly dependent on the picture above the second."""
-HIGH_SHARE = 0.2  # of a rollout's tokens, those with the highest visual advantage (arXiv 2605.21924)
+"""Quantiles of VDS over the update batch (Eq. 16, 25): a token above the second depends highly on the picture."""
+HIGH_SHARE = 0.2  # the share of a rollout's tokens that count as high in visual advantage (arXiv 2605.21924)
 
 
 class Batch(NamedTuple):
-    """The N tokens of an update batch, of R rollouts laid end to end."""
+    """The N tokens of an update batch: R rollouts laid end to end."""
 
-    weights: np.ndarray  # (N,) each token's share of the batch's mean, sum 1
+    weights: np.ndarray  # (N,) each token's share of the batch's mean; they sum to 1
     lengths: list[int]  # (R,)
-    prompts: list[int]  # (R,) which prompt each rollout belongs to
+    prompts: list[int]  # (R,) the prompt that each rollout belongs to
     scores: dict[str, np.ndarray]  # (N,) nats: "visual_dependency_score", "visual_advantage"
     steering_coef: float  # γ
 
 
 @dataclass(frozen=True)
 class Weighting:
-    """A way to spread a term; `score` names what it reads of the teacher."""
+    """A way to spread a term; `score` names the teacher's score that it reads, if any."""
 
     spread: Callable[[Batch], np.ndarray]
     score: str | None = None
 
 
 def dependency_gate(scores: np.ndarray) -> np.ndarray:
-    """1 where a token's VDS lies above the batch's quantile, else 0: (N,)."""
+    """1 where a token's VDS lies above the batch's quantile, else 0, (N,)."""
     threshold = np.quantile(scores.astype(np.float64), GATE_QUANTILE)
     return (scores > threshold).astype(np.float32)
 
 
 def adaptive_factors(scores: np.ndarray, low: float, high: float) -> np.ndarray:
-    """What γ is multiplied by at each token (Eq. 25): 0 up to `low`, 1/2 up to `high`, 1 above."""
+    """The factor of γ at each token (Eq. 25): 0 up to `low`, 1/2 up to `high`, 1 above."""
     return 0.5 * (scores > low) + 0.5 * (scores > high)
 
 
 def rollout_weights(advantages: np.ndarray) -> np.ndarray:
-    """The weights of one prompt's rollouts from their mean visual advantages, sum 1 (VA-OPD).
+    """The weights of one prompt's rollouts from their mean visual advantages (VA-OPD); they sum to 1.
 
-    Softmax (temperature 1) of the z-scores, with the population's standard deviation; equal advantages give
-    equal weights. (.045, .03, .02, .01) gives about (.656, .206, .095, .044).
+    Softmax (temperature 1) of the z-scores, with the population standard deviation. Equal advantages give equal
+    weights; (.045, .03, .02, .01) gives about (.656, .206, .095, .044).
     """
     spread = advantages.std()
     scores = (advantages - advantages.mean()) / spread if spread > 0 else np.zeros_like(advantages)
@@ -56,17 +56,19 @@ def rollout_weights(advantages: np.ndarray) -> np.ndarray:
 
 
 def grouped_weights(advantages: np.ndarray) -> np.ndarray:
-    """The weights of one rollout's tokens, sum 1 (VA-OPD): half for the mean of the fifth with the highest
-    visual advantage, half for the mean of the rest. A single token has it all.
+    """The weights of one rollout's tokens (VA-OPD); they sum to 1.
+
+    Half goes to the fifth with the highest visual advantage, half to the rest, each spread evenly. A single token has
+    the whole weight.
     """
     count = len(advantages)
     high = min(max(1, round(HIGH_SHARE * count)), count - 1)
     if high < 1:
         return np.ones(count)
     order = np.argsort(-advantages, kind="stable")
-    found = np.full(count, 0.5 / (count - high))
-    found[order[:high]] = 0.5 / high
-    return found
+    weights = np.full(count, 0.5 / (count - high))
+    weights[order[:high]] = 0.5 / high
+    return weights
 
 
 def _gated(batch: Batch) -> np.ndarray:
@@ -87,7 +89,7 @@ def _upweighted(batch: Batch) -> np.ndarray:
 
 
 def _visual_advantage(batch: Batch) -> np.ndarray:
-    """VA-OPD's: it decides on rollouts and tokens itself, so the batch's own reduction plays no part."""
+    """VA-OPD's weights of rollouts and tokens. They replace the batch's own reduction."""
     parts = np.split(batch.scores["visual_advantage"].astype(np.float64), np.cumsum(batch.lengths)[:-1])
     prompts = np.array(batch.prompts)
     weights = np.zeros(len(parts))

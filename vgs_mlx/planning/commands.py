@@ -1,15 +1,16 @@
-"""Which phases a command goes through: from a recipe and the sizes of its models to a plan. Arithmetic alone.
+"""Which phases a command goes through: from a recipe and the sizes of its models to a plan. Only arithmetic.
 
-Every completion is taken to reach its full length and every prompt to be as long as `Lengths` says.
+A plan assumes that every completion reaches its full length, and that every prompt is as long as `Lengths` says.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from vgs_mlx.models.fusing import FILE_GIB
 from vgs_mlx.objective.objectives import OBJECTIVES
 from vgs_mlx.planning import phases, resting, work
 from vgs_mlx.planning.footprint import FLOAT, Body, Device, device_of
-from vgs_mlx.planning.phases import Asked, Pair, Sampled
+from vgs_mlx.planning.phases import Draws, Goal, Pair
 from vgs_mlx.planning.plan import Lengths, Parts, Phase, Plan
 from vgs_mlx.planning.sizes import ModelSize
 from vgs_mlx.planning.work import Work
@@ -17,22 +18,34 @@ from vgs_mlx.recipe.objective import measures_norm_scale, measuring, needs_teach
 from vgs_mlx.recipe.options import DENSE_REWARDS, Recipe
 from vgs_mlx.rollout.batches import completions_at_once, prompts_at_once
 
-TERMS_WATCHED = OBJECTIVES["vgs"]  # it needs all that is watched: train/watch.py
+TERMS_WATCHED = OBJECTIVES["vgs"]  # it reads all views that the watched terms need: train/watch.py
+
+
+@dataclass(frozen=True)
+class Answering:
+    """How an evaluation has each row answered."""
+
+    samples: int = 1
+    temperature: float = 0.0
+
+
+GREEDY = Answering()
 
 
 def training(
     recipe: Recipe, student: ModelSize, teacher: ModelSize | None, seen: Lengths, device: str | Device = "cpu"
 ) -> Plan:
-    """The plan of `vgs-mlx distill`: a step, the looks beside it, and the evaluations. A teacher that nothing is
-    asked of is left out.
+    """The plan of `vgs-mlx distill`: a step, the watching of terms, and the evaluations.
+
+    A teacher that the recipe doesn't need is omitted.
     """
     kind = _kind(device)
     teacher = teacher if needs_teacher(recipe) else None
     frozen = resting.frozen_body(teacher, kind) if teacher else None
     pair = Pair(resting.trained_body(recipe, student, kind), frozen)
-    found = [*_step(recipe, pair, seen), *_watch(recipe, pair, seen)]
-    found.append(evaluating(recipe, pair.student, seen, recipe.train.evaluate_rows))
-    return Plan(resting.of_training(recipe, student, teacher, kind), tuple(found), _tokens(recipe, seen))
+    answers = evaluating(recipe, pair.student, seen, recipe.train.evaluate_rows)
+    made = (*_step(recipe, pair, seen), *_watch(recipe, pair, seen), answers)
+    return Plan(resting.of_training(recipe, student, teacher, kind), made, _tokens(recipe, seen))
 
 
 def evaluation(
@@ -42,10 +55,9 @@ def evaluation(
     device: str | Device = "cpu",
     *,
     trained: bool,
-    samples: int = 1,
-    temperature: float = 0.0,
+    answering: Answering = GREEDY,
 ) -> Plan:
-    """The plan of `vgs-mlx evaluate`: of a run's student beside its adapters (`trained`), or of a model as it is."""
+    """The plan of `vgs-mlx evaluate` for a run's student with its adapters (`trained`), or for a model as it is."""
     kind = _kind(device)
     if trained:
         resident, body = (
@@ -54,7 +66,7 @@ def evaluation(
         )
     else:
         resident, body = {"student": resting.of_model(student, kind)}, resting.frozen_body(student, kind)
-    return Plan(resident, (evaluating(recipe, body, seen, None, samples, temperature),), {})
+    return Plan(resident, (evaluating(recipe, body, seen, None, answering),), {})
 
 
 def export(
@@ -66,15 +78,13 @@ def export(
     prompts: int,
     number: int,
 ) -> Plan:
-    """The plan of `vgs-mlx export`: one model at a time; `number`: bytes of a changed weight in the widest that is
-    tried.
-    """
+    """The plan of `vgs-mlx export`, one model at a time; `number`: bytes of a changed weight, in the widest type."""
     kind = _kind(device)
     body, settings = resting.trained_body(recipe, student, kind), recipe.rollout
     trained = resting.of_models(recipe, student, None, kind)
     rows = min(work.compared_at_once(recipe), prompts)
     length = work.longest_compared(recipe)
-    asked = Sampled(*[min(prompts, settings.batch_size)] * 3, length)
+    draws = Draws(*[min(prompts, settings.batch_size)] * 3, length)
     plain = {"fused model": resting.fused(recipe, student, kind, number)}
     frozen = resting.frozen_body(student, kind)
     largest = FLOAT * student.text.vocabulary * student.text.hidden
@@ -82,7 +92,7 @@ def export(
     return Plan(
         {},
         (
-            phases.sampling("answers", "student", body, seen, asked).beside(trained),
+            phases.sampling("answers", "student", body, seen, draws).beside(trained),
             phases.float32_states("trained scores", body, seen, rows, length).beside(trained),
             Phase("writing", (writing,)),
             phases.float32_states("fused scores", frozen, seen, rows, length).beside(plain),
@@ -101,10 +111,10 @@ def analysis(
     *,
     prompts: int,
 ) -> Plan:
-    """The plan of `vgs-mlx analyze`: `prompts` of a batch, and the gradients of one bin of their tokens at a time."""
+    """The plan of `vgs-mlx analyze` with batches of `prompts`: the gradients of one bin of tokens at a time."""
     kind = _kind(device)
     pair = Pair(resting.trained_body(recipe, student, kind), resting.frozen_body(teacher, kind))
-    settings, asked = recipe.rollout, Asked(TERMS_WATCHED, separate=True)
+    settings, goal = recipe.rollout, Goal(TERMS_WATCHED, separate=True)
     batch = Work(recipe, seen, prompts, settings.completions_per_prompt, settings.max_completion_length)
     held = phases.picture_features("student", pair.student, seen, batch.prompts * batch.pictured_views)
     sampled = _sampled(recipe, batch, batch.prompts * batch.pictured_views)
@@ -113,8 +123,8 @@ def analysis(
         resting.of_models(recipe, student, teacher, kind),
         (
             phases.sampling("rollouts", "student", pair.student, seen, sampled),
-            phases.teacher_scores("teacher", pair, batch, asked, held),
-            phases.student_gradients("student", pair, batch, asked, held, gradients),
+            phases.teacher_scores("teacher", pair, batch, goal, held),
+            phases.student_gradients("student", pair, batch, goal, held, gradients),
         ),
         {},
     )
@@ -129,50 +139,50 @@ def report(
     *,
     prompts: int,
 ) -> Plan:
-    """The plan of `vgs-mlx report`: one model after another answers, and the teacher scores, an answer at a time."""
+    """The plan of `vgs-mlx report`: both models answer, one after the other, then the teacher scores each answer."""
     kind = _kind(device)
     settings = recipe.rollout
-    asked = Sampled(*[min(prompts, settings.batch_size)] * 3, settings.max_completion_length)
+    draws = Draws(*[min(prompts, settings.batch_size)] * 3, settings.max_completion_length)
     body = resting.trained_body(recipe, student, kind)
     trained = resting.of_models(recipe, student, None, kind)
-    found = [phases.sampling("student's answers", "student", body, seen, asked).beside(trained)]
+    made = [phases.sampling("student's answers", "student", body, seen, draws).beside(trained)]
     if teacher:
         frozen, resident = (
             resting.frozen_body(teacher, kind),
             resting.of_model(teacher, kind, recipe.teacher.bits),
         )
         for phase in (
-            phases.sampling("teacher's answers", "teacher", frozen, seen, asked),
-            phases.token_scores("teacher's scores", frozen, seen, asked.length, recipe.objective.chunk_size),
+            phases.sampling("teacher's answers", "teacher", frozen, seen, draws),
+            phases.token_scores("teacher's scores", frozen, seen, draws.length, recipe.objective.chunk_size),
         ):
-            found.append(phase.beside({"teacher": resident}))
-    return Plan({}, tuple(found), {})
+            made.append(phase.beside({"teacher": resident}))
+    return Plan({}, tuple(made), {})
 
 
 def evaluating(
-    recipe: Recipe, body: Body, seen: Lengths, rows: int | None, samples: int = 1, temperature: float = 0.0
+    recipe: Recipe, body: Body, seen: Lengths, rows: int | None, answering: Answering = GREEDY
 ) -> Phase:
-    """Answers to `rows` held-out rows (None: many), `rollout.batch_size` of them at a time."""
-    settings = recipe.rollout
+    """Answers to `rows` held-out rows (None: many), `rollout.batch_size` answers at a time."""
+    settings, samples = recipe.rollout, answering.samples
     prompts = prompts_at_once(rows or settings.batch_size, samples, settings.batch_size)
-    asked = Sampled(
+    draws = Draws(
         pictured=prompts,
         prompts=prompts,
         completions=completions_at_once(prompts, samples, settings.batch_size),
         length=settings.max_completion_length,
-        temperature=temperature,
+        temperature=answering.temperature,
     )
-    return phases.sampling("evaluation", "student", body, seen, asked)
+    return phases.sampling("evaluation", "student", body, seen, draws)
 
 
 def _kind(device: str | Device) -> Device:
     return device_of(device) if isinstance(device, str) else device
 
 
-def _sampled(recipe: Recipe, batch: Work, pictured: int) -> Sampled:
-    """All completions of a batch of prompts, as the recipe samples them."""
+def _sampled(recipe: Recipe, batch: Work, pictured: int) -> Draws:
+    """The completions of a batch of prompts, as the recipe samples them."""
     settings = recipe.rollout
-    return Sampled(
+    return Draws(
         pictured=pictured,
         prompts=prompts_at_once(batch.prompts, batch.each, settings.batch_size),
         completions=completions_at_once(batch.prompts, batch.each, settings.batch_size),
@@ -183,57 +193,58 @@ def _sampled(recipe: Recipe, batch: Work, pictured: int) -> Sampled:
 
 
 def _step(recipe: Recipe, pair: Pair, seen: Lengths) -> Iterator[Phase]:
-    """Answers, rewards, and the gradients and the update of the kinds of steps that there are."""
+    """A step's phases: answers, rewards, and the gradients and the update of each kind of step."""
     done, step = work.of_update(recipe, seen), work.of_step(recipe, seen)
     held = phases.picture_features("student", pair.student, seen, step.prompts * step.pictured_views)
     yield _answers(recipe, pair, seen, held)
     if resolved(recipe).rewarded and recipe.grpo.reward in DENSE_REWARDS:
         yield phases.dense_rewards("rewards", pair, step, held, white=recipe.grpo.reward == "pdcr")
     gradients = resting.trainable(recipe.student, pair.student.size) * FLOAT
-    for label, asked in _objectives(recipe):
-        yield phases.teacher_scores(f"teacher{label}", pair, done, asked, held)
-        yield phases.student_gradients(f"student{label}", pair, done, asked, held, gradients)
-        yield phases.update(f"update{label}", asked, held, gradients)
+    for label, goal in _objectives(recipe):
+        yield phases.teacher_scores(f"teacher{label}", pair, done, goal, held)
+        yield phases.student_gradients(f"student{label}", pair, done, goal, held, gradients)
+        yield phases.update(f"update{label}", goal, held, gradients)
 
 
-def _objectives(recipe: Recipe) -> Iterator[tuple[str, Asked]]:
-    """The objective of a step and, where η is only watched, that of the steps that do; a label for their phases.
+def _objectives(recipe: Recipe) -> Iterator[tuple[str, Goal]]:
+    """The objectives of a run's steps, each with a label for its phases.
 
-    A step that measures its own η holds all that another does, and more.
+    Steps that measure η only to watch it have an objective of their own. Where η is used, a step that measures it
+    stands for all, since it holds what the others hold, and more.
     """
     steers = resolved(recipe).steers
-    yield "", Asked(resolved(recipe), separate=steers and measures_norm_scale(recipe))
+    yield "", Goal(resolved(recipe), separate=steers and measures_norm_scale(recipe))
     if measures_norm_scale(recipe) and not steers:
-        yield ", η watched", Asked(measuring(recipe), separate=True)
+        yield ", η watched", Goal(measuring(recipe), separate=True)
 
 
 def _answers(recipe: Recipe, pair: Pair, seen: Lengths, held: Parts) -> Phase:
-    """What a step learns from: the student's samples, the teacher's, or the rows' own, for which pictures are seen."""
+    """What a step learns from: the student's or the teacher's samples, or the rows' own answers (pictures only)."""
     step, who = work.of_step(recipe, seen), sampler(recipe)
     views = step.prompts * step.pictured_views
     if who is None:
         return Phase("pictures", (phases.seeing("student", pair.student, seen, views), held))
-    asked = _sampled(recipe, step, views if who == "student" else step.prompts)
+    draws = _sampled(recipe, step, views if who == "student" else step.prompts)
     if who == "student":
-        return phases.sampling("rollouts", "student", pair.student, seen, asked)
-    return phases.sampling("rollouts", "teacher", pair.teacher, seen, asked, held)
+        return phases.sampling("rollouts", "student", pair.student, seen, draws)
+    return phases.sampling("rollouts", "teacher", pair.teacher, seen, draws, held)
 
 
 def _watch(recipe: Recipe, pair: Pair, seen: Lengths) -> Iterator[Phase]:
-    """All terms on fixed held-out rollouts, sampled before the first step."""
+    """The terms on fixed held-out rollouts, which are sampled before the first step."""
     if recipe.train.watch_every is None:
         return
     looked, settings = work.of_watch(recipe, seen), recipe.rollout
     prompts = prompts_at_once(looked.prompts, settings.completions_per_prompt, settings.batch_size)
-    asked = Sampled(looked.prompts, prompts, prompts, looked.length, settings.temperature, settings.top_p)
+    draws = Draws(looked.prompts, prompts, prompts, looked.length, settings.temperature, settings.top_p)
     held = phases.picture_features("student", pair.student, seen, looked.prompts * looked.pictured_views)
-    yield phases.sampling("watched rollouts", "student", pair.student, seen, asked)
-    yield phases.teacher_scores("watch, teacher", pair, looked, Asked(TERMS_WATCHED, separate=False), held)
+    yield phases.sampling("watched rollouts", "student", pair.student, seen, draws)
+    yield phases.teacher_scores("watch, teacher", pair, looked, Goal(TERMS_WATCHED, separate=False), held)
     yield phases.student_terms("watch, student", pair, looked, TERMS_WATCHED, held)
 
 
 def _tokens(recipe: Recipe, seen: Lengths) -> dict[str, int]:
-    """At most: tokens sampled in a step, and positions that a pass of the student over its views computes."""
+    """Upper bounds for a step: tokens sampled, and positions that the student's pass over its views computes."""
     step = work.of_step(recipe, seen)
     one = sum(each.tokens for each in step.rows(resolved(recipe).student_views))
     return {"sampled": step.positions if sampler(recipe) else 0, "computed": one * step.microbatches}

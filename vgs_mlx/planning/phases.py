@@ -1,11 +1,9 @@
-"""The phases that commands are made of, each with what it holds in memory in the moments that may be its fullest."""
+"""The phases that commands consist of, each with what it holds in the moments when memory may be fullest."""
 
-from collections.abc import Collection
 from dataclasses import dataclass
 
 from vgs_mlx.objective.chunked import chunk_length
 from vgs_mlx.objective.objectives import Objective
-from vgs_mlx.objective.terms import TERMS
 from vgs_mlx.planning import footprint
 from vgs_mlx.planning.footprint import FLOAT, Body, packed, plain
 from vgs_mlx.planning.loss import loss_arrays, pulls, score_arrays, trees
@@ -13,18 +11,15 @@ from vgs_mlx.planning.plan import Lengths, Parts, Phase
 from vgs_mlx.planning.sizes import ModelSize, linears
 from vgs_mlx.planning.work import Work
 
-GREEDY, DRAWN, TRUNCATED = (
-    11,
-    14.5,
-    20,
-)  # measured: arrays of batch x vocabulary while two tokens are on their way
-SCORED = 3  # measured: arrays of chunk x vocabulary of tokens' log-probabilities
+GREEDY, DRAWN, TRUNCATED = 11, 14.5, 20
+"""Measured: arrays of batch × vocabulary while two tokens are being computed."""
+SCORED = 3  # measured: arrays of chunk × vocabulary for the log-probabilities of tokens
 SCORED_AT_ONCE = 64  # the chunk of models/logprobs.py
 
 
 @dataclass(frozen=True)
-class Sampled:
-    """What is sampled: prompts whose pictures are encoded together, and the largest batch of completions."""
+class Draws:
+    """What is sampled: pictures, prompts, and the largest batch of completions."""
 
     pictured: int  # pictures that are encoded before the first completion
     prompts: int
@@ -35,20 +30,20 @@ class Sampled:
 
     @property
     def arrays(self) -> float:
-        """Arrays of completions x vocabulary while tokens are drawn."""
+        """Arrays of completions × vocabulary while tokens are drawn."""
         return TRUNCATED if self.top_p < 1 else DRAWN if self.temperature else GREEDY
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Both models as their passes see them."""
+    """Both models as their passes see them; no teacher where none is needed."""
 
     student: Body
     teacher: Body | None
 
 
 @dataclass(frozen=True)
-class Asked:
+class Goal:
     """The objective whose gradients a phase computes; `separate`: a tree for each role, as η needs it."""
 
     objective: Objective
@@ -56,24 +51,24 @@ class Asked:
 
 
 def sampling(
-    name: str, role: str, body: Body, seen: Lengths, asked: Sampled, held: Parts | None = None
+    name: str, role: str, body: Body, seen: Lengths, draws: Draws, held: Parts | None = None
 ) -> Phase:
-    """Pictures, then prompts, then token by token. `held` is there from before."""
+    """Encode pictures, then prompts, then sample token by token. `held` stays in memory throughout."""
     held = held or {}
-    features = {**held, **picture_features(role, body, seen, asked.pictured)}
+    features = {**held, **picture_features(role, body, seen, draws.pictured)}
     prompt = seen.text + seen.image
-    prefill = footprint.forward(body, [plain(asked.prompts, prompt)]) + footprint.cache(
-        body, asked.prompts, prompt
+    prefill = footprint.forward(body, [plain(draws.prompts, prompt)]) + footprint.cache(
+        body, draws.prompts, prompt
     )
-    drawing = round(asked.arrays * asked.completions * body.size.text.vocabulary * FLOAT)
+    drawing = round(draws.arrays * draws.completions * body.size.text.vocabulary * FLOAT)
     return Phase(
         name,
         (
-            {**held, **seeing(role, body, seen, asked.pictured)},
+            {**held, **seeing(role, body, seen, draws.pictured)},
             {**features, "prefill": prefill},
             {
                 **features,
-                "KV cache": footprint.decoding_cache(body, asked.completions, prompt, asked.length),
+                "KV cache": footprint.decoding_cache(body, draws.completions, prompt, draws.length),
                 "drawing": drawing,
             },
         ),
@@ -86,19 +81,19 @@ def seeing(role: str, body: Body, seen: Lengths, pictures: int) -> Parts:
 
 
 def picture_features(role: str, body: Body, seen: Lengths, pictures: int) -> Parts:
-    """What the tower made of them."""
+    """The vision tower's output for the pictures."""
     return {f"{role}'s picture features": footprint.picture_features(body, pictures * seen.image)}
 
 
-def teacher_scores(name: str, pair: Pair, work: Work, asked: Asked, held: Parts) -> Phase:
-    """The teacher's pass over an update's rollouts; its hidden states of all of them are kept for the student's."""
-    frozen, views = pair.teacher, asked.objective.teacher_views
+def teacher_scores(name: str, pair: Pair, work: Work, goal: Goal, held: Parts) -> Phase:
+    """The teacher's pass over an update's rollouts. Its hidden states are kept for the student's pass."""
+    frozen, views = pair.teacher, goal.objective.teacher_views
     if frozen is None or not views:
         return Phase(name, ({},))
-    pictures = work.prompts * len(_pictured(work, views))
+    pictures = work.prompts * len(work.pictured(views))
     features = {**held, **picture_features("teacher", frozen, work.seen, pictures)}
-    states = {**features, **_teacher_states(pair, work, asked)}
-    arrays = score_arrays(asked.objective, sliced=_sliced(pair)) if _head_trains(pair) else 0
+    states = {**features, **_teacher_states(pair, work, goal)}
+    arrays = score_arrays(goal.objective, sliced=_sliced(pair)) if _head_trains(pair) else 0
     return Phase(
         name,
         (
@@ -109,31 +104,30 @@ def teacher_scores(name: str, pair: Pair, work: Work, asked: Asked, held: Parts)
     )
 
 
-def student_gradients(name: str, pair: Pair, work: Work, asked: Asked, held: Parts, gradients: int) -> Phase:
-    """The forward pass and the loss in chunks of every micro-batch, then their backward passes; `gradients`: a tree's
-    bytes.
+def student_gradients(name: str, pair: Pair, work: Work, goal: Goal, held: Parts, gradients: int) -> Phase:
+    """Each micro-batch's forward pass and loss in chunks, then its backward passes; `gradients`: bytes of a tree.
 
-    The teacher's hidden states go with the micro-batches, whose cotangents wait for the backward passes. In these,
-    one view follows the other: the second adds to the first one's tree, and the head's gradients wait.
+    The teacher's hidden states are freed micro-batch by micro-batch, and cotangents are kept for the backward passes.
+    Those take one view after the other, which adds to the tree of the views before it. The head's gradients wait.
     """
-    trained, pulled = pair.student, _pulls(pair, asked)
-    count = trees(asked.objective, separate=asked.separate)
+    trained, pulled = pair.student, _pulls(pair, goal)
+    count = trees(goal.objective, separate=goal.separate)
     visible, saved = _trained_vision(pair, work)
     head, own = _head_gradient(pair), _states(trained, work.microbatch * work.length)
-    scored = {"student's own hidden states": own * len(asked.objective.student_views)}
-    begun = {**held, **_teacher_states(pair, work, asked)}
+    scored = {"student's own hidden states": own * len(goal.objective.student_views)}
+    begun = {**held, **_teacher_states(pair, work, goal)}
     pending = {**held, "cotangents": pulled * _states(trained, work.positions)}
     buffers = (
-        loss_arrays(asked.objective, pulled, sliced=_sliced(pair)) * _chunk(pair, work)
+        loss_arrays(goal.objective, pulled, sliced=_sliced(pair)) * _chunk(pair, work)
         + (count + pulled) * head
     )
-    passes = work.rows({TERMS[part.term].pulls for part in asked.objective.parts})
+    passes = work.rows(goal.objective.pulled_views)
     backward = max(
         earlier * gradients + footprint.backward(trained, each, work.recipe.train.grad_checkpoint, gradients)
         for earlier, each in enumerate(passes)
     )
     summed = {"summed gradients": count * gradients} if work.microbatches > 1 else {}
-    activations = footprint.forward(trained, work.rows(asked.objective.student_views)) + visible
+    activations = footprint.forward(trained, work.rows(goal.objective.student_views)) + visible
     return Phase(
         name,
         (
@@ -147,9 +141,9 @@ def student_gradients(name: str, pair: Pair, work: Work, asked: Asked, held: Par
 
 
 def student_terms(name: str, pair: Pair, work: Work, objective: Objective, held: Parts) -> Phase:
-    """The same without gradients: the terms' values alone."""
-    asked = Asked(objective, separate=False)
-    seen = {**held, **_teacher_states(pair, work, asked)}
+    """The student's part without gradients: the terms' values alone."""
+    goal = Goal(objective, separate=False)
+    seen = {**held, **_teacher_states(pair, work, goal)}
     own = _states(pair.student, work.microbatch * work.length) * len(objective.student_views)
     buffers = loss_arrays(objective, 0, sliced=_sliced(pair)) * _chunk(pair, work)
     activations = footprint.forward(pair.student, work.rows(objective.student_views))
@@ -163,7 +157,7 @@ def student_terms(name: str, pair: Pair, work: Work, objective: Objective, held:
 
 
 def dense_rewards(name: str, pair: Pair, work: Work, held: Parts, *, white: bool) -> Phase:
-    """PACR and PDCR score what a micro-batch holds of answers, closed after each of their steps, in one view."""
+    """PACR's and PDCR's scores of answers cut after each reasoning step: a micro-batch at a time, in one view."""
     body = pair.student
     features = {**held, **(picture_features("white", body, work.seen, work.prompts) if white else {})}
     positions = work.microbatch * work.length
@@ -179,9 +173,9 @@ def dense_rewards(name: str, pair: Pair, work: Work, held: Parts, *, white: bool
 
 
 def float32_states(name: str, body: Body, seen: Lengths, rows: int, length: int) -> Phase:
-    """An export's scoring pass: in float32, whatever the model is stored in, one layer after the other.
+    """An export's scoring pass: in float32 whatever the stored type, one layer after the other.
 
-    The hidden states of all answers stay; they are as nothing beside the rest.
+    The hidden states of all answers stay in memory; they are not counted, being tiny beside the rest.
     """
     wide = Body(body.size, body.device, FLOAT, body.train, body.rank)
     text = body.size.text
@@ -203,11 +197,9 @@ def float32_states(name: str, body: Body, seen: Lengths, rows: int, length: int)
 
 
 def two_heads(name: str, body: Body, positions: int, chunk: int) -> Phase:
-    """Two float32 heads, and log-probabilities of both for a chunk of positions."""
+    """Two float32 heads, and both models' log-probabilities for a chunk of positions."""
     text = body.size.text
-    arrays = (
-        2 * SCORED + 2 * _unanswerable(body.size) + 2
-    )  # of each log-probabilities; the divergence's terms
+    arrays = 2 * (SCORED + _unanswerable(body.size)) + 2  # log-probabilities of each; the divergence's terms
     states = 2 * positions * text.hidden * FLOAT
     buffers = arrays * min(chunk, positions) * text.vocabulary * FLOAT
     return Phase(
@@ -217,7 +209,7 @@ def two_heads(name: str, body: Body, positions: int, chunk: int) -> Phase:
 
 
 def token_scores(name: str, body: Body, seen: Lengths, length: int, chunk: int) -> Phase:
-    """The report's scores of one answer's tokens, in both views."""
+    """The report's scores of one answer's tokens in both views."""
     views = [packed(1, prompt, 1, length) for prompt in (seen.text + seen.image, seen.text)]
     arrays = 2 * (SCORED + _unanswerable(body.size)) + 2
     buffers = arrays * min(chunk, length) * body.size.text.vocabulary * FLOAT
@@ -231,9 +223,9 @@ def token_scores(name: str, body: Body, seen: Lengths, length: int, chunk: int) 
     )
 
 
-def update(name: str, asked: Asked, held: Parts, gradients: int) -> Phase:
-    """AdamW. Measured: one tree and its scaled copy, or all trees that steering reads and what it makes of them."""
-    count = trees(asked.objective, separate=asked.separate)
+def update(name: str, goal: Goal, held: Parts, gradients: int) -> Phase:
+    """AdamW's update. Measured: one tree and its scaled copy, or the trees that steering reads and those it makes."""
+    count = trees(goal.objective, separate=goal.separate)
     return Phase(name, ({**held, "update": round((count + (1.75 if count > 1 else 1.1)) * gradients)},))
 
 
@@ -241,29 +233,24 @@ def _patches(body: Body, seen: Lengths) -> int:
     return seen.image * body.size.vision.merge**2
 
 
-def _pictured(work: Work, views: Collection[str]) -> set[str]:
-    """Which of the teacher's views hold a picture."""
-    return set(views) - ({"text_only"} if work.recipe.objective.text_view == "omit" else set())
-
-
-def _teacher_states(pair: Pair, work: Work, asked: Asked) -> Parts:
-    views = asked.objective.teacher_views
+def _teacher_states(pair: Pair, work: Work, goal: Goal) -> Parts:
+    views = goal.objective.teacher_views
     if pair.teacher is None or not views:
         return {}
     return {"teacher's hidden states": len(views) * _states(pair.teacher, work.positions)}
 
 
 def _states(body: Body, positions: int) -> int:
-    """Hidden states of so many positions."""
+    """Bytes of the hidden states of that many positions."""
     return positions * body.size.text.hidden * body.number
 
 
-def _pulls(pair: Pair, asked: Asked) -> int:
-    return pulls(asked.objective, separate=asked.separate, head_trains=_head_trains(pair))
+def _pulls(pair: Pair, goal: Goal) -> int:
+    return pulls(goal.objective, separate=goal.separate, head_trains=_head_trains(pair))
 
 
 def _trained_vision(pair: Pair, work: Work) -> tuple[int, int]:
-    """Of a trained tower: what it holds in a forward pass, and in a backward one; 0 where it is frozen."""
+    """What a trained vision tower holds in a forward and in a backward pass; 0 where it is frozen."""
     if not work.recipe.student.train_vision:
         return 0, 0
     patches, rows = _patches(pair.student, work.seen), work.rows({"with_image"})[0].rows
@@ -272,7 +259,7 @@ def _trained_vision(pair: Pair, work: Work) -> tuple[int, int]:
 
 
 def _chunk(pair: Pair, work: Work) -> int:
-    """One array of chunk x vocabulary, float32."""
+    """Bytes of one array of chunk × vocabulary, float32."""
     length = chunk_length(work.microbatch * work.length, work.recipe.objective.chunk_size)
     return length * pair.student.size.text.vocabulary * FLOAT
 
@@ -282,7 +269,7 @@ def _sliced(pair: Pair) -> bool:
 
 
 def _unanswerable(size: ModelSize) -> bool:
-    """Whether the head has rows that are not ids; where the number of ids is unknown, it is taken to."""
+    """Whether the head has rows that are not ids; assumed where the number of ids is unknown."""
     return size.ids is None or size.ids < size.text.vocabulary
 
 

@@ -10,7 +10,7 @@ from vgs_mlx.types import Prompt
 TEXT_TOKENS = 160  # of a prompt without its picture: the default system prompt, the template, a question
 
 Parts = Mapping[str, int]
-"""What is in memory, by name, in bytes."""
+"""What is in memory: name -> bytes."""
 
 
 @dataclass(frozen=True)
@@ -18,39 +18,39 @@ class Lengths:
     """The longest prompt and, where the rows bring their own answers, the longest of these, in tokens."""
 
     text: int
-    image: int  # image tokens, of all its pictures together
-    packs: bool = True  # completions share a row with their prompt
-    answer: int | None = None  # None: unknown; then as long as a sampled one may get
+    image: int  # image tokens of all its pictures together
+    shares_prefix: bool = True  # completions share a row with their prompt
+    answer: int | None = None  # None: unknown, and assumed as long as a sampled one may get
 
 
 @dataclass(frozen=True)
 class Phase:
-    """Something that a command does. `moments`: what is there, beside what rests, when it may be at its fullest."""
+    """A part of a command. `moments`: what is in memory beside the resting parts, whenever that may be most."""
 
     name: str
     moments: tuple[Parts, ...]
 
     @property
     def fullest(self) -> Parts:
-        """What is there in its fullest moment."""
+        """What is in memory in its fullest moment."""
         return max(self.moments, key=lambda parts: sum(parts.values()))
 
     def beside(self, parts: Parts) -> "Phase":
-        """The same phase, `parts` being there in all of it."""
+        """The same phase with `parts` in memory throughout."""
         return Phase(self.name, tuple({**parts, **moment} for moment in self.moments))
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Bytes. `resting` parts are there all the time; a phase's peak is their sum and that of its fullest moment."""
+    """Bytes. Resting parts are in memory all the time; a phase's peak is their sum plus that of its fullest moment."""
 
     resting: dict[str, int]  # student, teacher, adapters, optimiser
     phases: tuple[Phase, ...]
-    tokens: dict[str, int]  # a step: sampled, computed; {} for a command that takes none
+    tokens: dict[str, int]  # of a step: sampled, computed; {} for a command without steps
 
     @property
     def peaks(self) -> dict[str, int]:
-        """By phase."""
+        """The peak of each phase."""
         rest = sum(self.resting.values())
         return {phase.name: rest + sum(phase.fullest.values()) for phase in self.phases}
 
@@ -60,7 +60,7 @@ class Plan:
 
     @property
     def phase(self) -> str:
-        """The phase that needs most."""
+        """The phase that needs the most memory."""
         return max(self.peaks, key=lambda name: self.peaks[name])
 
 
@@ -71,7 +71,7 @@ def lengths_of(prompts: Sequence[Prompt]) -> Lengths:
 
 
 def lengths(recipe: Recipe, student: ModelSize) -> Lengths:
-    """Prompts as long as the recipe allows: one picture of `data.max_pixels`, some text."""
+    """Prompts as long as the recipe allows: one picture of `data.max_pixels` and some text."""
     vision = student.vision
     pixels = min(student.max_pixels, recipe.data.max_pixels or student.max_pixels)
     image = max(1, pixels // (vision.patch * vision.merge) ** 2)
@@ -79,6 +79,6 @@ def lengths(recipe: Recipe, student: ModelSize) -> Lengths:
 
 
 def changed(recipe: Recipe, key: str, value) -> Recipe:
-    """The recipe with one dotted key set."""
+    """The recipe with another value for one dotted key."""
     section, name = key.split(".")
     return replace(recipe, **{section: replace(vars(recipe)[section], **{name: value})})

@@ -17,15 +17,15 @@ GENTLE = (
     "teacher.bits",
     "data.max_pixels",
 )
-"""Settings in the order of least harm: the first four change nothing but speed, the fifth costs a forward pass a step,
-the sixth the teacher's exactness, and the last what the models see."""
+"""Settings in the order of least harm. The first four change only speed; the fifth costs a forward pass per step, the
+sixth makes the teacher less exact, and the last changes what the models see."""
 OF_EVALUATION = ("rollout.batch_size", "data.max_pixels")
-"""Those that change how a model is asked."""
+"""The gentle settings that an evaluation reads."""
 
 
 @dataclass(frozen=True)
-class Planned:
-    """What a command is about to do, and its plan under other settings."""
+class Draft:
+    """A command that is about to run, and how its plan is made under other settings."""
 
     recipe: Recipe
     student: ModelSize
@@ -42,23 +42,23 @@ class Planned:
 
 @dataclass(frozen=True)
 class Remedy:
-    """Settings that make a command fit, or the best that settings can do."""
+    """Settings that make a command fit, or come closest to it."""
 
     changes: tuple[tuple[str, Any], ...]  # (dotted key, value), in the order of least harm
-    plan: Plan  # with all of them
+    plan: Plan  # under all changes
     fits: bool
 
 
-def remedy(planned: Planned, limit: int) -> Remedy:
-    """Changes, least harm first, until the plan fits; then those that turn out not to be needed are dropped."""
+def remedy(draft: Draft, limit: int) -> Remedy:
+    """Changes, the least harmful first, until the plan fits; those that prove unnecessary are dropped again."""
 
     def excess(changes: dict[str, Any]) -> int:
-        return sum(max(0, peak - limit) for peak in _with(planned, changes).peaks.values())
+        return sum(max(0, peak - limit) for peak in _with(draft, changes).peaks.values())
 
     chosen: dict[str, Any] = {}
     while excess(chosen):
-        tries = ({**chosen, key: value} for key, value in _gentle_first(planned, chosen))
-        # of any phase: the largest may be another setting's to make smaller
+        tries = ({**chosen, key: value} for key, value in _gentle_first(draft, chosen))
+        # the excess of all phases counts: the largest may depend on another setting
         better = next((each for each in tries if excess(each) < excess(chosen)), None)
         if better is None:
             break
@@ -68,25 +68,25 @@ def remedy(planned: Planned, limit: int) -> Remedy:
             fewer = {name: value for name, value in chosen.items() if name != key}
             if not excess(fewer):
                 chosen = fewer
-    best = _with(planned, chosen)
+    best = _with(draft, chosen)
     return Remedy(tuple(chosen.items()), best, best.peak <= limit)
 
 
-def _with(planned: Planned, changes: Mapping[str, Any]) -> Plan:
-    made, seen = planned.recipe, planned.seen
+def _with(draft: Draft, changes: Mapping[str, Any]) -> Plan:
+    made, seen = draft.recipe, draft.seen
     for key, value in changes.items():
         made = changed(made, key, value)
         if key == "data.max_pixels":
-            image = min(seen.image, lengths(made, planned.student).image)
-            seen = Lengths(seen.text, image, seen.packs, seen.answer)
-    return planned.make(made, seen)
+            image = min(seen.image, lengths(made, draft.student).image)
+            seen = Lengths(seen.text, image, seen.shares_prefix, seen.answer)
+    return draft.make(made, seen)
 
 
-def _gentle_first(planned: Planned, chosen: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Settings to try beside those chosen, each smaller than it is by now, in the order of `planned.keys`."""
-    recipe, student = planned.recipe, planned.student
+def _gentle_first(draft: Draft, chosen: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Settings to try beside those chosen, each smaller than it is now, in the order of `draft.keys`."""
+    recipe, student = draft.recipe, draft.student
     pixels = (student.vision.patch * student.vision.merge) ** 2
-    packs = planned.teacher and planned.teacher.language_weights.packable
+    packs = draft.teacher and draft.teacher.language_weights.packable
     bits = chosen.get("teacher.bits", recipe.teacher.bits or 16)
     unset = {
         "train.picture_cache_gb": [0] if recipe.train.picture_cache_gb else [],
@@ -97,9 +97,9 @@ def _gentle_first(planned: Planned, chosen: Mapping[str, Any]) -> Iterator[tuple
         "train.microbatch_size": (recipe.train.microbatch_size, 1),
         "objective.chunk_size": (recipe.objective.chunk_size, 8),
         "rollout.batch_size": (recipe.rollout.batch_size, 1),
-        "data.max_pixels": (planned.seen.image * pixels, 64 * pixels),
+        "data.max_pixels": (draft.seen.image * pixels, 64 * pixels),
     }
-    for key in planned.keys:
+    for key in draft.keys:
         if key in halved:
             value, least = halved[key]
             yield from ((key, each) for each in _halves(chosen.get(key, value), least))

@@ -1,4 +1,4 @@
-"""What is in memory all the time: weights as they are stored in memory, adapters, the optimiser's moments."""
+"""What is in memory all the time: weights as the device keeps them, adapters, the optimiser's moments."""
 
 from vgs_mlx.models.precision import QUANTISATION_GROUP
 from vgs_mlx.planning.footprint import FLOAT, Body, Device
@@ -9,7 +9,7 @@ from vgs_mlx.recipe.options import Recipe, Student
 def of_training(
     recipe: Recipe, student: ModelSize, teacher: ModelSize | None, device: Device
 ) -> dict[str, int]:
-    """The resting parts of a run: AdamW has two float32 moments for each weight that trains."""
+    """The resting parts of a run. AdamW keeps two float32 moments of each weight that trains."""
     cache = round(recipe.train.picture_cache_gb * 1e9)
     return {
         **of_models(recipe, student, teacher, device),
@@ -21,7 +21,7 @@ def of_training(
 def of_models(
     recipe: Recipe, student: ModelSize, teacher: ModelSize | None, device: Device
 ) -> dict[str, int]:
-    """The student as its recipe trains it, its adapters, and the teacher where there is one."""
+    """The student as its recipe trains it, its adapters, and the teacher if there is one."""
     settings = recipe.student
     full = settings.train == "full"
     language, vision = student.language_weights, student.vision_weights
@@ -36,12 +36,12 @@ def of_models(
 
 
 def of_model(size: ModelSize, device: Device, bits: int | None = None) -> int:
-    """A frozen model's bytes; `bits` packs its language model."""
+    """A frozen model's bytes; `bits`: what its language model is quantised to."""
     return stored(size.language_weights, device, bits) + stored(size.vision_weights, device)
 
 
 def fused(recipe: Recipe, student: ModelSize, device: Device, number: int) -> int:
-    """A student with its training fused in, `number` bytes a changed weight: the language model's, all in all."""
+    """Bytes of a fused student, `number` for each changed weight: all of the language model's count as changed."""
     vision = student.vision_weights
     seeing = vision.elements * number if recipe.student.train_vision else stored(vision, device)
     body = student.language_weights.elements * (FLOAT if device.widens else number)
@@ -49,7 +49,7 @@ def fused(recipe: Recipe, student: ModelSize, device: Device, number: int) -> in
 
 
 def stored(weights: Weights, device: Device, bits: int | None = None) -> int:
-    """The bytes: float32 where the device widens; else as stored, or packed, with a 16-bit scale and bias a group."""
+    """Bytes in memory: float32 where the device widens; else as stored, or packed with a scale and a bias per group."""
     if device.widens:
         return weights.elements * FLOAT
     if not bits or not weights.packable:
@@ -60,7 +60,7 @@ def stored(weights: Weights, device: Device, bits: int | None = None) -> int:
 
 
 def trainable(settings: Student, size: ModelSize) -> int:
-    """How many weights train. DoRA adds a magnitude for every output."""
+    """How many weights train. DoRA has a magnitude for every output as well."""
     vision = size.vision_weights.elements if settings.train_vision else 0
     if settings.train == "full":
         return vision + size.language_weights.elements
@@ -86,5 +86,5 @@ def frozen_body(size: ModelSize, device: Device) -> Body:
 
 
 def _number(size: ModelSize, device: Device) -> int:
-    """Bytes of an activation: those of the weights."""
+    """Bytes of an activation: as many as a weight has."""
     return FLOAT if device.widens else size.dtype_bytes

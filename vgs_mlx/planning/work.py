@@ -1,12 +1,14 @@
-"""What an update learns from, and how it is cut into micro-batches: train/microbatches.py, before there are tokens."""
+"""What an update learns from, and its micro-batches, as train/microbatches.py will cut them."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
 from math import ceil
 
+from vgs_mlx.data.prompts import CHANGES
+from vgs_mlx.objective.terms import BOTH
 from vgs_mlx.planning.footprint import Pass, packed, plain
 from vgs_mlx.planning.plan import Lengths
-from vgs_mlx.recipe.objective import sampler, updates_per_step
+from vgs_mlx.recipe.objective import resolved, sampler, updates_per_step
 from vgs_mlx.recipe.options import WATCHED_ROWS, Recipe
 
 LONGEST_COMPARED = 256  # tokens of a completion that an export compares models on
@@ -14,7 +16,7 @@ LONGEST_COMPARED = 256  # tokens of a completion that an export compares models 
 
 @dataclass(frozen=True)
 class Work:
-    """The rollouts of one update, all of them of full length."""
+    """The rollouts of one update, each of full length."""
 
     recipe: Recipe
     seen: Lengths
@@ -33,7 +35,7 @@ class Work:
 
     @property
     def microbatch(self) -> int:
-        """Rollouts of a micro-batch: as many as its two limits allow, one at least."""
+        """Rollouts of a micro-batch: as many as its two limits allow, but at least one."""
         settings = self.recipe.train
         count, most = min(settings.microbatch_size, self.rollouts), settings.max_tokens_per_microbatch
         while count > 1 and most is not None and self._tokens(count) > most:
@@ -46,33 +48,35 @@ class Work:
 
     @property
     def pictured_views(self) -> int:
-        """Views of the student's that hold a picture."""
-        return 1 if self.recipe.objective.text_view == "omit" else 2
+        """How many of the student's views hold a picture: the usual two and what the objective reads besides."""
+        return len(self.pictured({*BOTH, *resolved(self.recipe).student_views}))
+
+    def pictured(self, views: Collection[str]) -> set[str]:
+        """The views among these that hold a picture, changed or not."""
+        changes = {**CHANGES, "text_only": CHANGES[self.recipe.objective.text_view]}
+        return {view for view in views if view == "with_image" or changes[view] is not None}
 
     def rows(self, views: Collection[str]) -> list[Pass]:
-        """The rows of a micro-batch in each of the views, with the image first.
+        """The rows of a micro-batch in each of the views, `with_image` first.
 
         Packed, the completions of a prompt share one row with it; else each has a row of its own.
         """
-        together = min(self.microbatch, self.each) if self.seen.packs else 1
-        count, seeing = ceil(self.microbatch / together), self.seen.text + self.seen.image
-        lengths = {
-            "with_image": seeing,
-            "degraded": seeing,
-            "text_only": self.seen.text if self.recipe.objective.text_view == "omit" else seeing,
-        }
-        if not self.seen.packs:
-            return [plain(count, lengths[view] + self.length) for view in lengths if view in views]
-        return [packed(count, lengths[view], together, self.length) for view in lengths if view in views]
+        together = min(self.microbatch, self.each) if self.seen.shares_prefix else 1
+        count, pictured = ceil(self.microbatch / together), self.pictured(views)
+        ordered = sorted(views, key=lambda view: (view != "with_image", view))
+        prompts = [self.seen.text + self.seen.image * (view in pictured) for view in ordered]
+        if not self.seen.shares_prefix:
+            return [plain(count, prompt + self.length) for prompt in prompts]
+        return [packed(count, prompt, together, self.length) for prompt in prompts]
 
     def _tokens(self, rollouts: int) -> int:
         """Positions of the view with the image."""
-        rows = ceil(rollouts / self.each) if self.seen.packs else rollouts
+        rows = ceil(rollouts / self.each) if self.seen.shares_prefix else rollouts
         return rows * (self.seen.text + self.seen.image) + rollouts * self.length
 
 
 def of_step(recipe: Recipe, seen: Lengths) -> Work:
-    """A step's rollouts; answers that the rows bring are one a prompt."""
+    """A step's rollouts. Rows that bring their own answers have one per prompt."""
     settings = recipe.rollout
     each, length = settings.completions_per_prompt, settings.max_completion_length
     if sampler(recipe) is None:
@@ -81,13 +85,13 @@ def of_step(recipe: Recipe, seen: Lengths) -> Work:
 
 
 def of_update(recipe: Recipe, seen: Lengths) -> Work:
-    """An update's share of them: GRPO makes several from one step's."""
+    """An update's share of a step's rollouts: GRPO makes several updates from them."""
     step = of_step(recipe, seen)
     return Work(recipe, seen, ceil(step.prompts / updates_per_step(recipe)), step.each, step.length)
 
 
 def of_watch(recipe: Recipe, seen: Lengths) -> Work:
-    """What `train.watch_every` looks at."""
+    """The rollouts that `train.watch_every` measures."""
     return Work(recipe, seen, WATCHED_ROWS, 1, recipe.rollout.max_completion_length)
 
 
@@ -97,5 +101,5 @@ def longest_compared(recipe: Recipe) -> int:
 
 
 def compared_at_once(recipe: Recipe) -> int:
-    """Completions in a pass of an export that scores: no more than in a micro-batch of training."""
+    """Completions in a scoring pass of an export: no more than in a micro-batch of training."""
     return min(recipe.train.microbatch_size, recipe.rollout.batch_size)

@@ -1,4 +1,4 @@
-"""Strict YAML: from files and options such as `--set key=value` to a `Recipe`, one clear line for what is wrong."""
+"""Strict YAML: files and options such as `--set key=value` become a `Recipe`, or one clear line about what is wrong."""
 
 import copy
 import dataclasses
@@ -14,11 +14,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from vgs_mlx.errors import Refusal
 from vgs_mlx.formats import strict_yaml, texts
-from vgs_mlx.recipe.options import Recipe, resolve_data, resolve_name, resolve_path, resolve_student
+from vgs_mlx.recipe.options import Recipe
+from vgs_mlx.recipe.paths import resolve_data, resolve_name, resolve_path, resolve_student
 from vgs_mlx.resources import PACKAGE
 
-DEFAULTS = PACKAGE / "recipe.py"
-"""Where a person finds every key, its default and its meaning."""
+DEFAULTS = PACKAGE / "recipe" / "options.py"
+"""Where readers find every key, its default and its meaning."""
 _RECIPE = TypeAdapter(Recipe)
 LARGEST = 2**20  # bytes of a file
 PATHS = (
@@ -37,18 +38,18 @@ _WORD = re.compile(r"'([^']*)'")  # as pydantic quotes the values that it allows
 
 @dataclass(frozen=True)
 class Setting:
-    """A value that wins over a file's."""
+    """A value that overrides a file's."""
 
     key: str  # dotted
     value: Any
-    where: str  # what to name where it is wrong: the option or the place in a file
-    folder: Path = Path()  # which paths are relative to: the current one
+    where: str  # what a message about it names: the option, or the place in a file
+    folder: Path = Path()  # that its paths are relative to; the default: the current folder
 
 
 def load_recipe(file: Path | None, sets: Sequence[str] = (), shorthands: Sequence[Setting] = ()) -> Recipe:
-    """The recipe of `file` (None: the defaults), then `shorthands`, then each `key=value` of `sets` on top.
+    """The recipe of `file` (None: the defaults), overridden by `shorthands`, then by each `key=value` of `sets`.
 
-    Paths in the file are relative to it; those of `sets` to the current folder. Raises `Refusal`.
+    Paths in the file are relative to it; those in `sets` to the current folder. Raises `Refusal`.
     """
     values, folder = ({}, Path()) if file is None else (read(file), file.parent)
     if "cells" in values:
@@ -59,22 +60,25 @@ def load_recipe(file: Path | None, sets: Sequence[str] = (), shorthands: Sequenc
 
 
 def settings(sets: Sequence[str]) -> list[Setting]:
-    """What the `key=value` of each --set says. Raises `Refusal`."""
-    found = []
+    """The setting of each --set `key=value`. Raises `Refusal`."""
+    parsed = []
     for text in sets:
         key, separator, value = (part.strip() for part in text.partition("="))
         if not separator or not key:
             raise Refusal(f"--set {text}: write it as key=value, for example --set train.steps=100")
-        found.append(Setting(key, strict_yaml.load(value, f"--set {text}"), f"--set {text}"))
-    return found
+        parsed.append(Setting(key, strict_yaml.load(value, f"--set {text}"), f"--set {text}"))
+    return parsed
 
 
 def from_values(values: Mapping, folder: Path, given: Sequence[Setting], where: str) -> Recipe:
-    """The recipe of a file's `values`, whose paths are relative to `folder`, then `given` on top. Raises `Refusal`."""
+    """The recipe of a file's `values`, overridden by `given`; the file's paths are relative to `folder`.
+
+    Raises `Refusal`.
+    """
     values = copy.deepcopy(dict(values))
     _absolute_paths(values, folder)
     made = build(values, where)
-    for each in given:  # what is wrong from here on is this one's fault
+    for each in given:  # one at a time, so that a message names the setting that is wrong
         _set(values, each)
         _absolute_paths(values, each.folder)
         made = build(values, each.where)
@@ -82,7 +86,7 @@ def from_values(values: Mapping, folder: Path, given: Sequence[Setting], where: 
 
 
 def build(values: Mapping, where: str) -> Recipe:
-    """A `Recipe` from nested plain values, the rest being defaults. Raises `Refusal` with the first thing wrong."""
+    """A `Recipe` from nested plain values; what they omit is the default. Raises `Refusal` with the first fault."""
     _refuse_unknown(values, Recipe, "", where)
     try:
         return _RECIPE.validate_json(json.dumps(values))  # strict JSON: lists may fill tuples
@@ -91,12 +95,12 @@ def build(values: Mapping, where: str) -> Recipe:
 
 
 def dump(recipe: Recipe) -> str:
-    """The whole recipe as YAML that `load_recipe` reads back to an equal one."""
+    """The whole recipe as YAML; `load_recipe` reads back an equal one."""
     return strict_yaml.dump(_RECIPE.dump_python(recipe, mode="json"))
 
 
 def dump_differences(recipe: Recipe) -> str:
-    """What of it is not the default, as YAML that `load_recipe` reads back to an equal one."""
+    """The keys that are not at their defaults, as YAML; `load_recipe` reads back an equal recipe."""
     whole, defaults = (_RECIPE.dump_python(each, mode="json") for each in (recipe, Recipe()))
     changed: dict[str, Any] = {}
     for name, value in whole.items():
@@ -131,7 +135,7 @@ def read(file: Path) -> dict:
         line = content.count(b"\n", 0, error.start) + 1
         raise Refusal(f"{file}, line {line}: not UTF-8 text: give a YAML file") from error
     except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or error
+        why = error.strerror if isinstance(error, OSError) else error
         raise Refusal(f"{file}: can't be read ({why}): give a YAML file") from error
     values = strict_yaml.load(text, str(file))
     if values is None:
@@ -143,11 +147,7 @@ def read(file: Path) -> dict:
 
 def _set(values: dict, given: Setting) -> None:
     *sections, last = given.key.split(".")
-    if (
-        not sections
-        and isinstance(given.value, dict)
-        and dataclasses.is_dataclass(getattr(Recipe(), last, None))
-    ):
+    if not sections and isinstance(given.value, dict) and dataclasses.is_dataclass(vars(Recipe()).get(last)):
         raise Refusal(
             f"{given.where}: {last} is a section: set its keys one by one, as in --set {last}.KEY=VALUE"
         )
@@ -183,7 +183,10 @@ def _refuse_unknown(values: Any, option: type, prefix: str, where: str) -> None:
 
 
 def _nearest(key: str) -> str:
-    """The key that a wrong one is most like: its namesake, one of its own section by name or by word, or a section."""
+    """A question or a hint for an unknown key: the known key that it resembles most.
+
+    First the same name in another section, then a similar key of the same section, then a similar section.
+    """
     known = flat(Recipe())
     section, _, last = key.rpartition(".")
     same_name = [each for each in known if each.rpartition(".")[2] == last]
@@ -206,7 +209,7 @@ def _first_problem(error: ValidationError, where: str) -> str:
 
 
 def _nearest_value(problems: list[Any]) -> str:
-    """The allowed word that a wrong one is most like, as a question; nothing where none is."""
+    """The allowed word that a wrong one resembles most, as a question; "" where none is similar."""
     allowed = [
         word
         for each in problems

@@ -1,4 +1,4 @@
-"""What a recipe asks of the two models: its objective, who samples, and whether there is a teacher at all."""
+"""What a recipe asks of the two models: its objective, who samples, and whether a teacher is needed."""
 
 from dataclasses import replace
 from typing import Literal
@@ -6,11 +6,13 @@ from typing import Literal
 from vgs_mlx.objective.objectives import Objective, Part, resolve
 from vgs_mlx.recipe.options import Recipe
 
-WATCHED = Part("visual", role="steering")  # whose η is measured where none is used
+WATCHED = Part(
+    "visual", role="steering"
+)  # the part that η is measured for where the objective has no steering
 
 
 def resolved(recipe: Recipe) -> Objective:
-    """The recipe's objective, without the parts that it switches off."""
+    """The recipe's objective without the parts whose coefficient is 0."""
     settings = recipe.objective
     return resolve(
         settings.name, settings.steering_coef, settings.preservation_coef, settings.mix, settings.mix_with
@@ -32,7 +34,7 @@ def measures_norm_scale(recipe: Recipe) -> bool:
 
 
 def updates_per_step(recipe: Recipe) -> int:
-    """Updates that a step makes from its rollouts: one, but for GRPO."""
+    """Updates that a step makes from its rollouts: one, except under GRPO."""
     return recipe.grpo.updates_per_rollout if resolved(recipe).rewarded else 1
 
 
@@ -44,6 +46,6 @@ def sampler(recipe: Recipe) -> Literal["student", "teacher"] | None:
 
 
 def needs_teacher(recipe: Recipe) -> bool:
-    """Whether anything is asked of a teacher: its opinion, its answers, or terms that are only watched."""
+    """Whether a teacher is needed: for its log-probabilities, its answers, or terms that are only watched."""
     watches = measures_norm_scale(recipe) or recipe.train.watch_every is not None
     return bool(resolved(recipe).teacher_views) or sampler(recipe) == "teacher" or watches

@@ -1,27 +1,24 @@
-"""Every option and its only default. A recipe file or `--set` states what differs; nothing else holds a default.
+"""Every option: its meaning, its range and its only default. Nothing else holds a default.
 
-Coefficients keep the paper's symbols in their comments: γ steering, λ preservation, η norm scale (arXiv 2606.00564).
+A recipe file or `--set` states what differs. Descriptions keep the paper's symbols: γ steering, λ preservation,
+η norm scale (arXiv 2606.00564).
 """
 
-import os
-import re
-from collections.abc import Callable
 from dataclasses import field
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from vgs_mlx.errors import Refusal
-from vgs_mlx.formats import texts
-
 _STRICT = ConfigDict(extra="forbid", strict=True)
 _option = dataclass(frozen=True, config=_STRICT)
 
 Count = Annotated[int, Field(ge=1)]
+WholeNumber = Annotated[int, Field(ge=0)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+InnerShare = Annotated[float, Field(gt=0, lt=1)]
 
 SYSTEM_PROMPT = (
     "Look at the picture and reason step by step inside <reason></reason>. "
@@ -33,56 +30,89 @@ SYSTEM_PROMPT = (
 class Student:
     """The model that is trained."""
 
-    path: str = ""  # a folder, else a Hub id (owner/name@revision), embedded:student, or a run (RUN@best)
-    train: Literal["lora", "dora", "full"] = "lora"
-    rank: Count = 16
-    alpha: Positive = 32.0  # the adapter's update is scaled by alpha / rank
-    targets: tuple[str, ...] | None = None  # linear layers by name; None: all of the language model's blocks
-    train_vision: bool = False  # the vision tower and merger too, as full weights
+    path: str = Field(
+        "",
+        description="The model to train: a folder, a Hub id (owner/name@revision), embedded:student, or RUN@best.",
+    )
+    train: Literal["lora", "dora", "full"] = Field(
+        "lora",
+        description="What is trained: LoRA or DoRA adapters beside frozen weights, or all weights (most memory).",
+    )
+    rank: Count = Field(16, description="Rank of the adapters: a higher one trains more weights.")
+    alpha: Positive = Field(32.0, description="An adapter's update is multiplied by alpha / rank.")
+    targets: tuple[str, ...] | None = Field(
+        None,
+        description="Linear layers that get adapters, by name (q_proj); null: all in the language model's blocks.",
+    )
+    train_vision: bool = Field(False, description="Also train the vision tower and merger, as full weights.")
 
 
 @_option
 class Teacher:
     """The frozen model that the student is pulled towards."""
 
-    path: str = ""  # a local folder, a Hub id where there is no such folder, or embedded:teacher
-    bits: Literal[4, 8] | None = None  # quantise the language model of a teacher that is not yet quantised
+    path: str = Field(
+        "", description="The teacher: a folder, a Hub id (owner/name@revision), or embedded:teacher."
+    )
+    bits: Literal[4, 8] | None = Field(
+        None,
+        description="Quantise the teacher's language model to this many bits as it loads; null: as stored.",
+    )
 
 
 @_option
 class Data:
     """What is asked."""
 
-    source: str = (
-        "shapes"  # a .jsonl file, a folder, else a Hub data set (owner/name@revision:split), or shapes
+    source: str = Field(
+        "shapes",
+        description="Training rows: a .jsonl file, a folder, a Hub data set (owner/name@revision:split), or shapes.",
     )
-    held_out: str | float = (
-        0.02  # a file, a split (any bare word), or a fraction of the source; for shapes also a number of rows
+    held_out: str | float = Field(
+        0.02,
+        description="Rows to measure on: a fraction of the source, a split (a bare word), a file, or a count (shapes).",
     )
-    columns: dict[str, str] = field(default_factory=dict)  # our name -> the data set's
-    ignore_columns: tuple[
-        str, ...
-    ] = ()  # the data set's, known and not wanted: options that the question lists
-    allow_outside: bool = False  # pictures outside the data set's folder
-    on_bad_row: Literal["fail", "skip"] = "fail"
-    max_pixels: Count | None = 1024 * 32 * 32  # the processor scales larger pictures down to this
-    max_prompt_length: Count = 16_384  # tokens; a longer prompt is a bad row, never cut
-    system_prompt: str = SYSTEM_PROMPT  # "" for none
-    template_options: dict[str, bool | int | float | str] = field(
-        default_factory=dict
-    )  # given to the chat template, such as enable_thinking
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="Names of columns: ours (question, answer, image, ...) -> the data set's.",
+    )
+    ignore_columns: tuple[str, ...] = Field(
+        (), description="The data set's columns not to read, such as options that the question lists already."
+    )
+    allow_outside: bool = Field(False, description="Accept pictures outside the data set's folder.")
+    on_bad_row: Literal["fail", "skip"] = Field(
+        "fail", description="Stop at rows that can't be used, or skip them."
+    )
+    max_pixels: Count | None = Field(
+        1024 * 32 * 32,
+        description="Pixels of a picture; the processor scales larger ones down. null: its own limit.",
+    )
+    max_prompt_length: Count = Field(
+        16_384,
+        description="Tokens of a prompt, picture included. A longer prompt is a bad row; nothing is cut.",
+    )
+    system_prompt: str = Field(SYSTEM_PROMPT, description='The system message of every prompt; "": none.')
+    template_options: dict[str, bool | int | float | str] = Field(
+        default_factory=dict, description="Options given to the chat template, such as enable_thinking."
+    )
 
 
 @_option
 class Rollout:
     """How the student answers. Distillation needs temperature 1 and top_p 1: anything else is off-policy."""
 
-    prompts_per_step: Count = 8
-    completions_per_prompt: Count = 4
-    max_completion_length: Count = 1024
-    temperature: NonNegative = 1.0
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    batch_size: Count = 32  # completions sampled at the same time: bounds the KV cache
+    prompts_per_step: Count = Field(8, description="Prompts that one step learns from.")
+    completions_per_prompt: Count = Field(4, description="Answers sampled for each prompt.")
+    max_completion_length: Count = Field(
+        1024, description="Tokens of an answer at most; a longer one is cut off."
+    )
+    temperature: NonNegative = Field(1.0, description="Sampling temperature; 0: the likeliest token.")
+    top_p: float = Field(
+        1.0, gt=0, le=1, description="Sample among the likeliest tokens that together have this probability."
+    )
+    batch_size: Count = Field(
+        32, description="Answers sampled at the same time: fewer need a smaller KV cache."
+    )
 
 
 Distillation = Literal[
@@ -94,20 +124,39 @@ Distillation = Literal[
 class Objective:
     """What is minimised; `objective/objectives.py` declares each by name."""
 
-    name: Literal[Distillation, "sft", "grpo"] = "vgs"
-    steering_coef: NonNegative = 2.0  # γ
-    preservation_coef: NonNegative = 0.01  # λ; 0 switches the preservation off
-    norm_scale: Literal["exact", "interval"] | Positive = "interval"  # η, or how it is measured
-    norm_scale_every: Count = 10  # steps between measurements under `interval`
-    watch_norm_scale: bool = False  # measure η at these steps under `standard` too, where it changes nothing
-    reduction: Literal["token", "sequence"] = "token"
-    text_view: Literal["omit", "blank", "degraded"] = "omit"
-    chunk_size: Count = 32  # completion positions whose log-probabilities exist at one time
-    jsd_weight: Annotated[float, Field(gt=0, lt=1)] = 0.5  # β of jsd: near 0 forward KL, near 1 reverse KL
-    mix: Annotated[float, Field(ge=0, le=1)] = 0.0  # α of Eq. 22: the share of distillation beside grpo
-    mix_with: Distillation = "vgs"  # which distillation that is
-    answers: Literal["data", "teacher"] = (
-        "data"  # what sft learns: the rows' own solutions, or the teacher's samples
+    name: Literal[Distillation, "sft", "grpo"] = Field(
+        "vgs", description="The objective: a distillation, sft (given answers) or grpo."
+    )
+    steering_coef: NonNegative = Field(2.0, description="γ, the weight of steering; 0 switches it off.")
+    preservation_coef: NonNegative = Field(
+        0.01, description="λ, the weight of preservation; 0 switches it off."
+    )
+    norm_scale: Literal["exact", "interval"] | Positive = Field(
+        "interval",
+        description="η, the scale of a steered update: a number, or measured at every step (exact) or some (interval).",
+    )
+    norm_scale_every: Count = Field(10, description="Steps between two measurements of η under interval.")
+    watch_norm_scale: bool = Field(
+        False, description="Measure η under an objective without steering too, where it changes nothing."
+    )
+    reduction: Literal["token", "sequence"] = Field(
+        "token", description="Mean over all tokens of an update, or over the means of its answers."
+    )
+    text_view: Literal["omit", "blank", "degraded"] = Field(
+        "omit",
+        description="The text view's picture: none (omit), grey (blank), or scaled to a tenth and back (degraded).",
+    )
+    chunk_size: Count = Field(
+        32,
+        description="Answer tokens whose log-probabilities over the vocabulary exist at once: fewer, less memory.",
+    )
+    jsd_weight: InnerShare = Field(
+        0.5, description="β of jsd: near 0 it acts like forward KL, near 1 like reverse KL."
+    )
+    mix: Share = Field(0.0, description="α of Eq. 22: the share of a distillation that is added to grpo.")
+    mix_with: Distillation = Field("vgs", description="The distillation that mix adds to grpo.")
+    answers: Literal["data", "teacher"] = Field(
+        "data", description="What sft learns: the rows' own solutions, or answers the teacher samples."
     )
 
 
@@ -115,51 +164,79 @@ class Objective:
 class Grpo:
     """Reinforcement learning with verifiable answers, `objective.name=grpo`."""
 
-    updates_per_rollout: Count = 4  # a step's prompts are split into so many updates
-    clip: Annotated[float, Field(gt=0, lt=1)] = 0.2  # how far the ratio to the sampling policy counts
-    reward: str = "answer"  # answer, pacr, pdcr, or path/to/file.py:function
-    outcome_coef: NonNegative = 1.0  # λ_O of pacr and pdcr: weight of the right answer
-    process_coef: NonNegative = 0.5  # λ_P: weight of the steps' gains in confidence
-    discount: Annotated[float, Field(ge=0, le=1)] = 1.0  # of later gains
+    updates_per_rollout: Count = Field(4, description="Updates that a step's prompts are divided among.")
+    clip: InnerShare = Field(0.2, description="How far from 1 the ratio to the sampling policy still counts.")
+    reward: str = Field(
+        "answer", description="The reward: answer, pacr, pdcr, or your own as path/to/file.py:function."
+    )
+    outcome_coef: NonNegative = Field(1.0, description="λ_O of pacr and pdcr: the weight of a right answer.")
+    process_coef: NonNegative = Field(
+        0.5, description="λ_P of pacr and pdcr: the weight of each reasoning step's gain in confidence."
+    )
+    discount: Share = Field(1.0, description="Discount of later steps' gains under pacr and pdcr; 1: none.")
 
 
 @_option
 class Train:
     """The optimiser (AdamW) and the loop."""
 
-    steps: Count = 200
-    learning_rate: Positive = 5e-5
-    schedule: Literal["constant", "cosine"] = "constant"
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
-    weight_decay: NonNegative = 0.01
-    clip_norm: Positive | None = 1.0
-    microbatch_size: Count = 4  # rollouts whose activations exist at one time
-    max_tokens_per_microbatch: Count | None = (
-        8192  # and at most so many positions, a shared prompt counted once
+    steps: Count = Field(200, description="Steps of the run: in each, answers are sampled and learnt from.")
+    learning_rate: Positive = Field(5e-5, description="AdamW's learning rate after the warm-up.")
+    schedule: Literal["constant", "cosine"] = Field(
+        "constant", description="The learning rate after the warm-up: kept, or down to 0 at the last step."
     )
-    picture_cache_gb: NonNegative = (
-        0.0  # picture features of frozen vision towers kept between steps; 0: none
+    warmup_steps: WholeNumber = Field(
+        0, description="Steps in which the learning rate rises to its value; 0: none."
     )
-    cache_limit_gb: NonNegative | None = (
-        None  # freed buffers that MLX keeps for later use, at most; None: what the plan leaves of the memory
+    weight_decay: NonNegative = Field(0.01, description="AdamW's weight decay.")
+    clip_norm: Positive | None = Field(
+        1.0, description="Largest norm of an update's gradient; null: not clipped."
     )
-    grad_checkpoint: bool = False  # recompute activations in the backward pass: less memory, more time
-    checkpoint_every: Count = 20
-    keep_checkpoints: Count = 2  # the newest N are kept, and the best
-    evaluate_every: Count = 50
-    watch_every: Count | None = (
-        None  # steps between looks at all loss terms on fixed held-out rollouts; None: no look
+    microbatch_size: Count = Field(
+        4, description="Answers whose activations exist at one time: fewer need less memory and more time."
     )
-    evaluate_rows: Count | None = 200  # held-out rows used during training; None: all
-    keep_awake: bool = True  # a Mac doesn't go to sleep by itself while the run trains
-    evaluate_blind: bool = False  # the last evaluation asks without the picture too: what a guess scores
+    max_tokens_per_microbatch: Count | None = Field(
+        8192, description="Positions of a micro-batch at most, a shared prompt counted once; null: no limit."
+    )
+    picture_cache_gb: NonNegative = Field(
+        0.0, description="GB of picture features of frozen vision towers kept from step to step; 0: none."
+    )
+    cache_limit_gb: NonNegative | None = Field(
+        None, description="GB of freed buffers that MLX may keep for reuse; null: what the plan leaves free."
+    )
+    grad_checkpoint: bool = Field(
+        False,
+        description="Recompute activations in the backward pass: less memory, more time, the same gradients.",
+    )
+    checkpoint_every: Count = Field(
+        20, description="Steps between checkpoints, from which a run can be resumed."
+    )
+    keep_checkpoints: Count = Field(
+        2, description="How many of the newest checkpoints are kept beside the best."
+    )
+    evaluate_every: Count = Field(50, description="Steps between evaluations on held-out rows.")
+    watch_every: Count | None = Field(
+        None,
+        description="Steps between measurements of all loss terms on fixed held-out answers; null: never.",
+    )
+    evaluate_rows: Count | None = Field(200, description="Held-out rows that an evaluation asks; null: all.")
+    keep_awake: bool = Field(
+        True, description="Keep a Mac from going to sleep by itself while the run trains."
+    )
+    evaluate_blind: bool = Field(
+        False,
+        description="Ask without the picture too in the last evaluation, to measure what guessing scores.",
+    )
 
 
 @_option
 class Recipe:
     """One run, whole."""
 
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: WholeNumber = Field(
+        0,
+        description="Decides which rows are held out, their order, what is sampled and the adapters' first weights.",
+    )
     student: Student = field(default_factory=Student)
     teacher: Teacher = field(default_factory=Teacher)
     data: Data = field(default_factory=Data)
@@ -170,77 +247,9 @@ class Recipe:
 
 
 WATCHED_ROWS = 32
-"""Held-out rows that `train.watch_every` looks at, one rollout each."""
+"""Held-out rows that `train.watch_every` measures, one answer each."""
 DENSE_REWARDS = ("pacr", "pdcr")
 """Rewards of `grpo` that score every step of the reasoning with the student."""
 
 SHORTHANDS = {"student": "student.path", "teacher": "teacher.path", "data": "data.source"}
 """Command-line options that are short for a key."""
-
-
-SHAPES = re.compile(r"shapes(?::(\d+))?")
-"""The data that come with the package, with or without a number of rows. A folder of that name is ./shapes."""
-
-
-def reward_file(reward: str) -> Path | None:
-    """The file of `path/to/file.py:function`; None for a reward of ours."""
-    file, separator, _ = reward.rpartition(":")
-    return Path(file) if separator else None
-
-
-def is_word(text: str) -> bool:
-    """Whether the text is a bare word and not written as a path: no separator or suffix, no dot or ~ in front."""
-    return not (os.sep in text or ":" in text or text.startswith((".", "~")) or Path(text).suffix)
-
-
-def resolve_path(text: str, folder: Path) -> str:
-    """`text` as an absolute path if it names something in `folder` and is written as a path; else unchanged.
-
-    A bare word stays one, whatever `folder` holds. Raises a Refusal for a path that can't be written down.
-    """
-    return text if is_word(text) else resolve_name(text, folder)
-
-
-def resolve_name(text: str, folder: Path) -> str:
-    """The same of a name that can be no bare word but a folder's: of a model, or of a data set.
-
-    What is in `folder` goes before what the Hub calls so: owner/name is that folder where there is one.
-    """
-    if not text or SHAPES.fullmatch(text):
-        return text
-    try:
-        candidate = (folder / text).expanduser()
-        if not candidate.exists():
-            return text
-        path = str(candidate.resolve())
-        if candidate.is_dir():
-            os.listdir(candidate)
-    except (OSError, RuntimeError) as error:  # too long, not to be entered, ~ of nobody
-        why = getattr(error, "strerror", None) or error
-        raise Refusal(f"{text[:200]}: can't be looked up ({why}): give another path") from error
-    if fault := texts.fault(path):
-        raise Refusal(f"{texts.printable(path)}: its name {fault}: rename the file or folder")
-    return path
-
-
-def resolve_data(text: str, folder: Path, resolve: Callable[[str, Path], str]) -> str:
-    """What `resolve` makes of a data set's name, of which `:split` or `:config:split` may follow a folder's."""
-    for colons in (0, 1, 2):
-        name, *rest = text.rsplit(":", colons)
-        if (path := resolve(name, folder)) != name and (not rest or Path(path).is_dir()):
-            return ":".join([path, *rest])
-    return text
-
-
-def resolve_student(text: str, folder: Path) -> str:
-    """As `resolve_name`; of a run's folder, `@` and which of its weights may follow."""
-    whole, (run, mark, which) = resolve_name(text, folder), text.rpartition("@")
-    if whole != text or not mark or (path := resolve_name(run, folder)) == run:
-        return whole
-    return f"{path}@{which}"
-
-
-def path_of(text: str) -> str:
-    """The part of `path`, `path:split` or `path:config:split` that names a file or folder; `text` where none is."""
-    tries = [text.rsplit(":", colons)[0] for colons in (0, 1, 2)]
-    return next((each for each in tries if each and os.path.exists(os.path.expanduser(each))), text)

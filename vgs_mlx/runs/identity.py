@@ -15,7 +15,8 @@ from vgs_mlx.errors import Refusal
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.recipe import file as recipe_file
 from vgs_mlx.recipe.objective import resolved
-from vgs_mlx.recipe.options import Recipe, reward_file
+from vgs_mlx.recipe.options import Recipe
+from vgs_mlx.recipe.paths import reward_file
 from vgs_mlx.types import Example
 
 Identity = dict[str, Any]

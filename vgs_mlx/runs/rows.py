@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from vgs_mlx.data import datasets, templates
-from vgs_mlx.data.datasets import DataSet
+from vgs_mlx.data.datasets import DataSet, Progress, Reading
 from vgs_mlx.data.held_out import trained_on
 from vgs_mlx.data.pictures import shown
 from vgs_mlx.data.prompts import image_tokens, problem, refuse_system_prompt, text_tokens
+from vgs_mlx.data.rows import Columns
 from vgs_mlx.planning.plan import Lengths
 from vgs_mlx.recipe.objective import sampler
 from vgs_mlx.recipe.options import Data, Recipe
@@ -30,13 +31,8 @@ def load_data(recipe: Recipe, processor: Any, screen: Screen, run: Path | None =
     """
     settings = recipe.data
     with screen.counting("checking rows") as progress:
-        data = datasets.load(
-            settings.source,
-            held_out=settings.held_out,
-            seed=recipe.seed,
-            progress=progress,
-            **reading(processor, settings),
-        )
+        how = reading(processor, settings, progress)
+        data = datasets.load(settings.source, settings.held_out, how, recipe.seed)
     if run is not None:
         ledger.refuse_changes(run, data)
     skipped = f", {len(data.skipped):,} bad rows skipped" if data.skipped else ""
@@ -57,28 +53,18 @@ def first_held_out(
     """
     settings = recipe.data
     with screen.counting("checking rows") as progress:
-        examples = datasets.first_held_out(
-            settings.source,
-            count,
-            held_out=settings.held_out,
-            seed=recipe.seed,
-            progress=progress,
-            **reading(processor, settings),
-        )
+        how = reading(processor, settings, progress)
+        examples = datasets.first_held_out(settings.source, count, settings.held_out, how, recipe.seed)
     for run in runs:
         ledger.refuse_changes(run, DataSet((), examples))
     return examples
 
 
-def reading(processor: Any, settings: Data) -> dict[str, Any]:
-    """How rows are read: what every function of `datasets` takes. Raises `Refusal` for an unusable system prompt."""
-    return {
-        "columns": settings.columns,
-        "ignore_columns": settings.ignore_columns,
-        "allow_outside": settings.allow_outside,
-        "on_bad_row": settings.on_bad_row,
-        "check": row_check(processor, settings),
-    }
+def reading(processor: Any, settings: Data, progress: Progress | None = None) -> Reading:
+    """How the recipe has rows read. Raises `Refusal` for an unusable system prompt or an unknown name of a column."""
+    columns = Columns(settings.columns, settings.ignore_columns)
+    check = row_check(processor, settings)
+    return Reading(columns, settings.allow_outside, settings.on_bad_row, check, progress)
 
 
 def row_check(processor: Any, settings: Data) -> Callable[[Example], str | None]:

@@ -16,7 +16,8 @@ from vgs_mlx.models.loading import find_folder, load_processor
 from vgs_mlx.planning.plan import changed
 from vgs_mlx.recipe import file as recipe_file
 from vgs_mlx.recipe.objective import needs_teacher
-from vgs_mlx.recipe.options import SHAPES, Recipe, path_of
+from vgs_mlx.recipe.options import Recipe
+from vgs_mlx.recipe.paths import SHAPES, path_of
 from vgs_mlx.runs import ledger
 from vgs_mlx.runs.identity import PLACES, Identity, differences, of_data, of_model, worded
 from vgs_mlx.runs.rows import load_data

@@ -11,7 +11,8 @@ from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.loading import load_model
 from vgs_mlx.models.precision import compute, not_finite
 from vgs_mlx.recipe import file as recipe_file
-from vgs_mlx.recipe.options import Recipe, path_of
+from vgs_mlx.recipe.options import Recipe
+from vgs_mlx.recipe.paths import path_of
 from vgs_mlx.runs import checkpoint
 from vgs_mlx.runs import folder as run_folder
 from vgs_mlx.runs.folder import FINAL, RECIPE, RESULT

@@ -16,7 +16,8 @@ from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.rows import Encodings
 from vgs_mlx.objective.dense_rewards import step_advantages
 from vgs_mlx.objective.policy import group_advantages
-from vgs_mlx.recipe.options import DENSE_REWARDS, Grpo, Recipe, reward_file
+from vgs_mlx.recipe.options import DENSE_REWARDS, Grpo, Recipe
+from vgs_mlx.recipe.paths import reward_file
 from vgs_mlx.train.rewards.confidence import confidence_gains, visual_dependence
 from vgs_mlx.train.rewards.reasoning_steps import Steps, cut
 from vgs_mlx.types import Example, Rollout
