@@ -1,0 +1,326 @@
+"""Our training steps beside what a user would take instead: mlx-vlm's trainers, and a step built of its parts.
+
+Both sides of a pair have the same module (so the same float32 weights and the same LoRA layers, put back after every
+step), the same rows of the built-in pictures rendered to the same ids, AdamW with the same settings, no gradient
+clipping, no gradient checkpointing, and the same BLAS. Every step begins with rendering its rows, as in a run over
+more rows than a cache holds; loading models, making trainers and saving adapters are left out.
+
+- GRPO: as many prompts, completions and tokens; temperature 1, no top-p or top-k; one update, no KL term; a reward that
+  differs within each group, since groups of equal rewards have nothing to learn and ours skips their backward pass.
+  mlx-vlm's trainer has no setting that keeps its answers from ending: it is given a tokenizer that names no end.
+  Not equal: the answers (two samplers, two random generators), and ours also grades every answer.
+- SFT: the same tokens are learned and the loss is the same number. mlx-vlm's rows lose the newline that chat templates
+  put after an answer, which ours never learns. Not equal: mlx-vlm pads rows to a multiple of 32 tokens (its default),
+  computes the logits of every position, and renders each row twice to find where its answer begins.
+- VGS beside the standard distillation that the parts give: mlx-vlm's batch generator, a row for each completion, the
+  public call of both models with every row's picture, all their logits at once, reverse KL, `value_and_grad`, AdamW.
+  Not equal: VGS runs both models in a second view. η is measured at one step of `norm_scale_every`.
+
+mlx-vlm's trainers are timed by their own clock: preparing a batch (rollouts included) and the step.
+"""
+
+import contextlib
+import copy
+import io
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+from mlx_vlm.trainer import GRPOTrainingArgs, Trainer, VLMTrainingArgs
+from mlx_vlm.trainer.datasets.loading import CacheDataset
+from mlx_vlm.trainer.vlm.sft.dataset import VisionDataset
+
+from benchmarks import made, sampling
+from benchmarks.timing import NORM_SCALE, Medians, alternate, ratio
+from vgs_mlx.data.prompts import render
+from vgs_mlx.models import adapters
+from vgs_mlx.models.base import LoadedModel
+from vgs_mlx.recipe.options import Recipe
+from vgs_mlx.rollout.collect import given_text
+from vgs_mlx.runs.progress import Progress
+from vgs_mlx.train import optimizer as adamw
+from vgs_mlx.train.step import run_step
+from vgs_mlx.types import Example, PromptView
+
+Measured = dict[str, float]
+"""seconds; sequences, positions (of prompts and completions) and tokens (of completions) learned from; the loss."""
+TEXT = ("input_ids", "attention_mask", "completion_mask")
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every step has to do."""
+
+    student: LoadedModel  # with adapters
+    teacher: LoadedModel
+    examples: Sequence[Example]
+    settings: Recipe  # its objective is set by each step
+
+
+def embedded(prompts: int = 8, completions: int = 4, length: int = 64) -> Work:
+    """The shipped models and pictures. Completions never end before `length` tokens."""
+    student, teacher, asked, settings = made.embedded()
+    unending = replace(student, end_ids=frozenset(), packs=True)
+    rollout = replace(
+        settings.rollout,
+        prompts_per_step=prompts,
+        completions_per_prompt=completions,
+        max_completion_length=length,
+    )
+    settings = replace(
+        settings,
+        rollout=rollout,
+        grpo=replace(settings.grpo, updates_per_rollout=1, reward=f"{Path(__file__)}:reward"),
+        train=replace(settings.train, clip_norm=None, max_tokens_per_microbatch=None),
+    )
+    return Work(
+        unending, replace(teacher, packs=True), [each.example for each in asked[:prompts]], settings
+    )
+
+
+def run(work: Work, repetitions: int) -> Medians:
+    """What every step of ours and its peer measured, taking turns."""
+    with tempfile.TemporaryDirectory() as folder:
+        grpo, sft = grpo_trainer(work, Path(folder)), sft_trainer(work, Path(folder))
+        return alternate(
+            {
+                "GRPO, ours": lambda: ours(work, "grpo"),
+                "GRPO, mlx-vlm's trainer": lambda: theirs(work, grpo),
+                "SFT, ours": lambda: ours(work, "sft"),
+                "SFT, mlx-vlm's trainer": lambda: theirs(work, sft),
+                "VGS, η known": lambda: ours(work, "vgs"),
+                "VGS, η measured": lambda: ours(work, "vgs", measured=True),
+                "standard, of mlx-vlm's parts": lambda: of_parts(work),
+            },
+            repetitions,
+        )
+
+
+def compare(found: Medians) -> None:
+    """The ratios that count."""
+    seconds = {name: values["seconds"] for name, values in found.items()}
+    each = {name: values["seconds"] / values["positions"] for name, values in found.items()}
+    every = made.recipe("vgs", "interval").objective.norm_scale_every
+    vgs = ((every - 1) * seconds["VGS, η known"] + seconds["VGS, η measured"]) / every
+    ratio(
+        "GRPO, seconds of mlx-vlm's trainer / ours",
+        seconds["GRPO, mlx-vlm's trainer"],
+        seconds["GRPO, ours"],
+        least=4,
+        aim=6,
+    )
+    ratio(
+        "SFT, seconds a position of mlx-vlm's trainer / ours",
+        each["SFT, mlx-vlm's trainer"],
+        each["SFT, ours"],
+        least=1.0,
+        aim=1.3,
+    )
+    ratio(
+        "VGS (η interval) / standard of mlx-vlm's parts",
+        vgs,
+        seconds["standard, of mlx-vlm's parts"],
+        most=0.75,
+        aim=0.6,
+    )
+
+
+def reward(_: Example, text: str) -> float:
+    """A number in [0, 1] that differs from answer to answer, so that every answer has an advantage."""
+    return zlib.crc32(text.encode()) / 2**32
+
+
+def ours(work: Work, objective: str, *, measured: bool = False) -> Measured:
+    """A step of ours, rendering included; `measured`: η is measured in it."""
+    settings = made.with_objective(work.settings, objective, "exact" if measured else "interval")
+    progress = Progress(step=0 if measured else 1, norm_scales=[NORM_SCALE])
+    with weights_put_back(work.student):
+        optimizer = adamw.make(settings.train, work.student)
+        begin = time.perf_counter()
+        prompts = [render(work.student.processor, each, settings.data) for each in work.examples]
+        result = run_step(work.student, work.teacher, prompts, settings, optimizer, progress)
+        seconds = time.perf_counter() - begin
+    [update] = result.updates
+    tokens = sum(len(each.completion) for each in result.rollouts)
+    return {
+        "seconds": seconds,
+        "sequences": len(result.rollouts),
+        "positions": tokens + sum(len(each.prompt.with_image.ids) for each in result.rollouts),
+        "tokens": tokens,
+        "loss": update.gradients.losses["standard"],
+    }
+
+
+def theirs(work: Work, trainer: Trainer) -> Measured:
+    """A step of one of mlx-vlm's trainers, by its own clock."""
+    with weights_put_back(work.student), contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stderr(io.StringIO()):  # a progress bar
+            trainer.optimizer = adamw.make(work.settings.train, work.student)
+            said = trainer.train()
+    return {
+        "seconds": said["data_time_per_step"] + said["step_time"],
+        "sequences": said["total_sequences"],
+        "positions": said["total_processed_tokens"] + said["total_sequences"],  # last tokens are only targets
+        "tokens": said["total_tokens"],
+        "loss": said["train_loss"],
+    }
+
+
+def grpo_trainer(work: Work, folder: Path) -> Trainer:
+    """mlx-vlm's GRPO trainer for one step of the same work."""
+    rollout, processor = work.settings.rollout, copy.copy(work.student.processor)
+    processor.tokenizer = Unending(processor.tokenizer)
+    rows = [
+        {"prompt": each.question, "images": _pictures(each), "answer": each.answer} for each in work.examples
+    ]
+    arguments = GRPOTrainingArgs(
+        **_shared(work, folder), group_size=rollout.completions_per_prompt, temperature=1.0, top_p=1.0, top_k=0,
+        max_completion_length=rollout.max_completion_length,
+    )  # fmt: skip
+
+    def rewards(completions: list[str], **_: Any) -> list[float]:
+        return [reward(None, each) for each in completions]
+
+    return Trainer(
+        work.student.module, arguments, train_dataset=rows, processing_class=processor, reward_funcs=[rewards]
+    )
+
+
+def sft_trainer(work: Work, folder: Path) -> Trainer:
+    """mlx-vlm's trainer for one step over the same rows and their own answers."""
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": each.question},
+                {"role": "assistant", "content": given_text(each)},
+            ],
+            "images": _pictures(each),
+        }
+        for each in work.examples
+    ]
+    arguments = VLMTrainingArgs(**_shared(work, folder), train_on_completions=True)
+    module, processor = work.student.module, work.student.processor
+    dataset = CacheDataset(
+        WithoutLastNewline(rows, module.config, processor, arguments), max_size=0, process=False
+    )
+    return Trainer(module, arguments, train_dataset=dataset, processing_class=processor, prepared=True)
+
+
+class Unending:
+    """A tokenizer that names no end of sequence, at which mlx-vlm's GRPO would stop; all else is the tokenizer's."""
+
+    eos_token_ids = ()
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+
+    def __call__(self, *given: Any, **named: Any) -> Any:
+        return self._tokenizer(*given, **named)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tokenizer, name)
+
+
+class WithoutLastNewline(VisionDataset):
+    """mlx-vlm's rows up to the end of the answer: the chat template's newline after it is no part of an answer."""
+
+    def process(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {name: each[:-1] if name in TEXT else each for name, each in super().process(row).items()}
+
+
+def of_parts(work: Work) -> Measured:
+    """A standard distillation step as the parts of mlx-vlm and MLX give it."""
+    student, teacher, rollout = work.student, work.teacher, work.settings.rollout
+    with weights_put_back(student):
+        optimizer = adamw.make(work.settings.train, student)
+        optimizer.init(student.module.trainable_parameters())  # as a module names them, frozen parts too
+        begin = time.perf_counter()
+        rendered = [render(student.processor, each, work.settings.data) for each in work.examples]
+        views = [each.with_image for each in rendered for _ in range(rollout.completions_per_prompt)]
+        drawn = sampling.stock(views, student, rollout.max_completion_length, _sampler(student))
+        rows = whole_rows(views, drawn)
+        target = nn.log_softmax(rows.logits(teacher), axis=-1)
+
+        def loss(_: nn.Module) -> mx.array:
+            logprobs = nn.log_softmax(rows.logits(student), axis=-1)
+            return (mx.exp(logprobs) * (logprobs - target)).sum(axis=-1).mean()
+
+        value, gradients = nn.value_and_grad(student.module, loss)(student.module)
+        optimizer.update(student.module, gradients)
+        mx.eval(value, student.module.trainable_parameters(), optimizer.state)
+        seconds = time.perf_counter() - begin
+    tokens = sum(map(len, drawn))
+    positions = tokens + sum(len(view.ids) for view in views)
+    return {
+        "seconds": seconds, "sequences": len(views), "positions": positions, "tokens": tokens, "loss": value.item()
+    }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class WholeRows:
+    """A row for each completion, and where the states stand that predict its tokens."""
+
+    ids: mx.array  # (B, L), padded on the right, where a causal model doesn't see it
+    pixels: mx.array
+    grid: mx.array
+    predicting: tuple[mx.array, mx.array]  # rows and columns (N,)
+
+    def logits(self, model: LoadedModel) -> mx.array:
+        """Of the completions' tokens, (N, V), cut from those of all positions."""
+        whole = model.module(self.ids, self.pixels, image_grid_thw=self.grid).logits
+        return whole[self.predicting][..., : model.vocabulary]
+
+
+def whole_rows(views: Sequence[PromptView], drawn: Sequence[Sequence[int]]) -> WholeRows:
+    """The rows of these prompts and their completions."""
+    width = max(len(view.ids) + len(tokens) for view, tokens in zip(views, drawn, strict=True))
+    ids, places = np.zeros((len(views), width), dtype=np.int32), []
+    for row, (view, tokens) in enumerate(zip(views, drawn, strict=True)):
+        prompt = len(view.ids)
+        ids[row, : prompt + len(tokens)] = [*view.ids, *tokens]
+        places += [(row, column) for column in range(prompt - 1, prompt - 1 + len(tokens))]
+    return WholeRows(
+        mx.array(ids),
+        mx.array(np.concatenate([view.pixel_values for view in views])),
+        mx.array(np.concatenate([view.image_grid_thw for view in views])),
+        tuple(mx.array(np.array(places, dtype=np.int32).T)),
+    )
+
+
+@contextlib.contextmanager
+def weights_put_back(student: LoadedModel) -> Iterator[None]:
+    """The student is afterwards as it was: its trainable weights, and evaluation mode."""
+    kept = adapters.trainable_weights(student.module)
+    try:
+        yield
+    finally:
+        adapters.set_weights(student.module, kept)
+        student.module.eval()
+
+
+def _sampler(student: LoadedModel) -> Callable[[mx.array], mx.array]:
+    """Draws from the ids that an answer may hold: a picture's placeholder would ask for a picture."""
+
+    def draw(logprobs: mx.array) -> mx.array:
+        return mx.random.categorical(
+            mx.where(student.support(), logprobs[..., : student.vocabulary], -mx.inf)
+        )
+
+    return draw
+
+
+def _shared(work: Work, folder: Path) -> dict[str, Any]:
+    """The settings of both trainers. Rows are prepared at every step, as where there are more than a cache holds."""
+    return dict(batch_size=len(work.examples), iters=1, adapter_file=str(folder / "a.safetensors"), cache_size=0)
+
+
+def _pictures(example: Example) -> list[Any]:
+    return [picture.open() for picture in example.pictures]
