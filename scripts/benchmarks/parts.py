@@ -1,7 +1,8 @@
 """A standard distillation step as a user would build it of the parts of mlx-vlm and MLX.
 
-mlx-vlm's batch generator samples; then a row for each completion with its own copy of the picture, the public call of
-both models, all their logits at once, reverse KL, `value_and_grad`, AdamW.
+mlx-vlm's batch generator samples, one prefill for each completion (it keeps only the first row's deepstack features of
+several). Then a row for each completion with its own copy of the picture, the public call of both models, all their
+logits at once, reverse KL, `value_and_grad`, AdamW.
 """
 
 from collections.abc import Callable, Sequence

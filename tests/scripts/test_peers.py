@@ -10,12 +10,13 @@ import pytest
 from mlx.utils import tree_flatten
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
-from benchmarks import families, parts, peers
+from benchmarks import families, parts, peers, sampling
 from vgs_mlx.data.prompts import render
 from vgs_mlx.models import adapters
 from vgs_mlx.models.logprobs import completion_hidden
 from vgs_mlx.models.rows import Continued, encode
 from vgs_mlx.rollout.collect import given_answers
+from vgs_mlx.rollout.sample import Sampling, sample
 
 PROMPTS, COMPLETIONS, LENGTH = 2, 2, 48  # longer than the student's answers would be
 
@@ -39,8 +40,7 @@ def trainers(work, tmp_path_factory):
 @pytest.fixture(scope="module")
 def steps(work, trainers):
     """What every step measured, and the weights that it had made when its clock stopped."""
-    made, kept = {}, adapters.set_weights
-    updated = {}
+    made, updated, set_weights = {}, {}, adapters.set_weights
     variants = {
         "grpo, ours": lambda: peers.ours(work, "grpo"),
         "grpo, theirs": lambda: peers.theirs(work, trainers["grpo"]),
@@ -55,7 +55,7 @@ def steps(work, trainers):
 
             def put_back(module, weights, name=name):
                 updated[name] = adapters.trainable_weights(module)
-                kept(module, weights)
+                set_weights(module, weights)
 
             patch.setattr(peers, "adapters", Recorded(put_back))
             made[name] = run()
@@ -144,6 +144,14 @@ def test_the_step_of_parts_predicts_what_our_forward_pass_does(work, prompts):
         ours = model.logits(completion_hidden(model, sequences, encode(model, views)))
         theirs = parts.whole_rows(views, drawn).logits(model)
         assert mx.allclose(ours, theirs, atol=1e-3).item()
+
+
+def test_the_batch_generator_continues_each_view_as_our_sampler_does(work, prompts):
+    """The likeliest tokens, the views in another order than by length, and one of them twice."""
+    views = [prompts[number].with_image for number in (1, 0, 0)]
+    theirs = sampling.stock(views, work.student, 12, lambda logprobs: mx.argmax(logprobs, axis=-1))
+    ours = sample(work.student, views, [[(0,)]] * 3, encode(work.student, views), Sampling(12, temperature=0))
+    assert theirs == [each.ids.tolist() for [each] in ours] and theirs[0] != theirs[1]
 
 
 def test_ratios_are_of_the_right_pairs(capsys):
