@@ -12,9 +12,11 @@
     python scripts/bench.py probes          the start-up probes at Qwen3-VL's vocabulary, tiny bodies
     python scripts/bench.py precision       gradients in the stored precision beside float32 (no times)
     python scripts/bench.py grading         answers graded a second, and what hostile ones cost
+    python scripts/bench.py peers           our steps beside mlx-vlm's trainers and a step built of its parts
+    python scripts/bench.py families        completions that share their prompt beside a row for each, by family
 
-A "step" is rollouts, scoring, backward and update. Models are random Qwen3-VLs but for `tiny`; completions of random
-models never end early. `scripts/bench_pytorch.py` has the comparison with PyTorch.
+A "step" is rollouts, scoring, backward and update. Models are random Qwen3-VLs but for `tiny` and `peers`; completions
+of random models never end early. `scripts/bench_pytorch.py` has the comparison with PyTorch.
 """
 
 import os
@@ -25,10 +27,12 @@ import vgs_mlx  # noqa: F401  (before mlx: it loads a fast BLAS)
 # isort: split
 import click
 
+from benchmarks import families as by_family
 from benchmarks import first_line as first_lines
 from benchmarks import grading as grades
 from benchmarks import growth as growing
 from benchmarks import loss_phase, made, profile, starting, steps
+from benchmarks import peers as beside_peers
 from benchmarks import precision as precisions
 from benchmarks import sampling as drawing
 from benchmarks.timing import alternate, show
@@ -206,6 +210,33 @@ def grading(count: int) -> None:
     print(f"plain forms: {grades.rate(grades.plain(count)):,.0f} a second")
     for answer, seconds in grades.hostile().items():
         print(f"{answer}: {seconds:.1f} s")
+
+
+@main.command()
+@_repetitions
+@_json
+@click.option("--prompts", type=click.IntRange(1), default=8, show_default=True, help="Rows of a step.")
+@click.option(
+    "--completions", type=click.IntRange(2), default=4, show_default=True, help="Of each prompt, but for SFT."
+)
+@click.option(
+    "--length", type=click.IntRange(1), default=64, show_default=True, help="Tokens of a completion."
+)
+def peers(repetitions: int, file: Path | None, prompts: int, completions: int, length: int) -> None:
+    """GRPO, SFT and VGS with the embedded models: seconds of a step."""
+    found = beside_peers.run(beside_peers.embedded(prompts, completions, length), repetitions)
+    show("training steps beside their peers", found, file)
+    beside_peers.compare(found)
+
+
+@main.command()
+@_repetitions
+@_json
+def families(repetitions: int, file: Path | None) -> None:
+    """A prompt of 256 tokens, 4 completions x 32 tokens: seconds and memory of forward and backward."""
+    found = by_family.run(repetitions)
+    show("completions together and a row each", found, file)
+    by_family.compare(found)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Tokens a second of our sampler beside mlx-vlm's batch generator: 8 prompts x 4 completions x 128 tokens."""
 
 import time
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import mlx.core as mx
@@ -53,29 +54,40 @@ def _ours(student: LoadedModel, asked: list[View]) -> dict[str, float]:
 
 
 def _stock(student: LoadedModel, asked: list[View]) -> dict[str, float]:
-    never_ends = SimpleNamespace(tokenizer=SimpleNamespace(stopping_criteria=StoppingCriteria([])))
     begin = time.perf_counter()
-    repeated = [view for view in asked for _ in range(COMPLETIONS)]
+    drawn = stock([view for view in asked for _ in range(COMPLETIONS)], student, LENGTH)
+    return {"tokens_per_second": sum(map(len, drawn)) / (time.perf_counter() - begin)}
+
+
+def stock(
+    views: list[View],
+    student: LoadedModel,
+    length: int,
+    sampler: Callable[[mx.array], mx.array] = lambda logprobs: mx.random.categorical(logprobs),
+) -> list[list[int]]:
+    """A completion of each view by mlx-vlm's batch generator, all at the same time; none ends early."""
+    never_ends = SimpleNamespace(tokenizer=SimpleNamespace(stopping_criteria=StoppingCriteria([])))
     features = [
         student.module.get_input_embeddings(
             mx.array(view.ids)[None],
             mx.array(view.media["pixel_values"]),
             image_grid_thw=mx.array(view.media["image_grid_thw"]),
         ).to_dict()
-        for view in repeated
+        for view in views
     ]
     generator = BatchGenerator(
-        student.module.language_model, never_ends, max_tokens=LENGTH, completion_batch_size=len(repeated),
-        prefill_batch_size=1, sampler=lambda logprobs: mx.random.categorical(logprobs),
+        student.module.language_model, never_ends, max_tokens=length, completion_batch_size=len(views),
+        prefill_batch_size=1, sampler=sampler,
     )  # fmt: skip
-    generator.insert(
-        [view.ids.tolist() for view in repeated], LENGTH,
+    numbers = generator.insert(
+        [view.ids.tolist() for view in views], length,
         prompt_kwargs=[{key: value for key, value in each.items() if value is not None} for each in features],
     )  # fmt: skip
-    tokens = 0
-    while tokens < len(repeated) * LENGTH:
+    drawn: dict[int, list[int]] = {number: [] for number in numbers}
+    while any(len(tokens) < length for tokens in drawn.values()):
         _, responses = generator.next()
-        tokens += len(responses)
+        for each in responses:
+            drawn[each.uid].append(each.token)
         if not (responses or generator.has_work):
             break
-    return {"tokens_per_second": tokens / (time.perf_counter() - begin)}
+    return list(drawn.values())
