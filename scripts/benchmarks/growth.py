@@ -6,10 +6,10 @@ An update is scoring with both models, backward and AdamW on given rollouts: sam
 from functools import partial
 from pathlib import Path
 
-import matplotlib.pyplot as plt
-
 from benchmarks import made
 from benchmarks.timing import Medians, alternate, console, one_update
+from vgs_mlx.figures import files, series, style
+from vgs_mlx.figures.series import Series
 
 # prompts, image tokens, completions, length
 CASES = {
@@ -43,24 +43,19 @@ def run(repetitions: int) -> Medians:
     return found
 
 
+@style.applied()
 def draw(found: Medians, folder: Path) -> None:
-    """growth-completions.svg and so on: time and memory beside each other."""
+    """growth-completions.svg and so on: time and memory side by side."""
     folder.mkdir(parents=True, exist_ok=True)
-    plt.rcParams["svg.hashsalt"] = "vgs-mlx"  # the same figures, the same bytes
     for axis, points in CASES.items():
-        figure, axes = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
-        for panel, (key, label) in zip(axes, PANELS.items(), strict=True):
-            for way, style in zip(WAYS, ("-o", "--s"), strict=True):
-                panel.plot(
-                    list(points),
-                    [found[f"{axis}, {point}, {way}"][key] for point in points],
-                    style,
-                    label=way,
-                )
-            panel.set(xlabel=axis, ylabel=label, xscale="log", xticks=list(points), ylim=(0, None))
-            panel.set_xticklabels([f"{point:,}" for point in points])
-            panel.minorticks_off()
-            panel.spines[["top", "right"]].set_visible(False)
-        axes[0].legend(frameon=False)
-        figure.savefig(folder / f"growth-{axis.split()[0]}.svg", metadata={"Date": None})
-        plt.close(figure)
+        figure = style.blank(8, 3)
+        panels = figure.subplots(1, 2)
+        for axes, (quantity, label) in zip(panels, PANELS.items(), strict=True):
+            for place, way in enumerate(WAYS):
+                values = [found[f"{axis}, {point}, {way}"][quantity] for point in points]
+                series.draw(axes, Series(way, list(points), values), style.line(place))
+            axes.set(xlabel=axis, ylabel=label, xscale="log", xticks=list(points), ylim=(0, None))
+            axes.set_xticklabels([f"{point:,}" for point in points])
+            axes.minorticks_off()
+        panels[0].legend()
+        files.save(figure, folder, f"growth-{axis.split()[0]}", ("svg",))

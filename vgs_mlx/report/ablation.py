@@ -11,10 +11,11 @@ from markupsafe import Markup
 from vgs_mlx.ablation import grid
 from vgs_mlx.ablation.grid_file import GRID
 from vgs_mlx.errors import Refusal
+from vgs_mlx.figures.series import Series
 from vgs_mlx.recipe import file as recipe_file
 from vgs_mlx.report import figures, forms, terms
 from vgs_mlx.report.cells import Cell, Difference, Numbers, by_kind, cell, difference, ends, short_name
-from vgs_mlx.report.figures import Series
+from vgs_mlx.report.figures import Frame
 from vgs_mlx.report.headline import Headline
 from vgs_mlx.report.record import read_object
 from vgs_mlx.report.terms import Terms
@@ -171,15 +172,12 @@ def _curves(found: Numbers) -> list[tuple[str, Markup]]:
     if not values:
         return []
     margin = 0.06 * (max(values) - min(values)) or 0.01
-    limits = (min(values) - margin, max(values) + margin)
+    frame = Frame("step", limits=(min(values) - margin, max(values) + margin), shares=True, legend=False)
     baseline = series.get(found["baseline"])
     drawn = []
     for place, each in enumerate(series.values()):
         both = [each] if each is baseline or baseline is None else [each, baseline]
-        svg = figures.lines(
-            f"cell-{place}", f"Accuracy over steps: {each.label}", both, "step", limits=limits, shares=True,
-            legend=False,
-        )  # fmt: skip
+        svg = figures.lines(f"cell-{place}", f"Accuracy over steps: {each.label}", both, frame)
         drawn.append((each.label + (" (the baseline)" if each is baseline else ""), svg))
     return drawn
 

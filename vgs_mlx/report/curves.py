@@ -6,9 +6,10 @@ from typing import Any
 
 from markupsafe import Markup
 
+from vgs_mlx.figures.series import Series
 from vgs_mlx.objective.binning import GROUPS
 from vgs_mlx.report import figures
-from vgs_mlx.report.figures import Series
+from vgs_mlx.report.figures import Frame
 from vgs_mlx.report.record import Record
 from vgs_mlx.report.wording import percent, short
 from vgs_mlx.train.metrics import METRICS
@@ -91,7 +92,9 @@ def watched(record: Record) -> list[tuple[str, Markup]]:
             for group in GROUPS
         ]
         if any(value is not None for each in series for value in each.y):
-            svg = figures.lines(f"watched-{term}", f"{title} on fixed held-out answers", series, "step")
+            svg = figures.lines(
+                f"watched-{term}", f"{title} on fixed held-out answers", series, Frame("step")
+            )
             found.append((title, svg))
     return found
 

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from vgs_mlx.analysis import figures as geometry_figures
 from vgs_mlx.analysis.figures import Panel
 from vgs_mlx.report import figures
-from vgs_mlx.report.figures import Series
+from vgs_mlx.report.figures import Frame, Size
 from vgs_mlx.report.wording import number
 
 WORDS = 8  # of a bin
@@ -40,22 +40,17 @@ def geometry(found: Mapping[str, Any] | None) -> Geometry | None:
     bins: Sequence[Mapping[str, Any]] = (found or {}).get("bins") or ()
     if not bins:
         return None
-    angles = _drawn(geometry_figures.angles(bins), (figures.WIDTH, figures.HEIGHT))
+    angles = _drawn(geometry_figures.angles(bins), figures.SMALL)
     sizes = _drawn(geometry_figures.sizes(bins), figures.WIDE)
     return Geometry(angles, sizes, tuple(map(_bin_row, bins)), (found or {}).get("batches", 1))
 
 
-def _drawn(panels: Sequence[Panel], size: tuple[int, int]) -> tuple[tuple[str, Markup], ...]:
+def _drawn(panels: Sequence[Panel], size: Size) -> tuple[tuple[str, Markup], ...]:
+    frames = [Frame("VDS bin", panel.level, panel.limits, size=size) for panel in panels]
     return tuple(
-        (
-            panel.title,
-            figures.lines(
-                panel.name, panel.title, [Series(*line) for line in panel.lines], "VDS bin",
-                level=panel.level, limits=panel.limits, size=size,
-            ),
-        )
-        for panel in panels
-    )  # fmt: skip
+        (panel.title, figures.lines(panel.name, panel.title, panel.lines, frame))
+        for panel, frame in zip(panels, frames, strict=True)
+    )
 
 
 def _bin_row(each: Mapping[str, Any]) -> BinRow:

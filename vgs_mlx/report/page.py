@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from vgs_mlx.ablation.grid_file import GRID
 from vgs_mlx.errors import Refusal
+from vgs_mlx.figures import palette
 from vgs_mlx.recipe import file as recipe_file
 from vgs_mlx.report import ablation, curves, geometry, setting, tokens, wording
 from vgs_mlx.report.ablation import Ablation
@@ -207,7 +208,7 @@ def rendered(template: str, **values: Any) -> str:
     script = (HERE / "keys.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     page = environment.get_template(template).render(
-        style=Markup((HERE / "style.css").read_text(encoding="utf-8")),
+        style=Markup(palette.css() + (HERE / "style.css").read_text(encoding="utf-8")),
         script=Markup(script),
         script_hash=digest,
         today=date.today().isoformat(),

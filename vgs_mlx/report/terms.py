@@ -9,13 +9,14 @@ from markupsafe import Markup
 from vgs_mlx.ablation import watched
 from vgs_mlx.ablation.watched import QUANTITIES, Trace, Traces
 from vgs_mlx.ablation.watched_figures import SHOWN
+from vgs_mlx.figures.palette import SERIES
+from vgs_mlx.figures.series import Series
 from vgs_mlx.objective.binning import GROUPS
 from vgs_mlx.report import figures
 from vgs_mlx.report.cells import Numbers, short_name
 from vgs_mlx.report.curves import TERMS
-from vgs_mlx.report.figures import Series
+from vgs_mlx.report.figures import Frame
 from vgs_mlx.report.record import read_rows
-from vgs_mlx.report.svg import SERIES
 from vgs_mlx.report.wording import MINUS
 from vgs_mlx.runs import folder as run_folder
 from vgs_mlx.runs import forms
@@ -87,10 +88,8 @@ def _panel(traces: Sequence[Trace], term: str, group: str) -> tuple[str, Markup]
         if each.quantity == f"{group} {term}"
     ]
     highest = max((value for each in series for value in each.y), default=0.0) or 1.0
-    svg = figures.lines(
-        f"terms-{term}-{group}", f"{title}, over steps", series, "step", limits=(0.0, 1.06 * highest), legend=False
-    )  # fmt: skip
-    return title, svg
+    frame = Frame("step", limits=(0.0, 1.06 * highest), legend=False)
+    return title, figures.lines(f"terms-{term}-{group}", f"{title}, over steps", series, frame)
 
 
 def _rows(runs: Sequence[Traces], baseline: str) -> list[Row]:
