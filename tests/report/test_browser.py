@@ -7,7 +7,7 @@ import pytest
 import chromium
 from report_parts import GEOMETRY
 from toy_runs import QUIET, copied, finished
-from vgs_mlx.report import page
+from vgs_mlx.commands import report
 
 pytestmark = pytest.mark.skipif(chromium.find() is None, reason="no Chromium on this machine")
 
@@ -21,7 +21,7 @@ PAPER = "getComputedStyle(document.documentElement).backgroundColor"
 def written(tmp_path_factory):
     run = copied(finished(), tmp_path_factory.mktemp("report") / "run")
     (run / "geometry.json").write_text(json.dumps(GEOMETRY))
-    return page.write(run, None, examples=2, screen=QUIET)
+    return report.run(run, None, examples=2, screen=QUIET)
 
 
 @pytest.fixture(scope="module")

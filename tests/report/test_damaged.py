@@ -13,9 +13,10 @@ import pytest
 
 from report_parts import BASE, GEOMETRY, OTHER, WATCHED, difference, folder, summary
 from toy_runs import QUIET, copied, finished
+from vgs_mlx.commands import report
 from vgs_mlx.errors import Refusal
 from vgs_mlx.recipe import file as recipe_file
-from vgs_mlx.report import ablation, page
+from vgs_mlx.report import ablation
 from vgs_mlx.report.record import read
 from vgs_mlx.runs import folder as run_folder
 
@@ -105,7 +106,7 @@ def damages(file: Path) -> list[bytes]:
 def drawn(made: Path) -> str:
     """The page, or the line with which it is refused."""
     try:
-        return page.write(made, made / "page.html", examples=0, screen=QUIET).read_text(encoding="utf-8")
+        return report.run(made, made / "page.html", examples=0, screen=QUIET).read_text(encoding="utf-8")
     except Refusal as refused:
         assert "\n" not in str(refused)
         return str(refused)
@@ -211,7 +212,7 @@ def test_answers_without_a_question_or_a_grade_are_left_out_and_named(run):
     (run / run_folder.COMPLETIONS).write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     shown = drawn(run)
     assert "whole?" in shown and "no grade?" not in shown
-    assert "A part of completions.jsonl could not be read" in shown
+    assert "Part of completions.jsonl could not be read" in shown
 
 
 def test_names_that_no_page_can_hold_are_shown_with_a_sign_in_their_place(compared):

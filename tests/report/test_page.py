@@ -10,6 +10,7 @@ import pytest
 
 from report_parts import GEOMETRY, WATCHED
 from toy_runs import QUIET, command, copied, finished, state_of
+from vgs_mlx.commands import report
 from vgs_mlx.errors import Refusal
 from vgs_mlx.report import page
 from vgs_mlx.report.examples import Examples, Said, Shown, ShownPicture
@@ -22,7 +23,7 @@ EVIL = "<script>alert('x')</script> & \"quoted\""
 
 def written(folder: Path) -> str:
     """The page of a run without its examples."""
-    return page.write(folder, None, examples=0, screen=QUIET).read_text(encoding="utf-8")
+    return report.run(folder, None, examples=0, screen=QUIET).read_text(encoding="utf-8")
 
 
 def evil_examples() -> Examples:
@@ -108,7 +109,7 @@ def test_an_unfinished_run_says_so_and_what_is_missing(tmp_path):
     found = written(run)
     assert "has not finished: it is at step 3 of 4" in found
     assert "1 update of 3 skipped" in found and "(step 2)" in found
-    assert "A part of metrics.jsonl could not be read" in found
+    assert "Part of metrics.jsonl could not be read" in found
     assert "Before training, the student answers" in found
 
 
@@ -134,7 +135,7 @@ def test_answers_written_during_the_run_stand_in_for_examples(tmp_path):
 def test_a_page_without_examples_never_takes_the_place_of_one_with_them(tmp_path, monkeypatch):
     run = copied(finished(), tmp_path / "run")
     monkeypatch.setattr(page, "collect", lambda *_: evil_examples())
-    first = page.write(run, None, examples=1, screen=QUIET)
+    first = report.run(run, None, examples=1, screen=QUIET)
     kept = first.read_bytes()
     refused = command("report", run, "--no-examples")
     assert refused.exit_code == 2 and first.read_bytes() == kept
@@ -154,7 +155,7 @@ def test_a_page_without_examples_never_takes_the_place_of_one_with_them(tmp_path
 def test_an_output_that_is_no_page_is_refused(tmp_path, name):
     (tmp_path / "folder.html").mkdir()
     with pytest.raises(Refusal, match="--output"):
-        page.write(finished(), tmp_path / name, examples=0, screen=QUIET)
+        report.run(finished(), tmp_path / name, examples=0, screen=QUIET)
     assert not (tmp_path / "page.txt").exists()
 
 
