@@ -122,7 +122,7 @@ def test_a_run_that_another_process_works_on_is_waited_for(fake, tmp_path):
     holder = subprocess.Popen(
         [sys.executable, "-c", f"""
 import os, time
-from vgs_mlx.train import run_folder
+from vgs_mlx.runs import run_folder
 from pathlib import Path
 with run_folder.held(Path({str(tmp_path / "a" / "seed-0")!r})):
     Path({str(tmp_path / "held")!r}).touch()
