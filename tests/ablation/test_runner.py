@@ -122,7 +122,7 @@ def test_a_run_that_another_process_works_on_is_waited_for(fake, tmp_path):
     holder = subprocess.Popen(
         [sys.executable, "-c", f"""
 import os, time
-from vgs_mlx.runs import run_folder
+from vgs_mlx.runs import folder as run_folder
 from pathlib import Path
 with run_folder.held(Path({str(tmp_path / "a" / "seed-0")!r})):
     Path({str(tmp_path / "held")!r}).touch()
@@ -156,7 +156,7 @@ def started(folder, *vary, seeds):
 
 
 def test_a_grid_that_grows_keeps_its_runs_and_adds_the_new_ones(fake, tmp_path, monkeypatch):
-    monkeypatch.setattr(ablate, "_tell", lambda *_: None)
+    monkeypatch.setattr(ablate, "_summarise", lambda *_: None)
     output = tmp_path / "out"
     assert started(output, "train.warmup_steps=1,2", seeds=1).exit_code == 0
     kept = {file: state for file, state in toy_runs.state_of(output).items() if "/" in file}
@@ -174,7 +174,7 @@ def test_a_grid_that_grows_keeps_its_runs_and_adds_the_new_ones(fake, tmp_path, 
 
 
 def test_a_grid_does_not_grow_while_another_process_works_on_it(fake, tmp_path, monkeypatch):
-    monkeypatch.setattr(ablate, "_tell", lambda *_: None)
+    monkeypatch.setattr(ablate, "_summarise", lambda *_: None)
     output = tmp_path / "out"
     started(output, "train.warmup_steps=1,2", seeds=1)
     before = toy_runs.state_of(output)
@@ -223,7 +223,7 @@ def test_a_run_that_somebody_else_terminated_is_stopped_and_not_failed(fake, tmp
 
 
 def test_ctrl_c_while_the_last_run_is_collected_is_told_and_the_command_goes_on(fake, tmp_path, monkeypatch):
-    monkeypatch.setattr(ablate, "_tell", lambda *_: None)
+    monkeypatch.setattr(ablate, "_summarise", lambda *_: None)
     looks = []
 
     def press(job):
@@ -240,7 +240,7 @@ def test_ctrl_c_while_the_last_run_is_collected_is_told_and_the_command_goes_on(
 
 
 def test_a_kill_before_the_grid_was_ever_written_does_not_stand_in_the_way(fake, tmp_path, monkeypatch):
-    monkeypatch.setattr(ablate, "_tell", lambda *_: None)
+    monkeypatch.setattr(ablate, "_summarise", lambda *_: None)
     output = tmp_path / "out"
     output.mkdir()
     (output / ".grid.json.writing").write_text("{")
@@ -384,7 +384,7 @@ def test_a_worker_that_gets_a_signal_ends_with_its_code(number, code, tmp_path, 
 
 
 def test_a_worker_whose_parent_is_gone_interrupts_itself(tmp_path):
-    code = "from vgs_mlx.commands import grid_run; worker._stop_with_parent()"
+    code = "from vgs_mlx.commands import grid_run; grid_run._stop_with_parent()"
     process = subprocess.Popen([sys.executable, "-c", code], cwd=toy_runs.ROOT, stdin=subprocess.PIPE,
                                stderr=subprocess.PIPE)  # fmt: skip
     assert process.poll() is None
