@@ -123,10 +123,10 @@ def test_named_cells_that_are_the_same_experiment_are_refused():
         cell("two", objective={"name": "standard", "steering_coef": 4}),
     ]
     with pytest.raises(Refusal, match="cells one and two are the same experiment"):
-        grid.refuse_doubles(cells)
-    grid.refuse_doubles([cells[0], cell("two", objective={"name": "vgs"})])
-    with pytest.raises(Refusal, match="a Mac takes these folders for one"):
-        grid.refuse_doubles([cells[0], cell("One", objective={"name": "vgs"})])
+        grid.refuse_duplicates(cells)
+    grid.refuse_duplicates([cells[0], cell("two", objective={"name": "vgs"})])
+    with pytest.raises(Refusal, match="a Mac treats these folders as one"):
+        grid.refuse_duplicates([cells[0], cell("One", objective={"name": "vgs"})])
 
 
 def test_the_baseline_is_a_cell_named_or_described_or_the_first():
@@ -135,9 +135,9 @@ def test_the_baseline_is_a_cell_named_or_described_or_the_first():
     assert grid.baseline_of(cells, None) == "objective.name=standard"
     assert grid.baseline_of(cells, "objective.name=standard") == "objective.name=standard"
     assert grid.baseline_of(cells, "objective.steering_coef=2").endswith("vgs,objective.steering_coef=2")
-    with pytest.raises(Refusal, match=r"--baseline objective.name=vgs: 2 cells are such"):
+    with pytest.raises(Refusal, match=r"--baseline objective.name=vgs: 2 cells match"):
         grid.baseline_of(cells, "objective.name=vgs")
     with pytest.raises(
-        Refusal, match=r"--baseline jsd: no cell is such: give one of: objective.name=standard; "
+        Refusal, match=r"--baseline jsd: no cell matches: give one of: objective.name=standard; "
     ):
         grid.baseline_of(cells, "jsd")

@@ -89,7 +89,7 @@ def test_every_run_runs_once_seed_by_seed_and_never_again(fake, tmp_path):
     ]
     assert "done     b, seed 1: accuracy 0.750" in said
     again, said = run(tmp_path, made)
-    assert set(again.values()) == {"done"} and "4 of them finished already" in said
+    assert set(again.values()) == {"done"} and "4 already finished" in said
     assert len(times(tmp_path)) == 8
 
 
@@ -144,7 +144,7 @@ with run_folder.held(Path({str(tmp_path / "a" / "seed-0")!r})):
 
 def test_a_finished_run_that_is_not_the_grid_s_is_refused(fake, tmp_path):
     run(tmp_path, grid("b", "a"))
-    with pytest.raises(Refusal, match=r"its objective.steering_coef isn't the grid's any more"):
+    with pytest.raises(Refusal, match=r"its objective.steering_coef is no longer that of the grid"):
         run(tmp_path, grid("a", "b"))
 
 
@@ -161,14 +161,14 @@ def test_a_grid_that_grows_keeps_its_runs_and_adds_the_new_ones(fake, tmp_path, 
     assert started(output, "train.warmup_steps=1,2", seeds=1).exit_code == 0
     kept = {file: state for file, state in toy_runs.state_of(output).items() if "/" in file}
     grown = started(output, "train.warmup_steps=3,1,2", seeds=2)
-    assert grown.exit_code == 0 and "6, 2 of them finished already" in grown.output
+    assert grown.exit_code == 0 and "6, 2 already finished" in grown.output
     assert len([each for each in times(output) if each[0] == "start"]) == 6
     assert kept.items() <= toy_runs.state_of(output).items()
     assert {cell.name: cell.seeds for cell in grid_file.load(output).cells} == {
         f"train.warmup_steps={each}": 2 for each in (3, 1, 2)
     }
     resumed = command("ablate", "--resume", output)
-    assert "6, 6 of them finished already" in resumed.output
+    assert "6, 6 already finished" in resumed.output
     fewer = started(output, "train.warmup_steps=3,1,2", seeds=1)
     assert fewer.exit_code == 2 and "holds a larger grid" in fewer.output
 
@@ -236,7 +236,7 @@ def test_ctrl_c_while_the_last_run_is_collected_is_told_and_the_command_goes_on(
     stopped = started(tmp_path / "out", "train.warmup_steps=1", seeds=1)
     assert stopped.exit_code == 130 and "0 of 1 runs are done; go on with" in stopped.output
     again = started(tmp_path / "out", "train.warmup_steps=1", seeds=1)
-    assert again.exit_code == 0 and "1 of them finished already" in again.output
+    assert again.exit_code == 0 and "1 already finished" in again.output
 
 
 def test_a_kill_before_the_grid_was_ever_written_does_not_stand_in_the_way(fake, tmp_path, monkeypatch):
@@ -288,7 +288,7 @@ def test_killed_and_started_again_a_grid_gives_the_runs_that_nobody_killed(tmp_p
 
     again = command(*given)
     assert again.exit_code == 0, again.output
-    assert "1 of them finished already" in again.stdout and "McNemar" in again.stdout
+    assert "1 already finished" in again.stdout and "McNemar" in again.stdout
     assert toy_runs.state_of(runs["standard"]) == kept
     assert all(same_run(runs[name], whole[name]) for name in varied)
     assert "accuracy-steps.svg" in os.listdir(output / "summary")
@@ -313,8 +313,8 @@ def _wait_until_free(folder, seconds=60):
         (["--output", "x"], "give a recipe and --output DIR"),
         (["--resume", "x", "--seeds", "2"], "take no grid"),
         (["--resume", "x", "--summary", "x"], "take no grid"),
-        (["--resume", "x"], "x: no ablation there"),
-        (["--summary", "x"], "x: no ablation there"),
+        (["--resume", "x"], "x: is not the folder of an ablation"),
+        (["--summary", "x"], "x: is not the folder of an ablation"),
         (["r.yaml", "--output", "full", "--vary", "train.steps=1,2"], "not empty (it holds notes.txt)"),
         (["r.yaml", "--output", "x", "--vary", "train.steps=0"], "greater than or equal to 1"),
     ],

@@ -37,7 +37,7 @@ def test_the_largest_difference_is_named_with_its_interval_and_how_many_there_ar
 
 
 @pytest.mark.parametrize(
-    ("mean", "verdict"), [(0.03, "lies above 0"), (-0.03, "lies below 0"), (0.01, "holds 0")]
+    ("mean", "verdict"), [(0.03, "lies above 0"), (-0.03, "lies below 0"), (0.01, "contains 0")]
 )
 def test_one_difference_is_said_with_what_it_shows(mean, verdict):
     found = headline(summary(difference(OTHER, mean, 0.02)))
@@ -70,7 +70,7 @@ def test_one_seed_promises_nothing_about_another():
 def test_seeds_that_differ_by_the_same_show_nothing_and_are_not_counted():
     alike = {**difference("a", 0.03, 0.01), "over_seeds": {**spread(0.03, None), "sd": 0.0}}
     found = headline(summary(alike))
-    assert "+1.0 to +5.0 (over prompts, 3 seeds alike)" in found.sentence
+    assert "+1.0 to +5.0 (over prompts, 3 seeds with the same difference)" in found.sentence
     assert "nothing can be said about what another seed would give" in found.verdict
     found = headline(summary(alike, difference("b", 0.02, 0.01)))
     assert found.verdict.startswith("Of 1 interval over seeds, 1 lies above 0 and 0 below.")  # b's
@@ -106,7 +106,7 @@ def test_the_kinds_of_questions_that_a_cell_answers_better_are_told(tmp_path):
     (tmp_path / GRID).write_text("{}")
     tables.write(tmp_path / SUMMARY, found)
     shown = report.run(tmp_path, None, examples=0, screen=QUIET).read_text(encoding="utf-8")
-    assert "Which questions" in shown and '<td class="n">+25.0</td><td class="n">−10.0</td>' in shown
+    assert "By kind of question</h2>" in shown and '<td class="n">+25.0</td><td class="n">−10.0</td>' in shown
     assert not tables.kind_rows(summarise([replace(each, by_kind={"count": 1.0}) for each in results], BASE))
 
 
@@ -137,7 +137,7 @@ def test_the_page_says_what_it_took_to_reach_the_accuracy_and_what_happened_insi
     found["cells"][1] |= {"tokens_to_reach": spread(67484.2), "seconds_to_reach": spread(96.6)}
     made = folder(tmp_path / "ab", found)
     shown = report.run(made, None, examples=0, screen=QUIET).read_text(encoding="utf-8")
-    assert "What it took to reach 65.0\u202f%</h2>" in shown
+    assert "The cost of reaching 65.0\u202f%</h2>" in shown
     assert '<td class="n">2 of 3</td><td class="n">67,484</td><td class="n">97</td>' in shown
     assert '<td class="n">2 of 3</td><td class="n">–</td><td class="n">–</td>' in shown
     assert "The terms by visual dependency" not in shown
@@ -149,7 +149,7 @@ def test_the_page_says_what_it_took_to_reach_the_accuracy_and_what_happened_insi
     (made / BASE / "seed-1" / "terms.jsonl").write_text("{")
     (made / ablation.SUMMARY).write_text(json.dumps(found | {"reach": None}))
     shown = report.run(made, None, examples=0, screen=QUIET).read_text(encoding="utf-8")
-    assert "The terms by visual dependency</h2>" in shown and "What it took" not in shown
+    assert "The terms by visual dependency</h2>" in shown and "The cost of" not in shown
     assert shown.count('<ul class="keys">') == 1 and 'id="terms-visual-high-title"' in shown
     assert f"Unreadable, and omitted: {BASE}/seed-1/terms.jsonl." in shown
 
@@ -165,12 +165,12 @@ def test_what_cells_set_is_said_by_their_names_or_else_by_a_list(tmp_path):
     made = folder(tmp_path / "ab", found)
     copied(finished(), made / BASE / "seed-0")
     shown = report.run(made, None, examples=0, screen=QUIET).read_text(encoding="utf-8")
-    assert "standard; the other cells differ from it in what their names say." in shown
-    assert "What a cell sets" not in shown
+    assert "standard; the other cells differ from it as their names say." in shown
+    assert "What each cell sets" not in shown
     found["cells"][1]["name"] = "mine"
     (made / ablation.SUMMARY).write_text(json.dumps(found))
     shown = report.run(made, None, examples=0, screen=QUIET).read_text(encoding="utf-8")
-    assert "what their names say" not in shown and "What a cell sets" in shown
+    assert "as their names say" not in shown and "What each cell sets" in shown
     assert "<dt>mine</dt><dd>vgs, γ\u00a0=\u00a02</dd>" in shown
 
 

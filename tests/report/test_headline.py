@@ -38,7 +38,7 @@ def test_which_rows_were_right_narrows_the_interval():
     ids, first, second = list(range(100)), [1] * 50 + [0] * 50, [1] * 60 + [0] * 40
     answers = ({"step": 0, "ids": ids, "right": first}, {"step": 9, "ids": ids, "right": second})
     apart, paired = headline(record(before, after)), headline(record(before, after, answers=answers))
-    assert "The interval holds 0" in apart.verdict and "independent" in apart.verdict
+    assert "The interval contains 0" in apart.verdict and "independent" in apart.verdict
     assert "The interval lies above 0" in paired.verdict and "independent" not in paired.verdict
     other_rows = (answers[0], {**answers[1], "ids": ids[::-1]})
     assert headline(record(before, after, answers=other_rows)) == apart

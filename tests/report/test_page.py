@@ -48,11 +48,11 @@ def test_a_finished_run_shows_every_part(tmp_path):
     found = written(copied(finished(), tmp_path / "run"))
     for heading in (
         "What was run",
-        "What came out",
-        "How it went",
-        "What it cost",
+        "Results",
+        "Training",
+        "Cost",
         "Examples",
-        "To do it again",
+        "How to reproduce it",
     ):
         assert f"{heading}</h2>" in found
     assert "points, 95" in found
@@ -119,7 +119,7 @@ def test_a_run_that_did_nothing_yet_has_an_honest_page(tmp_path):
     shutil.copy(finished() / run_folder.RECIPE, run)
     found = written(run)
     assert "Nothing can be said about accuracy yet" in found
-    assert "there are no curves" in found and "What it cost" not in found and "What came out" not in found
+    assert "there are no curves" in found and "Cost</h2>" not in found and "Results</h2>" not in found
 
 
 def test_answers_written_during_the_run_stand_in_for_examples(tmp_path):

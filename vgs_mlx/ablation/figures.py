@@ -1,4 +1,4 @@
-"""A grid's figures, each as SVG and PNG: accuracy over steps and over seconds, differences to the baseline."""
+"""A grid's figures, as SVG and PNG: accuracy over steps and over seconds, differences from the baseline."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ PANELS = 3  # in a row
 
 @style.applied()
 def write(folder: Path, summary: Summary) -> None:
-    """accuracy-steps, accuracy-seconds and, where something can be compared, differences."""
+    """Write accuracy-steps, accuracy-seconds and, where cells can be compared, differences."""
     files.save(_curves(summary, "step", "training step"), folder, "accuracy-steps")
     files.save(_curves(summary, "seconds", "seconds of training"), folder, "accuracy-seconds")
     if summary.differences:
@@ -71,7 +71,7 @@ def _series(cell: CellSummary, along: str) -> Series:
 
 
 def _legend(figure: Figure, axes: Axes, *, only_common: bool) -> None:
-    """Below the axes, since names can be long. `only_common`: what all panels show, the others having titles."""
+    """Below the axes, since names can be long. `only_common` omits the cells that are the titles of panels."""
     handles, labels = axes.get_legend_handles_labels()
     common = [0, *range(2, len(labels))] if only_common else range(len(labels))
     figure.legend(
@@ -82,7 +82,7 @@ def _legend(figure: Figure, axes: Axes, *, only_common: bool) -> None:
 
 
 def _differences(summary: Summary) -> Figure:
-    """One row a cell: the mean with its bootstrap interval over prompts, and each seed as a small mark."""
+    """One row for each cell: the mean with its bootstrap interval over prompts, and a small mark for each seed."""
     rows = summary.differences
     names = [_broken(_label(each)) for each in rows]
     lines = sum(max(2, name.count("\n") + 1) for name in names)

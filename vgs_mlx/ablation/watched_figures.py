@@ -1,4 +1,4 @@
-"""Figures of what happened inside the runs: terms by visual dependency (as Fig. 4) and η (as Fig. 7), over steps."""
+"""Figures of what the runs recorded over steps: terms by visual dependency (as Fig. 4), and η (as Fig. 7)."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -22,7 +22,7 @@ Looks = Mapping[str, Mapping[str, Any]]  # of each cell's line
 
 @style.applied()
 def write(folder: Path, traces: Sequence[Trace]) -> list[str]:
-    """terms-steps and norm-scale, each where there is something to show; their names."""
+    """Write terms-steps and norm-scale, each where it was recorded. Returns the names of the figures."""
     cells = list(dict.fromkeys(each.cell for each in traces))
     looks = {cell: style.line(place) for place, cell in enumerate(cells)}
     drawn = {}
@@ -66,7 +66,7 @@ def _panel(axes: Axes, traces: Sequence[Trace], looks: Looks) -> None:
 
 
 def _columns(names: Collection[str], width: float) -> int:
-    """How many columns a legend of these names has room for in a figure of that width, inches."""
+    """How many columns of these names fit into a legend of that width, inches."""
     return max(1, int(width * CHARACTERS / (max(map(len, names)) + KEY)))
 
 

@@ -1,4 +1,4 @@
-"""The panels of the gradients' geometry: angles by bin (Fig. 3's three), gradient norms, mean terms; and their files.
+"""The figures of the gradients' geometry: angles by bin (the three of Fig. 3), gradient norms, mean terms.
 
 The page of `vgs-mlx report` draws the same panels.
 """
@@ -31,7 +31,7 @@ class Panel:
 
 
 def angles(bins: Bins) -> list[Panel]:
-    """The angle between each two terms' gradients, all on one scale, with a line at 90°."""
+    """The angle between the gradients of each two terms, on one scale, with a line at 90°."""
     found = {}
     for name, (left, right) in PAIRS.items():
         found[name] = _line(f"∇{SYMBOLS[left]} and ∇{SYMBOLS[right]}", bins, name)
@@ -56,7 +56,7 @@ def sizes(bins: Bins) -> list[Panel]:
 
 @style.applied()
 def draw(found: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Write geometry-angles and geometry-sizes, each as .svg and .png, into the folder; their paths."""
+    """Write geometry-angles and geometry-sizes, each as .svg and .png, into the folder. Returns their paths."""
     rows = {"geometry-angles": (angles(found["bins"]), 10), "geometry-sizes": (sizes(found["bins"]), 8)}
     paths = []
     for name, (panels, width) in rows.items():

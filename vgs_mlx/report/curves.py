@@ -1,4 +1,4 @@
-"""Which figures a run's page has, and what stands below each."""
+"""The figures of a run's page, each with its title and its caption."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,15 +24,15 @@ TITLES = {
     "norm_scale": "Norm scale η",
     "entropy": "Entropy",
     "reward": "Reward",
-    "right_share": "Right among those sampled",
+    "right_share": "Share of right answers",
     "completion_length": "Completion length",
     "cosine_standard_steering": "cos(∇L_std, ∇L_vis)",
 }
 MEANINGS = METRICS | {
-    "loss_preservation": "the language prior loss of the tokens that preservation acts on, divided by all tokens",
-    "norm_scale": "keeps the steered gradient as long as the standard one; dots: as measured",
+    "loss_preservation": "the language prior loss summed over the preserved tokens, divided by all tokens",
+    "norm_scale": "gives the steered gradient the norm of the standard one; dots: measured values",
     "completion_length": "mean tokens of a sampled completion",
-    "cosine_standard_steering": "1: the same direction; 0: at right angles; where it was measured",
+    "cosine_standard_steering": "1: same direction; 0: right angle; shown at the steps where it was measured",
 }
 SHARES = ("right_share",)
 TERMS = {"standard": "Standard loss", "visual": "Visual grounding loss", "language": "Language prior loss"}
@@ -49,7 +49,7 @@ class Panel:
 
 
 def results(record: Record) -> list[Panel]:
-    """Accuracy and, where the data set knows its scenes, scene F1, on held-out prompts over steps."""
+    """Accuracy on held-out prompts over steps and, where the data set describes its scenes, scene F1."""
     rows = record.evaluations
     if not rows:
         return []
@@ -63,13 +63,15 @@ def results(record: Record) -> list[Panel]:
     if any("scene_f1" in row for row in rows):
         scene = Series("scene F1", steps, _column(rows, "scene_f1"))
         svg = figures.intervals("scene-f1", "Scene F1 over steps", scene, last, shares=False)
-        meaning = "How much of what the student says it sees is there, and the reverse."
+        meaning = (
+            "F1 of the objects that the student describes: how many exist, and how many of those that exist."
+        )
         found.append(Panel("Scene F1", _change(scene.y, short), meaning, svg))
     return found
 
 
 def training(record: Record) -> list[Panel]:
-    """A panel for each loss term that the run has, then VDS, η, entropy, right share and length."""
+    """A panel for each recorded loss term, then VDS, η, entropy, the share of right answers and the length."""
     names = dict.fromkeys(
         [*TITLES, *(name for row in record.metrics for name in row if name.startswith("loss_"))]
     )
@@ -83,7 +85,7 @@ def training(record: Record) -> list[Panel]:
 
 
 def watched(record: Record) -> list[tuple[str, Markup]]:
-    """Each term on the fixed held-out rollouts, over steps, for the low, middle and high bins of VDS (Fig. 4)."""
+    """Each term on fixed held-out rollouts over steps, in the low, middle and high bins of VDS (Fig. 4)."""
     rows = record.terms
     found = []
     for term, title in TERMS.items():
@@ -105,7 +107,7 @@ def _same(record: Record, one: str, other: str) -> bool:
 
 def _panel(record: Record, name: str) -> Panel:
     rows = record.metrics
-    if name == "cosine_standard_steering":  # measured now and then
+    if name == "cosine_standard_steering":  # measured at some steps only
         rows = tuple(row for row in rows if row.get(name) is not None)
     series = Series(name, [row["step"] for row in rows], _column(rows, name))
     title = TITLES.get(name, name.replace("_", " ").capitalize())

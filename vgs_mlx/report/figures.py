@@ -1,4 +1,4 @@
-"""The page's figures: small multiples of one size, each a plain function from numbers to an <svg>."""
+"""The figures of a page: small multiples of one size, each a plain function from numbers to an <svg>."""
 
 import math
 from collections.abc import Sequence
@@ -126,7 +126,7 @@ def forest(
 
 
 def key(place: int) -> Markup:
-    """How the line at a place of `lines` looks, for a legend in the page."""
+    """A sample of line number `place` of `lines`, for a legend in the page."""
     dash = style.line(place)["linestyle"]
     pattern = "none" if dash == "-" else " ".join(f"{style.LINE_WIDTH * each:g}" for each in dash[1])
     return Markup(
@@ -136,12 +136,12 @@ def key(place: int) -> Markup:
 
 
 def smoothing(count: int) -> int:
-    """The odd number of steps that a running mean is over; 1 where there are too few to need one."""
+    """The window of the running mean, an odd number of steps; 1 where there are too few steps to need one."""
     return 1 if count < 2 * SMOOTHED_PART else count // SMOOTHED_PART // 2 * 2 + 1
 
 
 def running_mean(values: np.ndarray, window: int) -> np.ndarray:
-    """The centred mean over `window` values, over fewer at the ends and at gaps (nan); nan where there is none."""
+    """The centred mean over `window` values; over fewer at the ends and at gaps (NaN), and NaN where none is left."""
     kernel, known = np.ones(window), np.isfinite(values)
     half = window // 2
     sums = np.convolve(np.where(known, values, 0.0), kernel)[half : half + len(values)]

@@ -1,4 +1,4 @@
-"""The geometry of the gradients by visual dependency, from the geometry.json of a later `vgs-mlx analyze`."""
+"""The geometry of the gradients by visual dependency, from the geometry.json that `vgs-mlx analyze` adds to a run."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from vgs_mlx.report import figures
 from vgs_mlx.report.figures import Frame, Size
 from vgs_mlx.report.wording import number
 
-WORDS = 8  # of a bin
+WORDS = 8  # of the most frequent, listed for each bin
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class BinRow:
 
 @dataclass(frozen=True)
 class Geometry:
-    """What the section holds."""
+    """The contents of the section."""
 
     angles: tuple[tuple[str, Markup], ...]
     sizes: tuple[tuple[str, Markup], ...]
@@ -36,7 +36,7 @@ class Geometry:
 
 
 def geometry(found: Mapping[str, Any] | None) -> Geometry | None:
-    """The section, or None where `analyze` has not been run or left no bins."""
+    """The section; None where `analyze` has not been run, or found no bins."""
     bins: Sequence[Mapping[str, Any]] = (found or {}).get("bins") or ()
     if not bins:
         return None

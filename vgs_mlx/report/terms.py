@@ -1,4 +1,4 @@
-"""What happened inside an ablation's runs: the loss terms by visual dependency, over steps and at the end."""
+"""An ablation's loss terms by visual dependency, over steps and at the end."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from vgs_mlx.runs import forms
 
 @dataclass(frozen=True)
 class Row:
-    """A cell's terms at the end minus the baseline's, as text: each its mean and, below, its spread."""
+    """A cell's terms at the end minus the baseline's, as text: the mean and the spread of each."""
 
     name: str
     seeds: str
@@ -33,21 +33,21 @@ class Row:
 
 @dataclass(frozen=True)
 class Terms:
-    """The panels with the cells that they draw, and the table of all."""
+    """The panels, which draw the first cells, and the table of all cells."""
 
     panels: tuple[tuple[str, Markup], ...]
-    keys: tuple[tuple[Markup, str], ...]  # how a cell's line looks, and its name
-    seeds: int  # that all cells drawn have
-    others: int  # cells that are watched and not drawn
+    keys: tuple[tuple[Markup, str], ...]  # a sample of a cell's line, and the name of the cell
+    seeds: int  # that all drawn cells have
+    others: int  # cells that were watched but are not drawn
     rows: tuple[Row, ...]
     groups: tuple[str, ...] = tuple(GROUPS)
     titles: tuple[str, ...] = tuple(TERMS.values())
 
 
 def read(folder: Path, cells: Sequence[Numbers], baseline: str, damaged: list[str]) -> Terms | None:
-    """From the folders of the runs in the summary; None where none was watched. Adds what can't be read to `damaged`.
+    """The terms that the summary's runs recorded; None where no run was watched. Damaged files are added to `damaged`.
 
-    The panels draw the baseline and the first cells after it, as many as lines can be told apart.
+    The panels draw the baseline and the first cells after it, one in each colour.
     """
     runs = []
     for cell in sorted(cells, key=lambda each: each["name"] != baseline):
@@ -71,7 +71,7 @@ def read(folder: Path, cells: Sequence[Numbers], baseline: str, damaged: list[st
 
 
 def _unreadable(run: Path) -> list[str]:
-    """The files of a run that was watched which don't say what they should."""
+    """The damaged files of a run that was watched."""
     found: list[str] = []
     if (run / run_folder.TERMS).exists():
         read_rows(run / run_folder.TERMS, forms.WATCHED, found)
