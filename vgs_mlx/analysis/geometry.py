@@ -83,7 +83,7 @@ def _measured(
     terms: dict[str, np.ndarray],
     limits: np.ndarray,
 ) -> Measured:
-    """Norms and angles bin by bin; a bin without tokens in this batch has none. A bin's trees are freed before the next."""
+    """Norms and angles bin by bin; a bin without tokens in this batch has none. Trees are freed before the next bin."""
     numbers = bins(terms["visual_dependency_score"], limits)
     norms: list[dict[str, float]] = [{} for _ in range(len(limits) + 1)]
     angles: list[dict[str, float]] = [{} for _ in norms]
