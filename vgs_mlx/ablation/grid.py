@@ -138,14 +138,14 @@ def baseline_of(cells: Sequence[Cell], wanted: str | None, option: str = "--base
     if wanted is None:
         return cells[0].name
     parts = set(wanted.split(","))
-    found = [cell.name for cell in cells if cell.name == wanted] or [
+    matches = [cell.name for cell in cells if cell.name == wanted] or [
         cell.name for cell in cells if parts <= set(spelled(cell.settings).split(","))
     ]
-    if len(found) != 1:
-        which = f"{len(found)} cells match: {'; '.join(found)}" if found else "no cell matches"
+    if len(matches) != 1:
+        which = f"{len(matches)} cells match: {'; '.join(matches)}" if matches else "no cell matches"
         names = "; ".join(cell.name for cell in cells)
         raise Refusal(f"{option} {wanted}: {which}: give one of: {names}")
-    return found[0]
+    return matches[0]
 
 
 def spelled(settings: Settings) -> str:

@@ -183,18 +183,18 @@ def _cell(
 
 def _varied(vary: Sequence[str]) -> dict[str, list[Any]]:
     """--vary key=a,b as key -> [a, b]."""
-    found: dict[str, list[Any]] = {}
+    values_by_key: dict[str, list[Any]] = {}
     for text in vary:
         key, separator, values = text.partition("=")
         key = key.strip()
         parsed = strict_yaml.load(f"[{values}]", f"--vary {text}")
         if not separator or not key or not parsed:
             raise Refusal(f"--vary {text}: write it as key=value,value")
-        if key in found:
+        if key in values_by_key:
             raise Refusal(f"--vary {text}: {key} is varied already: give all its values at once")
-        found[key] = parsed
-    _refuse_seed(found, "--vary")
-    return found
+        values_by_key[key] = parsed
+    _refuse_seed(values_by_key, "--vary")
+    return values_by_key
 
 
 def _refuse_seed(settings: Settings, where: str) -> None:

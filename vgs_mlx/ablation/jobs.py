@@ -45,12 +45,12 @@ class Job:
 
 def jobs_of(folder: Path, grid: Grid) -> list[Job]:
     """Every run of the grid, seed by seed, so that cells can be compared early."""
-    found = [
+    jobs = [
         Job(cell.name, recipe, folder.absolute() / cell.name / f"seed-{recipe.seed}")
         for cell in grid.cells
         for recipe in cell.runs()
     ]
-    return sorted(found, key=lambda job: job.recipe.seed)
+    return sorted(jobs, key=lambda job: job.recipe.seed)
 
 
 def finished(job: Job) -> bool:

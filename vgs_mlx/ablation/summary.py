@@ -90,19 +90,19 @@ def summarise(
     if reach is None and base:
         reach = float(np.mean([each.final for each in base.values()]))
     cells = tuple(
-        _cell(name, settings.get(name, {}), [found[seed] for seed in sorted(found)], reach)
-        for name, found in by_cell.items()
+        _cell(name, settings.get(name, {}), [runs[seed] for seed in sorted(runs)], reach)
+        for name, runs in by_cell.items()
     )
     pairs = {
         name: [
-            (found[seed], base[seed])
-            for seed in sorted(found.keys() & base.keys())
-            if found[seed].meets(base[seed])
+            (runs[seed], base[seed])
+            for seed in sorted(runs.keys() & base.keys())
+            if runs[seed].meets(base[seed])
         ]
-        for name, found in by_cell.items()
+        for name, runs in by_cell.items()
         if name != baseline
     }
-    differences = tuple(difference(name, found) for name, found in pairs.items() if found)
+    differences = tuple(difference(name, runs) for name, runs in pairs.items() if runs)
     return Summary(baseline, reach, cells, differences, tuple(unfinished))
 
 
@@ -179,18 +179,18 @@ def _curve(runs: Sequence[Result]) -> tuple[Point, ...]:
     return tuple(
         Point(
             step,
-            float(np.mean([each.tokens for each in found])),
-            float(np.mean([each.seconds for each in found])),
-            _accuracy([each.accuracy for each in found]),
+            float(np.mean([each.tokens for each in measured])),
+            float(np.mean([each.seconds for each in measured])),
+            _accuracy([each.accuracy for each in measured]),
         )
-        for step, found in sorted(by_step.items())
-        if len(found) == len(runs)
+        for step, measured in sorted(by_step.items())
+        if len(measured) == len(runs)
     )
 
 
 def _accuracy(values: Sequence[float]) -> Spread:
     """The spread of accuracies, its interval clipped to 0 to 1."""
-    found = spread(values)
-    if found.low is None:
-        return found
-    return found._replace(low=max(0.0, found.low), high=min(1.0, found.high))
+    accuracy = spread(values)
+    if accuracy.low is None:
+        return accuracy
+    return accuracy._replace(low=max(0.0, accuracy.low), high=min(1.0, accuracy.high))

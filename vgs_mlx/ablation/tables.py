@@ -116,7 +116,7 @@ def kind_rows(summary: Summary) -> list[Row]:
         }
         for each in summary.differences
     ]
-    return [{"cell": base.name, **{kind: _with_sd(found) for kind, found in base.by_kind.items()}}, *added]
+    return [{"cell": base.name, **{kind: _with_sd(value) for kind, value in base.by_kind.items()}}, *added]
 
 
 def compared(summary: Summary) -> str:
@@ -149,8 +149,8 @@ def _cell_numbers(cell: CellSummary) -> Row:
     }
     row: Row = {"cell": cell.name, "sets": grid.spelled(cell.settings), "seeds": len(cell.seeds)}
     row["reached"] = cell.reached
-    for name, found in spreads.items():
-        values = found._asdict() if found else {}
+    for name, spread in spreads.items():
+        values = spread._asdict() if spread else {}
         row |= {f"{name}_{part}": values.get(part) for part in ("mean", "sd", "low", "high")}
     return row
 
@@ -211,15 +211,15 @@ def _plain(value: Any) -> Any:
     return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
 
 
-def _mean(found: Spread | None, form: str = ".3f") -> str:
-    return NONE if found is None else f"{found.mean:{form}}"
+def _mean(value: Spread | None, form: str = ".3f") -> str:
+    return NONE if value is None else f"{value.mean:{form}}"
 
 
-def _with_sd(found: Spread | None, form: str = ".3f") -> str:
-    if found is None or found.sd is None:
-        return _mean(found, form)
-    return f"{found.mean:{form}} ± {found.sd:.3f}"
+def _with_sd(value: Spread | None, form: str = ".3f") -> str:
+    if value is None or value.sd is None:
+        return _mean(value, form)
+    return f"{value.mean:{form}} ± {value.sd:.3f}"
 
 
-def _interval(found: Spread | Interval, form: str = ".3f") -> str:
-    return NONE if found.low is None else f"{found.low:{form}} to {found.high:{form}}"
+def _interval(value: Spread | Interval, form: str = ".3f") -> str:
+    return NONE if value.low is None else f"{value.low:{form}} to {value.high:{form}}"

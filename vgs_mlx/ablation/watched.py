@@ -82,14 +82,14 @@ def over_seeds(runs: Sequence[Traces]) -> list[Trace]:
     by_cell: dict[str, list[Traces]] = defaultdict(list)
     for run in runs:
         by_cell[run.cell].append(run)
-    found = []
+    traces = []
     for cell, members in by_cell.items():
         for quantity in members[0].values:
             courses = [run.values.get(quantity, {}) for run in members]
             if steps := sorted(set.intersection(*map(set, courses))):
                 spreads = tuple(spread([course[step] for course in courses]) for step in steps)
-                found.append(Trace(cell, quantity, tuple(steps), spreads))
-    return found
+                traces.append(Trace(cell, quantity, tuple(steps), spreads))
+    return traces
 
 
 def term_rows(traces: Sequence[Trace]) -> list[dict[str, str]]:
@@ -97,11 +97,14 @@ def term_rows(traces: Sequence[Trace]) -> list[dict[str, str]]:
     return [
         {
             "cell": cell,
-            "seeds": _seeds(found),
-            **{name: _first_and_last(found[name]) if name in found else "-" for name in QUANTITIES},
+            "seeds": _seeds(by_quantity),
+            **{
+                name: _first_and_last(by_quantity[name]) if name in by_quantity else "-"
+                for name in QUANTITIES
+            },
         }
-        for cell, found in _by_cell(traces).items()
-        if any(name in found for name in QUANTITIES)
+        for cell, by_quantity in _by_cell(traces).items()
+        if any(name in by_quantity for name in QUANTITIES)
     ]
 
 
@@ -110,21 +113,21 @@ def norm_scale_rows(traces: Sequence[Trace]) -> list[dict[str, str]]:
     return [
         {
             "cell": cell,
-            "seeds": str(found["η"].spreads[0].count),
-            "measured at steps": f"{found['η'].steps[0]} to {found['η'].steps[-1]}",
-            "η, first": _value(found["η"].spreads[0]),
-            "η, last": _value(found["η"].spreads[-1]),
-            "η, mean over steps": f"{np.mean([each.mean for each in found['η'].spreads]):.3f}",
+            "seeds": str(by_quantity["η"].spreads[0].count),
+            "measured at steps": f"{by_quantity['η'].steps[0]} to {by_quantity['η'].steps[-1]}",
+            "η, first": _value(by_quantity["η"].spreads[0]),
+            "η, last": _value(by_quantity["η"].spreads[-1]),
+            "η, mean over steps": f"{np.mean([each.mean for each in by_quantity['η'].spreads]):.3f}",
         }
-        for cell, found in _by_cell(traces).items()
-        if "η" in found
+        for cell, by_quantity in _by_cell(traces).items()
+        if "η" in by_quantity
     ]
 
 
 def difference_rows(runs: Sequence[Traces], baseline: str) -> list[dict[str, str]]:
     """A row for each cell except the baseline: its last terms minus the baseline's last terms, nats, as text."""
     theirs = {run.seed: run.values for run in runs if run.cell == baseline}
-    found = []
+    rows = []
     for cell in dict.fromkeys(run.cell for run in runs if run.cell != baseline):
         pairs = [(run.values, theirs[run.seed]) for run in runs if run.cell == cell and run.seed in theirs]
         row = {
@@ -133,8 +136,8 @@ def difference_rows(runs: Sequence[Traces], baseline: str) -> list[dict[str, str
             if pairs and all(name in values for pair in pairs for values in pair)
         }
         if row:
-            found.append({"cell": cell, "seeds": str(len(pairs)), **row})
-    return found
+            rows.append({"cell": cell, "seeds": str(len(pairs)), **row})
+    return rows
 
 
 def write(folder: Path, runs: Sequence[Traces], baseline: str) -> None:
@@ -150,10 +153,10 @@ def write(folder: Path, runs: Sequence[Traces], baseline: str) -> None:
 
 
 def _by_cell(traces: Sequence[Trace]) -> dict[str, dict[str, Trace]]:
-    found: dict[str, dict[str, Trace]] = defaultdict(dict)
+    by_cell: dict[str, dict[str, Trace]] = defaultdict(dict)
     for each in traces:
-        found[each.cell][each.quantity] = each
-    return found
+        by_cell[each.cell][each.quantity] = each
+    return by_cell
 
 
 def _first_and_last(trace: Trace) -> str:
@@ -164,10 +167,10 @@ def _last(course: Mapping[int, float]) -> float:
     return course[max(course)]
 
 
-def _seeds(found: Mapping[str, Trace]) -> str:
-    return str(max(each.spreads[0].count for each in found.values()))
+def _seeds(by_quantity: Mapping[str, Trace]) -> str:
+    return str(max(each.spreads[0].count for each in by_quantity.values()))
 
 
-def _value(found: Spread, sign: str = "") -> str:
-    mean = f"{found.mean:{sign}z.3f}"
-    return mean if found.sd is None else f"{mean} ± {found.sd:.3f}"
+def _value(value: Spread, sign: str = "") -> str:
+    mean = f"{value.mean:{sign}z.3f}"
+    return mean if value.sd is None else f"{mean} ± {value.sd:.3f}"

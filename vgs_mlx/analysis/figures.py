@@ -32,13 +32,13 @@ class Panel:
 
 def angles(bins: Bins) -> list[Panel]:
     """The angle between the gradients of each two terms, on one scale, with a line at 90°."""
-    found = {}
+    lines = {}
     for name, (left, right) in PAIRS.items():
-        found[name] = _line(f"∇{SYMBOLS[left]} and ∇{SYMBOLS[right]}", bins, name)
-    top = max([100.0, *(end for line in found.values() for end in line.high if end is not None)])
+        lines[name] = _line(f"∇{SYMBOLS[left]} and ∇{SYMBOLS[right]}", bins, name)
+    top = max([100.0, *(end for line in lines.values() for end in line.high if end is not None)])
     return [
         Panel(name.replace("_", "-"), f"Angle of {line.label}, degrees", (line,), 90, (0, 1.05 * top))
-        for name, line in found.items()
+        for name, line in lines.items()
     ]
 
 
@@ -55,9 +55,9 @@ def sizes(bins: Bins) -> list[Panel]:
 
 
 @style.applied()
-def draw(found: Mapping[str, Any], folder: Path) -> list[Path]:
+def draw(geometry: Mapping[str, Any], folder: Path) -> list[Path]:
     """Write geometry-angles and geometry-sizes, each as .svg and .png, into the folder. Returns their paths."""
-    rows = {"geometry-angles": (angles(found["bins"]), 10), "geometry-sizes": (sizes(found["bins"]), 8)}
+    rows = {"geometry-angles": (angles(geometry["bins"]), 10), "geometry-sizes": (sizes(geometry["bins"]), 8)}
     paths = []
     for name, (panels, width) in rows.items():
         figure = style.blank(width, 3)

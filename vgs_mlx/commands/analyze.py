@@ -97,19 +97,19 @@ def _measured(asked: Asked, ready: Ready, rows: Sequence[Example], screen: Scree
 def _run(asked: Asked, screen: Screen, check: Check) -> Ready:
     """The run's student as it was trained, its own teacher and held-out rows."""
     run = Path(asked.model)
-    found = trained.find(run, asked.checkpoint)
-    own = found.recipe.teacher.path
+    weights = trained.find(run, asked.checkpoint)
+    own = weights.recipe.teacher.path
     if asked.recipe or asked.sets or (asked.teacher and own):
         raise Refusal(f"{run}: a run brings its own recipe and teacher: omit --recipe, --teacher and --set")
     if not (asked.teacher or own):
         raise Refusal(f"{run}: this run had no teacher: say which one to compare with: --teacher")
-    trained.refuse_missing(run, found.recipe, *PLACES)
-    screen.say(f"model    {found.origin}")
-    teacher = replace(found.recipe.teacher, path=own or resolve_name(asked.teacher, Path()))
-    recipe = _comparable(replace(found.recipe, teacher=teacher))
+    trained.refuse_missing(run, weights.recipe, *PLACES)
+    screen.say(f"model    {weights.origin}")
+    teacher = replace(weights.recipe.teacher, path=own or resolve_name(asked.teacher, Path()))
+    recipe = _comparable(replace(weights.recipe, teacher=teacher))
     ready = load(recipe, screen, partial(check, recipe), run)
     with screen.working("loading the trained weights"):
-        trained.put(run, found, ready.student)
+        trained.put(run, weights, ready.student)
     return ready
 
 
@@ -139,13 +139,15 @@ def _comparable(recipe: Recipe) -> Recipe:
     return replace(recipe, objective=objective, rollout=rollout)
 
 
-def _print(found: Mapping[str, Any], console: Console) -> None:
+def _print(measured: Mapping[str, Any], console: Console) -> None:
     table = Table(
-        box=None, title=f"angles in degrees, mean ± sd over {found['batches']} batches", title_justify="left"
+        box=None,
+        title=f"angles in degrees, mean ± sd over {measured['batches']} batches",
+        title_justify="left",
     )
     for heading in ("bin", "VDS, nats", "tokens", "lang^vis", "std^vis", "std^lang", "frequent"):
         table.add_column(heading, justify="left" if heading == "frequent" else "right")
-    for each in found["bins"]:
+    for each in measured["bins"]:
         scores = "-" if each["vds_low"] is None else f"{each['vds_low']:z.3f}-{each['vds_high']:z.3f}"
         words = " ".join(text.strip() for text, _ in each["frequent"][:6])
         angles = [_angle(each[name]) for name in geometry.PAIRS]

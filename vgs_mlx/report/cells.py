@@ -87,10 +87,10 @@ def difference(each: Numbers) -> Difference:
     )
 
 
-def by_kind(found: Numbers) -> list[tuple[str, list[str]]]:
+def by_kind(summary: Numbers) -> list[tuple[str, list[str]]]:
     """Rows by kind of question: a heading, the baseline's accuracy, each cell's difference in points. Empty where the
     summary has fewer than two kinds."""
-    base = next((each for each in found["cells"] if each["name"] == found["baseline"]), {})
+    base = next((each for each in summary["cells"] if each["name"] == summary["baseline"]), {})
     kinds = base.get("by_kind", {})
     if len(kinds) < 2:
         return []
@@ -98,7 +98,7 @@ def by_kind(found: Numbers) -> list[tuple[str, list[str]]]:
         ("Cell", list(kinds)),
         (short_name(base["name"]), [percent(each["mean"]) for each in kinds.values()]),
     ]
-    for each in found["differences"]:
+    for each in summary["differences"]:
         differences = each.get("by_kind", {})
         rows.append(
             (
@@ -113,23 +113,25 @@ def _whole(value: float) -> str:
     return number(value, 0)
 
 
-def _mean(found: Numbers | None, say: Callable[[float], str]) -> str:
-    return "–" if found is None else say(found["mean"])
+def _mean(spread: Numbers | None, say: Callable[[float], str]) -> str:
+    return "–" if spread is None else say(spread["mean"])
 
 
-def _with_sd(found: Numbers | None) -> str:
-    if found is None:
+def _with_sd(value: Numbers | None) -> str:
+    if value is None:
         return "–"
-    spread = "" if found["sd"] is None else f" ± {number(100 * found['sd'], 1)}"
-    return percent(found["mean"]) + spread
+    spread = "" if value["sd"] is None else f" ± {number(100 * value['sd'], 1)}"
+    return percent(value["mean"]) + spread
 
 
-def _range(found: Numbers) -> str:
+def _range(interval: Numbers) -> str:
     return (
-        "–" if found["low"] is None else f"{number(100 * found['low'], 1)}–{number(100 * found['high'], 1)}"
+        "–"
+        if interval["low"] is None
+        else f"{number(100 * interval['low'], 1)}–{number(100 * interval['high'], 1)}"
     )
 
 
-def ends(found: Numbers) -> str:
+def ends(interval: Numbers) -> str:
     """An interval of a difference, in points; a dash where there is none."""
-    return "–" if found["low"] is None else f"{points(found['low'])} to {points(found['high'])}"
+    return "–" if interval["low"] is None else f"{points(interval['low'])} to {points(interval['high'])}"

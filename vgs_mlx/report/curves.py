@@ -59,15 +59,15 @@ def results(record: Record) -> list[Panel]:
     )
     meaning = f"Greedy, on {rows[-1]['prompts']:,} held-out prompts; bars: 95\u202f% intervals."
     svg = figures.intervals("accuracy", "Accuracy over steps", accuracy, last)
-    found = [Panel("Accuracy", _change(accuracy.y, percent), meaning, svg)]
+    panels = [Panel("Accuracy", _change(accuracy.y, percent), meaning, svg)]
     if any("scene_f1" in row for row in rows):
         scene = Series("scene F1", steps, _column(rows, "scene_f1"))
         svg = figures.intervals("scene-f1", "Scene F1 over steps", scene, last, shares=False)
         meaning = (
             "F1 of the objects that the student describes: how many exist, and how many of those that exist."
         )
-        found.append(Panel("Scene F1", _change(scene.y, short), meaning, svg))
-    return found
+        panels.append(Panel("Scene F1", _change(scene.y, short), meaning, svg))
+    return panels
 
 
 def training(record: Record) -> list[Panel]:
@@ -87,7 +87,7 @@ def training(record: Record) -> list[Panel]:
 def watched(record: Record) -> list[tuple[str, Markup]]:
     """Each term on fixed held-out rollouts over steps, in the low, middle and high bins of VDS (Fig. 4)."""
     rows = record.terms
-    found = []
+    drawings = []
     for term, title in TERMS.items():
         series = [
             Series(group, [row["step"] for row in rows], [(row.get(group) or {}).get(term) for row in rows])
@@ -97,8 +97,8 @@ def watched(record: Record) -> list[tuple[str, Markup]]:
             svg = figures.lines(
                 f"watched-{term}", f"{title} on fixed held-out answers", series, Frame("step")
             )
-            found.append((title, svg))
-    return found
+            drawings.append((title, svg))
+    return drawings
 
 
 def _same(record: Record, one: str, other: str) -> bool:

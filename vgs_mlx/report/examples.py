@@ -141,9 +141,9 @@ def _students_answers(
     answers, notes = {BEFORE: _answered(untrained, prompts, recipe.rollout)}, []
     for who, run in runs:
         try:
-            found = trained.find(run, checkpoint)
-            who = f"{who} ({checkpoint}: step {found.step})" if checkpoint else who
-            load = partial(trained.load, run, found, screen.say)
+            weights = trained.find(run, checkpoint)
+            who = f"{who} ({checkpoint}: step {weights.step})" if checkpoint else who
+            load = partial(trained.load, run, weights, screen.say)
             answers[who] = _answered(load, prompts, recipe.rollout)
         except Refusal as problem:
             notes.append(f"{who}: not shown. {problem}")
@@ -187,9 +187,9 @@ def _answered(
     load: Callable[[], LoadedModel], prompts: Sequence[Prompt], settings: Rollout
 ) -> list[Completion]:
     """A model's answers. The model and its memory are freed before the next one is loaded."""
-    found = answer(load(), prompts, settings)
+    answers = answer(load(), prompts, settings)
     release()
-    return found
+    return answers
 
 
 def answer(model: LoadedModel, prompts: Sequence[Prompt], settings: Rollout) -> list[Completion]:
@@ -206,13 +206,13 @@ def score(
         chunks(teacher, [Continued(view, completion)], encode(teacher, [view]), chunk_size)
         for view in (prompt.with_image, prompt.text_only)
     )
-    ids, found = mx.array(completion), []
+    ids, scored = mx.array(completion), []
     for (window, seeing), (_, blind) in zip(*views, strict=True):
         taken = ids[window]
         scores = visual_dependency_score(seeing, blind)
-        found.append(mx.stack([scores, token_logprobs(seeing, taken), token_logprobs(blind, taken)]))
-        mx.eval(found[-1])
-    return tuple(np.array(mx.concatenate(found, axis=1)))
+        scored.append(mx.stack([scores, token_logprobs(seeing, taken), token_logprobs(blind, taken)]))
+        mx.eval(scored[-1])
+    return tuple(np.array(mx.concatenate(scored, axis=1)))
 
 
 def shown_picture(picture: Image.Image, alt: str) -> ShownPicture:

@@ -35,14 +35,14 @@ class Geometry:
     batches: int
 
 
-def geometry(found: Mapping[str, Any] | None) -> Geometry | None:
+def geometry(file: Mapping[str, Any] | None) -> Geometry | None:
     """The section; None where `analyze` has not been run, or found no bins."""
-    bins: Sequence[Mapping[str, Any]] = (found or {}).get("bins") or ()
+    bins: Sequence[Mapping[str, Any]] = (file or {}).get("bins") or ()
     if not bins:
         return None
     angles = _drawn(geometry_figures.angles(bins), figures.SMALL)
     sizes = _drawn(geometry_figures.sizes(bins), figures.WIDE)
-    return Geometry(angles, sizes, tuple(map(_bin_row, bins)), (found or {}).get("batches", 1))
+    return Geometry(angles, sizes, tuple(map(_bin_row, bins)), (file or {}).get("batches", 1))
 
 
 def _drawn(panels: Sequence[Panel], size: Size) -> tuple[tuple[str, Markup], ...]:

@@ -69,8 +69,8 @@ def measured(record: Record, before: Mapping[str, Any], after: Mapping[str, Any]
     first, second = rows.get(before["step"]), rows.get(after["step"])
     if first is None or second is None or first["ids"] != second["ids"]:
         return difference(before, after), False
-    found = paired_bootstrap(np.array(second["right"]), np.array(first["right"]))
-    return Difference(found.mean, found.low, found.high), True
+    interval = paired_bootstrap(np.array(second["right"]), np.array(first["right"]))
+    return Difference(interval.mean, interval.low, interval.high), True
 
 
 def method(name: str) -> str:
@@ -79,7 +79,7 @@ def method(name: str) -> str:
 
 
 def _sentence(record: Record, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    found, _ = measured(record, before, after)
+    change, _ = measured(record, before, after)
     verb = "took" if after["accuracy"] != before["accuracy"] else "left"
     way = (
         f"from {percent(before['accuracy'])} to {percent(after['accuracy'])}"
@@ -89,14 +89,14 @@ def _sentence(record: Record, before: Mapping[str, Any], after: Mapping[str, Any
     steps = plural(after["step"] - before["step"], "step")
     return (
         f"{method(record.recipe.objective.name)} {verb} the student {way} right on {_prompts(after)} in {steps}: "
-        f"{points(found.value)} points, 95\u202f% interval {points(found.low)} to {points(found.high)}."
+        f"{points(change.value)} points, 95\u202f% interval {points(change.low)} to {points(change.high)}."
     )
 
 
 def _verdict(record: Record, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    found, paired = measured(record, before, after)
-    if found.shown:
-        side = "above" if found.low > 0 else "below"
+    change, paired = measured(record, before, after)
+    if change.shown:
+        side = "above" if change.low > 0 else "below"
         text = f"The interval lies {side} 0. This is one run: another seed may differ."
     else:
         text = "The interval contains 0: this run alone does not show that the accuracy changed."
@@ -110,5 +110,5 @@ def _verdict(record: Record, before: Mapping[str, Any], after: Mapping[str, Any]
     return text
 
 
-def _prompts(found: Mapping[str, Any]) -> str:
-    return plural(found["prompts"], "held-out prompt")
+def _prompts(evaluation: Mapping[str, Any]) -> str:
+    return plural(evaluation["prompts"], "held-out prompt")

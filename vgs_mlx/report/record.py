@@ -83,15 +83,15 @@ def read_rows(file: Path, form: TypeAdapter, damaged: list[str]) -> tuple[Row, .
     except OSError:
         damaged.append(file.name)
         return ()
-    found = []
+    rows = []
     for line in lines:
         try:
-            found.append(form.validate_json(line))
+            rows.append(form.validate_json(line))
         except ValidationError:
             continue
-    if len(found) < len(lines):
+    if len(rows) < len(lines):
         damaged.append(file.name)
-    return tuple(sorted(found, key=lambda row: row["step"]))
+    return tuple(sorted(rows, key=lambda row: row["step"]))
 
 
 def _content(file: Path) -> bytes | None:

@@ -72,11 +72,11 @@ def read(folder: Path, cells: Sequence[Numbers], baseline: str, damaged: list[st
 
 def _unreadable(run: Path) -> list[str]:
     """The damaged files of a run that was watched."""
-    found: list[str] = []
+    damaged: list[str] = []
     if (run / run_folder.TERMS).exists():
-        read_rows(run / run_folder.TERMS, forms.WATCHED, found)
-        read_rows(run / run_folder.METRICS, forms.METRICS, found)
-    return found
+        read_rows(run / run_folder.TERMS, forms.WATCHED, damaged)
+        read_rows(run / run_folder.METRICS, forms.METRICS, damaged)
+    return damaged
 
 
 def _panel(traces: Sequence[Trace], term: str, group: str) -> tuple[str, Markup]:
@@ -93,9 +93,9 @@ def _panel(traces: Sequence[Trace], term: str, group: str) -> tuple[str, Markup]
 
 
 def _rows(runs: Sequence[Traces], baseline: str) -> list[Row]:
-    found = []
+    rows = []
     for row in watched.difference_rows(runs, baseline):
         texts = [row.get(name, "–").replace("-", MINUS).partition(" ± ") for name in QUANTITIES]
         values = tuple((mean, f"±\u00a0{spread}" if spread else "") for mean, _, spread in texts)
-        found.append(Row(short_name(row["cell"]), row["seeds"], values))
-    return found
+        rows.append(Row(short_name(row["cell"]), row["seeds"], values))
+    return rows

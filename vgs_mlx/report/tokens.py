@@ -41,14 +41,14 @@ def pieces(decode: Callable[[list[int]], str], ids: Sequence[int]) -> list[tuple
 
     Each window is decoded alone: byte-level tokenizers, which all supported families use, need no context.
     """
-    found, start = [], 0
+    texts, start = [], 0
     for stop in range(1, len(ids) + 1):
         text = decode(list(ids[start:stop]))
         if text.endswith(UNFINISHED) and stop < len(ids):
             continue
-        found.append((text, slice(start, stop)))
+        texts.append((text, slice(start, stop)))
         start = stop
-    return found
+    return texts
 
 
 def tokens(
@@ -63,11 +63,11 @@ def tokens(
 
     Joined tokens show the largest score among them and the product of their probabilities.
     """
-    found = []
+    shown = []
     for text, window in pieces(decode, ids.tolist()):
         is_end = ids[window].tolist()[-1] in end_ids
         word = text.lstrip(" ")
-        found.append(
+        shown.append(
             Token(
                 space=text[: len(text) - len(word)] if word else "",
                 text=END_SIGN if is_end else (word or text).replace("\n", f"{NEWLINE_SIGN}\n"),
@@ -77,4 +77,4 @@ def tokens(
                 is_end=is_end,
             )
         )
-    return tuple(found)
+    return tuple(shown)

@@ -50,14 +50,14 @@ def plural(count: int, word: str) -> str:
     return f"{count:,} {word}" + ("" if count == 1 else "s")
 
 
-def interval_of(found: Mapping[str, Any]) -> str:
+def interval_of(evaluation: Mapping[str, Any]) -> str:
     """The interval of an evaluation's accuracy."""
-    return interval(found["low"], found["high"])
+    return interval(evaluation["low"], evaluation["high"])
 
 
-def share_of(found: Mapping[str, Any]) -> str:
+def share_of(evaluation: Mapping[str, Any]) -> str:
     """An evaluation's accuracy with its interval."""
-    return f"{percent(found['accuracy'])} ({interval_of(found)})"
+    return f"{percent(evaluation['accuracy'])} ({interval_of(evaluation)})"
 
 
 def _signed(text: str) -> str:
