@@ -1,6 +1,7 @@
-"""How a VGS update grows with completions, image tokens and length; packed, and with a row for each completion.
+"""How the cost of a VGS update grows with completions, image tokens and length, packed and with a row per completion.
 
-An update is scoring with both models, backward and AdamW on given rollouts: sampling is the same in both ways.
+An update is scoring with both models, the backward pass and AdamW on given rollouts. Sampling is not part of it: it is
+the same in both ways.
 """
 
 from functools import partial
@@ -17,21 +18,21 @@ CASES = {
     "image tokens": {count: (2, count, 4, 64) for count in (64, 144, 256, 576, 1024)},
     "tokens of a completion": {count: (1, 64, 2, count) for count in (128, 256, 512, 1024, 2048)},
 }
-PANELS = {"seconds": "seconds an update", "peak_gb": "peak memory, GB"}
+PANELS = {"seconds": "seconds per update", "peak_gb": "peak memory, GB"}
 WAYS = {"prompts shared": True, "a row for each completion": False}
 
 
 def run(repetitions: int) -> Medians:
-    """Seconds and peak memory of one update at every point, its two ways taking turns."""
+    """Seconds and peak memory of one update at every point. The two ways alternate."""
     student, teacher = made.scaled_models(layers=4)
-    found = {}
+    medians = {}
     for axis, points in CASES.items():
         for point, (count, image, completions, length) in points.items():
             console.print(f"{axis}: {point:,}")
             asked = made.prompts(count, image)
             rollouts = made.answers(asked, completions, length)
             settings = made.recipe("vgs", "interval", micro=completions)
-            found |= alternate(
+            medians |= alternate(
                 {
                     f"{axis}, {point}, {way}": partial(
                         one_update, student, teacher, rollouts, settings, packs
@@ -40,11 +41,11 @@ def run(repetitions: int) -> Medians:
                 },
                 repetitions,
             )
-    return found
+    return medians
 
 
 @style.applied()
-def draw(found: Medians, folder: Path) -> None:
+def draw(medians: Medians, folder: Path) -> None:
     """growth-completions.svg and so on: time and memory side by side."""
     folder.mkdir(parents=True, exist_ok=True)
     for axis, points in CASES.items():
@@ -52,7 +53,7 @@ def draw(found: Medians, folder: Path) -> None:
         panels = figure.subplots(1, 2)
         for axes, (quantity, label) in zip(panels, PANELS.items(), strict=True):
             for place, way in enumerate(WAYS):
-                values = [found[f"{axis}, {point}, {way}"][quantity] for point in points]
+                values = [medians[f"{axis}, {point}, {way}"][quantity] for point in points]
                 series.draw(axes, Series(way, list(points), values), style.line(place))
             axes.set(xlabel=axis, ylabel=label, xscale="log", xticks=list(points), ylim=(0, None))
             axes.set_xticklabels([f"{point:,}" for point in points])

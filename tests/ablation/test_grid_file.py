@@ -1,4 +1,4 @@
-"""A grid comes from --vary or from a file of cells, and its folder keeps it."""
+"""A grid comes from --vary or from a file of cells, and its folder stores it."""
 
 import json
 from dataclasses import replace
@@ -184,7 +184,7 @@ def test_a_folder_keeps_its_grid(tmp_path):
 
 
 def refused_in(folder, other):
-    """Why a folder that keeps a grid does not take this one."""
+    """Why a folder that holds a grid refuses this one."""
     kept = (folder / grid_file.GRID).read_bytes()
     with pytest.raises(Refusal) as caught:
         grid_file.refuse_another(folder, other)

@@ -1,4 +1,4 @@
-"""Runs go on beside each other, stop together, and survive every way of being stopped."""
+"""Runs go on side by side, stop together, and survive every way of being stopped."""
 
 import os
 import signal
@@ -68,7 +68,7 @@ def grid(*names, seeds=1):
 
 
 def run(folder, made, at_once=1):
-    """How each run ended, by its folder, and what was said."""
+    """How each run ended, by its folder, and what was printed."""
     board = Board(Console(file=(folder / "said").open("w"), width=80))
     states = runner.run(jobs_of(folder, made), at_once, board)
     board.console.file.close()
@@ -93,7 +93,7 @@ def test_every_run_runs_once_seed_by_seed_and_never_again(fake, tmp_path):
     assert len(times(tmp_path)) == 8
 
 
-def test_no_more_run_side_by_side_than_said_and_those_with_one_blas_thread_each(fake, tmp_path):
+def test_no_more_runs_than_asked_go_on_side_by_side_with_one_blas_thread_each(fake, tmp_path):
     run(tmp_path, grid("meets", "meets-too", "c"), at_once=2)  # a busy machine is slow to start the second
     going, most = 0, 0
     for each in times(tmp_path):
@@ -109,7 +109,7 @@ def test_each_run_has_its_share_of_the_memory_by_how_many_can_go_on_at_once(fake
     assert [each[4] for each in times(tmp_path) if each[0] == "start"] == ["2", "2", "2", "1"]
 
 
-def test_a_run_that_fails_is_told_with_its_last_lines_and_stops_no_other(fake, tmp_path):
+def test_a_run_that_fails_is_reported_with_its_last_lines_and_stops_no_other(fake, tmp_path):
     states, said = run(tmp_path, grid("a", "fails", "c"))
     assert states == {"a/seed-0": "done", "fails/seed-0": "failed", "c/seed-0": "done"}
     assert "FAILED   fails, seed 0: exit code 1" in said
@@ -149,7 +149,7 @@ def test_a_finished_run_that_is_not_the_grid_s_is_refused(fake, tmp_path):
 
 
 def started(folder, *vary, seeds):
-    """`vgs-mlx ablate` with this grid in `folder`; the fake runs leave nothing to sum up."""
+    """`vgs-mlx ablate` with this grid in `folder`; the fake runs leave nothing to summarise."""
     (folder.parent / "toy.yaml").write_text("train: {steps: 200}\n")
     line = [part for each in vary for part in ("--vary", each)]
     return command("ablate", folder.parent / "toy.yaml", *line, "--seeds", seeds, "--output", folder)
@@ -215,14 +215,16 @@ def test_a_signal_to_the_grid_stops_its_runs_and_the_exit_code_says_which(
     assert "0 of 1 runs are done; go on with: vgs-mlx ablate --resume" in stopped.stderr
 
 
-def test_a_run_that_somebody_else_terminated_is_stopped_and_not_failed(fake, tmp_path, monkeypatch):
+def test_a_run_that_another_process_terminated_is_stopped_and_not_failed(fake, tmp_path, monkeypatch):
     code = "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"
     monkeypatch.setattr(runner, "worker", lambda *_: [sys.executable, "-c", code])
     states, said = run(tmp_path, grid("a"))
     assert states == {"a/seed-0": "stopped"} and "stopped  a, seed 0" in said
 
 
-def test_ctrl_c_while_the_last_run_is_collected_is_told_and_the_command_goes_on(fake, tmp_path, monkeypatch):
+def test_ctrl_c_while_the_last_run_is_collected_is_reported_and_the_command_goes_on(
+    fake, tmp_path, monkeypatch
+):
     monkeypatch.setattr(ablate, "_summarise", lambda *_: None)
     looks = []
 
@@ -261,7 +263,7 @@ def test_a_live_table_shows_every_cell_and_seed(fake, tmp_path):
 
 
 def test_killed_and_started_again_a_grid_gives_the_runs_that_nobody_killed(tmp_path):
-    """Of two runs the first has finished when the grid starts; the second is killed in its midst."""
+    """Of two runs the first has finished when the grid starts; the second is killed while it trains."""
     varied = {name: f"objective.name={name}" for name in ("standard", "vgs")}
     common = ("train.checkpoint_every=1", "train.evaluate_blind=true")
     whole = {name: train(tmp_path / name, setting, *common) for name, setting in varied.items()}

@@ -93,7 +93,7 @@ def test_only_intervals_of_two_seeds_are_cut_and_only_beside_others():
     )
 
 
-def test_the_kinds_of_questions_that_a_cell_answers_better_are_told(tmp_path):
+def test_the_kinds_of_questions_that_a_cell_answers_better_are_shown(tmp_path):
     finals = {BASE: {"count": 0.5, "shape": 1.0}, OTHER: {"count": 0.75, "shape": 0.9}}
     results = [
         Result(name, seed, (Measured(0, 0.5, 0, 0.0), Measured(4, 0.7, 100, 8.0)), {"a": 1}, None, by_kind)
@@ -132,7 +132,7 @@ def test_the_page_holds_cells_differences_and_what_is_missing(tmp_path):
     assert "The baseline, standard. Cells of one seed" in found and "embedded:student" in found
 
 
-def test_the_page_says_what_it_took_to_reach_the_accuracy_and_what_happened_inside(tmp_path):
+def test_the_page_shows_the_cost_of_reaching_the_accuracy_and_the_watched_terms(tmp_path):
     found = summary(difference(OTHER, 0.03, 0.01))
     found["cells"][1] |= {"tokens_to_reach": spread(67484.2), "seconds_to_reach": spread(96.6)}
     made = folder(tmp_path / "ab", found)
@@ -188,9 +188,7 @@ def test_examples_are_of_each_cell_s_first_seed_the_baseline_first(tmp_path):
     assert others == []
 
 
-def test_examples_are_of_the_cells_that_can_be_asked_alike_and_the_page_names_the_others(
-    tmp_path, monkeypatch
-):
+def test_examples_are_of_cells_with_the_same_questions_and_the_page_names_the_others(tmp_path, monkeypatch):
     changes = {
         BASE: "",
         "full": "{student: {train: full}, objective: {name: vgs}, seed: 1}",

@@ -1,4 +1,4 @@
-"""In a real browser the page loads in silence, asks for nothing, fits a phone, and tells scores on hover and by key."""
+"""In a real browser the page loads silently, requests nothing, fits a phone, and shows scores on hover and by key."""
 
 import json
 
@@ -30,7 +30,7 @@ def tab():
         yield found
 
 
-def test_it_loads_in_silence_and_asks_for_nothing(tab, written):
+def test_it_loads_silently_and_requests_nothing(tab, written):
     tab.open(written)
     assert tab.complaints() == []
     asked = [each for each in tab.requests() if not each.startswith("data:image/")]

@@ -53,16 +53,16 @@ def test_a_figure_is_an_image_with_a_title_and_a_description():
     assert root[1].text == "3.00 at 1, 1.00 at 3; lowest 1.00 at 3, highest 3.00 at 1"
 
 
-def test_a_name_is_no_formula():
+def test_a_name_is_not_a_formula():
     assert "$x^2$" in figures.lines("x", "T", [Series("$x^2$", [1], [1]), FALLING], Frame("step"))
 
 
-def test_nothing_known_is_said():
+def test_a_series_without_values_is_drawn_and_said_to_have_none():
     assert described(Series("x", [1, 2], [None, None])) == "no values"
     assert "<svg" in figures.curve("x", "T", Series("x", [1, 2], [None, None]))
 
 
-def test_an_interval_that_goes_beyond_the_edge_is_cut_and_told():
+def test_an_interval_that_goes_beyond_the_edge_is_cut_and_described():
     rows = [("a", 1, 0, 2), ("two seeds", 1, -20, 22)]
     cut, whole = figures.forest("x", "T", rows, "points", 4.0), figures.forest("x", "T", rows, "points")
     assert "two seeds: 1.00 (−20.0 to 22.0)" in cut

@@ -1,4 +1,4 @@
-"""The headline says what the evaluations bear, and no more."""
+"""The headline claims what the evaluations show, and no more."""
 
 from dataclasses import replace
 
@@ -73,6 +73,6 @@ def test_the_objective_is_named():
         "GRPO (grpo), mixed with 0.3 of vgs: γ\u00a0=\u00a02, λ\u00a0=\u00a00.01",
     ),
 ])  # fmt: skip
-def test_an_objective_is_told_with_what_it_uses(sets, said):
+def test_an_objective_is_shown_with_what_it_uses(sets, said):
     recipe = recipe_file.load_recipe(None, sets)
     assert dict(setting.essentials(recipe))["Objective"] == said

@@ -1,4 +1,4 @@
-"""The page is whole, honest about what is missing, and nothing that others wrote becomes markup."""
+"""The page is complete, says what is missing, and never turns what others wrote into markup."""
 
 import json
 import re
@@ -132,7 +132,7 @@ def test_answers_written_during_the_run_stand_in_for_examples(tmp_path):
     assert "wrong, expected red" in found and "&lt;script&gt;" in found
 
 
-def test_a_page_without_examples_never_takes_the_place_of_one_with_them(tmp_path, monkeypatch):
+def test_a_page_without_examples_never_replaces_one_with_them(tmp_path, monkeypatch):
     run = copied(finished(), tmp_path / "run")
     monkeypatch.setattr(page, "collect", lambda *_: evil_examples())
     first = report.run(run, None, examples=1, screen=QUIET)
@@ -152,7 +152,7 @@ def test_a_page_without_examples_never_takes_the_place_of_one_with_them(tmp_path
 
 
 @pytest.mark.parametrize("name", ["page.txt", "metrics.jsonl", "folder.html", "missing/page.html"])
-def test_an_output_that_is_no_page_is_refused(tmp_path, name):
+def test_an_output_that_is_not_a_page_is_refused(tmp_path, name):
     (tmp_path / "folder.html").mkdir()
     with pytest.raises(Refusal, match="--output"):
         report.run(finished(), tmp_path / name, examples=0, screen=QUIET)
@@ -173,7 +173,7 @@ def test_the_page_may_load_nothing(tmp_path):
     assert addresses and all(each.startswith(("data:", "#")) for each in addresses)
 
 
-def test_every_token_tells_its_score(tmp_path):
+def test_every_token_shows_its_score(tmp_path):
     found = page.render_run(read(finished()), evil_examples())
     (token,) = re.findall(r'<span class="t [^>]*>', found)
     assert 'class="t v4"' in token and 'data-vds="1.20"' in token and 'tabindex="0"' in token

@@ -1,4 +1,4 @@
-"""What is written can be read: contrast in light and dark, and a scale that steadily darkens or lightens."""
+"""Text can be read: enough contrast in light and dark, and a scale that steadily darkens or lightens."""
 
 import itertools
 import re
@@ -49,7 +49,7 @@ def test_lines_stand_out_from_the_paper(theme):
 
 @each_theme
 def test_the_scale_is_told_by_lightness_alone(theme):
-    """So it can be read by the colour-blind and on a grey print; each step goes away from the paper."""
+    """So it can be read by the colour-blind and on a grey print; each step moves away from the paper."""
     steps = [contrast(theme["paper"], theme[name]) for name in LEVEL_NAMES]
     assert steps == sorted(steps) and all(
         later / earlier > 1.03 for earlier, later in itertools.pairwise(steps)
@@ -64,9 +64,9 @@ def test_both_themes_have_every_colour_and_the_page_uses_no_other():
 
 
 def test_a_drawn_colour_names_one_variable():
-    """In a page colours become variables, so no two of them may look alike before."""
+    """A page replaces these colours by variables, so no two of them may be equal."""
     assert len({LIGHT[name] for name in DRAWN}) == len(DRAWN)
 
 
-def test_the_style_asks_for_nothing():
+def test_the_style_requests_nothing():
     assert "@import" not in STYLE and "url(" not in STYLE
