@@ -22,7 +22,7 @@ LAYERS = (
     ("data", "models"),
     ("planning", "rollout"),
     ("runs",),
-    ("evaluation",),
+    ("evaluation", "figures"),
     ("train",),
     ("exporting", "analysis", "self_check"),
     ("ablation", "report"),

@@ -132,9 +132,8 @@ def ablate(recipe, vary, seeds, output, baseline, jobs, sets, reach, resume, sum
     elif resume:
         code = command.resume(resume, jobs=jobs, baseline=baseline, reach=reach)
     else:
-        code = command.start(
-            recipe, vary, output, seeds=seeds, baseline=baseline, jobs=jobs, sets=sets, reach=reach
-        )
+        options = command.GridOptions(recipe, vary, sets, seeds, baseline)
+        code = command.start(options, output, jobs=jobs, reach=reach)
     sys.exit(code)
 
 
@@ -206,7 +205,7 @@ def analyze(model, **options) -> None:
     """
     from vgs_mlx.commands import analyze as analysis
 
-    analysis.run(model, **options)
+    analysis.run(analysis.Asked(model, **options))
 
 
 @main.command(short_help="One folder that mlx-vlm runs.")
@@ -272,9 +271,9 @@ def report(folder, output, examples, no_examples, checkpoint, force) -> None:
     Write one self-contained HTML page that reads like a lab notebook: what was run, what came out with its
     interval, curves, costs, and answers whose tokens are coloured by how far the picture moves the teacher.
     """
-    from vgs_mlx.report import page
+    from vgs_mlx.commands import report as reporting
 
-    page.write(folder, output, examples=0 if no_examples else examples, checkpoint=checkpoint, force=force)
+    reporting.run(folder, output, examples=0 if no_examples else examples, checkpoint=checkpoint, force=force)
 
 
 @main.command(short_help="What this machine is, how fast, and whether it computes right.")

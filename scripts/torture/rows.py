@@ -221,7 +221,7 @@ def _faults_of_view(processor: Any, view: View, pictures: int) -> Sequence[str]:
         return ["a view is empty or has ids beyond the vocabulary"]
     if not pictures:
         return ["the text view speaks of a picture"] if placeholder or view.media else []
-    merged = processor.image_processor.merge_size**2
+    merged = processor.inner.image_processor.merge_size**2
     if (
         len(view.media["image_grid_thw"]) != pictures
         or view.media["image_grid_thw"].prod(1).sum() != placeholder * merged

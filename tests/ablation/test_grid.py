@@ -1,4 +1,4 @@
-"""A grid holds every experiment once, in folders that any system can have."""
+"""A grid holds every experiment once, in folders whose names are valid on any system."""
 
 import pytest
 
@@ -60,7 +60,7 @@ def test_values_that_are_equal_make_one_cell():
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_what_an_objective_is_said_not_to_use_changes_nothing(name, tmp_path):
+def test_keys_that_an_objective_does_not_use_change_nothing(name, tmp_path):
     base = (*SHORT, f"objective.name={name}", "student.train=" + ("full" if name == "standard" else "lora"))
     changes = [f"{key}={OTHER_VALUES[key]}" for key in grid.unused_keys(toy_runs.recipe(*base))]
     assert changes
@@ -112,7 +112,7 @@ def test_a_folder_s_name_is_safe_and_tells_values_apart(value):
 @pytest.mark.parametrize(
     "name", ["", "a/b", "..", ".hidden", "é", "summary", "Summary", "x" * 121, "a ", "-x"]
 )
-def test_a_name_that_is_no_folder_s_is_refused(name):
+def test_a_name_that_no_folder_can_have_is_refused(name):
     with pytest.raises(Refusal, match="can't name a folder"):
         grid.refuse_name(name)
 
@@ -123,10 +123,10 @@ def test_named_cells_that_are_the_same_experiment_are_refused():
         cell("two", objective={"name": "standard", "steering_coef": 4}),
     ]
     with pytest.raises(Refusal, match="cells one and two are the same experiment"):
-        grid.refuse_doubles(cells)
-    grid.refuse_doubles([cells[0], cell("two", objective={"name": "vgs"})])
-    with pytest.raises(Refusal, match="a Mac takes these folders for one"):
-        grid.refuse_doubles([cells[0], cell("One", objective={"name": "vgs"})])
+        grid.refuse_duplicates(cells)
+    grid.refuse_duplicates([cells[0], cell("two", objective={"name": "vgs"})])
+    with pytest.raises(Refusal, match="a Mac treats these folders as one"):
+        grid.refuse_duplicates([cells[0], cell("One", objective={"name": "vgs"})])
 
 
 def test_the_baseline_is_a_cell_named_or_described_or_the_first():
@@ -135,9 +135,9 @@ def test_the_baseline_is_a_cell_named_or_described_or_the_first():
     assert grid.baseline_of(cells, None) == "objective.name=standard"
     assert grid.baseline_of(cells, "objective.name=standard") == "objective.name=standard"
     assert grid.baseline_of(cells, "objective.steering_coef=2").endswith("vgs,objective.steering_coef=2")
-    with pytest.raises(Refusal, match=r"--baseline objective.name=vgs: 2 cells are such"):
+    with pytest.raises(Refusal, match=r"--baseline objective.name=vgs: 2 cells match"):
         grid.baseline_of(cells, "objective.name=vgs")
     with pytest.raises(
-        Refusal, match=r"--baseline jsd: no cell is such: give one of: objective.name=standard; "
+        Refusal, match=r"--baseline jsd: no cell matches: give one of: objective.name=standard; "
     ):
         grid.baseline_of(cells, "jsd")

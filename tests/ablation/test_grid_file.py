@@ -1,4 +1,4 @@
-"""A grid comes from --vary or from a file of cells, and its folder keeps it."""
+"""A grid comes from --vary or from a file of cells, and its folder stores it."""
 
 import json
 from dataclasses import replace
@@ -131,7 +131,7 @@ def test_a_fault_of_the_recipe_is_the_file_s(tmp_path):
     message = refusal(tmp_path, "train: {stepz: 4}", ["train.warmup_steps=1"], ["train.steps=1"])
     assert message.startswith(f"{file}: unknown key train.stepz")
     assert refusal(tmp_path, "seed: 1", ["train.steps=1"]).startswith(f"{file}: seed: an ablation's seeds")
-    assert refusal(tmp_path, CELLS, baseline="none").startswith("--baseline none: no cell is such")
+    assert refusal(tmp_path, CELLS, baseline="none").startswith("--baseline none: no cell matches")
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_a_fault_of_the_recipe_is_the_file_s(tmp_path):
         ),
         ("seeds: 5", "seeds: five", "seeds: input should be a valid integer"),
         ("seeds: 5", "sets: 5", "sets: "),
-        ("baseline: plain", "baseline: none", "baseline none: no cell is such"),
+        ("baseline: plain", "baseline: none", "baseline none: no cell matches"),
         ("  strong", "  str/ong", "can't name a folder"),
         ("objective.name: vgs", "objective.name: standard", "cells plain and strong are the same experiment"),
         ("recipe: base.yaml\n", "", "recipe: field required"),
@@ -184,7 +184,7 @@ def test_a_folder_keeps_its_grid(tmp_path):
 
 
 def refused_in(folder, other):
-    """Why a folder that keeps a grid does not take this one."""
+    """Why a folder that holds a grid refuses this one."""
     kept = (folder / grid_file.GRID).read_bytes()
     with pytest.raises(Refusal) as caught:
         grid_file.refuse_another(folder, other)
@@ -215,14 +215,14 @@ def test_a_smaller_grid_is_refused_with_all_that_the_folder_has_more(tmp_path):
     grid_file.save(tmp_path, made)
     plain, strong = made.cells
     said = refused_in(tmp_path, Grid((replace(plain, seeds=3),), "plain"))
-    assert "holds a larger grid (5 seeds of plain, not 3; a cell strong more)" in said
+    assert "holds a larger grid (5 seeds of plain, not 3; also the cell strong)" in said
     assert f"go on with --resume {tmp_path}" in said
     grown_and_shrunk = Grid((replace(plain, seeds=9), replace(strong, seeds=1)), "plain")
     assert "(2 seeds of strong, not 1)" in refused_in(tmp_path, grown_and_shrunk)
 
 
 def test_a_folder_without_a_grid_and_a_damaged_one_are_refused(tmp_path):
-    with pytest.raises(Refusal, match="no ablation there"):
+    with pytest.raises(Refusal, match="is not the folder of an ablation"):
         grid_file.load(tmp_path)
     cell = {"name": "a", "settings": {}, "recipe": {}, "seeds": 1}
     (tmp_path / grid_file.GRID).write_text(json.dumps({"baseline": "a", "cells": [cell]}))

@@ -30,7 +30,7 @@ WORDS = {
 
 
 def job(folder: Path, cell: str, had: dict | None, **sections) -> Job:
-    """A finished run and what it had."""
+    """A finished run and its inputs."""
     found = Job(cell, recipe_file.build(sections, "test"), folder / cell / f"seed-{sections.get('seed', 0)}")
     found.folder.mkdir(parents=True)
     (found.folder / run_folder.RESULT).write_text(json.dumps({"identity": had} if had else {}))
@@ -104,7 +104,7 @@ def test_a_cell_that_contradicts_itself_is_refused_before_anything_runs(tmp_path
 
 
 def test_a_grid_whose_model_changed_between_two_runs_is_refused_by_summary_and_by_resume(tmp_path):
-    """Whether a run says what it had in its result or, as older ones, in its checkpoint alone."""
+    """A run records its inputs in its result; older ones only in their checkpoint."""
     run = finished()
     recipe = recipe_file.load_recipe(run / run_folder.RECIPE)
     made = Grid((Cell("a", {}, recipe, 1), Cell("b", {}, recipe, 1)), "a")

@@ -1,4 +1,4 @@
-"""Runs go on beside each other, stop together, and survive every way of being stopped."""
+"""Runs go on side by side, stop together, and survive every way of being stopped."""
 
 import os
 import signal
@@ -68,7 +68,7 @@ def grid(*names, seeds=1):
 
 
 def run(folder, made, at_once=1):
-    """How each run ended, by its folder, and what was said."""
+    """How each run ended, by its folder, and what was printed."""
     board = Board(Console(file=(folder / "said").open("w"), width=80))
     states = runner.run(jobs_of(folder, made), at_once, board)
     board.console.file.close()
@@ -89,11 +89,11 @@ def test_every_run_runs_once_seed_by_seed_and_never_again(fake, tmp_path):
     ]
     assert "done     b, seed 1: accuracy 0.750" in said
     again, said = run(tmp_path, made)
-    assert set(again.values()) == {"done"} and "4 of them finished already" in said
+    assert set(again.values()) == {"done"} and "4 already finished" in said
     assert len(times(tmp_path)) == 8
 
 
-def test_no_more_run_side_by_side_than_said_and_those_with_one_blas_thread_each(fake, tmp_path):
+def test_no_more_runs_than_asked_go_on_side_by_side_with_one_blas_thread_each(fake, tmp_path):
     run(tmp_path, grid("meets", "meets-too", "c"), at_once=2)  # a busy machine is slow to start the second
     going, most = 0, 0
     for each in times(tmp_path):
@@ -109,7 +109,7 @@ def test_each_run_has_its_share_of_the_memory_by_how_many_can_go_on_at_once(fake
     assert [each[4] for each in times(tmp_path) if each[0] == "start"] == ["2", "2", "2", "1"]
 
 
-def test_a_run_that_fails_is_told_with_its_last_lines_and_stops_no_other(fake, tmp_path):
+def test_a_run_that_fails_is_reported_with_its_last_lines_and_stops_no_other(fake, tmp_path):
     states, said = run(tmp_path, grid("a", "fails", "c"))
     assert states == {"a/seed-0": "done", "fails/seed-0": "failed", "c/seed-0": "done"}
     assert "FAILED   fails, seed 0: exit code 1" in said
@@ -122,7 +122,7 @@ def test_a_run_that_another_process_works_on_is_waited_for(fake, tmp_path):
     holder = subprocess.Popen(
         [sys.executable, "-c", f"""
 import os, time
-from vgs_mlx.train import run_folder
+from vgs_mlx.runs import folder as run_folder
 from pathlib import Path
 with run_folder.held(Path({str(tmp_path / "a" / "seed-0")!r})):
     Path({str(tmp_path / "held")!r}).touch()
@@ -144,37 +144,37 @@ with run_folder.held(Path({str(tmp_path / "a" / "seed-0")!r})):
 
 def test_a_finished_run_that_is_not_the_grid_s_is_refused(fake, tmp_path):
     run(tmp_path, grid("b", "a"))
-    with pytest.raises(Refusal, match=r"its objective.steering_coef isn't the grid's any more"):
+    with pytest.raises(Refusal, match=r"its objective.steering_coef is no longer that of the grid"):
         run(tmp_path, grid("a", "b"))
 
 
 def started(folder, *vary, seeds):
-    """`vgs-mlx ablate` with this grid in `folder`; the fake runs leave nothing to sum up."""
+    """`vgs-mlx ablate` with this grid in `folder`; the fake runs leave nothing to summarise."""
     (folder.parent / "toy.yaml").write_text("train: {steps: 200}\n")
     line = [part for each in vary for part in ("--vary", each)]
     return command("ablate", folder.parent / "toy.yaml", *line, "--seeds", seeds, "--output", folder)
 
 
 def test_a_grid_that_grows_keeps_its_runs_and_adds_the_new_ones(fake, tmp_path, monkeypatch):
-    monkeypatch.setattr(ablate, "_tell", lambda *_: None)
+    monkeypatch.setattr(ablate, "_summarise", lambda *_: None)
     output = tmp_path / "out"
     assert started(output, "train.warmup_steps=1,2", seeds=1).exit_code == 0
     kept = {file: state for file, state in toy_runs.state_of(output).items() if "/" in file}
     grown = started(output, "train.warmup_steps=3,1,2", seeds=2)
-    assert grown.exit_code == 0 and "6, 2 of them finished already" in grown.output
+    assert grown.exit_code == 0 and "6, 2 already finished" in grown.output
     assert len([each for each in times(output) if each[0] == "start"]) == 6
     assert kept.items() <= toy_runs.state_of(output).items()
     assert {cell.name: cell.seeds for cell in grid_file.load(output).cells} == {
         f"train.warmup_steps={each}": 2 for each in (3, 1, 2)
     }
     resumed = command("ablate", "--resume", output)
-    assert "6, 6 of them finished already" in resumed.output
+    assert "6, 6 already finished" in resumed.output
     fewer = started(output, "train.warmup_steps=3,1,2", seeds=1)
     assert fewer.exit_code == 2 and "holds a larger grid" in fewer.output
 
 
 def test_a_grid_does_not_grow_while_another_process_works_on_it(fake, tmp_path, monkeypatch):
-    monkeypatch.setattr(ablate, "_tell", lambda *_: None)
+    monkeypatch.setattr(ablate, "_summarise", lambda *_: None)
     output = tmp_path / "out"
     started(output, "train.warmup_steps=1,2", seeds=1)
     before = toy_runs.state_of(output)
@@ -215,15 +215,17 @@ def test_a_signal_to_the_grid_stops_its_runs_and_the_exit_code_says_which(
     assert "0 of 1 runs are done; go on with: vgs-mlx ablate --resume" in stopped.stderr
 
 
-def test_a_run_that_somebody_else_terminated_is_stopped_and_not_failed(fake, tmp_path, monkeypatch):
+def test_a_run_that_another_process_terminated_is_stopped_and_not_failed(fake, tmp_path, monkeypatch):
     code = "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"
     monkeypatch.setattr(runner, "worker", lambda *_: [sys.executable, "-c", code])
     states, said = run(tmp_path, grid("a"))
     assert states == {"a/seed-0": "stopped"} and "stopped  a, seed 0" in said
 
 
-def test_ctrl_c_while_the_last_run_is_collected_is_told_and_the_command_goes_on(fake, tmp_path, monkeypatch):
-    monkeypatch.setattr(ablate, "_tell", lambda *_: None)
+def test_ctrl_c_while_the_last_run_is_collected_is_reported_and_the_command_goes_on(
+    fake, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(ablate, "_summarise", lambda *_: None)
     looks = []
 
     def press(job):
@@ -236,11 +238,11 @@ def test_ctrl_c_while_the_last_run_is_collected_is_told_and_the_command_goes_on(
     stopped = started(tmp_path / "out", "train.warmup_steps=1", seeds=1)
     assert stopped.exit_code == 130 and "0 of 1 runs are done; go on with" in stopped.output
     again = started(tmp_path / "out", "train.warmup_steps=1", seeds=1)
-    assert again.exit_code == 0 and "1 of them finished already" in again.output
+    assert again.exit_code == 0 and "1 already finished" in again.output
 
 
 def test_a_kill_before_the_grid_was_ever_written_does_not_stand_in_the_way(fake, tmp_path, monkeypatch):
-    monkeypatch.setattr(ablate, "_tell", lambda *_: None)
+    monkeypatch.setattr(ablate, "_summarise", lambda *_: None)
     output = tmp_path / "out"
     output.mkdir()
     (output / ".grid.json.writing").write_text("{")
@@ -261,7 +263,7 @@ def test_a_live_table_shows_every_cell_and_seed(fake, tmp_path):
 
 
 def test_killed_and_started_again_a_grid_gives_the_runs_that_nobody_killed(tmp_path):
-    """Of two runs the first has finished when the grid starts; the second is killed in its midst."""
+    """Of two runs the first has finished when the grid starts; the second is killed while it trains."""
     varied = {name: f"objective.name={name}" for name in ("standard", "vgs")}
     common = ("train.checkpoint_every=1", "train.evaluate_blind=true")
     whole = {name: train(tmp_path / name, setting, *common) for name, setting in varied.items()}
@@ -288,7 +290,7 @@ def test_killed_and_started_again_a_grid_gives_the_runs_that_nobody_killed(tmp_p
 
     again = command(*given)
     assert again.exit_code == 0, again.output
-    assert "1 of them finished already" in again.stdout and "McNemar" in again.stdout
+    assert "1 already finished" in again.stdout and "McNemar" in again.stdout
     assert toy_runs.state_of(runs["standard"]) == kept
     assert all(same_run(runs[name], whole[name]) for name in varied)
     assert "accuracy-steps.svg" in os.listdir(output / "summary")
@@ -313,8 +315,8 @@ def _wait_until_free(folder, seconds=60):
         (["--output", "x"], "give a recipe and --output DIR"),
         (["--resume", "x", "--seeds", "2"], "take no grid"),
         (["--resume", "x", "--summary", "x"], "take no grid"),
-        (["--resume", "x"], "x: no ablation there"),
-        (["--summary", "x"], "x: no ablation there"),
+        (["--resume", "x"], "x: is not the folder of an ablation"),
+        (["--summary", "x"], "x: is not the folder of an ablation"),
         (["r.yaml", "--output", "full", "--vary", "train.steps=1,2"], "not empty (it holds notes.txt)"),
         (["r.yaml", "--output", "x", "--vary", "train.steps=0"], "greater than or equal to 1"),
     ],
@@ -384,7 +386,7 @@ def test_a_worker_that_gets_a_signal_ends_with_its_code(number, code, tmp_path, 
 
 
 def test_a_worker_whose_parent_is_gone_interrupts_itself(tmp_path):
-    code = "from vgs_mlx.commands import grid_run; worker._stop_with_parent()"
+    code = "from vgs_mlx.commands import grid_run; grid_run._stop_with_parent()"
     process = subprocess.Popen([sys.executable, "-c", code], cwd=toy_runs.ROOT, stdin=subprocess.PIPE,
                                stderr=subprocess.PIPE)  # fmt: skip
     assert process.poll() is None

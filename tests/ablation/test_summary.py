@@ -189,7 +189,7 @@ def test_the_files_hold_the_numbers(found, tmp_path):
     assert (
         "| plain | 2 | 0.000 | 0.375 ± 0.177 | 0.000 to 1.000 | 0.500 ± 0.354 | 0.125 ± 0.177 | 1/2 |" in text
     )
-    assert "| steered | 2 | +0.375 |" in text and "left out: steered, seed 2" in text
+    assert "| steered | 2 | +0.375 |" in text and "omitted: steered, seed 2" in text
     assert json.dumps(kept, allow_nan=False)
 
 

@@ -1,4 +1,4 @@
-"""What the runs recorded is told over seeds, at the steps that all of them have."""
+"""What the runs recorded is summarised over seeds, at the steps that all of them have."""
 
 import json
 
@@ -41,14 +41,14 @@ def test_quantities_are_means_over_seeds_by_step(tmp_path):
     assert trace(traces, "low visual").spreads[0].mean == 0.5
 
 
-def test_a_step_that_one_seed_lacks_is_left_out(tmp_path):
+def test_a_step_that_one_seed_lacks_is_omitted(tmp_path):
     runs = [run(tmp_path / "0", 0), run(tmp_path / "1", 1, looks=(0,), measured=(11,))]
     traces = watched.over_seeds(runs)
     assert trace(traces, "high language").steps == (0,)
     assert trace(traces, "η").steps == (11,)
 
 
-def test_tables_show_first_and_last_and_leave_out_cells_that_recorded_nothing(tmp_path):
+def test_tables_show_first_and_last_and_omit_cells_that_recorded_nothing(tmp_path):
     traces = watched.over_seeds([run(tmp_path / "0", 0), Traces("standard", 0, {})])
     (row,) = watched.term_rows(traces)
     assert row["cell"] == "vgs" and row["high language"] == "1.000 -> 11.000"

@@ -18,6 +18,7 @@ from vgs_mlx.analysis import figures as geometry_figures
 from vgs_mlx.analysis import geometry
 from vgs_mlx.cli import main
 from vgs_mlx.commands import analyze
+from vgs_mlx.figures.series import Series
 from vgs_mlx.formats import strict_yaml
 from vgs_mlx.models import adapters, probes
 from vgs_mlx.models.rows import encode, evaluate
@@ -220,11 +221,11 @@ def test_a_bin_that_was_not_measured_is_a_gap_and_angles_share_a_scale():
         {"bin": 1, "angle_lang_vis": none, "angle_std_vis": {"mean": 40.0, "sd": None}, "mean_visual": None},
     ]
     first, second, third = geometry_figures.angles(bins)
-    assert first.lines[0] == ("∇L_lang and ∇L_vis", [0, 1], [118.0, None], [116.0, None], [120.0, None])
+    assert first.lines[0] == Series("∇L_lang and ∇L_vis", [0, 1], [118.0, None], [116.0, None], [120.0, None])
     assert second.lines[0].low == second.lines[0].high == [None, 40.0]
     assert first.limits == second.limits == third.limits == (0, 126.0)
     _, means = geometry_figures.sizes(bins)
-    assert {line.label: line.means for line in means.lines}["L_vis"] == [0.5, None]
+    assert {line.label: line.y for line in means.lines}["L_vis"] == [0.5, None]
 
 
 @pytest.mark.parametrize(("arguments", "said"), [

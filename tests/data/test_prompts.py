@@ -27,7 +27,7 @@ def processor():
 @pytest.fixture(scope="module")
 def side(processor) -> int:
     """Pixels, in each direction, that make one image token."""
-    return processor.image_processor.patch_size * processor.image_processor.merge_size
+    return processor.inner.image_processor.patch_size * processor.inner.image_processor.merge_size
 
 
 def noise(seed: int, width: int, height: int) -> Image.Image:
@@ -89,7 +89,7 @@ def test_arrays_have_the_promised_types(processor, side):
     assert view.ids.dtype == np.int32 and view.ids.ndim == 1
     assert view.media["pixel_values"].dtype == np.float32 and view.media["image_grid_thw"].dtype == np.int64
     assert view.media["image_grid_thw"].tolist() == [[1, 6, 4], [1, 4, 8]]
-    settings = processor.image_processor
+    settings = processor.inner.image_processor
     width = 3 * settings.temporal_patch_size * settings.patch_size**2
     assert view.media["pixel_values"].shape == (24 + 32, width)
 
@@ -126,7 +126,7 @@ def test_with_a_system_prompt_too(processor, side):
 
 def pixels_of(processor, view, picture: int = 0) -> np.ndarray:
     """The picture (height, width, 3), 0-255, put together from the patches that the model is fed."""
-    settings = processor.image_processor
+    settings = processor.inner.image_processor
     counts = view.media["image_grid_thw"].prod(axis=1)
     patches = view.media["pixel_values"][counts[:picture].sum() :][: counts[picture]]
     _, rows, columns = view.media["image_grid_thw"][picture]

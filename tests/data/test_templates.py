@@ -148,17 +148,17 @@ def test_an_option_that_the_template_does_not_use_is_refused(made, kind, name, f
 def test_generation_tags_and_loop_controls_are_read(made):
     processor = made("opens")
     tags = "{% generation %}{% for each in messages %}{% break %}{% endfor %}{%- endgeneration -%}"
-    processor.chat_template += tags
+    processor.inner.chat_template += tags
     assert templates.known_options(processor) == ["enable_thinking"]
 
 
 def test_a_template_that_can_not_be_read_or_takes_no_system_prompt_is_refused_in_a_line(made):
     processor = made("plain")
-    processor.chat_template = "{% if %}"
+    processor.inner.chat_template = "{% if %}"
     with pytest.raises(Refusal, match=r"can't be read .*: copy chat_template\.jinja"):
         templates.known_options(processor)
     refusing = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
-    processor.chat_template = refusing + "{{ messages }}"
+    processor.inner.chat_template = refusing + "{{ messages }}"
     row = Example("row", "How many?", "3", ())
     with pytest.raises(Refusal, match=r"refuses a question \(no system role\): set data\.system_prompt=''"):
         render(processor, row, Data())
@@ -171,7 +171,7 @@ def test_a_template_that_can_not_be_read_or_takes_no_system_prompt_is_refused_in
 )
 def test_a_template_reaches_nothing_of_python(made, reach):
     processor = made("plain")
-    processor.chat_template = "{{ " + reach + " }}"
+    processor.inner.chat_template = "{{ " + reach + " }}"
     with pytest.raises(Refusal, match=r"refuses a question \(access to attribute .* is unsafe"):
         templates.apply(processor, templates.QUESTION, {})
 
@@ -181,7 +181,7 @@ def test_a_template_reaches_nothing_of_python(made, reach):
 )
 def test_a_template_that_fails_while_it_runs_is_refused_in_a_line(made, template):
     processor = made("plain")
-    processor.chat_template = template
+    processor.inner.chat_template = template
     with pytest.raises(Refusal, match=r"chat template refuses a question .*: copy chat_template\.jinja"):
         templates.apply(processor, templates.QUESTION, {})
 

@@ -34,13 +34,13 @@ def another_padding(processor):
 
 def template(change: Callable[[str], str]):
     def damage(processor):
-        processor.chat_template = processor.tokenizer.chat_template = change(processor.chat_template)
+        processor.inner.chat_template = processor.tokenizer.chat_template = change(processor.chat_template)
 
     return damage
 
 
 def setting(name: str, value):
-    return lambda processor: setattr(processor.image_processor, name, value)
+    return lambda processor: setattr(processor.inner.image_processor, name, value)
 
 
 UNASKED = "{%- if messages[0].role != 'system' %}{{- 'You are helpful.' }}{%- endif %}"

@@ -246,7 +246,7 @@ def test_the_picture_limit_is_the_processor_s_own(plain, nested, tmp_path):
         (folder / name).unlink(missing_ok=True)
         if settings is not None:
             (folder / name).write_text(json.dumps(settings))
-    limit = load_processor(folder, "--student").image_processor.max_pixels
+    limit = load_processor(folder, "--student").inner.image_processor.max_pixels
     assert read_size(str(folder), "--student").max_pixels == limit
 
 

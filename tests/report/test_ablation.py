@@ -14,6 +14,7 @@ from vgs_mlx.ablation.grid import SUMMARY
 from vgs_mlx.ablation.grid_file import GRID
 from vgs_mlx.ablation.results import Measured, Result
 from vgs_mlx.ablation.summary import summarise
+from vgs_mlx.commands import report
 from vgs_mlx.errors import Refusal
 from vgs_mlx.formats import strict_yaml
 from vgs_mlx.report import ablation, page
@@ -36,7 +37,7 @@ def test_the_largest_difference_is_named_with_its_interval_and_how_many_there_ar
 
 
 @pytest.mark.parametrize(
-    ("mean", "verdict"), [(0.03, "lies above 0"), (-0.03, "lies below 0"), (0.01, "holds 0")]
+    ("mean", "verdict"), [(0.03, "lies above 0"), (-0.03, "lies below 0"), (0.01, "contains 0")]
 )
 def test_one_difference_is_said_with_what_it_shows(mean, verdict):
     found = headline(summary(difference(OTHER, mean, 0.02)))
@@ -69,7 +70,7 @@ def test_one_seed_promises_nothing_about_another():
 def test_seeds_that_differ_by_the_same_show_nothing_and_are_not_counted():
     alike = {**difference("a", 0.03, 0.01), "over_seeds": {**spread(0.03, None), "sd": 0.0}}
     found = headline(summary(alike))
-    assert "+1.0 to +5.0 (over prompts, 3 seeds alike)" in found.sentence
+    assert "+1.0 to +5.0 (over prompts, 3 seeds with the same difference)" in found.sentence
     assert "nothing can be said about what another seed would give" in found.verdict
     found = headline(summary(alike, difference("b", 0.02, 0.01)))
     assert found.verdict.startswith("Of 1 interval over seeds, 1 lies above 0 and 0 below.")  # b's
@@ -92,7 +93,7 @@ def test_only_intervals_of_two_seeds_are_cut_and_only_beside_others():
     )
 
 
-def test_the_kinds_of_questions_that_a_cell_answers_better_are_told(tmp_path):
+def test_the_kinds_of_questions_that_a_cell_answers_better_are_shown(tmp_path):
     finals = {BASE: {"count": 0.5, "shape": 1.0}, OTHER: {"count": 0.75, "shape": 0.9}}
     results = [
         Result(name, seed, (Measured(0, 0.5, 0, 0.0), Measured(4, 0.7, 100, 8.0)), {"a": 1}, None, by_kind)
@@ -104,8 +105,8 @@ def test_the_kinds_of_questions_that_a_cell_answers_better_are_told(tmp_path):
     (tmp_path / SUMMARY).mkdir()
     (tmp_path / GRID).write_text("{}")
     tables.write(tmp_path / SUMMARY, found)
-    shown = page.write(tmp_path, None, examples=0, screen=QUIET).read_text(encoding="utf-8")
-    assert "Which questions" in shown and '<td class="n">+25.0</td><td class="n">−10.0</td>' in shown
+    shown = report.run(tmp_path, None, examples=0, screen=QUIET).read_text(encoding="utf-8")
+    assert "By kind of question</h2>" in shown and '<td class="n">+25.0</td><td class="n">−10.0</td>' in shown
     assert not tables.kind_rows(summarise([replace(each, by_kind={"count": 1.0}) for each in results], BASE))
 
 
@@ -121,8 +122,8 @@ def test_nothing_to_compare_is_said():
 def test_the_page_holds_cells_differences_and_what_is_missing(tmp_path):
     made = folder(tmp_path / "ab", summary(difference(OTHER, 0.03, 0.01), difference("<b>", -0.01, 0.02)))
     copied(finished(), made / BASE / "seed-0")
-    found = page.write(made, None, examples=0, screen=QUIET).read_text(encoding="utf-8")
-    assert "An ablation of vgs-mlx · not finished" in found and "left out: x, seed 2." in found
+    found = report.run(made, None, examples=0, screen=QUIET).read_text(encoding="utf-8")
+    assert "An ablation of vgs-mlx · not finished" in found and "omitted: x, seed 2." in found
     assert "&lt;b&gt;" in found and "<b></th>" not in found
     assert found.count("<svg") == 1 + 3
     assert "68.0\u202f% ± 0.5" in found and "67.0–69.0" in found and "0.012" in found
@@ -131,12 +132,12 @@ def test_the_page_holds_cells_differences_and_what_is_missing(tmp_path):
     assert "The baseline, standard. Cells of one seed" in found and "embedded:student" in found
 
 
-def test_the_page_says_what_it_took_to_reach_the_accuracy_and_what_happened_inside(tmp_path):
+def test_the_page_shows_the_cost_of_reaching_the_accuracy_and_the_watched_terms(tmp_path):
     found = summary(difference(OTHER, 0.03, 0.01))
     found["cells"][1] |= {"tokens_to_reach": spread(67484.2), "seconds_to_reach": spread(96.6)}
     made = folder(tmp_path / "ab", found)
-    shown = page.write(made, None, examples=0, screen=QUIET).read_text(encoding="utf-8")
-    assert "What it took to reach 65.0\u202f%</h2>" in shown
+    shown = report.run(made, None, examples=0, screen=QUIET).read_text(encoding="utf-8")
+    assert "The cost of reaching 65.0\u202f%</h2>" in shown
     assert '<td class="n">2 of 3</td><td class="n">67,484</td><td class="n">97</td>' in shown
     assert '<td class="n">2 of 3</td><td class="n">–</td><td class="n">–</td>' in shown
     assert "The terms by visual dependency" not in shown
@@ -147,10 +148,10 @@ def test_the_page_says_what_it_took_to_reach_the_accuracy_and_what_happened_insi
     (made / BASE / "seed-1").mkdir()
     (made / BASE / "seed-1" / "terms.jsonl").write_text("{")
     (made / ablation.SUMMARY).write_text(json.dumps(found | {"reach": None}))
-    shown = page.write(made, None, examples=0, screen=QUIET).read_text(encoding="utf-8")
-    assert "The terms by visual dependency</h2>" in shown and "What it took" not in shown
+    shown = report.run(made, None, examples=0, screen=QUIET).read_text(encoding="utf-8")
+    assert "The terms by visual dependency</h2>" in shown and "The cost of" not in shown
     assert shown.count('<ul class="keys">') == 1 and 'id="terms-visual-high-title"' in shown
-    assert f"be read, and left out: {BASE}/seed-1/terms.jsonl." in shown
+    assert f"Unreadable, and omitted: {BASE}/seed-1/terms.jsonl." in shown
 
 
 def test_what_cells_set_is_said_by_their_names_or_else_by_a_list(tmp_path):
@@ -163,13 +164,13 @@ def test_what_cells_set_is_said_by_their_names_or_else_by_a_list(tmp_path):
         each["settings"] = settings
     made = folder(tmp_path / "ab", found)
     copied(finished(), made / BASE / "seed-0")
-    shown = page.write(made, None, examples=0, screen=QUIET).read_text(encoding="utf-8")
-    assert "standard; the other cells differ from it in what their names say." in shown
-    assert "What a cell sets" not in shown
+    shown = report.run(made, None, examples=0, screen=QUIET).read_text(encoding="utf-8")
+    assert "standard; the other cells differ from it as their names say." in shown
+    assert "What each cell sets" not in shown
     found["cells"][1]["name"] = "mine"
     (made / ablation.SUMMARY).write_text(json.dumps(found))
-    shown = page.write(made, None, examples=0, screen=QUIET).read_text(encoding="utf-8")
-    assert "what their names say" not in shown and "What a cell sets" in shown
+    shown = report.run(made, None, examples=0, screen=QUIET).read_text(encoding="utf-8")
+    assert "as their names say" not in shown and "What each cell sets" in shown
     assert "<dt>mine</dt><dd>vgs, γ\u00a0=\u00a02</dd>" in shown
 
 
@@ -187,9 +188,7 @@ def test_examples_are_of_each_cell_s_first_seed_the_baseline_first(tmp_path):
     assert others == []
 
 
-def test_examples_are_of_the_cells_that_can_be_asked_alike_and_the_page_names_the_others(
-    tmp_path, monkeypatch
-):
+def test_examples_are_of_cells_with_the_same_questions_and_the_page_names_the_others(tmp_path, monkeypatch):
     changes = {
         BASE: "",
         "full": "{student: {train: full}, objective: {name: vgs}, seed: 1}",
@@ -211,20 +210,20 @@ def test_examples_are_of_the_cells_that_can_be_asked_alike_and_the_page_names_th
     assert others == ["student", "teacher", "data", "length"]
     shown = Examples((Shown("q", "a", "", (), ()),), ("note of a model",))
     monkeypatch.setattr(page, "collect", lambda *_: shown)
-    text = page.write(made, None, examples=1, screen=QUIET).read_text(encoding="utf-8")
+    text = report.run(made, None, examples=1, screen=QUIET).read_text(encoding="utf-8")
     assert (
-        "longest answer aren&#39;t the baseline&#39;s: student; teacher; data; length." in text
+        "longest answer differ from the baseline&#39;s: student; teacher; data; length." in text
         and "note of a model" in text
     )
 
 
 def test_an_ablation_without_its_runs_still_has_a_page(tmp_path):
     made = folder(tmp_path / "ab", summary(difference(OTHER, 0.03, 0.01)))
-    found = page.write(made, None, examples=2, screen=QUIET).read_text(encoding="utf-8")
-    assert "the folders of the runs are not there" in found and "What was run" not in found
+    found = report.run(made, None, examples=2, screen=QUIET).read_text(encoding="utf-8")
+    assert "the folders of the runs are missing" in found and "What was run" not in found
 
 
 @pytest.mark.parametrize("content", ["{", "{}", '{"cells": [1], "baseline": "x"}'])
 def test_a_missing_or_damaged_summary_is_refused(tmp_path, content):
     with pytest.raises(Refusal, match="--summary"):
-        page.write(folder(tmp_path / "ab", content), None, examples=0, screen=QUIET)
+        report.run(folder(tmp_path / "ab", content), None, examples=0, screen=QUIET)

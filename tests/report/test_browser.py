@@ -1,4 +1,4 @@
-"""In a real browser the page loads in silence, asks for nothing, fits a phone, and tells scores on hover and by key."""
+"""In a real browser the page loads silently, requests nothing, fits a phone, and shows scores on hover and by key."""
 
 import json
 
@@ -7,7 +7,7 @@ import pytest
 import chromium
 from report_parts import GEOMETRY
 from toy_runs import QUIET, copied, finished
-from vgs_mlx.report import page
+from vgs_mlx.commands import report
 
 pytestmark = pytest.mark.skipif(chromium.find() is None, reason="no Chromium on this machine")
 
@@ -21,7 +21,7 @@ PAPER = "getComputedStyle(document.documentElement).backgroundColor"
 def written(tmp_path_factory):
     run = copied(finished(), tmp_path_factory.mktemp("report") / "run")
     (run / "geometry.json").write_text(json.dumps(GEOMETRY))
-    return page.write(run, None, examples=2, screen=QUIET)
+    return report.run(run, None, examples=2, screen=QUIET)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def tab():
         yield found
 
 
-def test_it_loads_in_silence_and_asks_for_nothing(tab, written):
+def test_it_loads_silently_and_requests_nothing(tab, written):
     tab.open(written)
     assert tab.complaints() == []
     asked = [each for each in tab.requests() if not each.startswith("data:image/")]

@@ -13,9 +13,10 @@ import pytest
 
 from report_parts import BASE, GEOMETRY, OTHER, WATCHED, difference, folder, summary
 from toy_runs import QUIET, copied, finished
+from vgs_mlx.commands import report
 from vgs_mlx.errors import Refusal
 from vgs_mlx.recipe import file as recipe_file
-from vgs_mlx.report import ablation, page
+from vgs_mlx.report import ablation
 from vgs_mlx.report.record import read
 from vgs_mlx.runs import folder as run_folder
 
@@ -61,7 +62,7 @@ WHOLE = (
 
 
 def places(value: Any, path: tuple = ()) -> Iterator[tuple]:
-    """The path of everything in a JSON value, but of one of the members of a list alone."""
+    """The path of each part of a JSON value; of a list, those of its last member only."""
     inner = (
         value.items()
         if isinstance(value, dict)
@@ -75,7 +76,7 @@ def places(value: Any, path: tuple = ()) -> Iterator[tuple]:
 
 
 def put(value: Any, path: tuple, new: Any) -> Any:
-    """The value with another one at a path; `...` takes the one there out."""
+    """A copy of the value with `new` at a path; `...` removes what is there."""
     copy = json.loads(json.dumps(value))
     inner = copy
     for key in path[:-1]:
@@ -88,7 +89,7 @@ def put(value: Any, path: tuple, new: Any) -> Any:
 
 
 def damages(file: Path) -> list[bytes]:
-    """What may stand in a file instead: cut off, of another kind, or one value gone or another at any place."""
+    """Damaged contents of a file: truncated, of another kind, or with a value missing or replaced."""
     content = file.read_bytes()
     lines = content.decode().splitlines() if file.name in JSONL else [content.decode()]
     first, last = json.loads(lines[0]), json.loads(lines[-1])
@@ -105,7 +106,7 @@ def damages(file: Path) -> list[bytes]:
 def drawn(made: Path) -> str:
     """The page, or the line with which it is refused."""
     try:
-        return page.write(made, made / "page.html", examples=0, screen=QUIET).read_text(encoding="utf-8")
+        return report.run(made, made / "page.html", examples=0, screen=QUIET).read_text(encoding="utf-8")
     except Refusal as refused:
         assert "\n" not in str(refused)
         return str(refused)
@@ -113,7 +114,7 @@ def drawn(made: Path) -> str:
 
 @pytest.fixture
 def run(tmp_path) -> Path:
-    """A finished run with all that a page can show."""
+    """A finished run with everything that a page can show."""
     made = copied(finished(), tmp_path / "run")
     (made / "geometry.json").write_text(json.dumps(GEOMETRY))
     (made / run_folder.TERMS).write_text("".join(f"{json.dumps(row)}\n" for row in WATCHED))
@@ -122,7 +123,7 @@ def run(tmp_path) -> Path:
 
 @pytest.fixture
 def compared(tmp_path, run) -> Path:
-    """An ablation with all that a page can show, its runs' folders among it."""
+    """An ablation with everything that a page can show, including the folders of its runs."""
     found = summary(difference(OTHER, 0.03, 0.01), difference("third", -0.01, None))
     for each in (*found["cells"], *found["differences"]):
         each["by_kind"] = {kind: each.get("final", each.get("over_seeds")) for kind in ("count", "shape")}
@@ -162,7 +163,7 @@ def test_no_damage_to_an_ablation_raises_anything_but_a_refusal(compared):
 
 
 @pytest.mark.parametrize("name", [*JSONL, *JSON[:3]])
-def test_every_damage_to_a_file_leaves_a_record_or_rows_out(run, name, monkeypatch):
+def test_every_damage_to_a_file_omits_a_record_or_rows(run, name, monkeypatch):
     monkeypatch.setattr(
         recipe_file, "load_recipe", functools.cache(recipe_file.load_recipe)
     )  # the same each time
@@ -176,7 +177,7 @@ def test_every_damage_to_a_file_leaves_a_record_or_rows_out(run, name, monkeypat
 
 
 @pytest.mark.parametrize("name", [run_folder.METRICS, "versions.json", run_folder.RECIPE])
-def test_what_is_no_file_is_not_read(run, name):
+def test_only_a_regular_file_is_read(run, name):
     (run / name).unlink()
     os.mkfifo(run / name)
     found = drawn(run)
@@ -203,7 +204,7 @@ def test_an_ablation_whose_cells_have_no_curve_has_a_page_without_one(compared):
     assert "The cells</h2>" in shown and 'id="cell-0-title"' not in shown
 
 
-def test_answers_without_a_question_or_a_grade_are_left_out_and_named(run):
+def test_answers_without_a_question_or_a_grade_are_omitted_and_named(run):
     whole = {"step": 4, "question": "whole?", "completion": "a", "expected": "b", "right": True}
     ungraded = {**whole, "question": "no grade?"}
     del ungraded["right"]
@@ -211,7 +212,7 @@ def test_answers_without_a_question_or_a_grade_are_left_out_and_named(run):
     (run / run_folder.COMPLETIONS).write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     shown = drawn(run)
     assert "whole?" in shown and "no grade?" not in shown
-    assert "A part of completions.jsonl could not be read" in shown
+    assert "Part of completions.jsonl could not be read" in shown
 
 
 def test_names_that_no_page_can_hold_are_shown_with_a_sign_in_their_place(compared):

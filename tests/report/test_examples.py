@@ -1,4 +1,4 @@
-"""Examples carry the right scores, pictures that need no file, and a word where something can't be shown."""
+"""Examples have the right scores, embedded pictures, and a note where something can't be shown."""
 
 import base64
 import io
@@ -80,7 +80,7 @@ def test_a_known_picture_is_described(found):
     assert all(fact in found.shown[0].pictures[0].alt for fact in facts)
 
 
-def test_a_run_without_weights_leaves_its_student_out_and_says_so(tmp_path):
+def test_a_run_without_weights_omits_its_student_and_says_so(tmp_path):
     found = collect([(AFTER, tmp_path)], recipe(), 1, QUIET)
     assert [said.who for said in found.shown[0].said] == [BEFORE, TEACHER]
     assert len(found.notes) == 1 and str(tmp_path) in found.notes[0]
@@ -102,13 +102,13 @@ def test_a_run_without_a_teacher_shows_its_answers_without_colours_and_says_why(
     assert 'class="legend"' in page.render_run(read(finished()), with_teacher)
 
 
-def test_models_that_are_gone_leave_the_examples_out_and_say_so():
+def test_models_that_are_gone_omit_the_examples_and_say_so():
     gone = replace(recipe(), teacher=replace(recipe().teacher, path="/no/such/teacher"))
     found = collect([(AFTER, finished())], gone, 1, QUIET)
     assert found.shown == () and "/no/such/teacher" in found.notes[0]
 
 
-def test_a_picture_stands_in_the_page_itself_and_is_no_larger_than_needed():
+def test_a_picture_is_embedded_in_the_page_and_is_no_larger_than_needed():
     noise = np.random.default_rng(0).integers(0, 255, (900, 1300, 3)).astype(np.uint8)
     shown = shown_picture(Image.fromarray(noise), "noise")
     kind, data = shown.uri.split(",")

@@ -6,9 +6,10 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
+from vgs_mlx.figures.palette import DRAWN, LIGHT
+from vgs_mlx.figures.series import Series
 from vgs_mlx.report import figures
-from vgs_mlx.report.figures import Series, described, running_mean, smoothing
-from vgs_mlx.report.svg import COLOURS
+from vgs_mlx.report.figures import Frame, described, running_mean, smoothing
 
 FALLING = Series("loss", [1, 2, 3], [3.0, None, 1.0])
 
@@ -29,8 +30,9 @@ def test_a_few_steps_are_not_smoothed():
 
 
 def test_a_drawing_has_no_colour_of_its_own():
-    svg = figures.lines("x", "Title", [FALLING, Series("b", [1, 2], [1, 2], [0, 1], [2, 3])], "step", level=2)
-    assert not any(colour in svg for colour in COLOURS.values())
+    banded = Series("b", [1, 2], [1, 2], [0, 1], [2, 3])
+    svg = figures.lines("x", "Title", [FALLING, banded], Frame("step", level=2))
+    assert not any(LIGHT[name] in svg for name in DRAWN)
     assert "var(--first)" in svg and "var(--second)" in svg
     assert set(re.findall(r"#[0-9a-f]{6}\b", svg)) <= {"#000000"}  # clip paths' black, never painted
 
@@ -51,16 +53,16 @@ def test_a_figure_is_an_image_with_a_title_and_a_description():
     assert root[1].text == "3.00 at 1, 1.00 at 3; lowest 1.00 at 3, highest 3.00 at 1"
 
 
-def test_a_name_is_no_formula():
-    assert "$x^2$" in figures.lines("x", "T", [Series("$x^2$", [1], [1]), FALLING], "step")
+def test_a_name_is_not_a_formula():
+    assert "$x^2$" in figures.lines("x", "T", [Series("$x^2$", [1], [1]), FALLING], Frame("step"))
 
 
-def test_nothing_known_is_said():
+def test_a_series_without_values_is_drawn_and_said_to_have_none():
     assert described(Series("x", [1, 2], [None, None])) == "no values"
     assert "<svg" in figures.curve("x", "T", Series("x", [1, 2], [None, None]))
 
 
-def test_an_interval_that_goes_beyond_the_edge_is_cut_and_told():
+def test_an_interval_that_goes_beyond_the_edge_is_cut_and_described():
     rows = [("a", 1, 0, 2), ("two seeds", 1, -20, 22)]
     cut, whole = figures.forest("x", "T", rows, "points", 4.0), figures.forest("x", "T", rows, "points")
     assert "two seeds: 1.00 (−20.0 to 22.0)" in cut

@@ -1,4 +1,4 @@
-"""The headline says what the evaluations bear, and no more."""
+"""The headline claims what the evaluations show, and no more."""
 
 from dataclasses import replace
 
@@ -38,7 +38,7 @@ def test_which_rows_were_right_narrows_the_interval():
     ids, first, second = list(range(100)), [1] * 50 + [0] * 50, [1] * 60 + [0] * 40
     answers = ({"step": 0, "ids": ids, "right": first}, {"step": 9, "ids": ids, "right": second})
     apart, paired = headline(record(before, after)), headline(record(before, after, answers=answers))
-    assert "The interval holds 0" in apart.verdict and "independent" in apart.verdict
+    assert "The interval contains 0" in apart.verdict and "independent" in apart.verdict
     assert "The interval lies above 0" in paired.verdict and "independent" not in paired.verdict
     other_rows = (answers[0], {**answers[1], "ids": ids[::-1]})
     assert headline(record(before, after, answers=other_rows)) == apart
@@ -73,6 +73,6 @@ def test_the_objective_is_named():
         "GRPO (grpo), mixed with 0.3 of vgs: γ\u00a0=\u00a02, λ\u00a0=\u00a00.01",
     ),
 ])  # fmt: skip
-def test_an_objective_is_told_with_what_it_uses(sets, said):
+def test_an_objective_is_shown_with_what_it_uses(sets, said):
     recipe = recipe_file.load_recipe(None, sets)
     assert dict(setting.essentials(recipe))["Objective"] == said

@@ -1,4 +1,4 @@
-"""The page is whole, honest about what is missing, and nothing that others wrote becomes markup."""
+"""The page is complete, says what is missing, and never turns what others wrote into markup."""
 
 import json
 import re
@@ -10,6 +10,7 @@ import pytest
 
 from report_parts import GEOMETRY, WATCHED
 from toy_runs import QUIET, command, copied, finished, state_of
+from vgs_mlx.commands import report
 from vgs_mlx.errors import Refusal
 from vgs_mlx.report import page
 from vgs_mlx.report.examples import Examples, Said, Shown, ShownPicture
@@ -22,7 +23,7 @@ EVIL = "<script>alert('x')</script> & \"quoted\""
 
 def written(folder: Path) -> str:
     """The page of a run without its examples."""
-    return page.write(folder, None, examples=0, screen=QUIET).read_text(encoding="utf-8")
+    return report.run(folder, None, examples=0, screen=QUIET).read_text(encoding="utf-8")
 
 
 def evil_examples() -> Examples:
@@ -47,11 +48,11 @@ def test_a_finished_run_shows_every_part(tmp_path):
     found = written(copied(finished(), tmp_path / "run"))
     for heading in (
         "What was run",
-        "What came out",
-        "How it went",
-        "What it cost",
+        "Results",
+        "Training",
+        "Cost",
         "Examples",
-        "To do it again",
+        "How to reproduce it",
     ):
         assert f"{heading}</h2>" in found
     assert "points, 95" in found
@@ -108,7 +109,7 @@ def test_an_unfinished_run_says_so_and_what_is_missing(tmp_path):
     found = written(run)
     assert "has not finished: it is at step 3 of 4" in found
     assert "1 update of 3 skipped" in found and "(step 2)" in found
-    assert "A part of metrics.jsonl could not be read" in found
+    assert "Part of metrics.jsonl could not be read" in found
     assert "Before training, the student answers" in found
 
 
@@ -118,7 +119,7 @@ def test_a_run_that_did_nothing_yet_has_an_honest_page(tmp_path):
     shutil.copy(finished() / run_folder.RECIPE, run)
     found = written(run)
     assert "Nothing can be said about accuracy yet" in found
-    assert "there are no curves" in found and "What it cost" not in found and "What came out" not in found
+    assert "there are no curves" in found and "Cost</h2>" not in found and "Results</h2>" not in found
 
 
 def test_answers_written_during_the_run_stand_in_for_examples(tmp_path):
@@ -131,10 +132,10 @@ def test_answers_written_during_the_run_stand_in_for_examples(tmp_path):
     assert "wrong, expected red" in found and "&lt;script&gt;" in found
 
 
-def test_a_page_without_examples_never_takes_the_place_of_one_with_them(tmp_path, monkeypatch):
+def test_a_page_without_examples_never_replaces_one_with_them(tmp_path, monkeypatch):
     run = copied(finished(), tmp_path / "run")
     monkeypatch.setattr(page, "collect", lambda *_: evil_examples())
-    first = page.write(run, None, examples=1, screen=QUIET)
+    first = report.run(run, None, examples=1, screen=QUIET)
     kept = first.read_bytes()
     refused = command("report", run, "--no-examples")
     assert refused.exit_code == 2 and first.read_bytes() == kept
@@ -151,10 +152,10 @@ def test_a_page_without_examples_never_takes_the_place_of_one_with_them(tmp_path
 
 
 @pytest.mark.parametrize("name", ["page.txt", "metrics.jsonl", "folder.html", "missing/page.html"])
-def test_an_output_that_is_no_page_is_refused(tmp_path, name):
+def test_an_output_that_is_not_a_page_is_refused(tmp_path, name):
     (tmp_path / "folder.html").mkdir()
     with pytest.raises(Refusal, match="--output"):
-        page.write(finished(), tmp_path / name, examples=0, screen=QUIET)
+        report.run(finished(), tmp_path / name, examples=0, screen=QUIET)
     assert not (tmp_path / "page.txt").exists()
 
 
@@ -172,7 +173,7 @@ def test_the_page_may_load_nothing(tmp_path):
     assert addresses and all(each.startswith(("data:", "#")) for each in addresses)
 
 
-def test_every_token_tells_its_score(tmp_path):
+def test_every_token_shows_its_score(tmp_path):
     found = page.render_run(read(finished()), evil_examples())
     (token,) = re.findall(r'<span class="t [^>]*>', found)
     assert 'class="t v4"' in token and 'data-vds="1.20"' in token and 'tabindex="0"' in token

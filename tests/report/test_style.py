@@ -1,26 +1,18 @@
-"""What is written can be read: contrast in light and dark, and a scale that steadily darkens or lightens."""
+"""Text can be read: enough contrast in light and dark, and a scale that steadily darkens or lightens."""
 
 import itertools
 import re
 
 import pytest
 
+from vgs_mlx.figures import palette
+from vgs_mlx.figures.palette import DARK, DRAWN, LIGHT
 from vgs_mlx.report.page import HERE
-from vgs_mlx.report.svg import COLOURS
 from vgs_mlx.report.tokens import LEVELS
 
 STYLE = (HERE / "style.css").read_text(encoding="utf-8")
 LEVEL_NAMES = [f"v{level}" for level in range(1, LEVELS)]
 
-
-def variables(block: str) -> dict[str, str]:
-    return dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", block))
-
-
-LIGHT = variables(STYLE[: STYLE.index("@media")])
-DARK = LIGHT | variables(
-    STYLE[STYLE.index("@media screen and (prefers-color-scheme: dark)") :].split("\n}\n")[0]
-)
 each_theme = pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
 
 
@@ -51,22 +43,30 @@ def test_every_token_can_be_read_on_its_colour(theme):
 
 @each_theme
 def test_lines_stand_out_from_the_paper(theme):
-    for name in ("first", "second", "third", "fourth", "fifth", "sixth"):
+    for name in palette.SERIES:
         assert contrast(theme[name], theme["paper"]) >= 3, name
 
 
 @each_theme
 def test_the_scale_is_told_by_lightness_alone(theme):
-    """So it can be read by the colour-blind and on a grey print; each step goes away from the paper."""
+    """So it can be read by the colour-blind and on a grey print; each step moves away from the paper."""
     steps = [contrast(theme["paper"], theme[name]) for name in LEVEL_NAMES]
     assert steps == sorted(steps) and all(
         later / earlier > 1.03 for earlier, later in itertools.pairwise(steps)
     )
 
 
-def test_every_stand_in_colour_has_its_variable():
-    assert LIGHT.keys() >= COLOURS.keys() and DARK.keys() >= COLOURS.keys()
+def test_both_themes_have_every_colour_and_the_page_uses_no_other():
+    assert LIGHT.keys() == DARK.keys() >= {*DRAWN}
+    used = set(re.findall(r"var\(--([\w-]+)\)", STYLE))
+    defined = set(re.findall(r"--([\w-]+):", STYLE + palette.css()))
+    assert used <= defined and LIGHT.keys() <= defined
 
 
-def test_the_style_asks_for_nothing():
+def test_a_drawn_colour_names_one_variable():
+    """A page replaces these colours by variables, so no two of them may be equal."""
+    assert len({LIGHT[name] for name in DRAWN}) == len(DRAWN)
+
+
+def test_the_style_requests_nothing():
     assert "@import" not in STYLE and "url(" not in STYLE

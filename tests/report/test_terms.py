@@ -1,4 +1,4 @@
-"""What happened inside an ablation's runs stands on its page as `ablate` found it, cell by cell."""
+"""The page of an ablation shows the terms that its runs recorded, cell by cell."""
 
 import json
 from pathlib import Path
@@ -51,7 +51,7 @@ def test_every_key_looks_like_its_line(tmp_path):
 
 
 @pytest.mark.parametrize("text", ['{"step": 0}\n', "{"])
-def test_runs_that_were_not_watched_are_no_part_and_a_damaged_file_is_named(tmp_path, text):
+def test_runs_that_were_not_watched_are_omitted_and_a_damaged_file_is_named(tmp_path, text):
     cells = [watched(tmp_path, "a", 1), {"name": "gone", "seeds": [0, 1]}]
     (tmp_path / "a" / "seed-0" / run_folder.TERMS).write_text(text)
     assert terms.read(tmp_path, cells, "a", damaged := []) is None

@@ -1,4 +1,4 @@
-"""Numbers on a page: real minus signs, no sign where nothing is left, no more digits than they bear."""
+"""Numbers on a page: real minus signs, no sign for what rounds to 0, no insignificant digits."""
 
 import pytest
 

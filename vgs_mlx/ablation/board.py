@@ -1,4 +1,4 @@
-"""What a person sees while a grid runs: a live table of cells and seeds in a terminal, plain lines elsewhere."""
+"""The display of a running grid: a live table of cells and seeds in a terminal, plain lines elsewhere."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ from vgs_mlx.runs.records import read_object
 
 STYLES = {"waiting": "dim", "running": "cyan", "done": "green", "failed": "bold red", "stopped": "yellow"}
 
-PLAIN_WIDTH = 160  # characters of a table in a file
+PLAIN_WIDTH = 160  # of a table in a file, characters
 
 
 class Board:
@@ -29,15 +29,15 @@ class Board:
         self._states: Mapping[Job, State] = {}
 
     def say(self, text: str) -> None:
-        """One line."""
+        """Print one line."""
         self.console.print(text, markup=False, soft_wrap=True)
 
     @contextmanager
     def showing(self, jobs: Sequence[Job], states: Mapping[Job, State]) -> Iterator[None]:
-        """The table of `states`, which the body changes, stays on the screen during the body."""
+        """Show the table of `states` while the body runs, which changes them."""
         self._states = states
         kept = sum(state == "done" for state in states.values())
-        self.say(f"runs     {len(jobs)}" + (f", {kept} of them finished already" if kept else ""))
+        self.say(f"runs     {len(jobs)}" + (f", {kept} already finished" if kept else ""))
         live = Live(console=self.console, refresh_per_second=4) if self.console.is_terminal else None
         with live or nullcontext():
             self._live = live
@@ -47,12 +47,12 @@ class Board:
         self._live = None
 
     def show(self) -> None:
-        """Bring the table up to date."""
+        """Update the table."""
         if self._live:
             self._live.update(Group(self._table(), Text(self._count())))
 
     def accuracy(self, job: Job) -> float:
-        """The final accuracy of a finished run; NaN where its result doesn't say."""
+        """The final accuracy of a finished run; NaN where its result has none."""
         return read_object(job.folder / run_folder.RESULT).get("accuracy_after", math.nan)
 
     def _table(self) -> Table:
@@ -63,8 +63,8 @@ class Board:
         cells: dict[str, dict[int, Text]] = {}
         for job, state in self._states.items():
             cells.setdefault(job.cell, {})[job.recipe.seed] = Text(self._words(job, state), STYLES[state])
-        for cell, found in cells.items():
-            table.add_row(Text(cell, overflow="fold"), *[found.get(seed, Text("")) for seed in seeds])
+        for cell, words in cells.items():
+            table.add_row(Text(cell, overflow="fold"), *[words.get(seed, Text("")) for seed in seeds])
         return table
 
     def _words(self, job: Job, state: State) -> str:
@@ -77,8 +77,11 @@ class Board:
         return "·" if state == "waiting" else state
 
     def _count(self) -> str:
-        found = list(self._states.values())
-        counts = {state: found.count(state) for state in ("running", "failed", "stopped") if state in found}
+        states = list(self._states.values())
+        counts = {state: states.count(state) for state in ("running", "failed", "stopped") if state in states}
         return ", ".join(
-            [f"{found.count('done')} of {len(found)} done", *[f"{n} {state}" for state, n in counts.items()]]
+            [
+                f"{states.count('done')} of {len(states)} done",
+                *[f"{n} {state}" for state, n in counts.items()],
+            ]
         )

@@ -1,7 +1,7 @@
-"""Where a grid comes from: `--vary` and a recipe, or a file of named cells; and how its folder keeps it.
+"""Reads a grid from `--vary` and a recipe, or from a file of named cells, and stores it in its folder.
 
 A file of cells holds `recipe` (a recipe file, relative to this one, or the sections of a recipe), `cells` (name ->
-dotted keys and, where a cell has fewer seeds, `seeds`), and, as far as wanted, `set`, `seeds` and `baseline`.
+dotted keys and, where a cell has fewer seeds, `seeds`), and optionally `set`, `seeds` and `baseline`.
 """
 
 import json
@@ -24,12 +24,12 @@ from vgs_mlx.recipe.options import Count, Recipe
 from vgs_mlx.runs import folder as run_folder
 
 GRID = "grid.json"
-SEEDS = 3  # where nobody says
+SEEDS = 3  # by default
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True))
 class CellsFile:
-    """A file of cells, as YAML gives it."""
+    """A file of cells, as read from YAML."""
 
     recipe: str | dict[str, Any]
     cells: dict[str, dict[str, Any]]
@@ -40,7 +40,7 @@ class CellsFile:
 
 @dataclass(frozen=True, config=ConfigDict(strict=True))
 class KeptCell:
-    """A cell as grid.json has it."""
+    """A cell in grid.json."""
 
     name: str
     settings: dict[str, Any]
@@ -62,11 +62,11 @@ KEPT = TypeAdapter(Kept)
 def read(
     file: Path, vary: Sequence[str], sets: Sequence[str], seeds: int | None, baseline: str | None
 ) -> tuple[Grid, list[str]]:
-    """The grid of a command line, and lines to say about it. Raises `Refusal`."""
+    """The grid that a command line describes, and notes to print about it. Raises `Refusal`."""
     values = recipe_file.read(file)
     if "cells" in values or "recipe" in values:
         if vary:
-            raise Refusal(f"--vary {vary[0]}: {file} names its cells itself: write it there")
+            raise Refusal(f"--vary {vary[0]}: {file} names its cells itself: add the setting there")
         return _of_cells(file, values, sets, seeds, baseline), []
     if not vary:
         raise Refusal(f"{file}: a recipe alone is one cell: say what differs with --vary key=value,value")
@@ -83,59 +83,61 @@ def read(
 
 
 def save(folder: Path, made: Grid) -> None:
-    """Keep the grid in its folder."""
+    """Write the grid to its folder."""
     cells = [{**asdict(cell), "recipe": asdict(cell.recipe)} for cell in made.cells]
     text = json.dumps({"baseline": made.baseline, "cells": cells}, indent=1, ensure_ascii=False, default=str)
     run_folder.write_text(folder / GRID, text + "\n")
 
 
 def load(folder: Path) -> Grid:
-    """The grid that a folder keeps. Raises `Refusal`."""
+    """The grid that a folder holds. Raises `Refusal`."""
     file = folder / GRID
     if not file.is_file():
-        raise Refusal(f"{folder}: no ablation there (no {GRID}): give the --output of a `vgs-mlx ablate`")
+        raise Refusal(
+            f"{folder}: is not the folder of an ablation (no {GRID}): give the --output of a `vgs-mlx ablate`"
+        )
     try:
         kept = KEPT.validate_json(json.dumps(strict_json.load(file.read_bytes())))
         if kept.baseline not in {each.name for each in kept.cells} or not all(
             grid.is_name(each.name) for each in kept.cells
         ):
-            raise ValueError("names that are none")
+            raise ValueError("invalid names")
         cells = tuple(
             Cell(each.name, each.settings, recipe_file.build(each.recipe, str(file)), each.seeds)
             for each in kept.cells
         )
         return Grid(cells, kept.baseline)
-    except ValueError as error:  # pydantic's too
+    except ValueError as error:  # those of pydantic too
         raise Refusal(
-            f"{file}: damaged ({error.__class__.__name__}): put it back as it was, or give another folder"
+            f"{file}: damaged ({error.__class__.__name__}): restore it, or give another folder"
         ) from error
 
 
 def refuse_another(folder: Path, ours: Grid) -> None:
     """A folder's grid may grow by cells and seeds, and its baseline may change; nothing else. Raises `Refusal`."""
     theirs, cells = load(folder).cells, {cell.name: cell for cell in ours.cells}
-    mend = f"give another folder, or go on with --resume {shlex.quote(str(folder))}"
+    fix = f"give another folder, or go on with --resume {shlex.quote(str(folder))}"
     for cell in theirs:
         if cell.name in cells and (differs := _first_difference(cell, cells[cell.name])):
-            raise Refusal(f"--output {folder}: holds another grid ({differs}): {mend}")
+            raise Refusal(f"--output {folder}: holds another grid ({differs}): {fix}")
     more = [_more(cell, cells.get(cell.name)) for cell in theirs]
     if more := [each for each in more if each]:
         raise Refusal(
-            f"--output {folder}: holds a larger grid ({'; '.join(more)}), and what has run is never dropped: {mend}"
+            f"--output {folder}: holds a larger grid ({'; '.join(more)}), and runs are never dropped: {fix}"
         )
 
 
 def _first_difference(there: Cell, here: Cell) -> str:
-    """The first key in which two cells differ, with both values; "" for cells of one recipe."""
+    """The first key in which two cells differ, with both values; "" for cells with the same recipe."""
     theirs, ours = (recipe_file.flat(each.recipe) for each in (there, here))
     key = next((key for key in ours if ours[key] != theirs[key]), None)
     return f"{key} of {here.name} is {theirs[key]!r} there and {ours[key]!r} here" if key else ""
 
 
 def _more(there: Cell, here: Cell | None) -> str:
-    """What a folder's cell has more than the same cell of a command; "" for nothing."""
+    """What a cell of the folder has beyond the same cell of the command; "" for nothing."""
     if here is None:
-        return f"a cell {there.name} more"
+        return f"also the cell {there.name}"
     return f"{there.seeds} seeds of {there.name}, not {here.seeds}" if there.seeds > here.seeds else ""
 
 
@@ -154,10 +156,10 @@ def _of_cells(
         base, folder, where = recipe_file.read(source), source.parent, str(source)
     common = _settings(given.set or {}, f"{file}: set: ", file.parent)
     resolve = _resolver(base, folder, [*common, *recipe_file.settings(sets)], where)
-    cells = [_cell(file, name, dict(all_), resolve, seeds, given.seeds) for name, all_ in given.cells.items()]
+    cells = [_cell(file, name, dict(own), resolve, seeds, given.seeds) for name, own in given.cells.items()]
     if not cells:
         raise Refusal(f"{file}: cells: none: name at least one")
-    grid.refuse_doubles(cells)
+    grid.refuse_duplicates(cells)
     which = "--baseline" if baseline else f"{file}: baseline"
     return Grid(tuple(cells), grid.baseline_of(cells, baseline or given.baseline, which))
 
@@ -181,18 +183,18 @@ def _cell(
 
 def _varied(vary: Sequence[str]) -> dict[str, list[Any]]:
     """--vary key=a,b as key -> [a, b]."""
-    found: dict[str, list[Any]] = {}
+    values_by_key: dict[str, list[Any]] = {}
     for text in vary:
         key, separator, values = text.partition("=")
         key = key.strip()
         parsed = strict_yaml.load(f"[{values}]", f"--vary {text}")
         if not separator or not key or not parsed:
             raise Refusal(f"--vary {text}: write it as key=value,value")
-        if key in found:
+        if key in values_by_key:
             raise Refusal(f"--vary {text}: {key} is varied already: give all its values at once")
-        found[key] = parsed
-    _refuse_seed(found, "--vary")
-    return found
+        values_by_key[key] = parsed
+    _refuse_seed(values_by_key, "--vary")
+    return values_by_key
 
 
 def _refuse_seed(settings: Settings, where: str) -> None:
@@ -203,7 +205,7 @@ def _refuse_seed(settings: Settings, where: str) -> None:
 def _resolver(
     values: Mapping, folder: Path, common: Sequence[Setting], where: str
 ) -> Callable[[Sequence[Setting]], Recipe]:
-    """Settings -> the recipe that they make of the base, which is sound. Raises `Refusal` for one that isn't.
+    """A function from settings to the valid recipe that they make of the base. Raises `Refusal` for an invalid one.
 
     The blind score is measured unless the base says not to.
     """
@@ -217,13 +219,13 @@ def _resolver(
     if resolve(()).seed:
         at_fault = next((each.where for each in reversed(common) if each.key == "seed"), f"{where}: seed")
         raise Refusal(
-            f"{at_fault}: an ablation's seeds are 0, 1, ...: leave it away, and say how many with --seeds"
+            f"{at_fault}: an ablation's seeds are 0, 1, ...: omit it, and say how many with --seeds"
         )
     return resolve
 
 
 def _settings(given: Settings, place: str, folder: Path) -> list[Setting]:
-    """What is said at `place`, which its errors begin with; paths are relative to `folder`."""
+    """Settings given at `place`, with which their errors begin. Paths are relative to `folder`."""
     return [
         Setting(key, value, f"{place}{grid.spelled({key: value})}", folder) for key, value in given.items()
     ]

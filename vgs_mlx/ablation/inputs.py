@@ -1,4 +1,4 @@
-"""What the runs of a grid were made from: a path may come to hold other data, or another model, between two runs."""
+"""Makes sure that the runs of a grid have the same inputs: the contents of a path may change between two runs."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -18,9 +18,9 @@ PICTURES = "set of pictures"
 
 
 def refuse_changed(jobs: Sequence[Job]) -> None:
-    """Finished runs that name the same data, model or reward must have had the same: they are paired. Raises `Refusal`.
+    """Finished runs that name the same data, model or reward must have used the same: they are compared in pairs.
 
-    What a run kept no fingerprint of is taken on trust.
+    An input of which a run recorded no fingerprint is trusted. Raises `Refusal`.
     """
     seen: dict[tuple, tuple[Job, str]] = {}
     for job in jobs:
@@ -33,16 +33,15 @@ def refuse_changed(jobs: Sequence[Job]) -> None:
             first, theirs = seen.setdefault((what, path, *rest), (job, fingerprint))
             if fingerprint != theirs:
                 raise Refusal(
-                    f"{job.folder}: differs from {first.name} in {worded([what])}, though both name {path}: what is "
-                    "there has changed. Put back what is right, move away the runs that had the other, and go on with "
-                    "--resume"
+                    f"{job.folder}: differs from {first.name} in {worded([what])}, though both name {path}: its "
+                    "contents have changed. Restore the right ones, move away the runs that used the others, and "
+                    "go on with --resume"
                 )
 
 
 def pinned(made: Grid, kept: Grid | None, say: Callable[[str], None]) -> Grid:
-    """The grid with every Hub name at one commit for all its runs: that of `kept`, the folder's grid, where it has one.
-
-    Raises `Refusal`.
+    """The grid with every Hub name pinned to one commit, the same for all runs. Commits in `kept`, the grid that the
+    folder already holds, stay. Raises `Refusal`.
     """
     known: dict[str, str] = {}
     for cell in kept.cells if kept else ():
@@ -53,22 +52,22 @@ def pinned(made: Grid, kept: Grid | None, say: Callable[[str], None]) -> Grid:
 
 
 def _named(recipe: Recipe) -> dict[str, tuple]:
-    """Where a recipe's models, data and reward are (first), and all else that decides about what is read there."""
+    """Where a recipe's models, data and reward are (first), and whatever else determines what is read there."""
     student, data = recipe.student.path, recipe.data
-    rows = (data.source, repr(data), student)  # the student's processor checks rows
+    rows = (data.source, repr(data), student)  # the student's processor decides which rows fit
     return {
         "student": (student,),
         "teacher": (recipe.teacher.path,),
         "data": (*rows, recipe.seed if _cut_by_seed(data) else None),
         "all rows": rows,
-        "data set": rows,  # as earlier versions called them
+        "data set": rows,  # the name in earlier versions
         PICTURES: rows,
         "reward": (recipe.grpo.reward,),
     }
 
 
 def _cut_by_seed(data: Data) -> bool:
-    """Whether the held-out rows are a fraction of a file: each seed then has its own."""
+    """Whether the held-out rows are a fraction of a file, so that each seed has its own."""
     try:
         float(data.held_out)
     except ValueError:

@@ -1,10 +1,10 @@
-"""The runs of a grid, and where in its folder each stands.
+"""The runs of a grid, and where each is in its folder.
 
 DIR/grid.json             the grid
 DIR/CELL/seed-0/          an ordinary run folder
 DIR/CELL/seed-0.yaml      its recipe
-DIR/CELL/seed-0.log       what it said
-DIR/summary/              what came out
+DIR/CELL/seed-0.log       its output
+DIR/summary/              the results
 """
 
 from dataclasses import dataclass
@@ -44,25 +44,25 @@ class Job:
 
 
 def jobs_of(folder: Path, grid: Grid) -> list[Job]:
-    """Every run of the grid, seed by seed, so that what is compared is there early."""
-    found = [
+    """Every run of the grid, seed by seed, so that cells can be compared early."""
+    jobs = [
         Job(cell.name, recipe, folder.absolute() / cell.name / f"seed-{recipe.seed}")
         for cell in grid.cells
         for recipe in cell.runs()
     ]
-    return sorted(found, key=lambda job: job.recipe.seed)
+    return sorted(jobs, key=lambda job: job.recipe.seed)
 
 
 def finished(job: Job) -> bool:
-    """Whether the run has ended well. Raises `Refusal` for a run that isn't the grid's."""
+    """Whether the run has finished. Raises `Refusal` for a run with another recipe."""
     if not (job.folder / run_folder.RECIPE).is_file():
         return False
     there, here = (recipe_file.flat(each) for each in (run_folder.opened(job.folder), job.recipe))
     if changed := [key for key in here if not _same(there[key], here[key])]:
-        raise Refusal(f"{job.folder}: its {changed[0]} isn't the grid's any more: move this run away")
+        raise Refusal(f"{job.folder}: its {changed[0]} is no longer that of the grid: move this run away")
     return loop.finished_steps(job.folder) is not None
 
 
 def _same(there: Any, here: Any) -> bool:
-    """Whether two recipes' values are one, a run having added which commit a Hub name stands for."""
+    """Whether two recipes have the same value, apart from the commit that a run adds to a Hub name."""
     return there == here or (isinstance(there, str) and hub_names.without_commit(there) == here)

@@ -1,4 +1,4 @@
-"""What a finished run of a grid measured, read from its run folder."""
+"""The measurements of a finished run, read from its run folder."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ class Measured:
     step: int
     accuracy: float
     tokens: int  # sampled for training by then
-    seconds: float  # of training steps by then; evaluations and loading don't count
+    seconds: float  # of training steps by then, without evaluations and loading
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Result:
     seed: int
     evaluations: tuple[Measured, ...]  # the first is before training
     right: dict[str, int]  # id of each held-out row -> 0 or 1, after the last step
-    blind: float | None  # accuracy without the picture after the last step, where it was asked
-    by_kind: dict[str, float] = field(default_factory=dict)  # final accuracy by the question's kind
+    blind: float | None  # accuracy without the picture after the last step, where it was measured
+    by_kind: dict[str, float] = field(default_factory=dict)  # final accuracy by kind of question
 
     @property
     def final(self) -> float:

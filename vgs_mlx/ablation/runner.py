@@ -1,4 +1,4 @@
-"""Runs a grid's cells, each in a process of its own: memory is given back, and one that fails stops none."""
+"""Runs a grid's cells, each in a process of its own: its memory is freed, and its failure stops no other run."""
 
 import os
 import signal
@@ -20,24 +20,24 @@ from vgs_mlx.recipe import file as recipe_file
 from vgs_mlx.runs import folder as run_folder
 
 POLL = 0.5  # seconds between two looks at the processes
-# the negative ones while it is still importing
+# negative: the signal came while the process was still importing
 INTERRUPTED = (*stopping.EXIT_CODES.values(), *(-number for number in stopping.SIGNALS))
-LINES_TOLD = 6  # of a failed run's log
+LINES_SHOWN = 6  # of a failed run's log
 
 
 @dataclass(frozen=True)
 class Process:
-    """A run that goes on."""
+    """A run in progress."""
 
     popen: subprocess.Popen
     log: IO[bytes]
-    began: int  # where in the log this attempt begins, bytes
+    began: int  # where this attempt begins in the log, bytes
     start: float
 
 
 def run(jobs: Sequence[Job], at_once: int, board: Board) -> dict[Job, State]:
-    """Run what isn't finished, `at_once` at the same time. How each ended; after Ctrl-C or SIGTERM, the rest is
-    `waiting`.
+    """Run what isn't finished, `at_once` runs at a time, and return how each ended. After Ctrl-C or SIGTERM, runs that
+    had not started are `waiting`.
     """
     states: dict[Job, State] = {job: "done" if finished(job) else "waiting" for job in jobs}
     running: dict[Job, Process] = {}
@@ -58,13 +58,15 @@ def run(jobs: Sequence[Job], at_once: int, board: Board) -> dict[Job, State]:
         _stop(running)
         _collect(running, states, board)
     finally:
-        for process in running.values():  # only after an error of ours: they save and stop by themselves
+        for (
+            process
+        ) in running.values():  # only after an unexpected error: without this pipe they save and stop
             process.popen.stdin.close()
     return states
 
 
 def _next(states: Mapping[Job, State]) -> Job | None:
-    """The first waiting run that nobody else works on, such as a worker whose parent was killed a moment ago."""
+    """The first waiting run that no other process works on, such as a worker whose parent was just killed."""
     return next((job for job, state in states.items() if state == "waiting" and _free(job.folder)), None)
 
 
@@ -79,14 +81,14 @@ def _free(folder: Path) -> bool:
 
 
 def _start(job: Job, at_once: int, together: int) -> Process:
-    """Start a run, one of up to `together`, each of which gets its share of the memory."""
+    """Start a run, one of up to `together`, each with its share of the memory."""
     job.folder.parent.mkdir(parents=True, exist_ok=True)
     run_folder.write_text(job.recipe_file, recipe_file.dump(job.recipe))
-    # side by side, processes of one BLAS thread each do far more than processes that share all threads
+    # side by side, processes with one BLAS thread each do far more than processes that all use every thread
     few = {"OPENBLAS_NUM_THREADS": "1"} if at_once > 1 else {}
     log = job.log.open("ab")
     began = log.tell()
-    # its own session: the terminal's Ctrl-C reaches it once, through _stop
+    # in a session of its own, Ctrl-C in the terminal reaches it only once, through _stop
     popen = subprocess.Popen(
         worker(job.recipe_file, job.folder), stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT,
         start_new_session=True, env={**few, **os.environ, RUNS_AT_ONCE: str(together)},
@@ -95,7 +97,7 @@ def _start(job: Job, at_once: int, together: int) -> Process:
 
 
 def _collect(running: dict[Job, Process], states: dict[Job, State], board: Board) -> None:
-    """Take out the processes that have ended and say how."""
+    """Remove the processes that have ended, and print how each of them did."""
     for job, process in list(running.items()):
         code = process.popen.poll()
         if code is None:
@@ -135,10 +137,10 @@ def _last_lines(log: Path, began: int) -> list[str]:
     with log.open("rb") as stream:
         stream.seek(began)
         text = stream.read().decode("utf-8", errors="replace")
-    return [line.rstrip() for line in text.splitlines() if line.strip()][-LINES_TOLD:]
+    return [line.rstrip() for line in text.splitlines() if line.strip()][-LINES_SHOWN:]
 
 
 def worker(recipe: Path, folder: Path) -> list[str]:
-    """The command of a run in a process of its own: this Python, finding its modules where this process finds them."""
+    """The command line of a run's process: this Python, with the module path of this process."""
     code = f"import sys; sys.path[:] = {sys.path!r}; from vgs_mlx.commands import grid_run; grid_run.main()"
     return [sys.executable, "-c", code, str(recipe), str(folder)]

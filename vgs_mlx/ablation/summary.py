@@ -1,7 +1,7 @@
-"""The numbers of a grid: each cell over its seeds, and its paired differences to the baseline. Pure.
+"""The numbers of a grid: each cell over its seeds, and its paired difference from the baseline. Pure functions.
 
-Two kinds of interval answer two questions. Over seeds (Student's t): what might another seed give, on these prompts?
-Over prompts (bootstrap): what might other prompts give, for these seeds? Neither is corrected for the number of cells.
+Two kinds of interval answer two questions. Over seeds (Student's t): what might another seed give on these prompts?
+Over prompts (bootstrap): what might other prompts give for these seeds? Neither is corrected for the number of cells.
 """
 
 from collections import defaultdict
@@ -34,14 +34,14 @@ class CellSummary:
     seeds: tuple[int, ...]
     before: Spread
     final: Spread
-    best: Spread  # of all evaluations; chosen on the rows that it is measured on, so it flatters
+    best: Spread  # of all evaluations; chosen on the rows that it is measured on, so too optimistic
     blind: Spread | None
-    reached: int  # of the seeds: those with an evaluation at or above the accuracy asked for
+    reached: int  # how many seeds have an evaluation at or above the target accuracy
     tokens_to_reach: Spread | None  # over the seeds that reached it, at the first such evaluation
     seconds_to_reach: Spread | None
     step_seconds: Spread  # mean seconds of a step
     curve: tuple[Point, ...]
-    by_kind: dict[str, Spread] = field(default_factory=dict)  # final accuracy by the question's kind
+    by_kind: dict[str, Spread] = field(default_factory=dict)  # final accuracy by kind of question
 
 
 @dataclass(frozen=True)
@@ -52,23 +52,25 @@ class Difference:
     seeds: tuple[int, ...]
     by_seed: tuple[float, ...]
     over_seeds: Spread  # paired t
-    over_prompts: Interval  # paired bootstrap; a prompt's score is its mean over seeds, if they share prompts
+    over_prompts: Interval  # paired bootstrap; a prompt's score is its mean over seeds that share prompts
     prompts: int
-    only_cell: int  # (seed, prompt) pairs that the cell alone has right
+    only_cell: int  # (seed, prompt) pairs that only the cell answers right
     only_baseline: int
-    mcnemar: float  # exact two-sided p over these pairs, as if a prompt's seeds were independent
-    by_kind: dict[str, Spread] = field(default_factory=dict)  # of the accuracies of each kind, over seeds
+    mcnemar: float  # exact two-sided p over these pairs, as if the seeds of a prompt were independent
+    by_kind: dict[str, Spread] = field(
+        default_factory=dict
+    )  # of the accuracy by kind of question, over seeds
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Of a whole grid; cells without a finished run are missing."""
+    """The numbers of a whole grid. Cells without a finished run are missing."""
 
     baseline: str
-    reach: float | None  # the accuracy asked for; None where nobody says and the baseline has no run
+    reach: float | None  # the target accuracy; None where none is given and the baseline has no run
     cells: tuple[CellSummary, ...]
     differences: tuple[Difference, ...]
-    unfinished: tuple[str, ...]  # names of runs
+    unfinished: tuple[str, ...]  # the names of runs
 
 
 def summarise(
@@ -78,7 +80,8 @@ def summarise(
     unfinished: Sequence[str] = (),
     settings: Mapping[str, Settings] | None = None,
 ) -> Summary:
-    """All numbers. `reach`: an accuracy; by default the baseline's mean final one. `settings`: what each cell sets."""
+    """Summarise finished runs. `reach`, the target accuracy, is the baseline's mean final accuracy by default.
+    `settings` says what each cell sets."""
     settings = settings or {}
     by_cell: dict[str, dict[int, Result]] = defaultdict(dict)
     for result in results:
@@ -87,24 +90,25 @@ def summarise(
     if reach is None and base:
         reach = float(np.mean([each.final for each in base.values()]))
     cells = tuple(
-        _cell(name, settings.get(name, {}), [found[seed] for seed in sorted(found)], reach)
-        for name, found in by_cell.items()
+        _cell(name, settings.get(name, {}), [runs[seed] for seed in sorted(runs)], reach)
+        for name, runs in by_cell.items()
     )
     pairs = {
         name: [
-            (found[seed], base[seed])
-            for seed in sorted(found.keys() & base.keys())
-            if found[seed].meets(base[seed])
+            (runs[seed], base[seed])
+            for seed in sorted(runs.keys() & base.keys())
+            if runs[seed].meets(base[seed])
         ]
-        for name, found in by_cell.items()
+        for name, runs in by_cell.items()
         if name != baseline
     }
-    differences = tuple(difference(name, found) for name, found in pairs.items() if found)
+    differences = tuple(difference(name, runs) for name, runs in pairs.items() if runs)
     return Summary(baseline, reach, cells, differences, tuple(unfinished))
 
 
 def difference(name: str, pairs: Sequence[tuple[Result, Result]]) -> Difference:
-    """Of (cell, baseline) runs, a pair for each seed. What counts are the rows that a pair has in common: some."""
+    """The difference over (cell, baseline) runs, one pair for each seed. Only rows that both of a pair have count; each
+    pair has some."""
     rows = [[row for row in ours.right if row in theirs.right] for ours, theirs in pairs]
     alike = all(set(each) == set(rows[0]) for each in rows)
     scores = [  # (rows, 2), one a seed
@@ -161,7 +165,7 @@ def _cell(name: str, settings: Settings, runs: Sequence[Result], reach: float | 
 
 
 def _by_kind(runs: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
-    """Over the runs, for every kind of question that all of them have."""
+    """The spread over the runs, for each kind of question that all runs have."""
     kinds = sorted(set.intersection(*({*each} for each in runs)))
     return {kind: spread([each[kind] for each in runs]) for kind in kinds}
 
@@ -175,18 +179,18 @@ def _curve(runs: Sequence[Result]) -> tuple[Point, ...]:
     return tuple(
         Point(
             step,
-            float(np.mean([each.tokens for each in found])),
-            float(np.mean([each.seconds for each in found])),
-            _accuracy([each.accuracy for each in found]),
+            float(np.mean([each.tokens for each in measured])),
+            float(np.mean([each.seconds for each in measured])),
+            _accuracy([each.accuracy for each in measured]),
         )
-        for step, found in sorted(by_step.items())
-        if len(found) == len(runs)
+        for step, measured in sorted(by_step.items())
+        if len(measured) == len(runs)
     )
 
 
 def _accuracy(values: Sequence[float]) -> Spread:
-    """The spread of accuracies: an interval that leaves 0 to 1 is cut there."""
-    found = spread(values)
-    if found.low is None:
-        return found
-    return found._replace(low=max(0.0, found.low), high=min(1.0, found.high))
+    """The spread of accuracies, its interval clipped to 0 to 1."""
+    accuracy = spread(values)
+    if accuracy.low is None:
+        return accuracy
+    return accuracy._replace(low=max(0.0, accuracy.low), high=min(1.0, accuracy.high))

@@ -1,4 +1,4 @@
-"""A grid's numbers as files and tables: CSV, JSON, Markdown, and the screen."""
+"""A grid's numbers as tables: CSV, JSON and Markdown files, and on the screen."""
 
 import csv
 import io
@@ -18,29 +18,25 @@ from vgs_mlx.runs.folder import write_text
 
 Row = dict[str, Any]
 NONE = "-"
-CELLS_SHOWN = (
-    "seeds",
-    "final",
-    "95 % interval",
-    "blind",
-    "s/step",
-)  # on the screen; the files have all columns
+# on the screen; the files have all columns
+CELLS_SHOWN = ("seeds", "final", "95 % interval", "blind", "s/step")
 DIFFERENCES_SHOWN = ("seeds", "difference", "95 %, seeds", "95 %, prompts", "McNemar p")
 
 HOW_TO_READ = """\
-Final is the accuracy after the last step, best the highest of all evaluations (chosen on the rows that it is measured
-on, so it flatters), blind the final accuracy without the picture. `±` is the standard deviation over seeds. The 95 %
-intervals are Student's t over seeds (what another seed might give on these prompts; none where all seeds give the
-same) and, where they say so, a paired bootstrap over prompts (what other prompts might give for these seeds; a prompt's
-score is its mean over the seeds; seeds with prompts of their own are resampled each for itself). McNemar's exact p
-pools the seeds and takes a prompt in two seeds for two independent ones. Nothing is corrected for the number of cells.
-"To reach" counts up to the first evaluation that is no lower, over the seeds that got there; seconds are those of
-training steps, and only as comparable as the machine was quiet."""
+Final is the accuracy after the last step. Best is the highest of all evaluations; it is chosen on the rows that it is
+measured on, so it is too optimistic. Blind is the final accuracy without the picture. `±` is the standard deviation
+over seeds. 95 % intervals are Student's t over seeds: what another seed might give on these prompts. There is none
+where all seeds give the same. Where a column says "prompts", they are a paired bootstrap over prompts: what other
+prompts might give for these seeds. A prompt's score is its mean over the seeds; seeds with prompts of their own are
+resampled separately. McNemar's exact p pools the seeds and treats a prompt in two seeds as two independent prompts.
+There is no correction for the number of cells. "To reach" counts up to the first evaluation that is at least as high,
+over the seeds that reached it. Seconds are those of training steps, comparable only if the machine was otherwise
+idle."""
 
 
 def write(folder: Path, summary: Summary) -> None:
-    """summary.json, cells.csv, differences.csv, curves.csv and summary.md."""
-    # namedtuples become lists in JSON: give their fields their names
+    """Write summary.json, cells.csv, differences.csv, curves.csv and summary.md."""
+    # with the field names of named tuples, which JSON would write as lists
     write_text(folder / "summary.json", json.dumps(_plain(asdict(summary)), indent=2) + "\n")
     for name, rows in (
         ("cells", [_cell_numbers(each) for each in summary.cells]),
@@ -52,23 +48,23 @@ def write(folder: Path, summary: Summary) -> None:
 
 
 def markdown(summary: Summary) -> str:
-    """What came out, for people."""
+    """The summary as Markdown."""
     parts = ["# Ablation", HOW_TO_READ]
     if summary.unfinished:
-        parts.append(f"**Not finished, and left out: {'; '.join(summary.unfinished)}.**")
+        parts.append(f"**Not finished, and omitted: {'; '.join(summary.unfinished)}.**")
     parts.append(markdown_table(cell_rows(summary)))
     if summary.differences:
         parts += [f"{compared(summary)}:", markdown_table(difference_rows(summary))]
     if kinds := kind_rows(summary):
         parts += [
-            f"By the question's kind: final accuracy, and minus that of {summary.baseline}:",
+            f"By kind of question: final accuracy, and its difference from that of {summary.baseline}:",
             markdown_table(kinds),
         ]
     return "\n\n".join(parts) + "\n"
 
 
 def cell_rows(summary: Summary) -> list[Row]:
-    """A line for each cell, as text."""
+    """A row for each cell, as text."""
     reach = NONE if summary.reach is None else f"{summary.reach:.3f}"
     sets = {each.name: grid.unnamed_settings(each.name, each.settings) for each in summary.cells}
     return [
@@ -91,7 +87,7 @@ def cell_rows(summary: Summary) -> list[Row]:
 
 
 def difference_rows(summary: Summary) -> list[Row]:
-    """A line for each cell but the baseline, as text."""
+    """A row for each cell except the baseline, as text."""
     return [
         {
             "cell": each.name,
@@ -100,8 +96,8 @@ def difference_rows(summary: Summary) -> list[Row]:
             "95 %, seeds": _interval(each.over_seeds, "+z.3f"),
             "95 %, prompts": _interval(each.over_prompts, "+z.3f"),
             "by seed": " ".join(f"{value:+z.3f}" for value in each.by_seed),
-            "only it right": f"{each.only_cell:,}",
-            "only baseline": f"{each.only_baseline:,}",
+            "right only here": f"{each.only_cell:,}",
+            "only in baseline": f"{each.only_baseline:,}",
             "McNemar p": f"{each.mcnemar:.2g}",
         }
         for each in summary.differences
@@ -109,7 +105,7 @@ def difference_rows(summary: Summary) -> list[Row]:
 
 
 def kind_rows(summary: Summary) -> list[Row]:
-    """The baseline's final accuracy by kind of question, and what each cell adds, mean ± sd; empty without kinds."""
+    """By kind of question: the baseline's final accuracy and each cell's difference, mean ± sd; empty without kinds."""
     base = next((each for each in summary.cells if each.name == summary.baseline), None)
     if base is None or len(base.by_kind) < 2:
         return []
@@ -120,18 +116,18 @@ def kind_rows(summary: Summary) -> list[Row]:
         }
         for each in summary.differences
     ]
-    return [{"cell": base.name, **{kind: _with_sd(found) for kind, found in base.by_kind.items()}}, *added]
+    return [{"cell": base.name, **{kind: _with_sd(value) for kind, value in base.by_kind.items()}}, *added]
 
 
 def compared(summary: Summary) -> str:
-    """What the differences are."""
+    """A heading for the table of differences."""
     return (
         f"Final accuracy minus that of {summary.baseline}, on the same prompts, with the seeds that both have"
     )
 
 
 def on_screen(rows: Sequence[Row], columns: Sequence[str]) -> Table:
-    """The first column and some others as a table for a terminal: names are folded where it is narrow, not numbers."""
+    """The first column and `columns` as a table for the terminal. In a narrow one names are folded, numbers never."""
     names = [next(iter(rows[0])), *columns]
     table = Table(box=None, header_style="bold")
     for place, name in enumerate(names):
@@ -142,12 +138,19 @@ def on_screen(rows: Sequence[Row], columns: Sequence[str]) -> Table:
 
 
 def _cell_numbers(cell: CellSummary) -> Row:
-    spreads = ("before", "final", "best", "blind", "tokens_to_reach", "seconds_to_reach", "step_seconds")
+    spreads: dict[str, Spread | None] = {
+        "before": cell.before,
+        "final": cell.final,
+        "best": cell.best,
+        "blind": cell.blind,
+        "tokens_to_reach": cell.tokens_to_reach,
+        "seconds_to_reach": cell.seconds_to_reach,
+        "step_seconds": cell.step_seconds,
+    }
     row: Row = {"cell": cell.name, "sets": grid.spelled(cell.settings), "seeds": len(cell.seeds)}
     row["reached"] = cell.reached
-    for name in spreads:
-        found: Spread | None = getattr(cell, name)
-        values = found._asdict() if found else {}
+    for name, spread in spreads.items():
+        values = spread._asdict() if spread else {}
         row |= {f"{name}_{part}": values.get(part) for part in ("mean", "sd", "low", "high")}
     return row
 
@@ -194,7 +197,7 @@ def _csv(rows: Sequence[Row]) -> str:
 
 
 def markdown_table(rows: Sequence[Row]) -> str:
-    """Rows with the same columns."""
+    """A table of rows, which have the same columns."""
     cells = [[str(value).replace("|", "\\|") for value in row.values()] for row in rows]
     lines = [list(rows[0]), ["---"] * len(rows[0]), *cells]
     return "\n".join(f"| {' | '.join(each)} |" for each in lines)
@@ -208,15 +211,15 @@ def _plain(value: Any) -> Any:
     return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
 
 
-def _mean(found: Spread | None, form: str = ".3f") -> str:
-    return NONE if found is None else f"{found.mean:{form}}"
+def _mean(value: Spread | None, form: str = ".3f") -> str:
+    return NONE if value is None else f"{value.mean:{form}}"
 
 
-def _with_sd(found: Spread | None, form: str = ".3f") -> str:
-    if found is None or found.sd is None:
-        return _mean(found, form)
-    return f"{found.mean:{form}} ± {found.sd:.3f}"
+def _with_sd(value: Spread | None, form: str = ".3f") -> str:
+    if value is None or value.sd is None:
+        return _mean(value, form)
+    return f"{value.mean:{form}} ± {value.sd:.3f}"
 
 
-def _interval(found: Spread | Interval, form: str = ".3f") -> str:
-    return NONE if found.low is None else f"{found.low:{form}} to {found.high:{form}}"
+def _interval(value: Spread | Interval, form: str = ".3f") -> str:
+    return NONE if value.low is None else f"{value.low:{form}} to {value.high:{form}}"

@@ -1,6 +1,6 @@
-"""What happened inside the runs of a grid: the loss terms by visual dependency (Fig. 4) and η (Fig. 7) over steps.
+"""What the runs of a grid recorded over steps: the loss terms by visual dependency (Fig. 4), and η (Fig. 7).
 
-From what a run writes when it is asked to: `train.watch_every` (terms.jsonl), and the steps at which η was measured.
+Terms are in the terms.jsonl of runs with `train.watch_every`, η in the metrics of the steps at which it was measured.
 """
 
 from collections import defaultdict
@@ -18,14 +18,14 @@ from vgs_mlx.objective.terms import DIAGNOSTICS
 from vgs_mlx.runs import folder as run_folder
 from vgs_mlx.runs.folder import write_text
 
-TERMS_TITLE = """Loss terms on fixed held-out answers, nats a token, before training -> at the end
+TERMS_TITLE = """Loss terms on fixed held-out answers, nats per token, before training -> at the end
 
-The answers are the untrained student's own; low, middle and high are bins 0-2, 3-6 and 7-9 of ten by visual dependency.
-Each seed has its own. `±` is the standard deviation over seeds."""
+The untrained student gave the answers, for each seed its own. Low, middle and high are bins 0-2, 3-6 and 7-9 of ten by
+visual dependency. `±` is the standard deviation over seeds."""
 DIFFERENCES_TITLE = (
-    "The same at the end, minus the baseline's, in nats: mean ± sd over the seeds that both have"
+    "The same at the end, minus the baseline, in nats: mean ± sd over the seeds that both have"
 )
-NORM_SCALE_TITLE = """η, as measured"""
+NORM_SCALE_TITLE = "η, as measured"
 QUANTITIES = [f"{group} {term}" for term in DIAGNOSTICS for group in GROUPS]
 
 
@@ -49,7 +49,7 @@ class Trace:
 
 
 def read(run: Path, cell: str, seed: int) -> Traces:
-    """What a finished run recorded; nothing where it was not asked to."""
+    """What a finished run recorded; no quantities where it was not asked to record any."""
     values: dict[str, dict[int, float]] = defaultdict(dict)
     terms = run / run_folder.TERMS
     for row in run_folder.rows(terms) if terms.is_file() else ():
@@ -68,7 +68,7 @@ def _terms(row: Mapping[str, Any]) -> list[tuple[str, float]]:
 
 
 def shared(runs: Sequence[Traces]) -> list[Traces]:
-    """The runs of those seeds that all cells have: only they can be drawn beside each other. All, if there is none."""
+    """The runs of the seeds that all cells have, so that a figure can compare them. Without such seeds, all runs."""
     by_cell: dict[str, set[int]] = defaultdict(set)
     for run in runs:
         if run.values:
@@ -78,53 +78,56 @@ def shared(runs: Sequence[Traces]) -> list[Traces]:
 
 
 def over_seeds(runs: Sequence[Traces]) -> list[Trace]:
-    """Every quantity of every cell that has it in all its runs."""
+    """Each quantity of each cell, where all runs of the cell have it."""
     by_cell: dict[str, list[Traces]] = defaultdict(list)
     for run in runs:
         by_cell[run.cell].append(run)
-    found = []
+    traces = []
     for cell, members in by_cell.items():
         for quantity in members[0].values:
             courses = [run.values.get(quantity, {}) for run in members]
             if steps := sorted(set.intersection(*map(set, courses))):
                 spreads = tuple(spread([course[step] for course in courses]) for step in steps)
-                found.append(Trace(cell, quantity, tuple(steps), spreads))
-    return found
+                traces.append(Trace(cell, quantity, tuple(steps), spreads))
+    return traces
 
 
 def term_rows(traces: Sequence[Trace]) -> list[dict[str, str]]:
-    """A line for each cell that was watched: each term at the first and at the last look, nats, as text."""
+    """A row for each watched cell: each term at the first and at the last measurement, nats, as text."""
     return [
         {
             "cell": cell,
-            "seeds": _seeds(found),
-            **{name: _first_and_last(found[name]) if name in found else "-" for name in QUANTITIES},
+            "seeds": _seeds(by_quantity),
+            **{
+                name: _first_and_last(by_quantity[name]) if name in by_quantity else "-"
+                for name in QUANTITIES
+            },
         }
-        for cell, found in _by_cell(traces).items()
-        if any(name in found for name in QUANTITIES)
+        for cell, by_quantity in _by_cell(traces).items()
+        if any(name in by_quantity for name in QUANTITIES)
     ]
 
 
 def norm_scale_rows(traces: Sequence[Trace]) -> list[dict[str, str]]:
-    """A line for each cell whose η was measured, as text."""
+    """A row for each cell whose η was measured, as text."""
     return [
         {
             "cell": cell,
-            "seeds": str(found["η"].spreads[0].count),
-            "measured at steps": f"{found['η'].steps[0]} to {found['η'].steps[-1]}",
-            "η, first": _value(found["η"].spreads[0]),
-            "η, last": _value(found["η"].spreads[-1]),
-            "η, mean over steps": f"{np.mean([each.mean for each in found['η'].spreads]):.3f}",
+            "seeds": str(by_quantity["η"].spreads[0].count),
+            "measured at steps": f"{by_quantity['η'].steps[0]} to {by_quantity['η'].steps[-1]}",
+            "η, first": _value(by_quantity["η"].spreads[0]),
+            "η, last": _value(by_quantity["η"].spreads[-1]),
+            "η, mean over steps": f"{np.mean([each.mean for each in by_quantity['η'].spreads]):.3f}",
         }
-        for cell, found in _by_cell(traces).items()
-        if "η" in found
+        for cell, by_quantity in _by_cell(traces).items()
+        if "η" in by_quantity
     ]
 
 
 def difference_rows(runs: Sequence[Traces], baseline: str) -> list[dict[str, str]]:
-    """A line for each cell but the baseline: its terms at its last look minus the baseline's at that one's, as text."""
+    """A row for each cell except the baseline: its last terms minus the baseline's last terms, nats, as text."""
     theirs = {run.seed: run.values for run in runs if run.cell == baseline}
-    found = []
+    rows = []
     for cell in dict.fromkeys(run.cell for run in runs if run.cell != baseline):
         pairs = [(run.values, theirs[run.seed]) for run in runs if run.cell == cell and run.seed in theirs]
         row = {
@@ -133,12 +136,12 @@ def difference_rows(runs: Sequence[Traces], baseline: str) -> list[dict[str, str
             if pairs and all(name in values for pair in pairs for values in pair)
         }
         if row:
-            found.append({"cell": cell, "seeds": str(len(pairs)), **row})
-    return found
+            rows.append({"cell": cell, "seeds": str(len(pairs)), **row})
+    return rows
 
 
 def write(folder: Path, runs: Sequence[Traces], baseline: str) -> None:
-    """watched.md: the tables, as far as anything was recorded."""
+    """Write watched.md, with the tables of what was recorded."""
     traces = over_seeds(runs)
     tables = {
         TERMS_TITLE: term_rows(traces),
@@ -150,10 +153,10 @@ def write(folder: Path, runs: Sequence[Traces], baseline: str) -> None:
 
 
 def _by_cell(traces: Sequence[Trace]) -> dict[str, dict[str, Trace]]:
-    found: dict[str, dict[str, Trace]] = defaultdict(dict)
+    by_cell: dict[str, dict[str, Trace]] = defaultdict(dict)
     for each in traces:
-        found[each.cell][each.quantity] = each
-    return found
+        by_cell[each.cell][each.quantity] = each
+    return by_cell
 
 
 def _first_and_last(trace: Trace) -> str:
@@ -164,10 +167,10 @@ def _last(course: Mapping[int, float]) -> float:
     return course[max(course)]
 
 
-def _seeds(found: Mapping[str, Trace]) -> str:
-    return str(max(each.spreads[0].count for each in found.values()))
+def _seeds(by_quantity: Mapping[str, Trace]) -> str:
+    return str(max(each.spreads[0].count for each in by_quantity.values()))
 
 
-def _value(found: Spread, sign: str = "") -> str:
-    mean = f"{found.mean:{sign}z.3f}"
-    return mean if found.sd is None else f"{mean} ± {found.sd:.3f}"
+def _value(value: Spread, sign: str = "") -> str:
+    mean = f"{value.mean:{sign}z.3f}"
+    return mean if value.sd is None else f"{mean} ± {value.sd:.3f}"

@@ -26,13 +26,13 @@ PAIRS = {
     "angle_std_vis": ("standard", "visual"),
     "angle_std_lang": ("standard", "language"),
 }
-FREQUENT = 12  # tokens listed for each bin
-SEED_STREAM = 2**31  # keeps these rollouts apart from those of training
+FREQUENT = 12  # most frequent tokens, listed for each bin
+SEED_STREAM = 2**31  # other random numbers than those of training
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One batch of rollouts: all terms at its tokens, and the norms and angles of the gradients in each bin."""
+    """A batch of rollouts: the terms at its tokens, and the norms and angles of the gradients in each bin."""
 
     rollouts: list[Rollout]
     terms: dict[str, np.ndarray]  # (N,)
@@ -52,8 +52,9 @@ def measure(
     measure the gradients of each term's mean over each bin's tokens, batch by batch. Plain values for JSON.
 
     Gradients are those of the student's trainable weights. Angles in degrees, terms and VDS in nats.
-    `progress` hears how many batches are done. In memory beside the models and one micro-batch's activations: the
-    gradient trees of one bin (three, and one on its way), and a batch's hidden states in all views.
+    `progress` is called with the number of finished batches. Memory, beside the models and the activations of one
+    micro-batch: the gradient trees of one bin (three, and one in the making), and the hidden states of a batch in
+    all views.
     """
     rolled = [_rollouts(student, prompts, recipe, number) for number, prompts in enumerate(batches)]
     known = [compute_terms(student, teacher, each, recipe) for each in rolled]
@@ -82,7 +83,7 @@ def _measured(
     terms: dict[str, np.ndarray],
     limits: np.ndarray,
 ) -> Measured:
-    """Norms and angles bin by bin; a bin without tokens in this batch has none. A bin's trees go before the next."""
+    """Norms and angles bin by bin; a bin without tokens in this batch has none. Trees are freed before the next bin."""
     numbers = bins(terms["visual_dependency_score"], limits)
     norms: list[dict[str, float]] = [{} for _ in range(len(limits) + 1)]
     angles: list[dict[str, float]] = [{} for _ in norms]
@@ -94,13 +95,13 @@ def _measured(
 
 
 def _angles(trees: dict[str, Any]) -> dict[str, float]:
-    """Degrees between each two terms' gradients."""
+    """The angle between the gradients of each two terms, in degrees."""
     cosines = {name: float(cosine(trees[left], trees[right])) for name, (left, right) in PAIRS.items()}
     return {name: float(np.degrees(np.arccos(np.clip(value, -1.0, 1.0)))) for name, value in cosines.items()}
 
 
 def _bin(measured: Sequence[Measured], number: int, limits: np.ndarray, tokenizer: Any) -> dict[str, Any]:
-    """What came out for one bin, over the batches."""
+    """The row of one bin, over all batches."""
     chosen = [bins(each.terms["visual_dependency_score"], limits) == number for each in measured]
     terms = {
         name: np.concatenate([each.terms[name][here] for each, here in zip(measured, chosen, strict=True)])

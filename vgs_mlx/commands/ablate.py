@@ -1,7 +1,8 @@
-"""What `vgs-mlx ablate` does: the grid, its runs, and what came out."""
+"""What `vgs-mlx ablate` does: make a grid, run it, summarise it."""
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from vgs_mlx.ablation import figures, grid, grid_file, results, runner, tables, watched, watched_figures
@@ -16,20 +17,21 @@ from vgs_mlx.runs import folder as run_folder
 from vgs_mlx.train import setup
 
 
-def start(
-    file: Path,
-    vary: Sequence[str],
-    output: Path,
-    *,
-    seeds: int | None,
-    baseline: str | None,
-    jobs: int,
-    sets: Sequence[str],
-    reach: float | None,
-) -> int:
-    """A new grid, or that of a folder, from where it was, maybe with more seeds and cells. The exit code: 1 where a
+@dataclass(frozen=True)
+class GridOptions:
+    """What describes a new grid: see the command's help."""
+
+    file: Path
+    vary: Sequence[str]
+    sets: Sequence[str]
+    seeds: int | None
+    baseline: str | None
+
+
+def start(options: GridOptions, output: Path, *, jobs: int, reach: float | None) -> int:
+    """Run a new grid, or continue that of a folder, perhaps with more seeds and cells. Returns the exit code: 1 where a
     run failed. Raises `Refusal`."""
-    made, notes = grid_file.read(file, vary, sets, seeds, baseline)
+    made, notes = grid_file.read(options.file, options.vary, options.sets, options.seeds, options.baseline)
     _refuse_contradictions(made)
     board = Board()
     if not (output / grid_file.GRID).is_file():
@@ -48,7 +50,7 @@ def start(
 
 
 def resume(folder: Path, *, jobs: int, baseline: str | None, reach: float | None) -> int:
-    """Go on with the grid of a folder. The exit code: 1 where a run failed. Raises `Refusal`."""
+    """Continue the grid of a folder. Returns the exit code: 1 where a run failed. Raises `Refusal`."""
     made = _kept(folder, baseline)
     _refuse_contradictions(made)
     with run_folder.held(folder):
@@ -56,8 +58,8 @@ def resume(folder: Path, *, jobs: int, baseline: str | None, reach: float | None
 
 
 def show(folder: Path, *, baseline: str | None, reach: float | None) -> int:
-    """What came out as far as the grid has got, on the screen and in its folder. Raises `Refusal`."""
-    _tell(folder, _kept(folder, baseline), reach, Board())
+    """Summarise the runs that have finished, on the screen and in the folder. Raises `Refusal`."""
+    _summarise(folder, _kept(folder, baseline), reach, Board())
     return 0
 
 
@@ -76,19 +78,22 @@ def _make(folder: Path) -> None:
 
 
 def _run(folder: Path, made: Grid, jobs: int, reach: float | None, board: Board) -> int:
-    """Every run that has not finished, then what came out. The folder is held."""
+    """Run what has not finished, then summarise. The caller holds the folder."""
     board.say(f"ablation {folder}: {len(made.cells)} cells, baseline {made.baseline}")
-    all_ = jobs_of(folder, made)
-    refuse_changed(results.split(all_)[0])
-    states = runner.run(all_, jobs, board)
+    every_job = jobs_of(folder, made)
+    refuse_changed(results.split(every_job)[0])
+    states = runner.run(every_job, jobs, board)
     ended = list(states.values())
-    if not {*ended} <= {"done", "failed"}:  # some stopped, some waiting, or one whose end nobody came to see
+    if not {*ended} <= {
+        "done",
+        "failed",
+    }:  # interrupted: some are waiting, stopped, or still marked as running
         again = f"vgs-mlx ablate --resume {shlex.quote(str(folder))}" + (
             f" --jobs {jobs}" if jobs > 1 else ""
         )
         raise Interrupted(f"{ended.count('done')} of {len(ended)} runs are done; go on with: {again}")
     if "done" in ended:
-        _tell(folder, made, reach, board)
+        _summarise(folder, made, reach, board)
     failed = [job.name for job, state in states.items() if state == "failed"]
     if failed:
         board.say(f"FAILED   {'; '.join(failed)}: the same command tries them again")
@@ -96,13 +101,13 @@ def _run(folder: Path, made: Grid, jobs: int, reach: float | None, board: Board)
 
 
 def _refuse_contradictions(made: Grid) -> None:
-    """Before anything runs, not when a cell's turn comes. Raises `Refusal`."""
+    """Check every cell before the first one runs. Raises `Refusal`."""
     for cell in made.cells:
         try:
             setup.refuse_contradictions(cell.recipe)
             if run := earlier_run.named(cell.recipe.student.path):
                 raise Refusal(
-                    f"student.path={cell.recipe.student.path}: a run folder, of which every run would make a copy: "
+                    f"student.path={cell.recipe.student.path}: a run folder, which every run would copy: "
                     f"give the model that vgs-mlx export {shlex.quote(str(run[0]))} --output MODEL makes"
                 )
         except Refusal as problem:
@@ -114,14 +119,14 @@ def _readme(folder: Path) -> str:
     return f"""# An ablation of vgs-mlx
 
 `{grid_file.GRID}` holds the cells with their whole recipes and their seeds. `CELL/seed-N/` is an ordinary run folder,
-`CELL/seed-N.log` what that run said. `{grid.SUMMARY}/summary.md` is what came out.
+`CELL/seed-N.log` the output of that run. `{grid.SUMMARY}/summary.md` holds the results.
 
     vgs-mlx ablate --resume {name}
     vgs-mlx ablate --summary {name}
 """
 
 
-def _tell(folder: Path, made: Grid, reach: float | None, board: Board) -> Summary:
+def _summarise(folder: Path, made: Grid, reach: float | None, board: Board) -> None:
     done, unfinished = results.split(jobs_of(folder, made))
     if not done:
         raise Refusal(
@@ -131,26 +136,27 @@ def _tell(folder: Path, made: Grid, reach: float | None, board: Board) -> Summar
     settings = {cell.name: cell.settings for cell in made.cells}
     order = list(settings)
     done.sort(key=lambda job: (order.index(job.cell), job.recipe.seed))
-    found = [results.read(job.folder, job.cell, job.recipe.seed) for job in done]
-    summary = summarise(found, made.baseline, reach, [job.name for job in unfinished], settings)
+    measured = [results.read(job.folder, job.cell, job.recipe.seed) for job in done]
+    summary = summarise(measured, made.baseline, reach, [job.name for job in unfinished], settings)
     out = folder / grid.SUMMARY
     out.mkdir(exist_ok=True)
     tables.write(out, summary)
     figures.write(out, summary)
     runs = [watched.read(job.folder, job.cell, job.recipe.seed) for job in done]
-    inside = watched.over_seeds(watched.shared(runs))
-    if inside:
+    traces = watched.over_seeds(watched.shared(runs))
+    if traces:
         watched.write(out, runs, made.baseline)
-        watched_figures.write(out, inside)
+        watched_figures.write(out, traces)
+    _print(summary, board)
+    files = "summary.md, cells.csv, differences.csv, curves.csv, summary.json, figures"
+    board.say(f"written  {out}: {files}{', watched.md' if traces else ''}")
+
+
+def _print(summary: Summary, board: Board) -> None:
     board.say("")
     board.console.print(tables.on_screen(tables.cell_rows(summary), tables.CELLS_SHOWN))
     if summary.differences:
         board.say(f"\n{tables.compared(summary)}")
         board.console.print(tables.on_screen(tables.difference_rows(summary), tables.DIFFERENCES_SHOWN))
-    if unfinished:
-        board.say(f"left out {len(unfinished)} runs that have not finished; summary.md names them")
-    board.say(
-        f"written  {out}: summary.md, cells.csv, differences.csv, curves.csv, summary.json, figures"
-        + (", watched.md" if inside else "")
-    )
-    return summary
+    if summary.unfinished:
+        board.say(f"omitted  {len(summary.unfinished)} runs that have not finished; summary.md names them")

@@ -1,8 +1,8 @@
-"""What `vgs-mlx analyze` does: load a run or a model with its teacher, measure the geometry, write it down."""
+"""What `vgs-mlx analyze` does: load a run or a model with its teacher, measure the geometry, write it to files."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,130 +26,129 @@ from vgs_mlx.runs import trained
 from vgs_mlx.runs.identity import PLACES
 from vgs_mlx.runs.screen import Screen
 from vgs_mlx.train.setup import Ready, load
+from vgs_mlx.types import Example
 
-Check = Callable[[Recipe, Lengths, dict[str, Path]], None]  # does it fit? Asked before weights load
+Check = Callable[[Recipe, Lengths, dict[str, Path]], None]  # refuses what does not fit, before weights load
 
 
-def run(
-    model: str,
-    *,
-    teacher: str | None,
-    recipe: Path | None,
-    sets: Sequence[str],
-    checkpoint: str | None,
-    prompts: int,
-    batches: int,
-    bins: int,
-    output: Path | None,
-    force: bool = False,
-) -> None:
-    """See the command's help. Raises `Refusal`."""
+@dataclass(frozen=True)
+class Asked:
+    """The command's arguments and options: see its help."""
+
+    model: str
+    teacher: str | None
+    recipe: Path | None
+    sets: Sequence[str]
+    checkpoint: str | None
+    prompts: int  # of a batch
+    batches: int
+    bins: int
+    output: Path | None
+    force: bool = False
+
+    @property
+    def is_run(self) -> bool:
+        """Whether the model is a run folder."""
+        return (Path(self.model) / run_folder.RECIPE).is_file()
+
+
+def run(asked: Asked) -> None:
+    """Measure, write geometry.json and the figures, print the angles. Raises `Refusal`."""
     screen = Screen()
-    is_run = (Path(model) / run_folder.RECIPE).is_file()
-    folder = _folder(model, is_run, output)
-    if not is_run:
-        refuse_checkpoint(model, checkpoint)
-    check = partial(_check_memory, prompts, force, screen)
-    ready = (
-        _run(Path(model), checkpoint, recipe, teacher, sets, screen, check)
-        if is_run
-        else _model(model, recipe, teacher, sets, screen, check)
-    )
-    rows = ready.data.held_out[: prompts * batches]
-    if len(rows) < batches:
-        raise Refusal(f"--batches {batches}: the data set has {len(rows)} held-out rows: give fewer batches")
-    with screen.working("preparing the prompts"):
-        asked = [ready.render(example) for example in rows]
-    split = [asked[number::batches] for number in range(batches)]
-    with screen.counting("measuring") as count:
-        count(0, batches)
-        found = geometry.measure(
-            ready.student, ready.teacher, split, ready.recipe, bins, lambda done: count(done, batches)
-        )
-    found = {"model": model, "prompts": len(rows), **found}
+    folder = _folder(asked)
+    check = partial(_check_memory, asked, screen)
+    ready = _run(asked, screen, check) if asked.is_run else _model(asked, screen, check)
+    rows = ready.data.held_out[: asked.prompts * asked.batches]
+    geometry_found = {"model": asked.model, "prompts": len(rows), **_measured(asked, ready, rows, screen)}
     folder.mkdir(parents=True, exist_ok=True)
-    run_folder.write_text(folder / geometry.FILE, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+    text = json.dumps(geometry_found, indent=2, ensure_ascii=False)
+    run_folder.write_text(folder / geometry.FILE, text + "\n")
     with screen.working("drawing"):
-        figures = geometry_figures.draw(found, folder)
-    _print(found, screen.console)
+        figures = geometry_figures.draw(geometry_found, folder)
+    _print(geometry_found, screen.console)
     screen.say(f"written  {folder / geometry.FILE} and {', '.join(path.name for path in figures)}")
 
 
-def _folder(model: str, is_run: bool, output: Path | None) -> Path:
-    if output is None and not is_run:
-        raise Refusal(f"{model}: is no run folder; if it is a model, say where the result goes: --output DIR")
-    folder = output or Path(model)
+def _folder(asked: Asked) -> Path:
+    """Where the result goes."""
+    if asked.output is None and not asked.is_run:
+        raise Refusal(
+            f"{asked.model}: is not a run folder; if it is a model, say where the result goes: --output DIR"
+        )
+    folder = asked.output or Path(asked.model)
     if folder.exists() and not folder.is_dir():
-        raise Refusal(f"--output {folder}: a file: give a folder")
+        raise Refusal(f"--output {folder}: is a file: give a folder")
     return folder
 
 
-def _run(
-    run: Path,
-    checkpoint: str | None,
-    recipe: Path | None,
-    teacher: str | None,
-    sets: Sequence[str],
-    screen: Screen,
-    check: Check,
-) -> Ready:
-    """The run's student as it was trained, its own teacher and held-out rows."""
-    found = trained.find(run, checkpoint)
-    own = found.recipe.teacher.path
-    if recipe or sets or (teacher and own):
-        raise Refusal(
-            f"{run}: a run brings its own recipe and teacher: leave --recipe, --teacher and --set away"
+def _measured(asked: Asked, ready: Ready, rows: Sequence[Example], screen: Screen) -> dict[str, Any]:
+    batches = asked.batches
+    if len(rows) < batches:
+        raise Refusal(f"--batches {batches}: the data set has {len(rows)} held-out rows: give fewer batches")
+    with screen.working("preparing the prompts"):
+        prompts = [ready.render(example) for example in rows]
+    split = [prompts[number::batches] for number in range(batches)]
+    with screen.counting("measuring") as count:
+        count(0, batches)
+        return geometry.measure(
+            ready.student, ready.teacher, split, ready.recipe, asked.bins, lambda done: count(done, batches)
         )
-    if not (teacher or own):
+
+
+def _run(asked: Asked, screen: Screen, check: Check) -> Ready:
+    """The run's student as it was trained, its own teacher and held-out rows."""
+    run = Path(asked.model)
+    weights = trained.find(run, asked.checkpoint)
+    own = weights.recipe.teacher.path
+    if asked.recipe or asked.sets or (asked.teacher and own):
+        raise Refusal(f"{run}: a run brings its own recipe and teacher: omit --recipe, --teacher and --set")
+    if not (asked.teacher or own):
         raise Refusal(f"{run}: this run had no teacher: say which one to compare with: --teacher")
-    trained.refuse_missing(run, found.recipe, *PLACES)
-    screen.say(f"model    {found.origin}")
-    asked = replace(
-        found.recipe, teacher=replace(found.recipe.teacher, path=own or resolve_name(teacher, Path()))
-    )
-    ready = load(_comparable(asked), screen, partial(check, _comparable(asked)), run)
-    with screen.working("loading what was trained"):
-        trained.put(run, found, ready.student)
+    trained.refuse_missing(run, weights.recipe, *PLACES)
+    screen.say(f"model    {weights.origin}")
+    teacher = replace(weights.recipe.teacher, path=own or resolve_name(asked.teacher, Path()))
+    recipe = _comparable(replace(weights.recipe, teacher=teacher))
+    ready = load(recipe, screen, partial(check, recipe), run)
+    with screen.working("loading the trained weights"):
+        trained.put(run, weights, ready.student)
     return ready
 
 
-def _model(
-    model: str,
-    recipe: Path | None,
-    teacher: str | None,
-    sets: Sequence[str],
-    screen: Screen,
-    check: Check,
-) -> Ready:
-    shorthands = {"student": model, **({"teacher": teacher} if teacher else {})}
-    resolved, _ = distillation.resolve(recipe_for(model, recipe), shorthands, sets)
-    return load(_comparable(resolved), screen, partial(check, _comparable(resolved)))
+def _model(asked: Asked, screen: Screen, check: Check) -> Ready:
+    """A model as it is, with the teacher and the recipe that the options name."""
+    refuse_checkpoint(asked.model, asked.checkpoint)
+    shorthands = {"student": asked.model, **({"teacher": asked.teacher} if asked.teacher else {})}
+    resolved, _ = distillation.resolve(recipe_for(asked.model, asked.recipe), shorthands, asked.sets)
+    recipe = _comparable(resolved)
+    return load(recipe, screen, partial(check, recipe))
 
 
 def _check_memory(
-    prompts: int, force: bool, screen: Screen, recipe: Recipe, seen: Lengths, folders: Mapping[str, Path]
+    asked: Asked, screen: Screen, recipe: Recipe, seen: Lengths, folders: Mapping[str, Path]
 ) -> None:
-    """Before any weight is read: both models, and the gradients of one bin of a batch's tokens."""
+    """Before any weight is read. Needed: both models, and the gradients of one bin of a batch's tokens."""
     student, teacher = (read_size(str(folders[role]), f"--{role}") for role in ("student", "teacher"))
-    planned = planning.of_analysis(recipe, student, teacher, seen, backend(), prompts=prompts)
+    planned = planning.of_analysis(recipe, student, teacher, seen, backend(), prompts=asked.prompts)
     otherwise = "give fewer --prompts, or --force to try anyway"
-    planning.check(planned, "the analysis", force, screen.say, otherwise)
+    planning.check(planned, "the analysis", asked.force, screen.say, otherwise)
 
 
 def _comparable(recipe: Recipe) -> Recipe:
-    """The recipe with an objective that needs both views of both models; all else stays."""
+    """The recipe with an objective that needs both views of both models, and untruncated sampling at temperature 1."""
     objective = replace(recipe.objective, name="vgs", mix=0.0)
     rollout = replace(recipe.rollout, temperature=1.0, top_p=1.0)
     return replace(recipe, objective=objective, rollout=rollout)
 
 
-def _print(found: Mapping[str, Any], console: Console) -> None:
+def _print(measured: Mapping[str, Any], console: Console) -> None:
     table = Table(
-        box=None, title=f"angles in degrees, mean ± sd over {found['batches']} batches", title_justify="left"
+        box=None,
+        title=f"angles in degrees, mean ± sd over {measured['batches']} batches",
+        title_justify="left",
     )
     for heading in ("bin", "VDS, nats", "tokens", "lang^vis", "std^vis", "std^lang", "frequent"):
         table.add_column(heading, justify="left" if heading == "frequent" else "right")
-    for each in found["bins"]:
+    for each in measured["bins"]:
         scores = "-" if each["vds_low"] is None else f"{each['vds_low']:z.3f}-{each['vds_high']:z.3f}"
         words = " ".join(text.strip() for text, _ in each["frequent"][:6])
         angles = [_angle(each[name]) for name in geometry.PAIRS]

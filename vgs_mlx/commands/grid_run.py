@@ -1,7 +1,7 @@
 """One run of a grid, in a process of its own. It does what `vgs-mlx distill` does.
 
-Its standard input is a pipe that only the process that started it holds: when that one is gone, however it went, the
-run saves its step and stops.
+Its standard input is a pipe that only its parent process holds. When the parent ends, for whatever reason, the run
+saves its step and stops.
 """
 
 import os
@@ -19,7 +19,7 @@ from vgs_mlx.runs import folder as run_folder
 
 
 def main() -> None:
-    """Go on with the run in the second argument's folder, or start it with the first argument's recipe."""
+    """Resume the run in the folder that is the second argument, or start it with the recipe that is the first."""
     recipe, folder = map(Path, sys.argv[1:])
     try:
         with stopping.at_once():
@@ -36,7 +36,9 @@ def _work(recipe: Path, folder: Path) -> None:
     if (folder / run_folder.RECIPE).is_file():
         distillation.resume(folder, ())
     else:
-        shutil.rmtree(folder, ignore_errors=True)  # killed before it had a recipe, it had nothing
+        shutil.rmtree(
+            folder, ignore_errors=True
+        )  # a run that was killed before it had a recipe holds nothing
         distillation.start(recipe_file.load_recipe(recipe), folder.name, folder)
 
 

@@ -1,4 +1,4 @@
-"""An ablation's tables as text: a line for each cell, and one for each difference to the baseline."""
+"""The rows of an ablation's tables as text: one for each cell, one for each difference from the baseline."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -13,12 +13,12 @@ SYMBOLS = (
     ("objective.preservation_coef=", "λ\u00a0=\u00a0"),
     ("objective.norm_scale=", "η\u00a0=\u00a0"),
 )
-Numbers = Mapping[str, Any]  # mean, sd, low, high: see the summary of `vgs-mlx ablate`
+Numbers = Mapping[str, Any]  # a part of summary.json: see forms.py
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A line of the table of cells, as text."""
+    """A row of the table of cells."""
 
     name: str
     is_baseline: bool
@@ -28,18 +28,18 @@ class Cell:
     interval: str
     best: str
     blind: str
-    reached: str  # how many seeds got to an accuracy
-    tokens_to_reach: str  # of the seeds that got there
+    reached: str  # how many seeds reached the target accuracy
+    tokens_to_reach: str  # the mean over the seeds that reached it
     seconds_to_reach: str
     step: str
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A line of the table of differences to the baseline, as text."""
+    """A row of the table of differences from the baseline."""
 
     name: str
-    seeds: int  # that both have
+    seeds: int  # that the cell and the baseline both have
     difference: str
     over_seeds: str
     over_prompts: str
@@ -56,7 +56,7 @@ def short_name(name: str) -> str:
 
 
 def cell(each: Numbers, baseline: str) -> Cell:
-    """The line of one cell of the summary."""
+    """The row of one cell of the summary."""
     return Cell(
         name=short_name(each["name"]),
         is_baseline=each["name"] == baseline,
@@ -74,7 +74,7 @@ def cell(each: Numbers, baseline: str) -> Cell:
 
 
 def difference(each: Numbers) -> Difference:
-    """The line of one difference of the summary."""
+    """The row of one difference of the summary."""
     return Difference(
         name=short_name(each["name"]),
         seeds=len(each["seeds"]),
@@ -87,10 +87,10 @@ def difference(each: Numbers) -> Difference:
     )
 
 
-def by_kind(found: Numbers) -> list[tuple[str, list[str]]]:
-    """The baseline's accuracy by kind of question, and what each cell adds in points; a heading first. Empty where the
-    summary knows no kinds."""
-    base = next((each for each in found["cells"] if each["name"] == found["baseline"]), {})
+def by_kind(summary: Numbers) -> list[tuple[str, list[str]]]:
+    """Rows by kind of question: a heading, the baseline's accuracy, each cell's difference in points. Empty where the
+    summary has fewer than two kinds."""
+    base = next((each for each in summary["cells"] if each["name"] == summary["baseline"]), {})
     kinds = base.get("by_kind", {})
     if len(kinds) < 2:
         return []
@@ -98,12 +98,12 @@ def by_kind(found: Numbers) -> list[tuple[str, list[str]]]:
         ("Cell", list(kinds)),
         (short_name(base["name"]), [percent(each["mean"]) for each in kinds.values()]),
     ]
-    for each in found["differences"]:
-        added = each.get("by_kind", {})
+    for each in summary["differences"]:
+        differences = each.get("by_kind", {})
         rows.append(
             (
                 short_name(each["name"]),
-                [points(added[kind]["mean"]) if kind in added else "–" for kind in kinds],
+                [points(differences[kind]["mean"]) if kind in differences else "–" for kind in kinds],
             )
         )
     return rows
@@ -113,23 +113,25 @@ def _whole(value: float) -> str:
     return number(value, 0)
 
 
-def _mean(found: Numbers | None, say: Callable[[float], str]) -> str:
-    return "–" if found is None else say(found["mean"])
+def _mean(spread: Numbers | None, say: Callable[[float], str]) -> str:
+    return "–" if spread is None else say(spread["mean"])
 
 
-def _with_sd(found: Numbers | None) -> str:
-    if found is None:
+def _with_sd(value: Numbers | None) -> str:
+    if value is None:
         return "–"
-    spread = "" if found["sd"] is None else f" ± {number(100 * found['sd'], 1)}"
-    return percent(found["mean"]) + spread
+    spread = "" if value["sd"] is None else f" ± {number(100 * value['sd'], 1)}"
+    return percent(value["mean"]) + spread
 
 
-def _range(found: Numbers) -> str:
+def _range(interval: Numbers) -> str:
     return (
-        "–" if found["low"] is None else f"{number(100 * found['low'], 1)}–{number(100 * found['high'], 1)}"
+        "–"
+        if interval["low"] is None
+        else f"{number(100 * interval['low'], 1)}–{number(100 * interval['high'], 1)}"
     )
 
 
-def ends(found: Numbers) -> str:
+def ends(interval: Numbers) -> str:
     """An interval of a difference, in points; a dash where there is none."""
-    return "–" if found["low"] is None else f"{points(found['low'])} to {points(found['high'])}"
+    return "–" if interval["low"] is None else f"{points(interval['low'])} to {points(interval['high'])}"

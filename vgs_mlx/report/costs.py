@@ -1,4 +1,4 @@
-"""Where a run's time went, phase by phase, and how much memory it took."""
+"""A run's time by phase, and its memory."""
 
 from dataclasses import dataclass
 
@@ -37,7 +37,7 @@ class Costs:
 
 
 def costs(record: Record) -> Costs | None:
-    """What the steps took; None where none is recorded. Evaluation and loading are not among them."""
+    """The costs of the recorded steps, without loading and evaluation; None where no step is recorded."""
     rows = [row for row in record.metrics if isinstance(row.get("seconds"), dict) and TOTAL in row["seconds"]]
     if not rows:
         return None
@@ -58,10 +58,10 @@ def costs(record: Record) -> Costs | None:
 
 
 def _words(rows: list[dict]) -> str:
-    """Tokens and peak memory in a sentence."""
+    """Steps, tokens and peak memory in a sentence."""
     tokens = sum(row.get("tokens") or 0 for row in rows)
     peaks = [row["peak_memory_gb"] for row in rows if row.get("peak_memory_gb") is not None]
     memory = f"; peak memory of a step {short(max(peaks))} GB" if peaks else ""
     caches = [row["cache_memory_gb"] for row in rows if row.get("cache_memory_gb") is not None]
-    cache = f", and up to {short(max(caches))} GB of freed buffers beside it" if caches else ""
+    cache = f", and up to {short(max(caches))} GB of freed buffers in addition" if caches else ""
     return f"{plural(len(rows), 'step')}, {number(tokens, 0)} sampled tokens{memory}{cache}."

@@ -1,4 +1,4 @@
-"""Which figures a run's page has, and what stands below each."""
+"""The figures of a run's page, each with its title and its caption."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -6,9 +6,10 @@ from typing import Any
 
 from markupsafe import Markup
 
+from vgs_mlx.figures.series import Series
 from vgs_mlx.objective.binning import GROUPS
 from vgs_mlx.report import figures
-from vgs_mlx.report.figures import Series
+from vgs_mlx.report.figures import Frame
 from vgs_mlx.report.record import Record
 from vgs_mlx.report.wording import percent, short
 from vgs_mlx.train.metrics import METRICS
@@ -23,15 +24,15 @@ TITLES = {
     "norm_scale": "Norm scale η",
     "entropy": "Entropy",
     "reward": "Reward",
-    "right_share": "Right among those sampled",
+    "right_share": "Share of right answers",
     "completion_length": "Completion length",
     "cosine_standard_steering": "cos(∇L_std, ∇L_vis)",
 }
 MEANINGS = METRICS | {
-    "loss_preservation": "the language prior loss of the tokens that preservation acts on, divided by all tokens",
-    "norm_scale": "keeps the steered gradient as long as the standard one; dots: as measured",
+    "loss_preservation": "the language prior loss summed over the preserved tokens, divided by all tokens",
+    "norm_scale": "gives the steered gradient the norm of the standard one; dots: measured values",
     "completion_length": "mean tokens of a sampled completion",
-    "cosine_standard_steering": "1: the same direction; 0: at right angles; where it was measured",
+    "cosine_standard_steering": "1: same direction; 0: right angle; shown at the steps where it was measured",
 }
 SHARES = ("right_share",)
 TERMS = {"standard": "Standard loss", "visual": "Visual grounding loss", "language": "Language prior loss"}
@@ -48,7 +49,7 @@ class Panel:
 
 
 def results(record: Record) -> list[Panel]:
-    """Accuracy and, where the data set knows its scenes, scene F1, on held-out prompts over steps."""
+    """Accuracy on held-out prompts over steps and, where the data set describes its scenes, scene F1."""
     rows = record.evaluations
     if not rows:
         return []
@@ -58,17 +59,19 @@ def results(record: Record) -> list[Panel]:
     )
     meaning = f"Greedy, on {rows[-1]['prompts']:,} held-out prompts; bars: 95\u202f% intervals."
     svg = figures.intervals("accuracy", "Accuracy over steps", accuracy, last)
-    found = [Panel("Accuracy", _change(accuracy.y, percent), meaning, svg)]
+    panels = [Panel("Accuracy", _change(accuracy.y, percent), meaning, svg)]
     if any("scene_f1" in row for row in rows):
         scene = Series("scene F1", steps, _column(rows, "scene_f1"))
         svg = figures.intervals("scene-f1", "Scene F1 over steps", scene, last, shares=False)
-        meaning = "How much of what the student says it sees is there, and the reverse."
-        found.append(Panel("Scene F1", _change(scene.y, short), meaning, svg))
-    return found
+        meaning = (
+            "F1 of the objects that the student describes: how many exist, and how many of those that exist."
+        )
+        panels.append(Panel("Scene F1", _change(scene.y, short), meaning, svg))
+    return panels
 
 
 def training(record: Record) -> list[Panel]:
-    """A panel for each loss term that the run has, then VDS, η, entropy, right share and length."""
+    """A panel for each recorded loss term, then VDS, η, entropy, the share of right answers and the length."""
     names = dict.fromkeys(
         [*TITLES, *(name for row in record.metrics for name in row if name.startswith("loss_"))]
     )
@@ -82,18 +85,20 @@ def training(record: Record) -> list[Panel]:
 
 
 def watched(record: Record) -> list[tuple[str, Markup]]:
-    """Each term on the fixed held-out rollouts, over steps, for the low, middle and high bins of VDS (Fig. 4)."""
+    """Each term on fixed held-out rollouts over steps, in the low, middle and high bins of VDS (Fig. 4)."""
     rows = record.terms
-    found = []
+    drawings = []
     for term, title in TERMS.items():
         series = [
             Series(group, [row["step"] for row in rows], [(row.get(group) or {}).get(term) for row in rows])
             for group in GROUPS
         ]
         if any(value is not None for each in series for value in each.y):
-            svg = figures.lines(f"watched-{term}", f"{title} on fixed held-out answers", series, "step")
-            found.append((title, svg))
-    return found
+            svg = figures.lines(
+                f"watched-{term}", f"{title} on fixed held-out answers", series, Frame("step")
+            )
+            drawings.append((title, svg))
+    return drawings
 
 
 def _same(record: Record, one: str, other: str) -> bool:
@@ -102,7 +107,7 @@ def _same(record: Record, one: str, other: str) -> bool:
 
 def _panel(record: Record, name: str) -> Panel:
     rows = record.metrics
-    if name == "cosine_standard_steering":  # measured now and then
+    if name == "cosine_standard_steering":  # measured at some steps only
         rows = tuple(row for row in rows if row.get(name) is not None)
     series = Series(name, [row["step"] for row in rows], _column(rows, name))
     title = TITLES.get(name, name.replace("_", " ").capitalize())

@@ -1,6 +1,6 @@
-"""Held-out examples with what the student said before, what it says now, and what the teacher says, if there is one.
+"""Held-out examples with the answers of the student before and after training and, if there is one, the teacher.
 
-Models are loaded one after another, so that a machine that trained them can show them. All answers are greedy.
+Models are loaded one after another, so that a machine that trained them can also show them. All answers are greedy.
 """
 
 import base64
@@ -41,16 +41,18 @@ from vgs_mlx.types import Example, Prompt
 
 BEFORE, AFTER, TEACHER = "Student before", "Student after", "Teacher"
 NO_TEACHER = (
-    "This run has no teacher: the answers are the student's alone, and their tokens have no colours, since a visual "
-    "dependency score says how far the picture moves a teacher."
+    "This run has no teacher: only the student's answers are shown, and their tokens have no colours, since a visual "
+    "dependency score is how far the picture moves a teacher."
 )
-LARGEST_SIDE = 640  # pixels of a picture in the page; larger ones are scaled down
+Answers = dict[str, list[Completion]]
+"""Who answered -> an answer to each prompt."""
+LARGEST_SIDE = 640  # pixels; larger pictures are scaled down
 JPEG_QUALITY = 85
 
 
 @dataclass(frozen=True)
 class ShownPicture:
-    """A picture that stands in the page itself."""
+    """A picture that is embedded in the page."""
 
     uri: str  # data:image/...
     alt: str
@@ -64,14 +66,14 @@ class Said:
 
     who: str
     right: bool
-    ended: bool  # False: cut off at the largest length
+    ended: bool  # False: cut off at the maximum length
     tokens: tuple[Token, ...]  # none where no teacher could score them
-    text: str = ""  # the answer as one text
+    text: str = ""  # the whole answer
 
 
 @dataclass(frozen=True)
 class Shown:
-    """One example."""
+    """One example: the question, its pictures, and the answers."""
 
     question: str
     expected: str
@@ -82,7 +84,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Examples:
-    """What the page shows, and what it has to say about that."""
+    """The examples that a page shows, and notes about what it omits."""
 
     shown: tuple[Shown, ...]
     notes: tuple[str, ...]
@@ -101,70 +103,76 @@ def collect(
     checkpoint: str | None = None,
     force: bool = False,
 ) -> Examples:
-    """The first `count` held-out rows, answered by the student before, after each run (who, folder), and the teacher,
-    where the recipe names one: without it the answers are shown, but their tokens have no scores.
+    """The first `count` held-out rows, answered by the student before training, after each run (who, folder), and by
+    the teacher, if the recipe names one. Without a teacher the tokens of the answers have no scores.
 
-    `checkpoint` says which of a run's weights answer, and is then named: see `trained.find`.
-    All runs share `recipe`'s models and data. Where models or data can't be loaded: none, and a note why. Raises
-    `DoesNotFit` where the memory is too small, unless forced.
+    `checkpoint` selects which of a run's weights answer (see `trained.find`), and the page names it. All runs share
+    `recipe`'s models and data. Where models or data can't be loaded, there are no examples, and a note says why.
+    Raises `DoesNotFit` where the memory is too small, unless forced.
     """
     try:
-        return _collect(runs, recipe, count, screen, checkpoint, force)
+        trained.refuse_missing(runs[0][1], recipe, *PLACES)
+        folder = find_folder(recipe.student.path, "student.path")
+        if recipe.teacher.path:
+            find_folder(recipe.teacher.path, "teacher.path")  # before anything is loaded
+        processor = load_processor(folder, "student.path")
+        examples = first_held_out(recipe, processor, count, screen, [run for _, run in runs])
+        prompts = [render_prompt(processor, example, recipe) for example in examples]
+        _check_memory(recipe, prompts, screen, force)
+        students, notes = _students_answers(runs, recipe, prompts, screen, checkpoint)
+        said, more_notes = _scored(students, recipe, prompts, processor.tokenizer, screen)
+        shown = [_shown(example, tuple(answers)) for example, *answers in zip(examples, *said, strict=True)]
     except DoesNotFit:
         raise
     except (Refusal, OSError) as problem:
-        return Examples((), (f"The answers are left out: {problem}",))
+        return Examples((), (f"Answers omitted: {problem}",))
+    return Examples(tuple(shown), (*notes, *more_notes))
 
 
-def _collect(
+def _students_answers(
     runs: Sequence[tuple[str, Path]],
     recipe: Recipe,
-    count: int,
+    prompts: Sequence[Prompt],
     screen: Screen,
     checkpoint: str | None,
-    force: bool,
-) -> Examples:
-    trained.refuse_missing(runs[0][1], recipe, *PLACES)
-    find_folder(recipe.student.path, "student.path")  # before anything is loaded
-    if recipe.teacher.path:
-        find_folder(recipe.teacher.path, "teacher.path")
-    processor = load_processor(find_folder(recipe.student.path, "student.path"), "student.path")
-    examples = first_held_out(recipe, processor, count, screen, [run for _, run in runs])
-    prompts = [render_prompt(processor, example, recipe) for example in examples]
-    _check_memory(recipe, prompts, screen, force)
+) -> tuple[Answers, list[str]]:
+    """The answers of the untrained student and of each run that can be loaded; a note about each of the others."""
     untrained = partial(load_model, recipe.student.path, "student.path", say=screen.say)
     answers, notes = {BEFORE: _answered(untrained, prompts, recipe.rollout)}, []
     for who, run in runs:
         try:
-            found = trained.find(run, checkpoint)
-            who = f"{who} ({checkpoint}: step {found.step})" if checkpoint else who
-            load = partial(trained.load, run, found, screen.say)
+            weights = trained.find(run, checkpoint)
+            who = f"{who} ({checkpoint}: step {weights.step})" if checkpoint else who
+            load = partial(trained.load, run, weights, screen.say)
             answers[who] = _answered(load, prompts, recipe.rollout)
         except Refusal as problem:
             notes.append(f"{who}: not shown. {problem}")
-    teacher = None
+    return answers, notes
+
+
+def _scored(
+    students: Answers, recipe: Recipe, prompts: Sequence[Prompt], tokenizer: Any, screen: Screen
+) -> tuple[list[list[Said]], list[str]]:
+    """The students' answers and the teacher's own, scored by the teacher, each a column of one answer a prompt."""
+    answers, teacher, notes = dict(students), None, []
     if recipe.teacher.path:
         teacher = load_model(recipe.teacher.path, "teacher.path", bits=recipe.teacher.bits, say=screen.say)
         answers[TEACHER] = answer(teacher, prompts, recipe.rollout)
     else:
         notes.append(NO_TEACHER)
-    tokenizer = processor.tokenizer  # the teacher's is the same: a probe at every start
-    said = {
-        who: [
+    # the student's tokenizer reads all answers: a probe at every start makes sure that the teacher's is the same
+    said = [
+        [
             _said(who, tokenizer, teacher, *each, recipe.objective.chunk_size)
             for each in zip(prompts, given, strict=True)
         ]
         for who, given in answers.items()
-    }
-    shown = [
-        _shown(example, tuple(column[row] for column in said.values()))
-        for row, example in enumerate(examples)
     ]
-    return Examples(tuple(shown), tuple(notes))
+    return said, notes
 
 
 def _check_memory(recipe: Recipe, prompts: Sequence[Prompt], screen: Screen, force: bool) -> None:
-    """Before any weight is read: the larger of the models that answer, one after another."""
+    """Before any weight is read. Models answer one after another, so the largest counts."""
     student, teacher = (
         read_size(str(find_folder(path, f"{role}.path")), f"{role}.path") if path else None
         for role, path in (("student", recipe.student.path), ("teacher", recipe.teacher.path))
@@ -178,10 +186,10 @@ def _check_memory(recipe: Recipe, prompts: Sequence[Prompt], screen: Screen, for
 def _answered(
     load: Callable[[], LoadedModel], prompts: Sequence[Prompt], settings: Rollout
 ) -> list[Completion]:
-    """The answers of a model that is gone, with its memory, before the next one is loaded."""
-    found = answer(load(), prompts, settings)
+    """A model's answers. The model and its memory are freed before the next one is loaded."""
+    answers = answer(load(), prompts, settings)
     release()
-    return found
+    return answers
 
 
 def answer(model: LoadedModel, prompts: Sequence[Prompt], settings: Rollout) -> list[Completion]:
@@ -192,23 +200,23 @@ def answer(model: LoadedModel, prompts: Sequence[Prompt], settings: Rollout) -> 
 def score(
     teacher: LoadedModel, prompt: Prompt, completion: np.ndarray, chunk_size: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The teacher at each token of a completion, three times (T,): VDS in nats, log-probability of the token
-    with the picture, and without."""
+    """The teacher at each token of a completion, three arrays (T,): VDS in nats, and the token's log-probability with
+    the picture and without."""
     views = (
         chunks(teacher, [Continued(view, completion)], encode(teacher, [view]), chunk_size)
         for view in (prompt.teacher["with_image"], prompt.teacher["text_only"])
     )
-    ids, found = mx.array(completion), []
+    ids, scored = mx.array(completion), []
     for (window, seeing), (_, blind) in zip(*views, strict=True):
         taken = ids[window]
         scores = visual_dependency_score(seeing, blind)
-        found.append(mx.stack([scores, token_logprobs(seeing, taken), token_logprobs(blind, taken)]))
-        mx.eval(found[-1])
-    return tuple(np.array(mx.concatenate(found, axis=1)))
+        scored.append(mx.stack([scores, token_logprobs(seeing, taken), token_logprobs(blind, taken)]))
+        mx.eval(scored[-1])
+    return tuple(np.array(mx.concatenate(scored, axis=1)))
 
 
 def shown_picture(picture: Image.Image, alt: str) -> ShownPicture:
-    """A picture as a data URI: PNG where that is small (drawings), else JPEG."""
+    """A picture as a data URI: PNG where that is small, as for drawings; JPEG otherwise."""
     small = picture.copy()
     small.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
     encoded = {

@@ -1,7 +1,7 @@
-"""What the files of an analysis and of an ablation must hold for a page to show it; anything else is left out.
+"""The forms that the files of an analysis and of an ablation must have for a page to show them.
 
-A kill cuts files short, disks lose parts, and other versions write other keys. What is checked here once need not be
-doubted where it is drawn. Keys that are not named here stay. For the files of a run see runs/forms.py.
+A kill truncates files, disks lose data, and other versions write other keys. Values are checked once, here, so that
+no drawing needs to check them. Keys that are not named here are kept. For the files of a run see runs/forms.py.
 """
 
 from typing import Annotated, Any, NotRequired
@@ -43,10 +43,10 @@ class Geometry(TypedDict):
     batches: NotRequired[Count]
 
 
-def _both_ends(found: Any) -> Any:
-    if (found["low"] is None) != (found["high"] is None):
+def _both_ends(spread: Any) -> Any:
+    if (spread["low"] is None) != (spread["high"] is None):
         raise ValueError("an interval has two ends")
-    return found
+    return spread
 
 
 @form
@@ -58,7 +58,7 @@ class _Spread(TypedDict):
 
 
 Spread = Annotated[_Spread, AfterValidator(_both_ends)]
-"""A mean over seeds, its standard deviation and interval where there are several."""
+"""A mean over seeds, with its standard deviation and interval where there are several seeds."""
 
 
 @form

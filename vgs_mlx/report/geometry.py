@@ -1,4 +1,4 @@
-"""The geometry of the gradients by visual dependency, from the geometry.json of a later `vgs-mlx analyze`."""
+"""The geometry of the gradients by visual dependency, from the geometry.json that `vgs-mlx analyze` adds to a run."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ from markupsafe import Markup
 from vgs_mlx.analysis import figures as geometry_figures
 from vgs_mlx.analysis.figures import Panel
 from vgs_mlx.report import figures
-from vgs_mlx.report.figures import Series
+from vgs_mlx.report.figures import Frame, Size
 from vgs_mlx.report.wording import number
 
-WORDS = 8  # of a bin
+WORDS = 8  # of the most frequent, listed for each bin
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class BinRow:
 
 @dataclass(frozen=True)
 class Geometry:
-    """What the section holds."""
+    """The contents of the section."""
 
     angles: tuple[tuple[str, Markup], ...]
     sizes: tuple[tuple[str, Markup], ...]
@@ -35,27 +35,22 @@ class Geometry:
     batches: int
 
 
-def geometry(found: Mapping[str, Any] | None) -> Geometry | None:
-    """The section, or None where `analyze` has not been run or left no bins."""
-    bins: Sequence[Mapping[str, Any]] = (found or {}).get("bins") or ()
+def geometry(file: Mapping[str, Any] | None) -> Geometry | None:
+    """The section; None where `analyze` has not been run, or found no bins."""
+    bins: Sequence[Mapping[str, Any]] = (file or {}).get("bins") or ()
     if not bins:
         return None
-    angles = _drawn(geometry_figures.angles(bins), (figures.WIDTH, figures.HEIGHT))
+    angles = _drawn(geometry_figures.angles(bins), figures.SMALL)
     sizes = _drawn(geometry_figures.sizes(bins), figures.WIDE)
-    return Geometry(angles, sizes, tuple(map(_bin_row, bins)), (found or {}).get("batches", 1))
+    return Geometry(angles, sizes, tuple(map(_bin_row, bins)), (file or {}).get("batches", 1))
 
 
-def _drawn(panels: Sequence[Panel], size: tuple[int, int]) -> tuple[tuple[str, Markup], ...]:
+def _drawn(panels: Sequence[Panel], size: Size) -> tuple[tuple[str, Markup], ...]:
+    frames = [Frame("VDS bin", panel.level, panel.limits, size=size) for panel in panels]
     return tuple(
-        (
-            panel.title,
-            figures.lines(
-                panel.name, panel.title, [Series(*line) for line in panel.lines], "VDS bin",
-                level=panel.level, limits=panel.limits, size=size,
-            ),
-        )
-        for panel in panels
-    )  # fmt: skip
+        (panel.title, figures.lines(panel.name, panel.title, panel.lines, frame))
+        for panel, frame in zip(panels, frames, strict=True)
+    )
 
 
 def _bin_row(each: Mapping[str, Any]) -> BinRow:

@@ -1,4 +1,4 @@
-"""The result of a run in a sentence, with its interval, and whether that interval shows anything."""
+"""A run's result in a sentence with its interval, and what that interval shows."""
 
 import math
 from collections.abc import Mapping
@@ -30,17 +30,17 @@ class Difference:
 
 @dataclass(frozen=True)
 class Headline:
-    """The sentence, and what to keep in mind with it."""
+    """The result in a sentence, and how far it can be trusted."""
 
     sentence: str
     verdict: str
 
 
 def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> Difference:
-    """The difference of two accuracies with the interval that their own (Wilson) intervals give.
+    """The difference of two accuracies with the interval that follows from their own (Wilson) intervals.
 
-    Newcombe 1998, method 10: it takes the two for independent, which answers to the same prompts are not, so
-    it is too wide as a rule.
+    Newcombe 1998, method 10. It treats the two as independent. Answers to the same prompts are not, so the interval
+    is usually too wide.
     """
     value = after["accuracy"] - before["accuracy"]
     low = math.hypot(after["accuracy"] - after["low"], before["high"] - before["accuracy"])
@@ -49,28 +49,28 @@ def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> Differenc
 
 
 def headline(record: Record) -> Headline:
-    """What came out of a run so far, from its first and its last evaluation (not its best)."""
+    """A run's result so far, from its first and its last evaluation, not from its best."""
     if not record.evaluations:
         return Headline(
-            "Nothing can be said about accuracy yet: the held-out prompts have not been asked.",
+            "Nothing can be said about accuracy yet: no evaluation is recorded.",
             f"The run is at step {record.step:,} of {record.recipe.train.steps:,}.",
         )
     before, after = record.evaluations[0], record.evaluations[-1]
     if before["step"] == after["step"]:
         when = "Before training" if after["step"] == 0 else f"At step {after['step']:,}"
         sentence = f"{when}, the student answers {share_of(after)} of {_prompts(after)} right."
-        return Headline(sentence, "There is no second evaluation to compare with yet.")
+        return Headline(sentence, "There is no second evaluation to compare it with yet.")
     return Headline(_sentence(record, before, after), _verdict(record, before, after))
 
 
 def measured(record: Record, before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Difference, bool]:
-    """The difference of two evaluations, and whether it is paired, row by row (bootstrap over rows)."""
+    """The difference of two evaluations, and whether it is paired row by row (a bootstrap over rows)."""
     rows = {row["step"]: row for row in record.answers}
     first, second = rows.get(before["step"]), rows.get(after["step"])
     if first is None or second is None or first["ids"] != second["ids"]:
         return difference(before, after), False
-    found = paired_bootstrap(np.array(second["right"]), np.array(first["right"]))
-    return Difference(found.mean, found.low, found.high), True
+    interval = paired_bootstrap(np.array(second["right"]), np.array(first["right"]))
+    return Difference(interval.mean, interval.low, interval.high), True
 
 
 def method(name: str) -> str:
@@ -79,7 +79,7 @@ def method(name: str) -> str:
 
 
 def _sentence(record: Record, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    found, _ = measured(record, before, after)
+    change, _ = measured(record, before, after)
     verb = "took" if after["accuracy"] != before["accuracy"] else "left"
     way = (
         f"from {percent(before['accuracy'])} to {percent(after['accuracy'])}"
@@ -89,19 +89,19 @@ def _sentence(record: Record, before: Mapping[str, Any], after: Mapping[str, Any
     steps = plural(after["step"] - before["step"], "step")
     return (
         f"{method(record.recipe.objective.name)} {verb} the student {way} right on {_prompts(after)} in {steps}: "
-        f"{points(found.value)} points, 95\u202f% interval {points(found.low)} to {points(found.high)}."
+        f"{points(change.value)} points, 95\u202f% interval {points(change.low)} to {points(change.high)}."
     )
 
 
 def _verdict(record: Record, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    found, paired = measured(record, before, after)
-    if found.shown:
-        side = "above" if found.low > 0 else "below"
-        text = f"The interval lies {side} 0. It is one run: another seed may differ."
+    change, paired = measured(record, before, after)
+    if change.shown:
+        side = "above" if change.low > 0 else "below"
+        text = f"The interval lies {side} 0. This is one run: another seed may differ."
     else:
-        text = "The interval holds 0: this run alone does not show that the accuracy changed."
+        text = "The interval contains 0: this run alone does not show that the accuracy changed."
     if not paired:
-        text += " It takes the two evaluations for independent, since which rows were right is not recorded for both."
+        text += " It treats the two evaluations as independent, since they don't both record which rows were right."
     if "blind" in after:
         text += f" Without the picture it answers {share_of(after['blind'])} right."
     if "scene_f1" in before and "scene_f1" in after:
@@ -110,5 +110,5 @@ def _verdict(record: Record, before: Mapping[str, Any], after: Mapping[str, Any]
     return text
 
 
-def _prompts(found: Mapping[str, Any]) -> str:
-    return plural(found["prompts"], "held-out prompt")
+def _prompts(evaluation: Mapping[str, Any]) -> str:
+    return plural(evaluation["prompts"], "held-out prompt")

@@ -1,4 +1,4 @@
-"""What a run folder says about its run, read without ever failing on what a kill left half-written."""
+"""The record of a run, read from its folder. Files that a kill left half-written never stop the reading."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,29 +19,29 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Record:
-    """A run as its folder tells it. Rows are in the order of their steps, and hold what `forms` asks of them."""
+    """A run as its folder records it. Rows are in the order of their steps and have the forms of runs/forms.py."""
 
     name: str
     recipe: Recipe
     metrics: tuple[Row, ...]  # a row for each update, see train.metrics.METRICS
     evaluations: tuple[Row, ...]  # see evaluate.summary, with the step
-    completions: tuple[Row, ...]  # some answers of each evaluation
-    answers: tuple[Row, ...]  # which rows each evaluation had right: ids, right
+    completions: tuple[Row, ...]  # a few answers of each evaluation
+    answers: tuple[Row, ...]  # of each evaluation: the ids of its rows, and which were right
     terms: tuple[Row, ...]  # loss terms on fixed held-out rollouts, by group of VDS bins: see train.watch
     versions: Row
     result: Row  # {} until the run has finished
-    geometry: Row | None  # of `vgs-mlx analyze`, where it was run
+    geometry: Row | None  # None where `vgs-mlx analyze` was not run
     finished: bool
-    damaged: tuple[str, ...]  # files of which something could not be read
+    damaged: tuple[str, ...]  # files that could not be read completely
 
     @property
     def step(self) -> int:
-        """The last step that left a trace."""
+        """The last step that is recorded."""
         return max((row["step"] for row in (*self.metrics, *self.evaluations)), default=0)
 
     @property
     def skipped(self) -> list[int]:
-        """The steps whose update was skipped, since something was not finite."""
+        """The steps whose update was skipped, because the loss or its gradient was not finite."""
         return [row["step"] for row in self.metrics if not row.get("finite", True)]
 
 
@@ -67,7 +67,7 @@ def read(folder: Path) -> Record:
 
 
 def read_object(file: Path, form: TypeAdapter, damaged: list[str]) -> Row:
-    """A JSON object of that form; {} where there is none, and a word in `damaged` where it can't be read."""
+    """A JSON object of that form; {} where there is no such file. A file that can't be read is {} and in `damaged`."""
     try:
         return form.validate_json(content) if (content := _content(file)) is not None else {}
     except (OSError, ValidationError):
@@ -76,25 +76,26 @@ def read_object(file: Path, form: TypeAdapter, damaged: list[str]) -> Row:
 
 
 def read_rows(file: Path, form: TypeAdapter, damaged: list[str]) -> tuple[Row, ...]:
-    """The rows of a .jsonl file that have that form, by their steps: a run may be writing, or was killed meanwhile."""
+    """The rows of a .jsonl file that have that form, in the order of their steps. A file with other rows is added to
+    `damaged`: a run may be writing it, or was killed while writing."""
     try:
         lines = [line for line in (_content(file) or b"").split(b"\n") if line]
     except OSError:
         damaged.append(file.name)
         return ()
-    found = []
+    rows = []
     for line in lines:
         try:
-            found.append(form.validate_json(line))
+            rows.append(form.validate_json(line))
         except ValidationError:
             continue
-    if len(found) < len(lines):
+    if len(rows) < len(lines):
         damaged.append(file.name)
-    return tuple(sorted(found, key=lambda row: row["step"]))
+    return tuple(sorted(rows, key=lambda row: row["step"]))
 
 
 def _content(file: Path) -> bytes | None:
-    """What a file holds; None where there is none. Raises `OSError`, for what is no file too."""
+    """The bytes of a file; None where there is none. Raises `OSError`, also for a folder or a pipe."""
     if not file.exists():
         return None
     if not file.is_file():
@@ -103,7 +104,7 @@ def _content(file: Path) -> bytes | None:
 
 
 def _numbers(row: Row) -> Row:
-    """A row of metrics with what the form names and, besides, the numbers alone."""
+    """A row of metrics without the values that are neither named by the form nor numbers."""
     return {
         name: value
         for name, value in row.items()

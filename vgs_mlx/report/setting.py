@@ -1,4 +1,4 @@
-"""What was run: a run's recipe as a reader wants it, the essentials first, then all that was chosen."""
+"""A run's recipe for its page: the essentials, and every setting that differs from its default."""
 
 from dataclasses import asdict
 from typing import Any
@@ -12,7 +12,7 @@ STEERING = {"steering_coef": "γ", "preservation_coef": "λ", "norm_scale": "η"
 
 
 def essentials(recipe: Recipe, *, seed: bool = True) -> list[tuple[str, str]]:
-    """The rows of the table of essentials."""
+    """The rows of the table of essentials: name, value. `seed` adds the seed."""
     rollout, train = recipe.rollout, recipe.train
     drawn = f"{plural(rollout.prompts_per_step, 'prompt')} × {plural(rollout.completions_per_prompt, 'completion')}"
     how = (
@@ -32,7 +32,7 @@ def essentials(recipe: Recipe, *, seed: bool = True) -> list[tuple[str, str]]:
 
 
 def chosen(recipe: Recipe) -> list[tuple[str, str, str]]:
-    """Every setting that is not at its default: key, value, default."""
+    """Every setting that differs from its default: key, value, default."""
     ours, defaults = _flat(asdict(recipe)), _flat(asdict(Recipe()))
     return [
         (key, _said(value), _said(defaults.get(key)))
@@ -55,15 +55,15 @@ def _objective(recipe: Recipe) -> str:
 
 
 def _symbol(symbol: str, value: float | str) -> str:
-    """γ = 2; a word says how it is measured."""
+    """γ = 2, or how γ is measured."""
     return f"{symbol} measured ({value})" if isinstance(value, str) else f"{symbol}\u00a0=\u00a0{value:g}"
 
 
 def _flat(section: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for key, value in section.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return found
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
 
 
 def _said(value: Any) -> str:

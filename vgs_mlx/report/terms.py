@@ -1,4 +1,4 @@
-"""What happened inside an ablation's runs: the loss terms by visual dependency, over steps and at the end."""
+"""An ablation's loss terms by visual dependency, over steps and at the end."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,13 +9,14 @@ from markupsafe import Markup
 from vgs_mlx.ablation import watched
 from vgs_mlx.ablation.watched import QUANTITIES, Trace, Traces
 from vgs_mlx.ablation.watched_figures import SHOWN
+from vgs_mlx.figures.palette import SERIES
+from vgs_mlx.figures.series import Series
 from vgs_mlx.objective.binning import GROUPS
 from vgs_mlx.report import figures
 from vgs_mlx.report.cells import Numbers, short_name
 from vgs_mlx.report.curves import TERMS
-from vgs_mlx.report.figures import Series
+from vgs_mlx.report.figures import Frame
 from vgs_mlx.report.record import read_rows
-from vgs_mlx.report.svg import SERIES
 from vgs_mlx.report.wording import MINUS
 from vgs_mlx.runs import folder as run_folder
 from vgs_mlx.runs import forms
@@ -23,7 +24,7 @@ from vgs_mlx.runs import forms
 
 @dataclass(frozen=True)
 class Row:
-    """A cell's terms at the end minus the baseline's, as text: each its mean and, below, its spread."""
+    """A cell's terms at the end minus the baseline's, as text: the mean and the spread of each."""
 
     name: str
     seeds: str
@@ -32,21 +33,21 @@ class Row:
 
 @dataclass(frozen=True)
 class Terms:
-    """The panels with the cells that they draw, and the table of all."""
+    """The panels, which draw the first cells, and the table of all cells."""
 
     panels: tuple[tuple[str, Markup], ...]
-    keys: tuple[tuple[Markup, str], ...]  # how a cell's line looks, and its name
-    seeds: int  # that all cells drawn have
-    others: int  # cells that are watched and not drawn
+    keys: tuple[tuple[Markup, str], ...]  # a sample of a cell's line, and the name of the cell
+    seeds: int  # that all drawn cells have
+    others: int  # cells that were watched but are not drawn
     rows: tuple[Row, ...]
     groups: tuple[str, ...] = tuple(GROUPS)
     titles: tuple[str, ...] = tuple(TERMS.values())
 
 
 def read(folder: Path, cells: Sequence[Numbers], baseline: str, damaged: list[str]) -> Terms | None:
-    """From the folders of the runs in the summary; None where none was watched. Adds what can't be read to `damaged`.
+    """The terms that the summary's runs recorded; None where no run was watched. Damaged files are added to `damaged`.
 
-    The panels draw the baseline and the first cells after it, as many as lines can be told apart.
+    The panels draw the baseline and the first cells after it, one in each colour.
     """
     runs = []
     for cell in sorted(cells, key=lambda each: each["name"] != baseline):
@@ -70,12 +71,12 @@ def read(folder: Path, cells: Sequence[Numbers], baseline: str, damaged: list[st
 
 
 def _unreadable(run: Path) -> list[str]:
-    """The files of a run that was watched which don't say what they should."""
-    found: list[str] = []
+    """The damaged files of a run that was watched."""
+    damaged: list[str] = []
     if (run / run_folder.TERMS).exists():
-        read_rows(run / run_folder.TERMS, forms.WATCHED, found)
-        read_rows(run / run_folder.METRICS, forms.METRICS, found)
-    return found
+        read_rows(run / run_folder.TERMS, forms.WATCHED, damaged)
+        read_rows(run / run_folder.METRICS, forms.METRICS, damaged)
+    return damaged
 
 
 def _panel(traces: Sequence[Trace], term: str, group: str) -> tuple[str, Markup]:
@@ -87,16 +88,14 @@ def _panel(traces: Sequence[Trace], term: str, group: str) -> tuple[str, Markup]
         if each.quantity == f"{group} {term}"
     ]
     highest = max((value for each in series for value in each.y), default=0.0) or 1.0
-    svg = figures.lines(
-        f"terms-{term}-{group}", f"{title}, over steps", series, "step", limits=(0.0, 1.06 * highest), legend=False
-    )  # fmt: skip
-    return title, svg
+    frame = Frame("step", limits=(0.0, 1.06 * highest), legend=False)
+    return title, figures.lines(f"terms-{term}-{group}", f"{title}, over steps", series, frame)
 
 
 def _rows(runs: Sequence[Traces], baseline: str) -> list[Row]:
-    found = []
+    rows = []
     for row in watched.difference_rows(runs, baseline):
         texts = [row.get(name, "–").replace("-", MINUS).partition(" ± ") for name in QUANTITIES]
         values = tuple((mean, f"±\u00a0{spread}" if spread else "") for mean, _, spread in texts)
-        found.append(Row(short_name(row["cell"]), row["seeds"], values))
-    return found
+        rows.append(Row(short_name(row["cell"]), row["seeds"], values))
+    return rows

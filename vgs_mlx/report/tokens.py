@@ -1,4 +1,4 @@
-"""A completion as pieces of text, each with its visual dependency score and the step of the colour scale it gets."""
+"""A completion as pieces of text, each with its visual dependency score and its step on the colour scale."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,14 +7,14 @@ import numpy as np
 
 STEP, LEVELS = 0.25, 9  # nats a step; the last step has no upper end
 END_SIGN, NEWLINE_SIGN = "∎", "↵"
-UNFINISHED = "\ufffd"  # what decoding gives for half a character
+UNFINISHED = "\ufffd"  # what decoding gives for part of a character
 
 
 @dataclass(frozen=True)
 class Token:
-    """One token, or the few that make one character, as it is shown."""
+    """One token as shown, or the few tokens that make up one character."""
 
-    space: str  # white space before it, which takes no colour
+    space: str  # white space before it, which has no colour
     text: str
     score: float  # VDS, nats (Eq. 12)
     with_picture: float  # the teacher's probability of it, with the picture and without
@@ -28,7 +28,7 @@ class Token:
 
 
 def legend() -> list[tuple[int, str]]:
-    """Each level of the scale with the score at which it begins, said at every second one."""
+    """Each level of the scale with the score at which it begins; only every second one has a label."""
     last = LEVELS - 1
     return [
         (level, f"{level * STEP:g}" + ("+" if level == last else "") if level % 2 == 0 else "")
@@ -37,19 +37,18 @@ def legend() -> list[tuple[int, str]]:
 
 
 def pieces(decode: Callable[[list[int]], str], ids: Sequence[int]) -> list[tuple[str, slice]]:
-    """The text of each token. Tokens that hold a part of a character only are joined until it is whole.
+    """The text of each token. Tokens that hold only part of a character are joined until it is complete.
 
-    Windows are decoded by themselves: a byte-level tokenizer, the kind that all families here use, needs no
-    context.
+    Each window is decoded alone: byte-level tokenizers, which all supported families use, need no context.
     """
-    found, start = [], 0
+    texts, start = [], 0
     for stop in range(1, len(ids) + 1):
         text = decode(list(ids[start:stop]))
         if text.endswith(UNFINISHED) and stop < len(ids):
             continue
-        found.append((text, slice(start, stop)))
+        texts.append((text, slice(start, stop)))
         start = stop
-    return found
+    return texts
 
 
 def tokens(
@@ -64,11 +63,11 @@ def tokens(
 
     Joined tokens show the largest score among them and the product of their probabilities.
     """
-    found = []
+    shown = []
     for text, window in pieces(decode, ids.tolist()):
         is_end = ids[window].tolist()[-1] in end_ids
         word = text.lstrip(" ")
-        found.append(
+        shown.append(
             Token(
                 space=text[: len(text) - len(word)] if word else "",
                 text=END_SIGN if is_end else (word or text).replace("\n", f"{NEWLINE_SIGN}\n"),
@@ -78,4 +77,4 @@ def tokens(
                 is_end=is_end,
             )
         )
-    return tuple(found)
+    return tuple(shown)

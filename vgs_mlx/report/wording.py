@@ -1,4 +1,4 @@
-"""Numbers as a page says them: with a real minus, thin spaces before units, and no more digits than they bear."""
+"""Numbers as a page writes them: a real minus sign, a thin space before the unit, and no insignificant digits."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,7 @@ def number(value: float | None, digits: int = 2) -> str:
 
 
 def short(value: float | None) -> str:
-    """A number of any size with about three digits that count."""
+    """A number of any size with about three significant digits."""
     if value is None:
         return "–"
     size = abs(value)
@@ -39,7 +39,7 @@ def points(difference: float) -> str:
 
 
 def seconds(value: float) -> str:
-    """A time that people can picture."""
+    """A duration in seconds, minutes or hours, whichever is easiest to read."""
     if value < 100:
         return f"{short(value)}{THIN}s"
     return f"{value / 60:.0f}{THIN}min" if value < 5400 else f"{value / 3600:.1f}{THIN}h"
@@ -50,21 +50,21 @@ def plural(count: int, word: str) -> str:
     return f"{count:,} {word}" + ("" if count == 1 else "s")
 
 
-def interval_of(found: Mapping[str, Any]) -> str:
+def interval_of(evaluation: Mapping[str, Any]) -> str:
     """The interval of an evaluation's accuracy."""
-    return interval(found["low"], found["high"])
+    return interval(evaluation["low"], evaluation["high"])
 
 
-def share_of(found: Mapping[str, Any]) -> str:
+def share_of(evaluation: Mapping[str, Any]) -> str:
     """An evaluation's accuracy with its interval."""
-    return f"{percent(found['accuracy'])} ({interval_of(found)})"
+    return f"{percent(evaluation['accuracy'])} ({interval_of(evaluation)})"
 
 
 def _signed(text: str) -> str:
-    """The same with a real minus; what rounds to 0 has none."""
+    """With a real minus sign; a number that rounds to 0 has no sign."""
     return text.replace("-", MINUS) if _counts(text) else text.lstrip("-")
 
 
 def _counts(text: str) -> bool:
-    """Whether a digit other than 0 is left."""
+    """Whether a digit is not 0."""
     return any(each in "123456789" for each in text)
