@@ -1,12 +1,14 @@
 """The command line: parse, then one call each. Heavy imports stay inside the commands, so that --help is quick."""
 
+# click passes each option of a command as a parameter of its function, so these functions may have many.
+
 import sys
 
 import click
 
 from vgs_mlx.commands.arguments import PATH, Group
 from vgs_mlx.commands.endings import refusing
-from vgs_mlx.commands.options import CHECKPOINT, FORCE, RECIPE, asked_how, what_to_train
+from vgs_mlx.commands.options import CHECKPOINT, FORCE, RECIPE, AskOptions, asked_how, what_to_train
 from vgs_mlx.errors import Refusal
 
 
@@ -45,7 +47,8 @@ def distill(recipe, student, teacher, data, sets, output, resume, dry_run, force
     Distil the teacher into the student with Visual Gradient Steering. Without --recipe, --student and
     --teacher, the embedded models on the built-in pictures (recipes/quickstart.yaml).
     """
-    from vgs_mlx.commands import distill as distillation
+    from vgs_mlx.commands import distill
+    from vgs_mlx.runs import recipes
 
     given = {"student": student, "teacher": teacher, "data": data}
     shorthands = {key: value for key, value in given.items() if value}
@@ -55,13 +58,13 @@ def distill(recipe, student, teacher, data, sets, output, resume, dry_run, force
                 "--resume takes --output DIR (and --set train.steps=N, and --data, --student or --teacher of what "
                 "moved): the recipe is the run's own"
             )
-        distillation.resume(output, sets, shorthands, force=force)
+        distill.resume(output, sets, shorthands, force=force)
         return
-    resolved, name = distillation.resolve(recipe, shorthands, sets)
+    resolved, name = recipes.resolve(recipe, shorthands, sets)
     if dry_run:
-        distillation.dry_run(resolved, output, force=force)
+        distill.dry_run(resolved, output, force=force)
     else:
-        distillation.start(resolved, name, output, force=force)
+        distill.start(resolved, name, output, force=force)
 
 
 @main.command(short_help="Memory and time before a run.")
@@ -77,22 +80,16 @@ def distill(recipe, student, teacher, data, sets, output, resume, dry_run, force
 @click.option("--time", "timed", is_flag=True, help="Load, run a micro-step, tell the hours.")
 @click.option("--json", "json_file", type=PATH, help="Write the bytes here too.")
 @refusing
-def plan(recipe, student, teacher, sets, timed, **asked) -> None:
+def plan(recipe, student, teacher, sets, timed, **machine) -> None:
     """\b
     vgs-mlx plan --recipe recipes/qwen3-vl-2b-lora.yaml --memory 16GB --device metal
 
     Memory from configs and weight headers alone, and the gentlest changes where it doesn't fit (exit 1).
     """
-    from vgs_mlx.commands import distill as distillation
-    from vgs_mlx.exporting import earlier_run
-    from vgs_mlx.planning import report as plan_report
+    from vgs_mlx.commands import plan
 
-    given = {key: path for key, path in (("student", student), ("teacher", teacher)) if path}
-    resolved, _ = distillation.resolve(recipe, given, sets)
-    fits = plan_report.run(earlier_run.planned_as_base(resolved, click.echo), say=click.echo, **asked)
-    if timed:
-        distillation.dry_run(resolved, None)
-    sys.exit(0 if fits else 1)
+    shorthands = {key: path for key, path in (("student", student), ("teacher", teacher)) if path}
+    sys.exit(plan.run(recipe, shorthands, sets, timed=timed, **machine))
 
 
 @main.command(short_help="Compare settings over seeds.")
@@ -125,14 +122,14 @@ def ablate(recipe, vary, seeds, output, baseline, jobs, sets, reach, resume, sum
         raise Refusal("--resume DIR and --summary DIR take no grid: it is the folder's own")
     if not kept and not (recipe and output):
         raise Refusal("give a recipe and --output DIR; or --resume DIR, or --summary DIR")
-    from vgs_mlx.commands import ablate as command
+    from vgs_mlx.commands import ablate
 
     if summary:
-        code = command.show(summary, baseline=baseline, reach=reach)
+        code = ablate.show(summary, baseline=baseline, reach=reach)
     elif resume:
-        code = command.resume(resume, jobs=jobs, baseline=baseline, reach=reach)
+        code = ablate.resume(resume, jobs=jobs, baseline=baseline, reach=reach)
     else:
-        code = command.start(
+        code = ablate.start(
             recipe, vary, output, seeds=seeds, baseline=baseline, jobs=jobs, sets=sets, reach=reach
         )
     sys.exit(code)
@@ -152,7 +149,7 @@ def ablate(recipe, vary, seeds, output, baseline, jobs, sets, reach, resume, sum
 @CHECKPOINT
 @FORCE
 @refusing
-def evaluate(model, data, suite, output, against, no_image, recipe, **options) -> None:
+def evaluate(model, data, suite, output, against, **options) -> None:
     """\b
     vgs-mlx evaluate runs/quickstart-1 --no-image
     vgs-mlx evaluate runs/mine-1 --suite vision --against suites/before
@@ -162,19 +159,19 @@ def evaluate(model, data, suite, output, against, no_image, recipe, **options) -
     benchmarks; answers are kept, and those that are there already are not asked for again. docs/grading.md says
     what counts as right; --grading says why an answer does not.
     """
-    options = {**options, "with_image": not no_image, "recipe_given": recipe}
+    asked = AskOptions(**options)
     if suite is None:
         if output or against:
             raise Refusal("--output and --against belong to --suite: say which suite")
-        from vgs_mlx.commands import evaluate as evaluation_report
+        from vgs_mlx.commands import evaluate
 
-        evaluation_report.run(model, data, **options)
+        evaluate.run(model, data, asked)
         return
     if data:
         raise Refusal("--data and --suite are two things to ask: give one of them")
-    from vgs_mlx.commands import suite as running
+    from vgs_mlx.commands import suite as suite_command
 
-    running.run(model, suite, output=output, against=against, **options)
+    suite_command.run(model, suite, output, against, asked)
 
 
 @main.command(short_help="The angles between the loss components' gradients.")
@@ -204,9 +201,9 @@ def analyze(model, **options) -> None:
     gradients of the standard, visual and language losses stand to each other (the paper's figure 3). MODEL is a
     run folder or a model. Writes geometry.json and figures.
     """
-    from vgs_mlx.commands import analyze as analysis
+    from vgs_mlx.commands import analyze
 
-    analysis.run(model, **options)
+    analyze.run(model, **options)
 
 
 @main.command(short_help="One folder that mlx-vlm runs.")
@@ -241,10 +238,10 @@ def export(run, output, dtype, bits, prompts, data, checkpoint, force) -> None:
     Fuse a run's trained weights into a complete model that stock mlx-vlm runs, and prove it: trained, fused
     and untrained model are compared on held-out prompts with pictures.
     """
-    from vgs_mlx.commands import export as exporting
+    from vgs_mlx.commands import export
 
-    settings = {"dtype": dtype, "bits": int(bits) if bits else None, "checkpoint": checkpoint, "force": force}
-    exporting.run(run, output, data=data, prompts=prompts, **settings)
+    settings = export.ExportSettings(dtype, int(bits) if bits else None, checkpoint, force)
+    export.run(run, output, data, prompts, settings)
 
 
 @main.command(short_help="One HTML page about a run or an ablation.")

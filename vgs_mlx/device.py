@@ -62,6 +62,17 @@ def backend() -> str:
     return "metal" if mx.metal.is_available() else "cuda"
 
 
+def why_mlx_fails() -> str | None:
+    """Why MLX can't be imported, with the fix; None where it can."""
+    try:
+        import mlx.core  # noqa: F401
+    except ImportError as error:
+        driver = "libcuda" in str(error)
+        fix = "install the NVIDIA driver, or MLX's CPU build" if driver else "install vgs-mlx again"
+        return f"MLX can't be imported ({error}). Fix: {fix}"
+    return None
+
+
 def widens(kind: str) -> bool:
     """Whether models become float32 on a device of this kind as they are loaded.
 

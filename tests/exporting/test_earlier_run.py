@@ -11,13 +11,12 @@ import pytest
 
 from model_folders import embedded_logprobs, load, silent
 from toy_runs import command, copied, finished, options, recipe, state_of
-from vgs_mlx.commands import distill as distillation
 from vgs_mlx.exporting import earlier_run
 from vgs_mlx.models import adapters
 from vgs_mlx.recipe import file as recipe_file
 from vgs_mlx.recipe.options import Recipe, Student
 from vgs_mlx.resources import tiny_model
-from vgs_mlx.runs import checkpoint, trained
+from vgs_mlx.runs import checkpoint, recipes, trained
 from vgs_mlx.runs import folder as run_folder
 
 SMALL = ("train.steps=1", "train.evaluate_every=1")
@@ -157,7 +156,7 @@ def test_dry_runs_and_plans_take_a_run_for_a_student_and_write_nothing():
 
 
 def test_without_a_recipe_the_earlier_run_s_own_is_taken_and_what_differs_is_said():
-    own = distillation.resolve(None, {"student": f"{finished()}@best"}, ["train.steps=1"])[0]
+    own = recipes.resolve(None, {"student": f"{finished()}@best"}, ["train.steps=1"])[0]
     earlier = recipe_file.load_recipe(finished() / run_folder.RECIPE)
     assert (own.teacher, own.data, own.rollout) == (earlier.teacher, earlier.data, earlier.rollout)
     shown = command("distill", "--dry-run", "--student", finished(), "--set", "train.warmup_steps=1")

@@ -12,8 +12,6 @@ from rich.table import Table
 
 from vgs_mlx.analysis import figures as geometry_figures
 from vgs_mlx.analysis import geometry
-from vgs_mlx.commands import distill as distillation
-from vgs_mlx.commands.evaluate import recipe_for, refuse_checkpoint
 from vgs_mlx.device import backend
 from vgs_mlx.errors import Refusal
 from vgs_mlx.planning import report as planning
@@ -21,8 +19,9 @@ from vgs_mlx.planning.plan import Lengths
 from vgs_mlx.planning.sizes import read_size
 from vgs_mlx.recipe.options import Recipe, resolve_name
 from vgs_mlx.runs import folder as run_folder
-from vgs_mlx.runs import trained
+from vgs_mlx.runs import recipes, trained
 from vgs_mlx.runs.identity import PLACES
+from vgs_mlx.runs.named_model import recipe_for, refuse_checkpoint
 from vgs_mlx.runs.screen import Screen
 from vgs_mlx.train.setup import Ready, load
 
@@ -121,7 +120,7 @@ def _model(
     check: Check,
 ) -> Ready:
     shorthands = {"student": model, **({"teacher": teacher} if teacher else {})}
-    resolved, _ = distillation.resolve(recipe_for(model, recipe), shorthands, sets)
+    resolved, _ = recipes.resolve(recipe_for(model, recipe), shorthands, sets)
     return load(_comparable(resolved), screen, partial(check, _comparable(resolved)))
 
 

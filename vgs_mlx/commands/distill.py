@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vgs_mlx.device import backend
 from vgs_mlx.errors import Interrupted, Refusal
@@ -20,46 +20,23 @@ from vgs_mlx.machine import disk
 from vgs_mlx.machine.awake import kept_awake
 from vgs_mlx.machine.lazy import Lazy
 from vgs_mlx.recipe import file as recipe_file
-from vgs_mlx.recipe.file import Setting
-from vgs_mlx.recipe.options import SHORTHANDS, Recipe
-from vgs_mlx.resources import quickstart
+from vgs_mlx.recipe.options import Recipe
 from vgs_mlx.runs import folder as run_folder
+from vgs_mlx.runs import recipes
 from vgs_mlx.runs.named import named
-from vgs_mlx.runs.screen import LIBRARIES, Screen
+from vgs_mlx.runs.screen import Screen
 
 if TYPE_CHECKING:
     from vgs_mlx.planning.plan import Lengths
-    from vgs_mlx.types import Prompt
 
-earlier_run, evaluation_report = Lazy("vgs_mlx.exporting.earlier_run"), Lazy("vgs_mlx.commands.evaluate")
-sources, trained = Lazy("vgs_mlx.runs.sources"), Lazy("vgs_mlx.runs.trained")
+earlier_run, ending = Lazy("vgs_mlx.exporting.earlier_run"), Lazy("vgs_mlx.commands.ending")
 pictures, recipe_objective = Lazy("vgs_mlx.data.pictures"), Lazy("vgs_mlx.recipe.objective")
-loading, sizes = Lazy("vgs_mlx.models.loading"), Lazy("vgs_mlx.planning.sizes")
-plan_report, train_data = Lazy("vgs_mlx.planning.report"), Lazy("vgs_mlx.runs.rows")
-checkpoint, ending = Lazy("vgs_mlx.runs.checkpoint"), Lazy("vgs_mlx.commands.ending")
-identity, ledger = Lazy("vgs_mlx.runs.identity"), Lazy("vgs_mlx.runs.ledger")
-loop = Lazy("vgs_mlx.train.loop")
-records, watch = Lazy("vgs_mlx.runs.records"), Lazy("vgs_mlx.train.watch")
+plan_report, sizes = Lazy("vgs_mlx.planning.report"), Lazy("vgs_mlx.planning.sizes")
+checkpoint, identity = Lazy("vgs_mlx.runs.checkpoint"), Lazy("vgs_mlx.runs.identity")
+ledger, records = Lazy("vgs_mlx.runs.ledger"), Lazy("vgs_mlx.runs.records")
+sources, trained = Lazy("vgs_mlx.runs.sources"), Lazy("vgs_mlx.runs.trained")
+loop, watch = Lazy("vgs_mlx.train.loop"), Lazy("vgs_mlx.train.watch")
 setup, stepping = Lazy("vgs_mlx.train.setup"), Lazy("vgs_mlx.train.step")
-
-
-def resolve(file: Path | None, shorthands: Mapping[str, str], sets: Sequence[str]) -> tuple[Recipe, str]:
-    """The recipe of a command line and a name for its run. Raises `Refusal`.
-
-    With neither a recipe nor a model named, the embedded default is what `shorthands` and `sets` apply to; where an
-    earlier run is named as the student, and no recipe, that run's own recipe is.
-    """
-    earlier = named(shorthands.get("student", ""))
-    if file is None and earlier:
-        own = recipe_file.load_recipe(earlier[0] / run_folder.RECIPE, sets, _settings(shorthands))
-        return own, earlier[0].resolve().name
-    if file is None and not {"student", "teacher"} & shorthands.keys():
-        file = quickstart()
-    return recipe_file.load_recipe(file, sets, _settings(shorthands)), file.stem if file else "run"
-
-
-def _settings(shorthands: Mapping[str, str]) -> list[Setting]:
-    return [Setting(SHORTHANDS[name], value, f"--{name} {value}") for name, value in shorthands.items()]
 
 
 def start(recipe: Recipe, name: str, output: Path | None, *, force: bool = False) -> None:
@@ -112,7 +89,7 @@ def resume(
     """
     screen = Screen()
     before = run_folder.opened(folder)
-    recipe = recipe_file.load_recipe(folder / run_folder.RECIPE, sets, _settings(shorthands or {}))
+    recipe = recipe_file.load_recipe(folder / run_folder.RECIPE, sets, recipes.settings(shorthands or {}))
     screen.say(f"run      {folder}")
     identity.refuse_changes(before, recipe)
     if moved := identity.moved(before, recipe):
@@ -227,34 +204,6 @@ def _memory_check(recipe: Recipe, force: bool, screen: Screen) -> Callable[[Leng
         plan_report.check(planned, "the run", force, screen.say)
 
     return check
-
-
-def held_out_prompts(run: Path, recipe: Recipe, count: int) -> list[Prompt]:
-    """The first held-out rows of a run, whose recipe this is, as prompts. Raises `Refusal`."""
-    screen = Screen()
-    processor = _processor(recipe, "--student", screen)
-    examples = train_data.first_held_out(recipe, processor, count, screen, [run])
-    return [setup.render_prompt(processor, example, recipe) for example in examples]
-
-
-def prompts_to_prove_on(run: Path, recipe: Recipe, data: str | None, count: int) -> tuple[list[Prompt], str]:
-    """Held-out rows of a run as prompts, and what they are; the first rows of `data` where it is not a copy of the
-    run's own data. Raises `Refusal`."""
-    trained.refuse_missing(run, recipe, "student.path")
-    if data is None:
-        trained.refuse_missing(run, recipe, "data.source", "data.held_out", here=True)
-        return held_out_prompts(run, recipe, count), "held-out prompts"
-    screen = Screen()
-    own = sources.own_held_out(run, recipe, data, screen)
-    processor = _processor(recipe, "student.path", screen)
-    examples = own or evaluation_report.all_rows(processor, recipe, data, count, screen)
-    prompts = [setup.render_prompt(processor, example, recipe) for example in examples[:count]]
-    return prompts, "held-out prompts" if own else f"prompts of {Path(data).name}"
-
-
-def _processor(recipe: Recipe, option: str, screen: Screen) -> Any:
-    with screen.working(LIBRARIES):
-        return loading.load_processor(loading.find_folder(recipe.student.path, option), option)
 
 
 def _train(ready: setup.Ready, folder: Path, screen: Screen) -> None:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from vgs_mlx.device import backend
+from vgs_mlx.device import backend, why_mlx_fails
 from vgs_mlx.errors import Refusal
 from vgs_mlx.machine import blas, disk
 from vgs_mlx.machine.lazy import Lazy
@@ -77,17 +77,6 @@ def print_report(console: Console, seconds: float = 1.0) -> list[Row]:
         table.add_row(what, Text(value))  # Text: "mlx[cpu]" is no markup
     console.print(table)
     return rows
-
-
-def why_mlx_fails() -> str | None:
-    """Why MLX can't be imported, with the fix; None where it can."""
-    try:
-        import mlx.core  # noqa: F401
-    except ImportError as error:
-        driver = "libcuda" in str(error)
-        fix = "install the NVIDIA driver, or MLX's CPU build" if driver else "install vgs-mlx again"
-        return f"MLX can't be imported ({error}). Fix: {fix}"
-    return None
 
 
 def device() -> str:

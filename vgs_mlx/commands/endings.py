@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import click
 
-from vgs_mlx.commands import doctor
+from vgs_mlx.device import why_mlx_fails
 from vgs_mlx.errors import Interrupted, Refusal
 from vgs_mlx.formats import texts
 from vgs_mlx.machine import disk, stopping
@@ -32,7 +32,7 @@ def refusing(command: Callable) -> Callable:
         except (Interrupted, KeyboardInterrupt) as interrupt:
             _end(f"\nvgs-mlx: stopped. {interrupt}".rstrip(), stopping.exit_code(), debug)
         except ImportError:
-            if (why := doctor.why_mlx_fails()) is None:
+            if (why := why_mlx_fails()) is None:
                 raise
             _end(f"vgs-mlx: {why}", REFUSED, debug)
         except (OSError, RuntimeError) as error:

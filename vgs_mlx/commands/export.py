@@ -18,16 +18,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import mlx.core as mx
 
-from vgs_mlx.commands import distill
 from vgs_mlx.device import backend, release
 from vgs_mlx.errors import Refusal
 from vgs_mlx.exporting import card as model_card
+from vgs_mlx.exporting import prompts as proof_prompts
 from vgs_mlx.exporting import proof
 from vgs_mlx.exporting.model import silent, stored, write_model
+from vgs_mlx.exporting.prompts import ProofPrompts
 from vgs_mlx.exporting.proof import Difference, Proof, Scored
 from vgs_mlx.machine import disk
 from vgs_mlx.models import fusing
@@ -54,60 +55,63 @@ HARDLY_TRAINED = (
 Say = Callable[[str], None]
 
 
-def run(
-    folder: Path, output: Path, *, data: str | None, prompts: int, checkpoint: str | None, **how: Any
-) -> None:
-    """Export a run, proven on `prompts` of its held-out rows, or of `data`; `how` is that of `export`."""
+@dataclass(frozen=True)
+class ExportSettings:
+    """Which weights of a run are exported, and how."""
+
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"  # of the layers that training changed
+    bits: Literal[4, 8] | None = None  # into which the language model is packed afterwards
+    checkpoint: str | None = None  # see `trained.find`
+    force: bool = False
+
+
+def run(folder: Path, output: Path, data: str | None, prompts: int, settings: ExportSettings) -> None:
+    """Export a run, proven on `prompts` of its held-out rows, or of `data`. Raises `Refusal`."""
     full = disk.refusing(output.absolute().parent, "make room, or give another folder to --output")
     screen = Screen()
-    recipe = trained.find(folder, checkpoint).recipe
-    rows, asked = distill.prompts_to_prove_on(folder, recipe, data, prompts)
+    recipe = trained.find(folder, settings.checkpoint).recipe
+    proven_on = proof_prompts.find(folder, recipe, data, prompts, screen)
     with full, screen.working("fusing and proving"):
-        export(folder, output, prompts=rows, asked=asked, checkpoint=checkpoint, say=screen.say, **how)
+        export(folder, output, proven_on, settings, screen.say)
 
 
 def export(
     run: Path,
     output: Path,
-    *,
-    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto",
-    bits: Literal[4, 8] | None = None,
-    prompts: Sequence[Prompt],
-    asked: str = "held-out prompts",
-    checkpoint: str | None = None,
-    force: bool = False,
+    proven_on: ProofPrompts,
+    settings: ExportSettings = ExportSettings(),
     say: Say = print,
 ) -> Proof:
     """Write the run's model, its training fused in, to the folder `output`, and prove it. Raises `Refusal`.
 
-    `checkpoint` says which of the run's weights: see `trained.find`. `prompts` are rendered by the student's
-    processor; `asked` says what they are. `auto` takes the narrowest dtype of the changed layers that keeps the
-    training; `bits` packs the language model afterwards. `output` appears when all is proven, and not at all
+    The dtype `auto` is the narrowest that keeps the training. `output` appears once all is proven, and not at all
     otherwise.
     """
-    found = trained.find(run, checkpoint)
+    found, prompts = trained.find(run, settings.checkpoint), proven_on.prompts
     _refuse_output(run, output)
     if not prompts:
         raise Refusal("no held-out prompts to prove the export on: data.held_out must give some")
     say(f"exporting {found.origin}")
-    _check_memory(found.recipe, prompts, dtype, force, say)
+    _check_memory(found.recipe, prompts, settings, say)
     subject = _subject(run, found, prompts, say)
     untrained = _untrained(subject, say)
     with _beside(output) as folder:
-        proven = _first_kept(subject, untrained, dtype, bits, folder, say)
-        model_card.write(folder, run, found, proven, asked)
+        proven = _first_kept(subject, untrained, settings, folder, say)
+        model_card.write(folder, run, found, proven, proven_on.about)
     say(f"wrote {output}: python -m mlx_vlm.generate --model {output} --image PICTURE --prompt QUESTION")
     say(f"asked as it was trained: vgs-mlx evaluate {output} --recipe {run / RECIPE}")
     return proven
 
 
-def _check_memory(recipe: Recipe, prompts: Sequence[Prompt], dtype: str, force: bool, say: Say) -> None:
+def _check_memory(recipe: Recipe, prompts: Sequence[Prompt], settings: ExportSettings, say: Say) -> None:
     """Before any weight is read: what the largest of these models, with a pass over the prompts, will need."""
     size = read_size(str(find_folder(recipe.student.path, "student.path")), "student.path")
     planned = planning.of_export(
-        recipe, size, lengths_of(prompts), backend(), prompts=len(prompts), dtype=dtype
+        recipe, size, lengths_of(prompts), backend(), prompts=len(prompts), dtype=settings.dtype
     )
-    planning.check(planned, "the export", force, say, "give fewer --prompts, or --force to try anyway")
+    planning.check(
+        planned, "the export", settings.force, say, "give fewer --prompts, or --force to try anyway"
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,25 +151,25 @@ def _difference(subject: _Subject, path: str, option: str) -> Difference:
 
 
 def _first_kept(
-    subject: _Subject, untrained: Difference, dtype: str, bits: int | None, folder: Path, say: Say
+    subject: _Subject, untrained: Difference, settings: ExportSettings, folder: Path, say: Say
 ) -> Proof:
     """Write and prove one dtype after another until one keeps the training. Raises `Refusal` if none does."""
-    for name in _candidates(subject, dtype, bits):
+    for name in _candidates(subject, settings):
         for old in folder.iterdir():
             old.unlink()
-        write_model(subject.load, DTYPES[name], bits, folder)
-        proven = Proof(name, bits, _difference(subject, str(folder), "--output"), untrained)
+        write_model(subject.load, DTYPES[name], settings.bits, folder)
+        proven = Proof(name, settings.bits, _difference(subject, str(folder), "--output"), untrained)
         say(str(proven))
         if proven.kept:
             break
     if not proven.acceptable:
-        raise Refusal(f"the training was lost in the export, {_loss(proven)}: {_mend(proven)}")
+        raise Refusal(f"the training was lost in the export, {_loss(proven)}: {_fix(proven)}")
     if proven.hardly_trained:
         say(HARDLY_TRAINED.format(untrained.mean))
     if proven.hardly_trained and not proven.kept:
         say(f"WARNING: storing it so moved it further than training did, by {proven.fused.mean:.2g} nats")
     elif not proven.kept:
-        say(f"WARNING: some of the training was lost, {_loss(proven)}: {_mend(proven)}")
+        say(f"WARNING: some of the training was lost, {_loss(proven)}: {_fix(proven)}")
     return proven
 
 
@@ -181,12 +185,12 @@ def _untrained(subject: _Subject, say: Say) -> Difference:
     return _difference(subject, base, "student.path")
 
 
-def _candidates(subject: _Subject, dtype: str, bits: int | None) -> list[str]:
+def _candidates(subject: _Subject, settings: ExportSettings) -> list[str]:
     """The dtypes to try. The student's own comes before another as narrow: mlx widens a mix to float32."""
-    if dtype != "auto":
-        return [dtype]
+    if settings.dtype != "auto":
+        return [settings.dtype]
     own = fusing.own_dtype(stored(subject.name).module)
-    if bits:
+    if settings.bits:
         return [name for name, each in DTYPES.items() if each == own]  # of the scales: bits decide the rest
     narrow = sorted(("bfloat16", "float16"), key=lambda name: DTYPES[name] != own)
     return [*narrow, "float32"]
@@ -196,9 +200,9 @@ def _loss(proven: Proof) -> str:
     return f"{proven.share:.1%} of it by KL divergence (under {proof.KEPT_SHARE:.0%} is as good as none)"
 
 
-def _mend(proven: Proof) -> str:
+def _fix(proven: Proof) -> str:
     if proven.bits:
-        return "leave --bits away" if proven.bits == 8 else "try --bits 8, or leave --bits away"
+        return "omit --bits" if proven.bits == 8 else "try --bits 8, or omit --bits"
     return (
         "try --dtype float32" if proven.dtype != "float32" else "float32 should keep it: please report this"
     )

@@ -1,11 +1,16 @@
 """Options that several commands have, or that belong together."""
 
 import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import click
 
 from vgs_mlx.commands.arguments import PATH, Recipe
+from vgs_mlx.errors import Refusal
+from vgs_mlx.machine import disk
 
 RECIPE = Recipe()
 CHECKPOINT = click.option(
@@ -39,6 +44,31 @@ def what_to_train(command: Callable) -> Callable:
         return command(**options)
 
     return wrapped
+
+
+@dataclass(frozen=True)
+class AskOptions:
+    """The values of the options that `asked_how` adds, and of CHECKPOINT and FORCE."""
+
+    samples: int
+    temperature: float
+    no_image: bool
+    limit: int | None
+    recipe: Path | None
+    sets: Sequence[str]
+    json_file: Path | None
+    grading: bool
+    checkpoint: str | None
+    force: bool
+
+    def refuse_unusable(self) -> None:
+        """Raises `Refusal` for values that can't work, before anything is loaded."""
+        if not math.isfinite(self.temperature):
+            raise Refusal(f"--temperature {self.temperature}: give a finite number, 0 or more")
+        if self.samples > 1 and self.temperature == 0:
+            raise Refusal("--samples needs a --temperature above 0: greedy answers are all the same")
+        if self.json_file:
+            disk.refuse_file("--json", self.json_file)
 
 
 def asked_how(command: Callable) -> Callable:

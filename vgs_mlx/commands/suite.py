@@ -1,97 +1,72 @@
 """What `vgs-mlx evaluate --suite` does: ask a model the benchmarks of a suite, keep the answers, print tables."""
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vgs_mlx.commands import evaluate as evaluation_report
+from vgs_mlx.commands.options import AskOptions
 from vgs_mlx.data.rows import BadRow
 from vgs_mlx.errors import Refusal
-from vgs_mlx.evaluation import evaluate, wrong_answers
+from vgs_mlx.evaluation import evaluate, memory, wrong_answers
+from vgs_mlx.evaluation.evaluate import AnswerSettings
 from vgs_mlx.evaluation.suites import answers, chosen, tables
 from vgs_mlx.evaluation.suites.benchmark import TEXT_SYSTEM_PROMPT, Benchmark
 from vgs_mlx.evaluation.suites.rows import Item, items
 from vgs_mlx.models.base import LoadedModel
-from vgs_mlx.recipe.options import SYSTEM_PROMPT, Data, Recipe
+from vgs_mlx.recipe.options import SYSTEM_PROMPT, Data
 from vgs_mlx.rollout.batches import prompts_at_once
-from vgs_mlx.rollout.sample import Sampling
 from vgs_mlx.runs import folder as run_folder
+from vgs_mlx.runs import named_model
 from vgs_mlx.runs.rows import row_check
 from vgs_mlx.runs.screen import Screen
 from vgs_mlx.types import Example
 
 
-@dataclass(frozen=True)
-class How:
-    """How a model is asked."""
-
-    data: Data
-    sampling: Sampling
-    samples: int
-    with_image: bool
-    seed: int
-    batch_size: int  # completions sampled at the same time
-
-
-def run(
-    model: str,
-    suite: str,
-    *,
-    samples: int,
-    temperature: float,
-    with_image: bool,
-    limit: int | None,
-    recipe_given: Path | None,
-    sets: Sequence[str],
-    json_file: Path | None,
-    checkpoint: str | None,
-    force: bool = False,
-    grading: bool = False,
-    output: Path | None,
-    against: Path | None,
-) -> None:
+def run(model: str, suite: str, output: Path | None, against: Path | None, options: AskOptions) -> None:
     """See the command's help. Raises `Refusal`; answers given until then are kept."""
     benchmarks = chosen(suite)
-    evaluation_report.refuse_options(samples, temperature, json_file)
+    options.refuse_unusable()
     other = answers.settings_of(against) if against else None
     screen = Screen()
-    recipe = evaluation_report.resolve(model, recipe_given, sets)
-    asked = evaluation_report.locate(model, checkpoint, screen)
-    evaluation_report.check_memory(
-        asked, recipe, None, screen, samples=samples, temperature=temperature, force=force
+    recipe = named_model.recipe_of(model, options.recipe, options.sets)
+    how = evaluate.settings_of(
+        recipe, samples=options.samples, temperature=options.temperature, with_image=not options.no_image
     )
-    loaded, identity = evaluation_report.load(asked, screen)
-    sampling = Sampling(recipe.rollout.max_completion_length, temperature)
-    how = How(recipe.data, sampling, samples, with_image, recipe.seed, recipe.rollout.batch_size)
-    settings = _settings(identity, recipe, how)
+    asked = named_model.locate(model, options.checkpoint, screen)
+    memory.check(asked, recipe, how, screen, seen=None, force=options.force)
+    loaded, identity = named_model.load(asked, screen)
+    settings = _settings(identity, how)
     folder = output or answers.default_folder(model, settings)
     answers.open_folder(folder, model, settings)
-    screen.say(f"answers  {folder}: the same command goes on there after an interruption")
+    screen.say(f"answers  {folder}: the same command continues there after an interruption")
     with run_folder.held(folder):
-        lines, left_out, failed = _ask_all(loaded, benchmarks, folder, how, limit, screen)
+        lines, left_out, failed = _ask_all(loaded, benchmarks, folder, how, options.limit, screen)
     if not lines:
         raise Refusal("\n".join(f"{name}: {reason}" for name, reason in failed.items()))
-    found = tables.results(lines, left_out, against)
-    found = {"model": model, "suite": suite, "settings": settings, **found}
+    found = {
+        "model": model, "suite": suite, "settings": settings, **tables.results(lines, left_out, against),
+        **({"wrong": _wrong(lines)} if options.grading else {}),
+    }  # fmt: skip
     tables.show(found, screen.console, against, other)
-    if grading:
-        found["wrong"] = wrong_answers.wrong(
-            answers.from_line(line) for each in lines.values() for line in each
-        )
+    if options.grading:
         wrong_answers.show(found["wrong"], screen.console)
-    for file in filter(None, [folder / f"results-{suite}.json", json_file]):
+    for file in filter(None, [folder / f"results-{suite}.json", options.json_file]):
         run_folder.write_text(file, json.dumps(found, indent=2) + "\n")
     if failed:
         raise Refusal(f"not asked, for the reasons above: {', '.join(failed)}")
 
 
-def _settings(identity: str, recipe: Recipe, how: How) -> dict[str, Any]:
+def _wrong(lines: Mapping[str, Sequence[answers.Line]]) -> list[dict[str, Any]]:
+    return wrong_answers.wrong(answers.from_line(line) for each in lines.values() for line in each)
+
+
+def _settings(identity: str, how: AnswerSettings) -> dict[str, Any]:
     """All that an answer depends on but for the question: two runs that share these share their answers."""
     return {
         "model": identity, "seed": how.seed, "samples": how.samples, "temperature": how.sampling.temperature,
-        "with_image": how.with_image, "max_completion_length": recipe.rollout.max_completion_length,
+        "with_image": how.with_image, "max_completion_length": how.sampling.max_completion_length,
         "system_prompt": how.data.system_prompt, "text_system_prompt": _text_prompt(how.data),
         "max_pixels": how.data.max_pixels, "max_prompt_length": how.data.max_prompt_length,
         "template_options": how.data.template_options or None,  # none, as in answers from before there were any
@@ -107,7 +82,7 @@ def _ask_all(
     model: LoadedModel,
     benchmarks: Sequence[Benchmark],
     folder: Path,
-    how: How,
+    how: AnswerSettings,
     limit: int | None,
     screen: Screen,
 ) -> tuple[dict[str, list[answers.Line]], dict[str, list[BadRow]], dict[str, Refusal]]:
@@ -132,7 +107,7 @@ def ask(
     model: LoadedModel,
     benchmark: Benchmark,
     file: Path,
-    how: How,
+    how: AnswerSettings,
     limit: int | None = None,
     count: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[list[answers.Line], list[BadRow]]:
@@ -188,13 +163,11 @@ def _look(
 
 
 def _answer(
-    model: LoadedModel, benchmark: Benchmark, waiting: Sequence[tuple[Item, Example]], how: How
+    model: LoadedModel, benchmark: Benchmark, waiting: Sequence[tuple[Item, Example]], how: AnswerSettings
 ) -> list[answers.Line]:
     numbers = [item.number for item, _ in waiting]
-    rows = evaluate.answer(
-        model, [example for _, example in waiting], how.data, how.sampling, samples=how.samples,
-        with_image=how.with_image, seed=how.seed, numbers=numbers, grader=benchmark.grade, batch_size=how.batch_size,
-    )  # fmt: skip
+    examples = [example for _, example in waiting]
+    rows = evaluate.answer(model, examples, how, numbers=numbers, grader=benchmark.grade)
     return [
         answers.to_line(item.number, item.asked(example), row)
         for (item, example), row in zip(waiting, rows, strict=True)

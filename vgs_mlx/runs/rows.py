@@ -70,6 +70,16 @@ def first_held_out(
     return examples
 
 
+def all_rows(
+    processor: Any, recipe: Recipe, source: str, limit: int | None, screen: Screen
+) -> Sequence[Example]:
+    """The usable rows of a source, the first `limit` of them, read as the recipe says."""
+    with screen.counting("checking rows") as progress:
+        return datasets.load_held_out(
+            source, limit=limit, progress=progress, **reading(processor, recipe.data)
+        ).held_out
+
+
 def reading(processor: Any, settings: Data) -> dict[str, Any]:
     """How rows are read: what every function of `datasets` takes. Raises `Refusal` for an unusable system prompt."""
     return {

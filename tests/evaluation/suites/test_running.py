@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from rich.console import Console
 from toy_runs import ROOT, command, finished
 from vgs_mlx.commands import suite as running
 from vgs_mlx.evaluation import evaluate
-from vgs_mlx.evaluation.evaluate import Answer
+from vgs_mlx.evaluation.evaluate import Answer, AnswerSettings
 from vgs_mlx.evaluation.statistics import mcnemar, paired_bootstrap
 from vgs_mlx.evaluation.suites import answers, chosen, tables
 from vgs_mlx.evaluation.suites.benchmark import TEXT_SYSTEM_PROMPT
@@ -76,9 +77,9 @@ def asked(monkeypatch):
     batches = []
     real = evaluate.answer
 
-    def answer(model, examples, *arguments, numbers, **options):
+    def answer(model, examples, how, *, numbers, **options):
         batches.append(list(numbers))
-        return real(model, examples, *arguments, numbers=numbers, **options)
+        return real(model, examples, how, numbers=numbers, **options)
 
     monkeypatch.setattr(evaluate, "answer", answer)
     return batches
@@ -86,7 +87,7 @@ def asked(monkeypatch):
 
 def how(batch=4, samples=1, temperature=0.0, prompt="", with_image=True):
     sampling = Sampling(6, temperature=temperature)
-    return running.How(Data(system_prompt=prompt), sampling, samples, with_image, seed=0, batch_size=batch)
+    return AnswerSettings(Data(system_prompt=prompt), sampling, batch, samples, with_image)
 
 
 def completions(lines):
@@ -186,11 +187,11 @@ def test_rows_with_and_without_pictures_are_sampled_together_as_alone(student, p
     rows = [each for benchmark in (AIME, chosen("vlmsareblind")[0]) for each in items(benchmark)]
     examples = [each.example() for each in rows if each.number == 0]
     assert [len(each.pictures) for each in examples] == [0, 1]
-    settings = Data(system_prompt=""), Sampling(8, temperature=0.0)
-    together = evaluate.answer(student, examples, *settings, batch_size=2)
-    alone = evaluate.answer(student, examples, *settings, batch_size=1)
+    how = AnswerSettings(Data(system_prompt=""), Sampling(8, temperature=0.0), batch_size=2)
+    together = evaluate.answer(student, examples, how)
+    alone = evaluate.answer(student, examples, replace(how, batch_size=1))
     assert [row[0].completion for row in together] == [row[0].completion for row in alone]
-    blind = evaluate.answer(student, examples[:1], *settings, batch_size=4, with_image=False)
+    blind = evaluate.answer(student, examples[:1], replace(how, with_image=False))
     assert blind[0][0].completion == alone[0][0].completion, "both views of such a row are the same"
 
 
