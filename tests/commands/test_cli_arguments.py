@@ -82,7 +82,8 @@ def test_a_recipe_of_the_package_s_own_is_found_from_anywhere(monkeypatch, tmp_p
     assert ended.exit_code == 0 and seen[0].student.path == "Qwen/Qwen3-VL-2B-Instruct"
     shipped = recipes_folder() / "qwen3-vl-2b-lora.yaml"
     assert (
-        f"recipes/qwen3-vl-2b-lora.yaml is not in this folder: the package's own, {shipped}" in ended.stdout
+        f"recipes/qwen3-vl-2b-lora.yaml is not in this folder: using the package's own, {shipped}"
+        in ended.stdout
     )
     (tmp_path / "recipes").mkdir()
     (tmp_path / "recipes" / "qwen3-vl-2b-lora.yaml").write_text(
@@ -137,4 +138,4 @@ def test_a_path_that_the_system_can_not_look_up_is_refused_by_the_option_s_name(
     "arguments", [("distill", "--data"), ("evaluate",), ("analyze", "a/b", "--teacher")], ids=" ".join
 )
 def test_a_home_of_nobody_is_refused(arguments):
-    assert "nobody of that name has a home here" in refusal(*arguments, "~nobody-of-that-name/x")
+    assert "there is no user of that name" in refusal(*arguments, "~nobody-of-that-name/x")

@@ -160,7 +160,7 @@ def test_without_a_recipe_the_earlier_run_s_own_is_taken_and_what_differs_is_sai
     earlier = recipe_file.load_recipe(finished() / run_folder.RECIPE)
     assert (own.teacher, own.data, own.rollout) == (earlier.teacher, earlier.data, earlier.rollout)
     shown = command("distill", "--dry-run", "--student", finished(), "--set", "train.warmup_steps=1")
-    assert f"recipe   as of {finished()}, but for train.warmup_steps" in shown.stdout, shown.output
+    assert f"recipe   as in {finished()}, except train.warmup_steps" in shown.stdout, shown.output
 
 
 def test_where_a_run_is_no_student_the_way_out_is_named():

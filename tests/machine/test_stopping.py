@@ -143,7 +143,7 @@ def test_the_second_sigterm_stops_at_once(tmp_path, ready, monkeypatch):
     )
     stopped = train(tmp_path / "run")
     assert stopped.exit_code == 143
-    assert "What came after the last checkpoint is lost; go on with" in stopped.stderr
+    assert "Steps after the last checkpoint are lost; go on with" in stopped.stderr
     monkeypatch.undo()
     go_on(tmp_path / "run")
     assert same_run(tmp_path / "run", finished())

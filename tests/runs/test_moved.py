@@ -81,7 +81,7 @@ def refusal(done) -> str:
 def test_a_finished_run_learns_where_its_data_are_and_evaluates_there(moved):
     weights = final_weights(moved / "run")
     told = resume(*DATA)
-    assert told.exit_code == 0 and "nothing changed but data.source, data.held_out" in told.stdout
+    assert told.exit_code == 0 and "nothing changed except data.source, data.held_out" in told.stdout
     recipe = run_folder.opened(moved / "run")
     assert recipe.data.source == str(moved / "new" / "data" / "rows.jsonl")
     assert recipe.data.held_out == str(moved / "new" / "data" / "held.jsonl")

@@ -1,6 +1,6 @@
-"""What `vgs-mlx distill` does: resolve the recipe, make ready, run the loop, say what came out.
+"""What `vgs-mlx distill` does: prepare a run, train it, print the results.
 
-What imports MLX is imported when it is used: the first line is on the screen before that, and so are most refusals.
+Modules that import MLX are imported when first used: the first line, and most refusals, are printed before that.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from vgs_mlx.runs.screen import Screen
 if TYPE_CHECKING:
     from vgs_mlx.planning.plan import Lengths
 
-earlier_run, ending = Lazy("vgs_mlx.exporting.earlier_run"), Lazy("vgs_mlx.commands.ending")
+earlier_run, last_lines = Lazy("vgs_mlx.exporting.earlier_run"), Lazy("vgs_mlx.commands.last_lines")
 pictures, recipe_objective = Lazy("vgs_mlx.data.pictures"), Lazy("vgs_mlx.recipe.objective")
 plan_report, sizes = Lazy("vgs_mlx.planning.report"), Lazy("vgs_mlx.planning.sizes")
 checkpoint, identity = Lazy("vgs_mlx.runs.checkpoint"), Lazy("vgs_mlx.runs.identity")
@@ -40,7 +40,7 @@ setup, stepping = Lazy("vgs_mlx.train.setup"), Lazy("vgs_mlx.train.step")
 
 
 def start(recipe: Recipe, name: str, output: Path | None, *, force: bool = False) -> None:
-    """A new run, from the first line on the screen to the last."""
+    """Start a run and train it to its end. Raises `Refusal` and `Interrupted`."""
     screen = Screen()
     folder = output or run_folder.default_folder(name)
     made = run_folder.create(folder, recipe)
@@ -55,7 +55,7 @@ def start(recipe: Recipe, name: str, output: Path | None, *, force: bool = False
 
 
 def _first_ready(folder: Path, recipe: Recipe, screen: Screen, force: bool) -> setup.Ready:
-    """What trains from step 0, with all that a run writes down before that. It may be there already, or in part."""
+    """A run ready for step 0, and in its folder all that is written before that step, unless it is there already."""
     run_folder.describe(folder)
     recipe = _pinned(recipe, screen)
     if earlier_run.named(recipe.student.path):
@@ -68,7 +68,7 @@ def _first_ready(folder: Path, recipe: Recipe, screen: Screen, force: bool) -> s
 
 
 def _say_whose_settings(recipe: Recipe, screen: Screen) -> None:
-    """A run that goes on from another one: what it is asked, and by whom it is taught, is as there or it isn't."""
+    """Print which settings differ from those of the earlier run that this one continues."""
     if earlier := named(recipe.student.path):
         own = recipe_file.flat(run_folder.opened(earlier[0]))
         other = [
@@ -76,16 +76,16 @@ def _say_whose_settings(recipe: Recipe, screen: Screen) -> None:
             for key, value in recipe_file.flat(recipe).items()
             if value != own[key] and key != "student.path"
         ]
-        screen.say(f"recipe   as of {earlier[0]}" + (f", but for {', '.join(other)}" if other else ""))
+        screen.say(f"recipe   as in {earlier[0]}" + (f", except {', '.join(other)}" if other else ""))
 
 
 def resume(
     folder: Path, sets: Sequence[str], shorthands: Mapping[str, str] | None = None, *, force: bool = False
 ) -> None:
-    """Go on with a run; nothing to do where it has finished, unless `train.steps` grew.
+    """Resume a run. A finished one trains further only where `train.steps` has grown. Raises as `start`.
 
-    `shorthands` say where its data and models are now, where they moved: see `identity.PLACES`. The folder's recipe
-    then says so too, once they are recognised.
+    `shorthands` give the new places of data and models that moved: see `identity.PLACES`. Once these are recognised,
+    the folder's recipe names the new places.
     """
     screen = Screen()
     before = run_folder.opened(folder)
@@ -103,9 +103,9 @@ def resume(
         _refuse_unready(folder, recipe, moved, screen)
         if recipe.train.steps != before.train.steps and recipe.train.schedule == "cosine":
             screen.say(
-                f"WARNING  the steps before were taken on a cosine of {before.train.steps:,} steps, not of this length"
+                f"WARNING  the earlier steps followed a cosine of {before.train.steps:,} steps, not of the new length"
             )
-        if checkpoint.newest(folder) is None:  # a kill may have come before all was written down
+        if checkpoint.newest(folder) is None:  # killed, maybe before all of it was written
             with _writable(folder):
                 ready = _first_ready(folder, recipe, screen, force)
         else:
@@ -114,11 +114,11 @@ def resume(
 
 
 def _stay_finished(folder: Path, steps: int, recipe: Recipe, moved: Sequence[str], screen: Screen) -> None:
-    """Nothing to train; what moved is recognised, and the folder's recipe says where it is."""
+    """Train nothing. Check what moved, and write its new place to the folder's recipe."""
     if moved:
         sources.refuse_others(folder, recipe, moved, screen)
         run_folder.keep_recipe(folder, recipe)
-    what = f"nothing changed but {', '.join(moved)}" if moved else "nothing changed"
+    what = f"nothing changed except {', '.join(moved)}" if moved else "nothing changed"
     screen.say(
         f"{folder}: finished at step {steps}, {what}. "
         f"To train longer: {run_folder.resume_command(folder)} --set train.steps={2 * steps}"
@@ -126,12 +126,12 @@ def _stay_finished(folder: Path, steps: int, recipe: Recipe, moved: Sequence[str
 
 
 def _pinned(recipe: Recipe, screen: Screen) -> Recipe:
-    with screen.working("looking for models and data of the Hub"):
+    with screen.working("looking up models and data on the Hub"):
         return sources.pinned(recipe, screen.say)
 
 
 def _refuse_unready(folder: Path, recipe: Recipe, moved: Sequence[str], screen: Screen) -> None:
-    """What is seen before anything loads: files that are gone or damaged, no checkpoint to compare with."""
+    """Refuse, before anything loads, missing or damaged files, and moved data with no checkpoint to compare with."""
     needed = [
         key for key in identity.PLACES if key != "teacher.path" or recipe_objective.needs_teacher(recipe)
     ]
@@ -144,18 +144,18 @@ def _refuse_unready(folder: Path, recipe: Recipe, moved: Sequence[str], screen: 
             checkpoint.verified_state(newest)
     elif moved:
         raise Refusal(
-            f"{folder}: stopped before its first checkpoint, so nothing says whether what is at the new place is "
-            "what it began with: start a new run"
+            f"{folder}: stopped before its first checkpoint, so what moved can't be compared with what it began with: "
+            "start a new run"
         )
 
 
 def dry_run(recipe: Recipe, output: Path | None, *, force: bool = False) -> None:
-    """Everything up to the first update, and what the whole run would take. Writes nothing."""
+    """Do everything up to the first update, and print what the whole run would take. Writes nothing."""
     if output:
         run_folder.refuse_used(output)
     screen = Screen()
     _say_whose_settings(recipe, screen)
-    screen.say(f"recipe   what differs from the defaults, which are in {recipe_file.DEFAULTS}:")
+    screen.say(f"recipe   the differences from the defaults, which are in {recipe_file.DEFAULTS}:")
     screen.say(recipe_file.dump_differences(recipe))
     setup.refuse_contradictions(recipe)  # before anything is downloaded
     recipe = _pinned(recipe, screen)
@@ -193,7 +193,7 @@ def _dry_run(recipe: Recipe, screen: Screen, force: bool) -> None:
 
 
 def _memory_check(recipe: Recipe, force: bool, screen: Screen) -> Callable[[Lengths, dict[str, Path]], None]:
-    """What `setup.load` asks before it loads weights: does the run fit?"""
+    """The check that `setup.load` makes before it loads weights: does the run fit in memory?"""
 
     def check(seen: Lengths, folders: dict[str, Path]) -> None:
         student, teacher = (
@@ -215,16 +215,16 @@ def _train(ready: setup.Ready, folder: Path, screen: Screen) -> None:
         raise Refusal(f"{refusal}, then go on with: {again}") from refusal
     except KeyboardInterrupt:
         lost = (
-            "What came after the last checkpoint is lost"
+            "Steps after the last checkpoint are lost"
             if checkpoint.newest(folder)
             else "No step is saved yet"
         )
         raise Interrupted(f"{lost}; go on with: {again}") from None
-    ending.say(outcome, folder, ready, screen)
+    last_lines.say(outcome, folder, ready, screen)
 
 
 def _writable(folder: Path) -> AbstractContextManager[None]:
-    """What can't be written to a run that may be resumed is a `Refusal` that says how to go on."""
+    """Turns a failure to write to a run into a `Refusal` that says how to resume it."""
     return disk.refusing(
         folder, f"make room, or make it writable, then go on with: {run_folder.resume_command(folder)}"
     )

@@ -1,4 +1,4 @@
-"""How a command ends that was refused, was interrupted, or could not write."""
+"""How a command ends that is refused, is interrupted, or can't write."""
 
 import functools
 import sys
@@ -16,9 +16,9 @@ REFUSED = 2
 
 
 def refusing(command: Callable) -> Callable:
-    """Adds --debug. A `Refusal` is its message and exit code 2; so is a file that can't be written, and a lack of MLX.
+    """Adds --debug, and ends a refused command with the message and exit code 2.
 
-    Ctrl-C is exit code 130, and SIGTERM 143.
+    So do a file that can't be written and an MLX that can't be imported. Ctrl-C gives exit code 130, SIGTERM 143.
     """
 
     @click.option("--debug", is_flag=True, help="Show the traceback of an error.")

@@ -1,14 +1,15 @@
-"""From a run to a model folder that stock mlx-vlm loads, proven to be the model that was trained.
+"""What `vgs-mlx export` does: write a model that stock mlx-vlm loads, and prove that it is the trained one.
 
 One model is in memory at a time, as it is stored (on a CPU in float32), in this order:
 
 1. the trained student, which answers and scores;
-2. the untrained one, which scores; then its head and the trained one's, which are compared;
-3. for each dtype that is tried: one weight file of the fused model, while it is written; the fused model, which
-   scores; its head and the trained one's.
+2. the untrained student, which scores; then the heads of both, which are compared;
+3. for each dtype that is tried: one weight file of the fused model while it is written; the fused model, which
+   scores; then its head and the trained student's.
 
-Beside a model that scores there are the activations of one pass and, where it is stored in fewer bits, float32 forms
-of its vision tower, or of its embedding and one layer. So an export needs no more than the training before it.
+Beside a model that scores, memory holds the activations of one pass and, where the model is stored in fewer bits,
+float32 copies of its vision tower, or of its embedding and one layer. So an export needs no more memory than the
+training before it.
 """
 
 import os
@@ -48,8 +49,8 @@ from vgs_mlx.types import Prompt
 
 DTYPES = {"bfloat16": mx.bfloat16, "float16": mx.float16, "float32": mx.float32}  # as `auto` tries them
 HARDLY_TRAINED = (
-    "There was hardly any training to lose: KL(trained ‖ untrained) is {:.1g} nats. For a student that has "
-    "moved further, train with more train.steps or a higher train.learning_rate."
+    "There was hardly any training to lose: KL(trained ‖ untrained) is {:.1g} nats. To move the student further, "
+    "train with more train.steps or a higher train.learning_rate."
 )
 
 Say = Callable[[str], None]
@@ -104,7 +105,7 @@ def export(
 
 
 def _check_memory(recipe: Recipe, prompts: Sequence[Prompt], settings: ExportSettings, say: Say) -> None:
-    """Before any weight is read: what the largest of these models, with a pass over the prompts, will need."""
+    """Check, before weights are read, the memory for the largest of these models and a pass over the prompts."""
     size = read_size(str(find_folder(recipe.student.path, "student.path")), "student.path")
     planned = planning.of_export(
         recipe, size, lengths_of(prompts), backend(), prompts=len(prompts), dtype=settings.dtype
@@ -116,16 +117,16 @@ def _check_memory(recipe: Recipe, prompts: Sequence[Prompt], settings: ExportSet
 
 @dataclass(frozen=True, eq=False)
 class _Subject:
-    """The trained student, gone but for what it answered and how it scored that."""
+    """What is kept of the trained student: its answers and how it scores them."""
 
     recipe: Recipe
-    load: Callable[[], LoadedModel]  # again, lazy
+    load: Callable[[], LoadedModel]  # loads it again, lazily
     sequences: list[Continued]
     scored: Scored
 
     @property
     def name(self) -> str:
-        """The model that it was before training, as the user wrote it."""
+        """The model before training, as the user wrote it."""
         return self.recipe.student.path
 
 
@@ -167,26 +168,28 @@ def _first_kept(
     if proven.hardly_trained:
         say(HARDLY_TRAINED.format(untrained.mean))
     if proven.hardly_trained and not proven.kept:
-        say(f"WARNING: storing it so moved it further than training did, by {proven.fused.mean:.2g} nats")
+        say(
+            f"WARNING: storing it this way moved it further than training did, by {proven.fused.mean:.2g} nats"
+        )
     elif not proven.kept:
         say(f"WARNING: some of the training was lost, {_loss(proven)}: {_fix(proven)}")
     return proven
 
 
 def _untrained(subject: _Subject, say: Say) -> Difference:
-    """How far training has moved the student: all of it, where the last run hardly did and earlier ones had a part.
+    """How far training has moved the student; where the last run hardly moved it, how far all runs together have.
 
-    Else what those learnt could be rounded off as hardly any training to lose.
+    Otherwise what the earlier runs learnt could be lost as "hardly any training to lose".
     """
     moved, base = _difference(subject, subject.name, "student.path"), trained.base_of(subject.name)
     if moved.mean >= proof.HARDLY_TRAINED or base == subject.name:
         return moved
-    say(f"hardly trained since {subject.name}: untrained means {base} here, before earlier runs")
+    say(f"hardly trained since {subject.name}: untrained means {base} here, the model before all runs")
     return _difference(subject, base, "student.path")
 
 
 def _candidates(subject: _Subject, settings: ExportSettings) -> list[str]:
-    """The dtypes to try. The student's own comes before another as narrow: mlx widens a mix to float32."""
+    """The dtypes to try, narrow ones first; of two equally narrow, the student's own: MLX widens a mix to float32."""
     if settings.dtype != "auto":
         return [settings.dtype]
     own = fusing.own_dtype(stored(subject.name).module)
@@ -210,7 +213,7 @@ def _fix(proven: Proof) -> str:
 
 def _refuse_output(run: Path, output: Path) -> None:
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise Refusal(f"--output {output}: already there and not empty: give another folder")
+        raise Refusal(f"--output {output}: exists and is not empty: give another folder")
     for inner in (FINAL, CHECKPOINTS):
         if output.resolve().is_relative_to((run / inner).resolve()):
             raise Refusal(f"--output {output}: inside the run's own {inner}: give a folder outside {run}")
@@ -218,7 +221,7 @@ def _refuse_output(run: Path, output: Path) -> None:
 
 @contextmanager
 def _beside(output: Path) -> Iterator[Path]:
-    """A new folder for the body that becomes `output` when the body is through; gone if it isn't."""
+    """A new folder for the body to fill. It becomes `output` once the body is done, and is removed if it fails."""
     made = [each for each in output.parents if not each.exists()]
     beside = output.parent / f".{output.name}.writing"
     try:
@@ -230,7 +233,7 @@ def _beside(output: Path) -> Iterator[Path]:
     except BaseException as error:
         shutil.rmtree(beside, ignore_errors=True)
         for each in made:
-            with suppress(OSError):  # not there, or somebody else uses it by now
+            with suppress(OSError):  # not there, or in use by another process
                 each.rmdir()
         if isinstance(error, OSError):
             reason = f"can't be written there ({error.strerror or error})"

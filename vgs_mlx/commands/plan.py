@@ -1,4 +1,4 @@
-"""What `vgs-mlx plan` does: print what a run would take of the memory and, if asked, of the time."""
+"""What `vgs-mlx plan` does: print the memory and, if asked, the time that a run would take."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from vgs_mlx.runs import recipes
 def run(
     file: Path | None, shorthands: Mapping[str, str], sets: Sequence[str], *, timed: bool, **machine: Any
 ) -> int:
-    """See the command's help; `machine` is that of `planning.report.run`. Returns the exit code: 1 where the run
+    """See the command's help; `machine` goes to `planning.report.run`. Returns the exit code: 1 where the run
     doesn't fit. Raises `Refusal`."""
     recipe, _ = recipes.resolve(file, shorthands, sets)
     fits = report.run(earlier_run.planned_as_base(recipe, click.echo), say=click.echo, **machine)

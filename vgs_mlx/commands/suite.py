@@ -1,4 +1,4 @@
-"""What `vgs-mlx evaluate --suite` does: ask a model the benchmarks of a suite, keep the answers, print tables."""
+"""What `vgs-mlx evaluate --suite` does: ask a model the questions of a suite, keep the answers, print tables."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -63,18 +63,18 @@ def _wrong(lines: Mapping[str, Sequence[answers.Line]]) -> list[dict[str, Any]]:
 
 
 def _settings(identity: str, how: AnswerSettings) -> dict[str, Any]:
-    """All that an answer depends on but for the question: two runs that share these share their answers."""
+    """All that an answer depends on, except the question: where these are equal, stored answers are used."""
     return {
         "model": identity, "seed": how.seed, "samples": how.samples, "temperature": how.sampling.temperature,
         "with_image": how.with_image, "max_completion_length": how.sampling.max_completion_length,
         "system_prompt": how.data.system_prompt, "text_system_prompt": _text_prompt(how.data),
         "max_pixels": how.data.max_pixels, "max_prompt_length": how.data.max_prompt_length,
-        "template_options": how.data.template_options or None,  # none, as in answers from before there were any
+        "template_options": how.data.template_options or None,  # None, as in answers stored before there were any
     }  # fmt: skip
 
 
 def _text_prompt(data: Data) -> str:
-    """The system prompt where there is no picture: the default must not speak of one."""
+    """The system prompt where there is no picture: the default one must not mention a picture."""
     return TEXT_SYSTEM_PROMPT if data.system_prompt == SYSTEM_PROMPT else data.system_prompt
 
 
@@ -86,13 +86,13 @@ def _ask_all(
     limit: int | None,
     screen: Screen,
 ) -> tuple[dict[str, list[answers.Line]], dict[str, list[BadRow]], dict[str, Refusal]]:
-    """By the benchmarks' names: their answers, their unusable rows, and why some couldn't be asked."""
+    """Answers, unusable rows, and why a benchmark couldn't be asked: each by the benchmark's name."""
     lines, left_out, failed = {}, {}, {}
     for benchmark in benchmarks:
         try:
             with screen.counting(benchmark.name) as count:
                 found, bad = ask(model, benchmark, folder / f"{benchmark.name}.jsonl", how, limit, count)
-        except Refusal as refusal:  # the other benchmarks are asked all the same
+        except Refusal as refusal:  # the other benchmarks are still asked
             if len(benchmarks) > 1:
                 screen.say(f"{benchmark.name}: {refusal}")
             failed[benchmark.name] = refusal
@@ -111,9 +111,9 @@ def ask(
     limit: int | None = None,
     count: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[list[answers.Line], list[BadRow]]:
-    """The answers to the first `limit` usable rows, stored ones where there are, and the rows left out before.
+    """The answers to the first `limit` usable rows, stored ones where they exist, and the unusable rows before these.
 
-    New answers are stored batch by batch. Raises `Refusal` where the data can't be loaded, or nothing is usable.
+    New answers are stored batch by batch. Raises `Refusal` where the data can't be loaded or no row is usable.
     """
     if not benchmark.pictures:
         how = replace(how, data=replace(how.data, system_prompt=_text_prompt(how.data)))
@@ -141,16 +141,18 @@ def ask(
         if enough:
             break
     if not found:
-        raise Refusal(f"{benchmark.source}: no usable row; the first: {bad[0] if bad else 'it has none'}")
+        raise Refusal(
+            f"{benchmark.source}: no usable row; the first: {bad[0] if bad else 'there are no rows'}"
+        )
     return [found[number] for number in sorted(found)], bad
 
 
 def _look(
     item: Item, known: answers.Line | None, check: Callable[[Example], str | None]
 ) -> answers.Line | Example | None:
-    """The stored answers, if they are to this question; else the example to ask; None for another's row.
+    """The stored answers, if they are to this question; else the example to ask; None for another benchmark's row.
 
-    Raises a Refusal for a row that can't be asked: a picture that can't be decoded, say.
+    Raises `Refusal` for a row that can't be asked, such as one whose picture can't be decoded.
     """
     example = item.example()
     if example is None:

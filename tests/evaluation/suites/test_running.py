@@ -347,7 +347,7 @@ def test_what_cannot_be_loaded_is_told_and_the_rest_is_asked(place, monkeypatch)
     ("options", "said"),
     [
         (("--suite", "visoin"), "--suite visoin: no suite or benchmark of that name; did you mean vision?"),
-        (("--suite", "text", "--data", "shapes"), "--data and --suite are two things to ask"),
+        (("--suite", "text", "--data", "shapes"), "--data and --suite exclude each other"),
         (("--against", "x"), "--output and --against belong to --suite"),
         (("--suite", "text", "--against", "nowhere"), "nowhere: no folder of a suite's answers"),
         (("--suite", "text", "--samples", "4"), "--samples needs a --temperature above 0"),
