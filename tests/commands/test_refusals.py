@@ -80,7 +80,7 @@ FRACTION = ("--set", "data.held_out=0.5")
         ),
         (("--set", "data.held_out=-1"), "data.held_out=-1"),
         (("--set", "student.targets=[nonesuch]", *options("train.steps=1")), "student.targets"),
-        (("--resume",), "no run to resume there (no recipe.yaml)"),
+        (("--resume",), "not a run folder (no recipe.yaml in it)"),
         (("--resume", "--recipe", "x"), "the recipe is the run's own"),
         (("--resume", "--dry-run"), "the recipe is the run's own"),
     ],

@@ -88,7 +88,7 @@ def second(tmp_path_factory) -> Path:
     run = tmp_path_factory.mktemp("second") / "run"
     done = command("distill", "--output", run, *options(*SMALL, f"student.path={finished()}@4"))
     assert done.exit_code == 0, done.output
-    said = f"student  of run, step 4: written to {run / 'student'} (0.00 GB), its trained layers as float32"
+    said = f"student  from run, step 4: written to {run / 'student'} (0.00 GB), its trained layers as float32"
     assert said in done.stdout
     return run
 
@@ -128,7 +128,7 @@ def test_the_export_of_a_second_run_holds_both_trainings_and_proves_itself(tmp_p
     base = embedded_logprobs(load("embedded:student"))
     assert np.abs(fused - whole).max() < 0.1 * np.abs(base - whole).max()
     card = (model / "README.md").read_text()
-    assert "# student, distilled from teacher" in card and "It went on from first, a finished run." in card
+    assert "# student, distilled from teacher" in card and "It continued from first, a finished run." in card
     assert not (model / "origin.json").exists()
 
 

@@ -118,7 +118,7 @@ def test_swapped_pictures_are_refused_by_both_names(noted):
 def test_a_row_with_fewer_pictures_is_refused(noted):
     run, file = noted
     file.write_text(file.read_text().replace(f', "p{ROWS}.png"', ""))
-    assert "started with 2 pictures in this row, and here are 1" in refused(run, load(file))
+    assert "started with 2 pictures in this row, which has 1 now" in refused(run, load(file))
 
 
 def test_a_picture_that_broke_is_refused_though_bad_rows_are_skipped(noted):

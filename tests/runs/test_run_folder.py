@@ -158,7 +158,7 @@ def test_folders_made_for_a_run_stay_when_others_use_them(tmp_path):
 
 
 def test_resuming_what_is_no_run_is_refused(tmp_path):
-    with pytest.raises(Refusal, match=r"no run to resume there \(no recipe.yaml\)"):
+    with pytest.raises(Refusal, match=r"not a run folder \(no recipe.yaml in it\)"):
         run_folder.opened(tmp_path)
 
 

@@ -20,7 +20,7 @@ from vgs_mlx.rollout.batches import batches
 from vgs_mlx.rollout.sample import Sampling, sample
 from vgs_mlx.types import Example
 
-SEED_STREAM = 1_000_003  # keeps evaluation's random numbers apart from those of training steps
+SEED_STREAM = 1_000_003  # so that evaluation and training steps draw different random numbers
 
 Grader = Callable[[str, Example], Verdict]
 
@@ -34,8 +34,8 @@ class Answer:
     right: bool
     ended: bool
     tokens: int
-    scene_f1: float | None  # of the objects described, where the data set knows them
-    rule: str = ""  # of the grader, that decided
+    scene_f1: float | None  # of the objects described; None where the row has no facts
+    rule: str = ""  # of the grader that decided
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def summary(answers: Sequence[Sequence[Answer]]) -> dict[str, Any]:
     """Accuracy with its 95 % interval, by question kind, and the other means, as plain values for JSON.
 
     One answer a prompt: Wilson's interval. Several: the normal interval of the mean of the prompts' means, or
-    Wilson's over the prompts where these means are all equal and say nothing of their spread.
+    Wilson's over the prompts where these means are all equal, so that their spread is unknown.
     """
     by_kind: dict[str, list[Sequence[Answer]]] = defaultdict(list)
     for row in answers:

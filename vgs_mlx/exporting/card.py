@@ -58,7 +58,7 @@ The same greedy token at {fused.agreement:.2%} of the positions.
 
 ## Recipe
 
-Of {origin}; made with {versions}.
+From {origin}; made with {versions}.
 
 ```yaml
 {recipe}```
@@ -76,14 +76,14 @@ def write(folder: Path, run: Path, found: Trained, proven: Proof, asked: str) ->
         pipeline_tag="image-text-to-text",
         tags=TAGS,
         base_model=base.name if base else None,
-        # of another model's card we know nothing
+        # the licence of another model is unknown
         license="mit" if began_with.startswith(EMBEDDED) else None,
     )
     text = CARD.format(
         front=front.to_yaml(),
         student=_name(began_with),
         made=f"distilled from {_name(teacher)}" if teacher else f"trained by {recipe.objective.name}",
-        earlier=f" It went on from {origin['weights']}." if "weights" in origin else "",
+        earlier=f" It continued from {origin['weights']}." if "weights" in origin else "",
         objective=recipe.objective.name,
         method=_method(recipe),
         data=_name(recipe.data.source),
@@ -108,7 +108,7 @@ def _method(recipe: Recipe) -> str:
 
 
 def _published(recipe: Recipe) -> Recipe:
-    """The recipe with files and folders by their names alone: where they stand is nobody else's business."""
+    """The recipe with only the names of files and folders: their paths are private."""
 
     def named(text: str) -> str:
         return text if text.startswith(EMBEDDED) else _name(text)
@@ -134,7 +134,7 @@ def _results(run: Path, found: Trained) -> str:
     if found.weights.name != FINAL:
         try:
             measured = {row["step"]: row["accuracy"] for row in rows(run / EVALUATIONS)}
-        except Refusal:  # damaged; the model is proven all the same
+        except Refusal:  # damaged; the proof doesn't need it
             measured = {}
         before, after = measured.get(0), measured.get(found.step)
     if not isinstance(before, int | float) or not isinstance(after, int | float):
@@ -150,7 +150,7 @@ def _versions(found: dict[str, Any]) -> str:
 
 
 def _name(path: str) -> str:
-    """How readers elsewhere know a model or data set: a Hub id as it is, a local path by its last part."""
+    """The public name of a model or data set: a Hub id as it is, the last part of a local path."""
     return str(_hub_id(path) or Path(path.removeprefix(EMBEDDED)).name)
 
 

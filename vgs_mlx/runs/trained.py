@@ -1,4 +1,4 @@
-"""The model that a run trained: which weights of its folder, and how they are put into the student again."""
+"""The model that a run trained: which weights of its folder, and how they are loaded into the student."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,18 +21,18 @@ from vgs_mlx.runs.records import PUT_BACK, read_object
 
 @dataclass(frozen=True)
 class Trained:
-    """The weights of a run, and where they stand."""
+    """The weights of a run."""
 
     recipe: Recipe
-    weights: Path  # the folder that holds them
+    weights: Path  # the folder of the weights
     origin: str  # for readers: which run, and which of its weights
-    step: int | None  # how many steps they have trained; None where the run doesn't say
+    step: int | None  # steps of training; None where the run doesn't say
 
 
 def find(run: Path, which: str | None = None) -> Trained:
     """A run's weights: `final`, `newest`, `best` (by its evaluations) or the number of a step. Raises `Refusal`.
 
-    Without a word, the final ones or, until the run has finished, those of its newest checkpoint.
+    None means the final ones or, until the run has finished, those of its newest checkpoint.
     """
     if not (run / RECIPE).is_file():
         raise Refusal(
@@ -69,7 +69,7 @@ def best_step(run: Path) -> int | None:
 
 
 def _step(run: Path, which: str | None, newest: int) -> tuple[int, str]:
-    """The step that is meant, and a word about it. Raises `Refusal`."""
+    """The step that `which` names, and what it is. Raises `Refusal`."""
     if which in (None, "newest"):
         return newest, "the newest checkpoint"
     if which.isdecimal():
@@ -87,17 +87,17 @@ def _step(run: Path, which: str | None, newest: int) -> tuple[int, str]:
 
 
 def _not_there(run: Path, what: str) -> Refusal:
-    """What is asked for is not there; what is."""
+    """A refusal of weights that are not there; it lists those that are."""
     there = [str(step) for step in checkpoints(run)]
     there += ["final"] if (run / FINAL).is_dir() else []
-    mend = f"give one that is there: {', '.join(there)}" if there else "resume it first"
-    return Refusal(f"{run}: {what}: {mend}")
+    fix = f"give one that is there: {', '.join(there)}" if there else "resume it first"
+    return Refusal(f"{run}: {what}: {fix}")
 
 
 def refuse_missing(run: Path, recipe: Recipe, *keys: str, here: bool = False) -> None:
-    """The files and folders that these keys of a run's recipe name (see PLACES) must be there. Raises `Refusal`.
+    """The files and folders that these keys of a run's recipe name (see PLACES) must exist. Raises `Refusal`.
 
-    `here`: the command at hand takes the option that says where they are now.
+    `here`: the current command takes the option that gives their new place.
     """
     for key in keys:
         place = recipe_file.flat(recipe)[key]
@@ -105,7 +105,7 @@ def refuse_missing(run: Path, recipe: Recipe, *keys: str, here: bool = False) ->
         gone = isinstance(place, str) and place.startswith("/") and not Path(path_of(place)).exists()
         if gone or (key == "student.path" and place == run_folder.STUDENT):  # in the run's own folder
             option = PLACES[key] if here else f"{run_folder.resume_command(run)} {PLACES[key]}"
-            raise Refusal(f"{place}: no longer there, and {run} needs it: say where it is now with {option}")
+            raise Refusal(f"{place}: no longer there, and {run} needs it: give its new place with {option}")
 
 
 def load(run: Path, found: Trained, say: Callable[[str], None] = print, *, lazy: bool = False) -> LoadedModel:
@@ -118,7 +118,7 @@ def load(run: Path, found: Trained, say: Callable[[str], None] = print, *, lazy:
 
 
 def put(run: Path, found: Trained, student: LoadedModel, *, lazy: bool = False) -> None:
-    """Put the trained weights into a student that is ready to train as the run's recipe says. Raises `Refusal`."""
+    """Load the trained weights into a student that is prepared as the run's recipe says. Raises `Refusal`."""
     _refuse_another_student(run, student)
     try:
         adapters.load_weights(student.module, found.weights)
@@ -126,7 +126,7 @@ def put(run: Path, found: Trained, student: LoadedModel, *, lazy: bool = False) 
             compute(student.module)
             if name := not_finite(adapters.trainable_weights(student.module)):
                 raise Refusal(f"{found.weights}: {name} holds a number that isn't finite: {adapters.RESUME}")
-    except RuntimeError as error:  # mlx's word for a file that it can't read
+    except RuntimeError as error:  # MLX raises this for a file that it can't read
         raise Refusal(
             f"{found.weights}: damaged: {texts.one_line(error)}: delete it and resume the run"
         ) from error
@@ -134,7 +134,7 @@ def put(run: Path, found: Trained, student: LoadedModel, *, lazy: bool = False) 
 
 
 def kept_identity(run: Path) -> Identity:
-    """What a run says it was made from, in its newest checkpoint and its result; {} where it kept neither.
+    """The identity in a run's newest checkpoint and its result; {} where it has neither.
 
     Raises `Refusal`.
     """
@@ -154,6 +154,6 @@ def _refuse_another_student(run: Path, student: LoadedModel) -> None:
 
 
 def base_of(path: str) -> str:
-    """The model that all training of the model at `path` began with: where an earlier run trained it, that run's."""
+    """The model that all training of the model at `path` began with, which may be an earlier run's."""
     found = read_object(Path(path) / run_folder.ORIGIN).get("base", path)
     return found if isinstance(found, str) else path

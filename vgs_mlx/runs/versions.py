@@ -7,7 +7,7 @@ PACKAGES = ("vgs-mlx", "mlx", "mlx-lm", "mlx-vlm", "transformers", "numpy")
 
 
 def versions() -> dict[str, str]:
-    """Of Python, of the system and of the packages that compute."""
+    """The versions of Python, of the system and of the packages that compute."""
     found = {"python": platform.python_version(), "platform": platform.platform()}
     for name in PACKAGES:
         try:

@@ -1,8 +1,8 @@
-"""Single operations at the sizes of real models beside NumPy in float64: a GPU has other kernels for these.
+"""Single operations at the sizes of real models, compared with NumPy in float64.
 
-The embedded models' heads, widths and vocabulary are too small for the kernels that a real model meets. Each function
-computes on the default device and returns a line for each operation.
-`kind` is how the device rounds float32 products.
+The embedded models' heads, widths and vocabulary are too small to reach the kernels that a GPU runs for real models.
+Each function computes on the default device and returns a line for each operation; `kind` is how the device rounds
+float32 products.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from vgs_mlx.self_check.numpy_truth import attention, attention_gradients, log_s
 DTYPES = (mx.float32, mx.bfloat16)
 LIMITS: dict[Kind, float] = {"float32": 1e-5, "rounded": 3e-3, "stored": 1e-2}
 """Relative distances: of float32, whole or with products of about 10 bits (1e-3), and of bfloat16 (0.002 to 0.004)."""
-PACKED_ON_CPU = 0.08  # of bfloat16 with packed weights: MLX adds up such products in bfloat16 there (0.037)
+PACKED_ON_CPU = 0.08  # of bfloat16 with packed weights: MLX sums such products in bfloat16 there (0.037)
 LONG_SUM_LIMIT = 30 * LIMITS["float32"]  # for float32 sums over a vocabulary (7e-5 on a CPU)
 VOCABULARY = 151_936
 GROUP = 64
@@ -88,7 +88,7 @@ def packed_products(kind: Kind) -> list[Line]:
 
 
 def attentions(kind: Kind) -> list[Line]:
-    """Attention as runs ask for it, values and gradients: a prompt, a completion after it, a token beside padding."""
+    """Attention as in runs, values and gradients: see ATTENTIONS."""
     lines, random = [], np.random.RandomState(3)
     for dtype in DTYPES:
         for shape in ATTENTIONS:
@@ -126,7 +126,7 @@ def _attended(
 
 
 def norms(kind: Kind) -> list[Line]:
-    """RMS norms, which every layer has, at a real width."""
+    """RMS norms, which each layer has, at a real width."""
     lines, random = [], np.random.RandomState(4)
     for dtype in DTYPES:
         x, weight = _array(random, dtype, 40, 2560), _array(random, dtype, 2560)

@@ -1,4 +1,4 @@
-"""One VGS step as a flat mapping of named figures: what two devices, or a machine and the tests, must agree on."""
+"""One VGS step as a flat mapping of named figures, on which two devices, or a machine and the tests, must agree."""
 
 import mlx.core as mx
 import numpy as np
@@ -14,14 +14,14 @@ from vgs_mlx.train import step
 from vgs_mlx.types import Prompt
 
 Figures = dict[str, np.ndarray]
-"""`group: name` -> values. The group decides how far they may differ."""
+"""`group: name` -> values. The group decides how far these may differ."""
 
 VIEWS = ("with_image", "text_only")
-LOGITS_OF = 4  # answers: with packed weights a CPU takes seconds for more
+LOGITS_OF = 4  # answers; more take a CPU seconds with packed weights
 
 
 def inputs(bench: Bench) -> Figures:
-    """What the models are fed: token ids of prompts and answers, and pixels. MLX has no part in it."""
+    """The models' inputs: token ids of prompts and answers, and pixels. MLX doesn't compute these."""
     prompts = _prompts(bench)
     return {
         "inputs: pixels": np.concatenate([each.with_image.pixel_values.ravel() for each in prompts]),

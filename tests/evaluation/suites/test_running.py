@@ -165,7 +165,7 @@ def test_bad_rows_are_left_out_and_told(student, place):
     lines, bad = running.ask(student, chosen("vlmsareblind")[0], place / "b.jsonl", how())
     assert [each["row"] for each in lines] == [0, 1]
     assert [str(each) for each in bad] == [
-        "XAI/vlmsareblind:valid:2: a question or answer that is empty, or no text"
+        "XAI/vlmsareblind:valid:2: a question or answer that is empty or not text"
     ]
 
 
@@ -215,7 +215,7 @@ def test_a_damaged_line_is_refused_with_its_place(place):
         *(json.dumps(line(1, "1") | each) for each in ({"row": []}, {"completions": [3]})),
     ):
         (place / "a.jsonl").write_text(f"{whole}\n{damaged}\n{whole}\n")
-        with pytest.raises(running.Refusal, match=r"a\.jsonl:2: no answer can be read there"):
+        with pytest.raises(running.Refusal, match=r"a\.jsonl:2: not an answer that can be read"):
             answers.read(place / "a.jsonl", AIME.grade)
 
 
@@ -233,7 +233,7 @@ def test_a_folder_is_of_one_model_asked_in_one_way(place):
     for key, value in (("model", "b"), ("seed", 1), ("temperature", 1.0)):
         with pytest.raises(running.Refusal, match=f"are of another {key}"):
             answers.open_folder(place / "new/folder", "M", {**settings, key: value})
-    with pytest.raises(running.Refusal, match="no folder of a suite's answers"):
+    with pytest.raises(running.Refusal, match="not a folder of a suite's answers"):
         answers.open_folder(place, "M", settings)
     assert answers.default_folder("a/b c", settings) == answers.default_folder("a/b c", dict(settings))
     assert answers.default_folder("m", settings) != answers.default_folder("m", {**settings, "seed": 1})
@@ -296,9 +296,9 @@ def test_the_tables_show_the_figures(place):
     other = {"model": "before[x]", "settings": {**settings, "seed": 1}}
     tables.show({"model": "after[y]", "settings": settings, **found}, console, place, other)
     text = " ".join(shown.getvalue().split())
-    assert "after[y]: greedy (Acc@1)" in text and "less before[x]" in text
+    assert "after[y]: greedy (Acc@1)" in text and "difference from before[x]" in text
     assert "aime25 10 0.600 0.313-0.832 0.0% 1" in text
-    assert "not asked alike: seed differ" in text
+    assert "not asked with the same settings: seed differ" in text
     assert "aime25 10 0.100 0.600 +0.500 +0.200 to +0.800 0.0625" in text
 
 
@@ -318,8 +318,10 @@ def test_before_and_after_with_one_command_each(place):
     assert json.loads((folder / "results-aime25.json").read_text()) == found
     prompt = ("--set", "data.system_prompt=Think.", "--set", "rollout.max_completion_length=6")
     other = command("evaluate", TEACHER, "--suite", "aime25", "--against", "before", "--limit", 2, *prompt)
-    assert "not asked alike: system_prompt, text_system_prompt differ" in other.stdout
-    assert "aime25 2 0.000" in " ".join(other.stdout.split("less ")[1].split()), "compared all the same"
+    assert "not asked with the same settings: system_prompt, text_system_prompt differ" in other.stdout
+    assert "aime25 2 0.000" in " ".join(other.stdout.split("difference from ")[1].split()), (
+        "compared all the same"
+    )
     refused = command("evaluate", TEACHER, "--suite", "aime25", "--output", "before", *SHORT)
     assert refused.exit_code == 2 and "are of another model" in refused.stderr
 
@@ -349,7 +351,7 @@ def test_what_cannot_be_loaded_is_told_and_the_rest_is_asked(place, monkeypatch)
         (("--suite", "visoin"), "--suite visoin: no suite or benchmark of that name; did you mean vision?"),
         (("--suite", "text", "--data", "shapes"), "--data and --suite exclude each other"),
         (("--against", "x"), "--output and --against belong to --suite"),
-        (("--suite", "text", "--against", "nowhere"), "nowhere: no folder of a suite's answers"),
+        (("--suite", "text", "--against", "nowhere"), "nowhere: not a folder of a suite's answers"),
         (("--suite", "text", "--samples", "4"), "--samples needs a --temperature above 0"),
     ],
 )

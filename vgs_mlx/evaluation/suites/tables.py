@@ -1,4 +1,4 @@
-"""From stored answers to figures and tables: accuracy a benchmark, and the paired difference to another run."""
+"""From stored answers to figures and tables: the accuracy of each benchmark, and paired differences to another run."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ Pair = tuple[np.ndarray, np.ndarray]  # the scores of the same rows, this model'
 def results(
     lines: Mapping[str, Lines], left_out: Mapping[str, Sequence[BadRow]], against: Path | None
 ) -> dict[str, Any]:
-    """Everything the tables show, as plain values for JSON, by benchmark and for each suite asked in whole."""
+    """Everything the tables show, as plain values for JSON, by benchmark and for each suite asked as a whole."""
     found: dict[str, Any] = {"benchmarks": {}, "averages": {}}
     pairs: dict[str, Pair] = {}
     for name, rows in lines.items():
@@ -43,7 +43,7 @@ def results(
 
 
 def _pair(rows: Lines, others: Mapping[int, answers.Line]) -> Pair | None:
-    """The mean scores of the rows that both were asked in the same words; None where there are none."""
+    """The mean scores of the rows that both were asked in the same words; None where there are no such rows."""
     shared = [
         (line["right"], other["right"])
         for line in rows
@@ -60,7 +60,7 @@ def _question(line: answers.Line) -> tuple[str, str, str]:
 
 
 def _difference(pairs: Sequence[Pair]) -> dict[str, Any]:
-    """This model less the other: the mean difference, its 95 % interval, and McNemar's p for single answers."""
+    """This model minus the other: the mean difference, its 95 % interval, and McNemar's p for single answers."""
     here, there = (float(np.mean([pair[side].mean() for pair in pairs])) for side in (0, 1))
     interval = paired_bootstrap(*pairs[0]) if len(pairs) == 1 else average_paired_bootstrap(pairs)
     found = {"rows": sum(len(left) for left, _ in pairs), "here": here, "there": there, **interval._asdict()}
@@ -74,7 +74,7 @@ def show(
     against: Path | None = None,
     other: Mapping[str, Any] | None = None,
 ) -> None:
-    """Print the accuracies and, with `against`, the differences to what that folder holds."""
+    """Print the accuracies and, with `against`, the differences to that folder's answers."""
     drawn = found["settings"]
     how = f"mean of {drawn['samples']} samples at temperature {drawn['temperature']:g}"
     how = how if drawn["temperature"] else "greedy (Acc@1)"
@@ -82,10 +82,12 @@ def show(
     console.print(f"{found['model']}: {how}{view}", markup=False, soft_wrap=True)
     console.print(_accuracies(found))
     if against and other:
-        console.print(f"less {other['model']} ({against}), on the rows that both answered:", markup=False)
+        console.print(
+            f"difference from {other['model']} ({against}), on the rows that both answered:", markup=False
+        )
         differing = [key for key in drawn if key != "model" and other["settings"].get(key) != drawn[key]]
         if differing:
-            console.print(f"they were not asked alike: {', '.join(differing)} differ", markup=False)
+            console.print(f"not asked with the same settings: {', '.join(differing)} differ", markup=False)
         console.print(_differences(found))
 
 
@@ -114,7 +116,7 @@ def _differences(found: Mapping[str, Any]) -> Table:
         if each is None:
             table.add_row(name, "0", *["-"] * 5)
             continue
-        wide = each["low"] < each["high"]  # else no row differs, or all alike: its width can't be told
+        wide = each["low"] < each["high"]  # else no row differs, or all by the same: the width is unknown
         interval = f"{each['low']:+.3f} to {each['high']:+.3f}" if wide else "-"
         table.add_row(
             name, f"{each['rows']:,}", f"{each['there']:.3f}", f"{each['here']:.3f}", f"{each['mean']:+.3f}", interval,
