@@ -315,7 +315,7 @@ def test_the_card_names_no_folder_of_the_user_s_and_its_front_matter_is_yaml(tmp
     }
     data = Data(source=str(home / "mine" / "rows.jsonl"), held_out=str(home / "rest.jsonl"))
     recipe = Recipe(**places, data=data, grpo=Grpo(reward=f"{home}/rewards.py:reward"))
-    found = trained.Trained(recipe, home / "run" / FINAL, "run-1, a finished run", 4)
+    found = trained.TrainedWeights(recipe, home / "run" / FINAL, "run-1, a finished run", 4)
     same = proof.Difference(0.1, 0.2, 0.9, 100)
     (tmp_path / "model").mkdir()
 

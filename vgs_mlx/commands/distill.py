@@ -175,7 +175,7 @@ def _dry_run(recipe: Recipe, screen: Screen, force: bool) -> None:
             begin = time.perf_counter()
             collected = stepping.collect_answers(ready.student, ready.teacher, prompts, recipe, progress)
             sampled = time.perf_counter() - begin
-            found = stepping.compute_gradients(
+            parts = stepping.compute_gradients(
                 ready.student, ready.teacher, collected, slice(None), recipe, progress
             )
             seconds = time.perf_counter() - begin
@@ -183,7 +183,7 @@ def _dry_run(recipe: Recipe, screen: Screen, force: bool) -> None:
     share = recipe.rollout.prompts_per_step / len(prompts)
     tokens = sum(len(each.completion) for each in rollouts) * share
     hours = seconds * share * recipe.train.steps / 3600
-    phases = {"rollouts": sampled, **found.seconds}
+    phases = {"rollouts": sampled, **parts.seconds}
     screen.say("phases   " + ", ".join(f"{name} {taken:.1f} s" for name, taken in phases.items()))
     screen.say(
         f"expect   {seconds:.1f} s for a micro-step of {len(rollouts)} rollouts; about {seconds * share:.1f} s and "

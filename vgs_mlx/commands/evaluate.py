@@ -43,7 +43,7 @@ def run(model: str, data: str | None, options: AskOptions) -> None:
     memory.check(asked, recipe, how, screen, seen=seen, force=options.force)
     loaded, _ = named_model.load(asked, screen)
     answers = _answers(loaded, examples, how, screen)
-    found = {
+    results = {
         "model": model,
         **({"checkpoint": options.checkpoint} if options.checkpoint else {}),
         "data": data or recipe.data.source,
@@ -52,7 +52,7 @@ def run(model: str, data: str | None, options: AskOptions) -> None:
         **evaluate.summary(answers),
         **({"wrong": wrong_answers.wrong(answers)} if options.grading else {}),
     }
-    _report(found, options.json_file, screen)
+    _report(results, options.json_file, screen)
 
 
 def _answers(
@@ -63,12 +63,12 @@ def _answers(
         return evaluate.answer(model, examples, how, progress=lambda done: count(done, len(examples)))
 
 
-def _report(found: dict[str, Any], json_file: Path | None, screen: Screen) -> None:
-    _print(found, screen.console)
-    if "wrong" in found:
-        wrong_answers.show(found["wrong"], screen.console)
+def _report(results: dict[str, Any], json_file: Path | None, screen: Screen) -> None:
+    _print(results, screen.console)
+    if "wrong" in results:
+        wrong_answers.show(results["wrong"], screen.console)
     if json_file:
-        run_folder.write_text(json_file, json.dumps(found, indent=2) + "\n")
+        run_folder.write_text(json_file, json.dumps(results, indent=2) + "\n")
 
 
 def _examples(
@@ -83,20 +83,20 @@ def _examples(
     return all_rows(processor, recipe, data or recipe.data.source, limit, screen)
 
 
-def _print(found: dict[str, Any], console: Console) -> None:
-    drawn = f"mean of {found['samples']} samples at temperature {found['temperature']:g}"
-    how = drawn if found["temperature"] else "greedy (Acc@1)"
-    view = "with the picture" if found["with_image"] else "without the picture"
-    console.print(f"{found['model']} on {found['data']}, {how}, {view}", markup=False, soft_wrap=True)
+def _print(results: dict[str, Any], console: Console) -> None:
+    drawn = f"mean of {results['samples']} samples at temperature {results['temperature']:g}"
+    how = drawn if results["temperature"] else "greedy (Acc@1)"
+    view = "with the picture" if results["with_image"] else "without the picture"
+    console.print(f"{results['model']} on {results['data']}, {how}, {view}", markup=False, soft_wrap=True)
     table = Table(box=None)
     for heading in ("kind", "prompts", "accuracy", "95 % interval"):
         table.add_column(heading, justify="left" if heading == "kind" else "right")
-    for kind, each in [*found["by_kind"].items(), ("all", found)]:
+    for kind, each in [*results["by_kind"].items(), ("all", results)]:
         interval = f"{each['low']:.3f}-{each['high']:.3f}"
         table.add_row(Text(kind or "-"), f"{each['prompts']:,}", f"{each['accuracy']:.3f}", interval)
     console.print(table)
-    scene = f"; scene F1 {found['scene_f1']:.3f}" if "scene_f1" in found else ""
+    scene = f"; scene F1 {results['scene_f1']:.3f}" if "scene_f1" in results else ""
     console.print(
-        f"mean length {found['completion_length']:.1f} tokens; {found['cut_off_share']:.1%} cut off{scene}",
+        f"mean length {results['completion_length']:.1f} tokens; {results['cut_off_share']:.1%} cut off{scene}",
         markup=False,
     )

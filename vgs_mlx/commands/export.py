@@ -44,7 +44,7 @@ from vgs_mlx.recipe.options import Recipe
 from vgs_mlx.runs import trained
 from vgs_mlx.runs.folder import CHECKPOINTS, FINAL, RECIPE
 from vgs_mlx.runs.screen import Screen
-from vgs_mlx.runs.trained import Trained
+from vgs_mlx.runs.trained import TrainedWeights
 from vgs_mlx.types import Prompt
 
 DTYPES = {"bfloat16": mx.bfloat16, "float16": mx.float16, "float32": mx.float32}  # as `auto` tries them
@@ -88,17 +88,17 @@ def export(
     The dtype `auto` is the narrowest that keeps the training. `output` appears once all is proven, and not at all
     otherwise.
     """
-    found, prompts = trained.find(run, settings.checkpoint), proven_on.prompts
+    source, prompts = trained.find(run, settings.checkpoint), proven_on.prompts
     _refuse_output(run, output)
     if not prompts:
         raise Refusal("no held-out prompts to prove the export on: data.held_out must give some")
-    say(f"exporting {found.origin}")
-    _check_memory(found.recipe, prompts, settings, say)
-    subject = _subject(run, found, prompts, say)
+    say(f"exporting {source.origin}")
+    _check_memory(source.recipe, prompts, settings, say)
+    subject = _subject(run, source, prompts, say)
     untrained = _untrained(subject, say)
     with _beside(output) as folder:
         proven = _first_kept(subject, untrained, settings, folder, say)
-        model_card.write(folder, run, found, proven, proven_on.about)
+        model_card.write(folder, run, source, proven, proven_on.about)
     say(f"wrote {output}: python -m mlx_vlm.generate --model {output} --image PICTURE --prompt QUESTION")
     say(f"asked as it was trained: vgs-mlx evaluate {output} --recipe {run / RECIPE}")
     return proven
@@ -130,15 +130,15 @@ class _Subject:
         return self.recipe.student.path
 
 
-def _subject(run: Path, found: Trained, prompts: Sequence[Prompt], say: Say) -> _Subject:
-    settings = found.recipe.rollout
-    student = trained.load(run, found, say)
-    sequences = proof.answers(student, prompts, longest_compared(found.recipe), settings.batch_size)
-    states = proof.states(student, sequences, compared_at_once(found.recipe))
+def _subject(run: Path, source: TrainedWeights, prompts: Sequence[Prompt], say: Say) -> _Subject:
+    settings = source.recipe.rollout
+    student = trained.load(run, source, say)
+    sequences = proof.answers(student, prompts, longest_compared(source.recipe), settings.batch_size)
+    states = proof.states(student, sequences, compared_at_once(source.recipe))
     del student
     release()
-    load = partial(trained.load, run, found, silent, lazy=True)
-    return _Subject(found.recipe, load, sequences, Scored(states, load))
+    load = partial(trained.load, run, source, silent, lazy=True)
+    return _Subject(source.recipe, load, sequences, Scored(states, load))
 
 
 def _difference(subject: _Subject, path: str, option: str) -> Difference:
@@ -223,15 +223,15 @@ def _refuse_output(run: Path, output: Path) -> None:
 def _beside(output: Path) -> Iterator[Path]:
     """A new folder for the body to fill. It becomes `output` once the body is done, and is removed if it fails."""
     made = [each for each in output.parents if not each.exists()]
-    beside = output.parent / f".{output.name}.writing"
+    unfinished = output.parent / f".{output.name}.writing"
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir()
-        yield beside
-        os.replace(beside, output)
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir()
+        yield unfinished
+        os.replace(unfinished, output)
     except BaseException as error:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
         for each in made:
             with suppress(OSError):  # not there, or in use by another process
                 each.rmdir()

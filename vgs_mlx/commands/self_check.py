@@ -41,9 +41,9 @@ def run(screen: Screen, machine: Sequence[tuple[str, str]], json_file: Path | No
     lines: list[Line] = []
     for check in checks.checks(devices, stored):
         with screen.working(check.title):
-            found = checks.attempt(check)
-        lines += found
-        for line in worst_by_group(found):
+            group_lines = checks.attempt(check)
+        lines += group_lines
+        for line in worst_by_group(group_lines):
             _show(screen, line)
     failing = [line for line in lines if not line.agrees]
     screen.say("")
@@ -98,10 +98,10 @@ def _as_json(lines: Sequence[Line], machine: Sequence[tuple[str, str]], made_wit
             "agrees": line.agrees,
         }
 
-    found = {
+    results = {
         "agrees": all(line.agrees for line in lines),
         "machine": dict(machine),
         "tests_made_with": dict(made_with),
         "lines": [row(line) for line in lines],
     }
-    return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(results, indent=2, ensure_ascii=False) + "\n"

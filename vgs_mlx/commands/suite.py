@@ -45,15 +45,15 @@ def run(model: str, suite: str, output: Path | None, against: Path | None, optio
         lines, left_out, failed = _ask_all(loaded, benchmarks, folder, how, options.limit, screen)
     if not lines:
         raise Refusal("\n".join(f"{name}: {reason}" for name, reason in failed.items()))
-    found = {
+    results = {
         "model": model, "suite": suite, "settings": settings, **tables.results(lines, left_out, against),
         **({"wrong": _wrong(lines)} if options.grading else {}),
     }  # fmt: skip
-    tables.show(found, screen.console, against, other)
+    tables.show(results, screen.console, against, other)
     if options.grading:
-        wrong_answers.show(found["wrong"], screen.console)
+        wrong_answers.show(results["wrong"], screen.console)
     for file in filter(None, [folder / f"results-{suite}.json", options.json_file]):
-        run_folder.write_text(file, json.dumps(found, indent=2) + "\n")
+        run_folder.write_text(file, json.dumps(results, indent=2) + "\n")
     if failed:
         raise Refusal(f"not asked, for the reasons above: {', '.join(failed)}")
 
@@ -78,6 +78,10 @@ def _text_prompt(data: Data) -> str:
     return TEXT_SYSTEM_PROMPT if data.system_prompt == SYSTEM_PROMPT else data.system_prompt
 
 
+def _without_pictures(data: Data) -> Data:
+    return replace(data, system_prompt=_text_prompt(data))
+
+
 def _ask_all(
     model: LoadedModel,
     benchmarks: Sequence[Benchmark],
@@ -91,13 +95,13 @@ def _ask_all(
     for benchmark in benchmarks:
         try:
             with screen.counting(benchmark.name) as count:
-                found, bad = ask(model, benchmark, folder / f"{benchmark.name}.jsonl", how, limit, count)
+                answered, bad = ask(model, benchmark, folder / f"{benchmark.name}.jsonl", how, limit, count)
         except Refusal as refusal:  # the other benchmarks are still asked
             if len(benchmarks) > 1:
                 screen.say(f"{benchmark.name}: {refusal}")
             failed[benchmark.name] = refusal
             continue
-        lines[benchmark.name], left_out[benchmark.name] = found, bad
+        lines[benchmark.name], left_out[benchmark.name] = answered, bad
         for each in bad[:3]:
             screen.say(f"{benchmark.name}: left out {each}")
     return lines, left_out, failed
@@ -115,9 +119,8 @@ def ask(
 
     New answers are stored batch by batch. Raises `Refusal` where the data can't be loaded or no row is usable.
     """
-    if not benchmark.pictures:
-        how = replace(how, data=replace(how.data, system_prompt=_text_prompt(how.data)))
-    stored, found, bad = answers.read(file, benchmark.grade), {}, []
+    how = how if benchmark.pictures else replace(how, data=_without_pictures(how.data))
+    stored, answered, bad = answers.read(file, benchmark.grade), {}, []
     waiting: list[tuple[Item, Example]] = []
     check, rows = row_check(model.processor, how.data), items(benchmark)
     at_once = prompts_at_once(len(rows), how.samples, how.batch_size)
@@ -130,21 +133,20 @@ def ask(
         if isinstance(seen, Example):
             waiting.append((item, seen))
         elif seen:
-            found[item.number] = seen
-        enough = place == len(rows) or len(found) + len(waiting) == limit
+            answered[item.number] = seen
+        enough = place == len(rows) or len(answered) + len(waiting) == limit
         if waiting and (enough or len(waiting) == at_once):
             new = _answer(model, benchmark, waiting, how)
             answers.append(file, new)
-            found.update((line["row"], line) for line in new)
+            answered.update((line["row"], line) for line in new)
             waiting.clear()
-            count(*(len(found), limit) if limit else (place, len(rows)))
+            count(*(len(answered), limit) if limit else (place, len(rows)))
         if enough:
             break
-    if not found:
-        raise Refusal(
-            f"{benchmark.source}: no usable row; the first: {bad[0] if bad else 'there are no rows'}"
-        )
-    return [found[number] for number in sorted(found)], bad
+    if not answered:
+        why = f"the first: {bad[0]}" if bad else "it has none"
+        raise Refusal(f"{benchmark.source}: no usable row; {why}")
+    return [answered[number] for number in sorted(answered)], bad
 
 
 def _look(

@@ -109,15 +109,15 @@ def summary(answers: Sequence[Sequence[Answer]]) -> dict[str, Any]:
         by_kind[row[0].example.kind].append(row)
     flat = [each for row in answers for each in row]
     scores = [each.scene_f1 for each in flat if each.scene_f1 is not None]
-    found: dict[str, Any] = {"prompts": len(answers), "samples": len(answers[0]), **_accuracy(answers)}
-    found["by_kind"] = {
+    figures: dict[str, Any] = {"prompts": len(answers), "samples": len(answers[0]), **_accuracy(answers)}
+    figures["by_kind"] = {
         kind: {"prompts": len(rows), **_accuracy(rows)} for kind, rows in sorted(by_kind.items())
     }
-    found["completion_length"] = _mean(each.tokens for each in flat)
-    found["cut_off_share"] = _mean(not each.ended for each in flat)
+    figures["completion_length"] = _mean(each.tokens for each in flat)
+    figures["cut_off_share"] = _mean(not each.ended for each in flat)
     if scores:
-        found["scene_f1"] = _mean(scores)
-    return found
+        figures["scene_f1"] = _mean(scores)
+    return figures
 
 
 def _accuracy(answers: Sequence[Sequence[Answer]]) -> dict[str, Any]:

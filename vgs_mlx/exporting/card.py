@@ -16,7 +16,7 @@ from vgs_mlx.recipe import file as recipe_file
 from vgs_mlx.recipe.options import Recipe
 from vgs_mlx.runs.folder import EVALUATIONS, FINAL, ORIGIN, RESULT, rows
 from vgs_mlx.runs.records import read_object
-from vgs_mlx.runs.trained import Trained, base_of
+from vgs_mlx.runs.trained import TrainedWeights, base_of
 
 VERSIONS = "versions.json"
 
@@ -65,9 +65,9 @@ From {origin}; made with {versions}.
 """
 
 
-def write(folder: Path, run: Path, found: Trained, proven: Proof, asked: str) -> None:
+def write(folder: Path, run: Path, source: TrainedWeights, proven: Proof, asked: str) -> None:
     """Write the card into the exported folder."""
-    recipe = found.recipe
+    recipe = source.recipe
     origin = read_object(Path(recipe.student.path) / ORIGIN)
     began_with = base_of(recipe.student.path)
     base, teacher = _hub_id(began_with), recipe.teacher.path
@@ -88,14 +88,14 @@ def write(folder: Path, run: Path, found: Trained, proven: Proof, asked: str) ->
         method=_method(recipe),
         data=_name(recipe.data.source),
         system=f" --system {shlex.quote(recipe.data.system_prompt)}" if recipe.data.system_prompt else "",
-        results=_results(run, found),
+        results=_results(run, source),
         positions=proven.fused.positions,
         asked=asked,
         stored=f"{proven.dtype}, then packed to {proven.bits} bits" if proven.bits else proven.dtype,
         fused=proven.fused,
         untrained=proven.untrained,
         versions=_versions(read_object(run / VERSIONS)),
-        origin=found.origin,
+        origin=source.origin,
         recipe=recipe_file.dump(_published(recipe)),
     )
     (folder / "README.md").write_text(text, encoding="utf-8")
@@ -127,16 +127,16 @@ def _published(recipe: Recipe) -> Recipe:
     )
 
 
-def _results(run: Path, found: Trained) -> str:
+def _results(run: Path, source: TrainedWeights) -> str:
     """The accuracies on held-out rows, where the run has measured these weights."""
     result = read_object(run / RESULT)
     before, after = result.get("accuracy_before"), result.get("accuracy_after")
-    if found.weights.name != FINAL:
+    if source.weights.name != FINAL:
         try:
             measured = {row["step"]: row["accuracy"] for row in rows(run / EVALUATIONS)}
         except Refusal:  # damaged; the proof doesn't need it
             measured = {}
-        before, after = measured.get(0), measured.get(found.step)
+        before, after = measured.get(0), measured.get(source.step)
     if not isinstance(before, int | float) or not isinstance(after, int | float):
         return ""
     return (

@@ -101,15 +101,15 @@ def states(model: LoadedModel, sequences: Sequence[Continued], at_once: int) -> 
 
     Beside the stored model there are float32 copies of the vision tower, and then of the embedding and one layer.
     """
-    found = []
+    states_by_batch = []
     for start in range(0, len(sequences), at_once):
         batch = sequences[start : start + at_once]
         encodings = evaluate(encode(in_float32(model), [view for view, _ in batch]))
         copied = in_float32(model)
         with letting_go(copied.family.layers(copied.module)):
-            found.append(completion_hidden(copied, batch, encodings))
-            mx.eval(found[-1])
-    return mx.concatenate(found)
+            states_by_batch.append(completion_hidden(copied, batch, encodings))
+            mx.eval(states_by_batch[-1])
+    return mx.concatenate(states_by_batch)
 
 
 def compare(trained: Scored, other: Scored, chunk: int) -> Difference:

@@ -14,7 +14,7 @@ def load(content: bytes | str, *, constants: bool = False) -> Any:
     """The value of a JSON text in UTF-8; `constants`: NaN and Infinity are read too. Raises `Faulty`."""
     try:
         text = content if isinstance(content, str) else content.decode("utf-8")
-        found = json.loads(
+        value = json.loads(
             text, parse_constant=None if constants else _no_constant, object_pairs_hook=_object
         )
     except Faulty:
@@ -28,9 +28,9 @@ def load(content: bytes | str, *, constants: bool = False) -> Any:
         raise _too_deep() from error
     except ValueError as error:  # Python's limit on the digits of a whole number
         raise Faulty("broken JSON: a number with too many digits") from error
-    if text.count("[") + text.count("{") > DEEPEST and _deeper(found, DEEPEST):
+    if text.count("[") + text.count("{") > DEEPEST and _deeper(value, DEEPEST):
         raise _too_deep()
-    return found
+    return value
 
 
 def _deeper(value: Any, levels: int) -> bool:

@@ -12,13 +12,13 @@ def fault(text: str) -> str | None:
 
     JSON and file names bring lone surrogates (`\\ud800`) into a program; many libraries end a text at a NUL.
     """
-    found = _FAULT.search(text)
-    if found is None:
+    match = _FAULT.search(text)
+    if match is None:
         return None
-    place = f"at character {found.start() + 1}"
-    if found[0] == "\0":
+    place = f"at character {match.start() + 1}"
+    if match[0] == "\0":
         return f"holds a NUL ({place})"
-    return f"is not valid Unicode (lone surrogate \\u{ord(found[0]):04x} {place})"
+    return f"is not valid Unicode (lone surrogate \\u{ord(match[0]):04x} {place})"
 
 
 def fault_among(value: Any) -> str | None:

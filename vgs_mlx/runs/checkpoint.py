@@ -43,15 +43,15 @@ def save(
 ) -> Path:
     """Write the checkpoint of `progress.step`. Returns its folder."""
     folder = _folder(run, progress.step)
-    with whole_folder(folder) as beside:
-        write_weights(beside, student, settings)
-        _write_arrays(beside / OPTIMIZER_FILE, dict(sorted(tree_flatten(optimizer.state))))
+    with whole_folder(folder) as unfinished:
+        write_weights(unfinished, student, settings)
+        _write_arrays(unfinished / OPTIMIZER_FILE, dict(sorted(tree_flatten(optimizer.state))))
         state = {
             "progress": asdict(progress),
             "identity": identity,
-            "sha256": {file.name: _sha256(file) for file in sorted(beside.iterdir())},
+            "sha256": {file.name: _sha256(file) for file in sorted(unfinished.iterdir())},
         }
-        _write_json(beside / STATE_FILE, {**state, "checksum": _checksum(state)})
+        _write_json(unfinished / STATE_FILE, {**state, "checksum": _checksum(state)})
     return folder
 
 
@@ -124,13 +124,15 @@ def _folder(run: Path, step: int) -> Path:
     return run / CHECKPOINTS / f"step-{step:06d}"
 
 
-def _progress(folder: Path, found: dict[str, Any]) -> Progress:
+def _progress(folder: Path, values: dict[str, Any]) -> Progress:
     """The progress that a checkpoint holds. Raises `Refusal` where another version wrote other fields or values."""
     known = {each.name for each in fields(Progress)}
-    if other := sorted(known ^ found.keys()):
-        raise _of_another_version(folder, f"progress {'with' if other[0] in found else 'without'} {other[0]}")
+    if other := sorted(known ^ values.keys()):
+        raise _of_another_version(
+            folder, f"progress {'with' if other[0] in values else 'without'} {other[0]}"
+        )
     try:
-        return TypeAdapter(Progress).validate_json(json.dumps(found), strict=True)
+        return TypeAdapter(Progress).validate_json(json.dumps(values), strict=True)
     except ValidationError as error:
         raise _of_another_version(folder, f"other values of {error.errors()[0]['loc'][0]}") from error
 

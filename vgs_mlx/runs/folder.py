@@ -209,15 +209,15 @@ def refuse_read_only(folder: Path) -> None:
 @contextmanager
 def whole(file: Path) -> Iterator[Path]:
     """A temporary file for the body to write. It replaces `file` once the body is done, and is removed if it fails."""
-    beside = file.with_name(f".{file.name}.writing")
+    unfinished = file.with_name(f".{file.name}.writing")
     try:
-        yield beside
-        with beside.open("rb") as stream:
+        yield unfinished
+        with unfinished.open("rb") as stream:
             os.fsync(stream.fileno())
-        beside.replace(file)
+        unfinished.replace(file)
     except (Exception, KeyboardInterrupt) as error:
         with suppress(OSError):
-            beside.unlink()
+            unfinished.unlink()
         if isinstance(error, OSError) and error.errno:
             error.filename = str(file)  # the name that the user knows; errors of writing have none
         raise
@@ -225,30 +225,30 @@ def whole(file: Path) -> Iterator[Path]:
 
 def write_text(file: Path, text: str) -> None:
     """Write a file whole or not at all."""
-    with whole(file) as beside:
-        beside.write_text(text, encoding="utf-8", newline="")
+    with whole(file) as unfinished:
+        unfinished.write_text(text, encoding="utf-8", newline="")
 
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
     """As `whole`, for a folder that the body makes; removed if the body fails, since the disk may be full."""
-    beside = folder.with_name(f".{folder.name}.writing")
-    shutil.rmtree(beside, ignore_errors=True)
+    unfinished = folder.with_name(f".{folder.name}.writing")
+    shutil.rmtree(unfinished, ignore_errors=True)
     try:
-        yield beside
-        replace_folder(beside, folder)
+        yield unfinished
+        replace_folder(unfinished, folder)
     except (Exception, KeyboardInterrupt):
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
         raise
 
 
-def replace_folder(beside: Path, folder: Path) -> None:
-    """Rename the finished `beside` to `folder`, and remove the earlier folder of that name."""
+def replace_folder(written: Path, folder: Path) -> None:
+    """Rename the folder `written` to `folder`, and remove the earlier folder of that name."""
     old = folder.with_name(f".{folder.name}.old")
     remove(old)
     if folder.exists():
         folder.rename(old)
-    beside.rename(folder)
+    written.rename(folder)
     remove(old)
 
 

@@ -107,15 +107,15 @@ def _lines(run: Path) -> Iterator[dict[str, Any]]:
 
 
 def _refuse_change(run: Path, noted: list[tuple[str, str]], example: Example) -> None:
-    found = [(picture.name, picture.digest) for picture in example.pictures]
-    if [digest for _, digest in noted] == [digest for _, digest in found]:
+    current = [(picture.name, picture.digest) for picture in example.pictures]
+    if [digest for _, digest in noted] == [digest for _, digest in current]:
         return
     fix = "put it back, or start a new run"
-    if len(noted) != len(found):
+    if len(noted) != len(current):
         raise Refusal(
-            f"{example.id}: {run} started with {len(noted)} pictures in this row, which has {len(found)} now: {fix}"
+            f"{example.id}: {run} started with {len(noted)} pictures in this row, which has {len(current)} now: {fix}"
         )
-    for (before, digest), (name, now) in zip(noted, found, strict=True):
+    for (before, digest), (name, now) in zip(noted, current, strict=True):
         if digest == now:
             continue
         if before != name:

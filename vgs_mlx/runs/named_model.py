@@ -14,7 +14,7 @@ from vgs_mlx.runs import trained
 from vgs_mlx.runs.folder import RECIPE
 from vgs_mlx.runs.identity import fingerprint
 from vgs_mlx.runs.screen import Screen
-from vgs_mlx.runs.trained import Trained
+from vgs_mlx.runs.trained import TrainedWeights
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class NamedModel:
 
     name: str  # as the user wrote it
     folder: Path  # of the model; where a run is named, of the model that the run trained
-    trained: Trained | None  # the run's weights; None where no run is named
+    trained: TrainedWeights | None  # the run's weights; None where no run is named
 
 
 def is_run(model: str) -> bool:
@@ -63,10 +63,10 @@ def locate(model: str, checkpoint: str | None, screen: Screen) -> NamedModel:
         folder = find_folder(model, "MODEL")
         read_config(folder, "MODEL")
         return NamedModel(model, folder, None)
-    found = trained.find(Path(model), checkpoint)
-    screen.say(f"model    {found.origin}")
-    trained.refuse_missing(Path(model), found.recipe, "student.path")
-    return NamedModel(model, find_folder(found.recipe.student.path, "student.path"), found)
+    source = trained.find(Path(model), checkpoint)
+    screen.say(f"model    {source.origin}")
+    trained.refuse_missing(Path(model), source.recipe, "student.path")
+    return NamedModel(model, find_folder(source.recipe.student.path, "student.path"), source)
 
 
 def load(model: NamedModel, screen: Screen) -> tuple[LoadedModel, str]:

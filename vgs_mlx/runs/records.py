@@ -30,10 +30,10 @@ def rows(file: Path) -> list[dict[str, Any]]:
     """
     # not splitlines: an answer may hold other line ends, such as U+2028
     *whole, rest = (content(file) or b"").split(b"\n")
-    found = [_checked(line, file, number) for number, line in enumerate(whole, start=1) if line]
+    objects = [_checked(line, file, number) for number, line in enumerate(whole, start=1) if line]
     with suppress(Refusal):
-        found += [_checked(rest, file, len(whole) + 1)]
-    return found
+        objects += [_checked(rest, file, len(whole) + 1)]
+    return objects
 
 
 def refuse_damaged(run: Path) -> None:
@@ -64,12 +64,12 @@ def _checked(text: bytes, file: Path, number: int | None = None) -> dict[str, An
     """An object of the form that the file's objects have; `number` is that of its line."""
     where = f"{file}:{number}" if number else f"{file}"
     try:
-        found = strict_json.load(text, constants=True)  # a loss may be NaN
-        if not isinstance(found, dict):
+        value = strict_json.load(text, constants=True)  # a loss may be NaN
+        if not isinstance(value, dict):
             raise strict_json.Faulty("not a JSON object")
         if form := FORMS.get(file.name):
-            getattr(forms, form).validate_python(found)
-        return found
+            getattr(forms, form).validate_python(value)
+        return value
     except strict_json.Faulty as error:
         raise Refusal(f"{where}: damaged ({error}): {PUT_BACK}") from error
     except ValidationError as error:

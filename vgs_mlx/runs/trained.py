@@ -20,7 +20,7 @@ from vgs_mlx.runs.records import PUT_BACK, read_object
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedWeights:
     """The weights of a run."""
 
     recipe: Recipe
@@ -29,7 +29,7 @@ class Trained:
     step: int | None  # steps of training; None where the run doesn't say
 
 
-def find(run: Path, which: str | None = None) -> Trained:
+def find(run: Path, which: str | None = None) -> TrainedWeights:
     """A run's weights: `final`, `newest`, `best` (by its evaluations) or the number of a step. Raises `Refusal`.
 
     None means the final ones or, until the run has finished, those of its newest checkpoint.
@@ -45,7 +45,9 @@ def find(run: Path, which: str | None = None) -> Trained:
     if which == "final" or (which is None and finished):
         if not (run / FINAL).is_dir():
             raise _not_there(run, "no final weights, it has not finished")
-        return Trained(recipe, run / FINAL, f"{run.name}, {'a finished run' if finished else 'final'}", ended)
+        return TrainedWeights(
+            recipe, run / FINAL, f"{run.name}, {'a finished run' if finished else 'final'}", ended
+        )
     if which is None and not there:
         raise Refusal(f"{run}: nothing trained yet, it stopped before its first checkpoint: resume it first")
     step, origin = _step(run, which, newest)
@@ -54,7 +56,7 @@ def find(run: Path, which: str | None = None) -> Trained:
     checkpoint.verified_state(there[step])
     if which is None:
         origin = "the newest checkpoint of a run that has not finished"
-    return Trained(recipe, there[step], f"{run.name}, step {step}{origin and f': {origin}'}", step)
+    return TrainedWeights(recipe, there[step], f"{run.name}, step {step}{origin and f': {origin}'}", step)
 
 
 def checkpoints(run: Path) -> dict[int, Path]:
@@ -108,27 +110,29 @@ def refuse_missing(run: Path, recipe: Recipe, *keys: str, here: bool = False) ->
             raise Refusal(f"{place}: no longer there, and {run} needs it: give its new place with {option}")
 
 
-def load(run: Path, found: Trained, say: Callable[[str], None] = print, *, lazy: bool = False) -> LoadedModel:
+def load(
+    run: Path, source: TrainedWeights, say: Callable[[str], None] = print, *, lazy: bool = False
+) -> LoadedModel:
     """The trained student: as `load_model` gives it, its adapters beside its layers. Raises `Refusal`."""
-    refuse_missing(run, found.recipe, "student.path")
-    student = load_model(found.recipe.student.path, "student.path", lazy=lazy, say=say)
-    adapters.prepare(student, found.recipe.student, found.recipe.seed, lazy=lazy)
-    put(run, found, student, lazy=lazy)
+    refuse_missing(run, source.recipe, "student.path")
+    student = load_model(source.recipe.student.path, "student.path", lazy=lazy, say=say)
+    adapters.prepare(student, source.recipe.student, source.recipe.seed, lazy=lazy)
+    put(run, source, student, lazy=lazy)
     return student
 
 
-def put(run: Path, found: Trained, student: LoadedModel, *, lazy: bool = False) -> None:
+def put(run: Path, source: TrainedWeights, student: LoadedModel, *, lazy: bool = False) -> None:
     """Load the trained weights into a student that is prepared as the run's recipe says. Raises `Refusal`."""
     _refuse_another_student(run, student)
     try:
-        adapters.load_weights(student.module, found.weights)
+        adapters.load_weights(student.module, source.weights)
         if not lazy:
             compute(student.module)
             if name := not_finite(adapters.trainable_weights(student.module)):
-                raise Refusal(f"{found.weights}: {name} holds a number that isn't finite: {adapters.RESUME}")
+                raise Refusal(f"{source.weights}: {name} holds a number that isn't finite: {adapters.RESUME}")
     except RuntimeError as error:  # MLX raises this for a file that it can't read
         raise Refusal(
-            f"{found.weights}: damaged: {texts.one_line(error)}: delete it and resume the run"
+            f"{source.weights}: damaged: {texts.one_line(error)}: delete it and resume the run"
         ) from error
     student.module.eval()
 
@@ -140,10 +144,10 @@ def kept_identity(run: Path) -> Identity:
     """
     newest = checkpoint.newest(run)
     state = read_object(newest / checkpoint.STATE_FILE) if newest else {}
-    found = [each.get("identity") or {} for each in (state, read_object(run / RESULT))]
-    if not all(isinstance(each, dict) for each in found):
+    identities = [each.get("identity") or {} for each in (state, read_object(run / RESULT))]
+    if not all(isinstance(each, dict) for each in identities):
         raise Refusal(f"{run}: its fingerprints are damaged ({RESULT}, or {newest}): {PUT_BACK}")
-    return found[0] | found[1]
+    return identities[0] | identities[1]
 
 
 def _refuse_another_student(run: Path, student: LoadedModel) -> None:

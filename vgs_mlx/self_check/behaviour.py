@@ -43,7 +43,7 @@ def sampling(bench: Bench, _: Mapping[str, float]) -> list[Line]:
 
 def packing(bench: Bench, limits: Mapping[str, float]) -> list[Line]:
     """Completions that share a row with their prompt have the same hidden states as in rows of their own."""
-    found = []
+    lines = []
     for role, model in (("student", bench.student), ("teacher", bench.teacher)):
         for view in ("with_image", "text_only"):
             sequences = [Continued(vars(each.prompt)[view], each.completion) for each in bench.rollouts]
@@ -53,8 +53,8 @@ def packing(bench: Bench, limits: Mapping[str, float]) -> list[Line]:
                 for packs in (True, False)
             )
             name = f"packing: hidden states beside separate rows, {role}, {view}"
-            found.append(Line("a run", name, distance(_values(packed), _values(apart)), limits["logits"]))
-    return found
+            lines.append(Line("a run", name, distance(_values(packed), _values(apart)), limits["logits"]))
+    return lines
 
 
 def rotation(bench: Bench, limits: Mapping[str, float]) -> list[Line]:

@@ -36,7 +36,7 @@ class Check:
 
 
 @dataclass
-class _Found:
+class _EarlierResults:
     """What earlier checks computed, for later ones: figures by side, and the bench of one side at a time."""
 
     figures: dict[tuple[str, Precision], step.Figures] = field(default_factory=dict)
@@ -54,16 +54,16 @@ def checks(devices: Mapping[str, mx.Device], reference: Reference) -> Iterator[C
 
     In each precision the first device is compared with the tests' figures, the others with the first.
     """
-    found, [first, *others] = _Found(), list(devices)
+    earlier, [first, *others] = _EarlierResults(), list(devices)
     main = [*devices][-1]
     yield Check(
-        "the models' inputs", lambda: _inputs(Side(first, devices[first], "float32"), found, reference)
+        "the models' inputs", lambda: _inputs(Side(first, devices[first], "float32"), earlier, reference)
     )
     for precision in PRECISIONS:
         for name in devices:
             side = Side(name, devices[name], precision)
             title = f"a step, {precision}, {name}"
-            yield Check(title, lambda side=side: _step(side, first, found, reference))
+            yield Check(title, lambda side=side: _step(side, first, earlier, reference))
     for operation in OPERATIONS:
         name = operation.__name__.replace("_", " ")
         yield Check(f"{name}, {main}", lambda run=operation: _operation(devices[main], run))
@@ -72,7 +72,7 @@ def checks(devices: Mapping[str, mx.Device], reference: Reference) -> Iterator[C
         for behave in BEHAVIOUR:
             if precision == "float32" or others or behave not in SLOW_ON_CPU:
                 title = f"{behave.__name__}, {precision}, {main}"
-                yield Check(title, lambda run=behave, side=side: _behaviour(side, run, found))
+                yield Check(title, lambda run=behave, side=side: _behaviour(side, run, earlier))
 
 
 def attempt(check: Check) -> list[Line]:
@@ -104,19 +104,19 @@ def make_reference() -> Reference:
     return Reference({name: blas.installed_version(name) or "" for name in MADE_WITH}, figures)
 
 
-def _inputs(side: Side, found: _Found, reference: Reference) -> list[Line]:
+def _inputs(side: Side, earlier: _EarlierResults, reference: Reference) -> list[Line]:
     with computing(side):
-        inputs = step.inputs(found.bench_of(side))
+        inputs = step.inputs(earlier.bench_of(side))
     return compare(f"inputs, beside {TESTS}", sketched(inputs), reference.figures["inputs"], INPUTS_LIMIT)
 
 
-def _step(side: Side, first: str, found: _Found, reference: Reference) -> list[Line]:
+def _step(side: Side, first: str, earlier: _EarlierResults, reference: Reference) -> list[Line]:
     with computing(side):
-        bench, found.bench = found.bench_of(side), None  # the step changes its student
+        bench, earlier.bench = earlier.bench_of(side), None  # the step changes its student
         figures, limits = step.figures(bench), LIMITS[_kind(side)]
-    found.figures[side.name, side.precision] = figures
+    earlier.figures[side.name, side.precision] = figures
     part = f"a step, {side.precision}, {side.name}"
-    if side.name != first and (firsts := found.figures.get((first, side.precision))):
+    if side.name != first and (firsts := earlier.figures.get((first, side.precision))):
         return compare(f"{part} beside {first}", figures, firsts, limits)
     return compare(f"{part} beside {TESTS}", sketched(figures), reference.figures[side.precision], limits)
 
@@ -127,10 +127,10 @@ def _operation(device: mx.Device, run: Callable[[Kind], list[Line]]) -> list[Lin
 
 
 def _behaviour(
-    side: Side, run: Callable[[Bench, Mapping[str, float]], list[Line]], found: _Found
+    side: Side, run: Callable[[Bench, Mapping[str, float]], list[Line]], earlier: _EarlierResults
 ) -> list[Line]:
     with computing(side):
-        return run(found.bench_of(side), LIMITS[_kind(side)])
+        return run(earlier.bench_of(side), LIMITS[_kind(side)])
 
 
 def rounds(device: mx.Device) -> bool:

@@ -136,11 +136,11 @@ def rotaries(model: LoadedModel) -> list[Any]:
 
 def _rollouts(student: LoadedModel, recipe: Recipe) -> list[Rollout]:
     """The solutions of the first held-out pictures in both styles, as if they had been sampled."""
-    found = []
+    rollouts = []
     for index in range(PROMPTS):
         prompt = render_prompt(student.processor, shapes.example("held_out", index), recipe)
         for style in ("teacher", "student"):
             worded = replace(prompt, example=shapes.example("held_out", index, style=style))
             [given] = given_answers(student, [worded])
-            found.append(replace(given, prompt=prompt))
-    return found
+            rollouts.append(replace(given, prompt=prompt))
+    return rollouts

@@ -231,7 +231,7 @@ def test_a_folder_is_of_one_model_asked_in_one_way(place):
     answers.open_folder(place / "new/folder", "M", settings)
     answers.open_folder(place / "new/folder", "M", settings)
     for key, value in (("model", "b"), ("seed", 1), ("temperature", 1.0)):
-        with pytest.raises(running.Refusal, match=f"are of another {key}"):
+        with pytest.raises(running.Refusal, match=f"given with another {key}"):
             answers.open_folder(place / "new/folder", "M", {**settings, key: value})
     with pytest.raises(running.Refusal, match="not a folder of a suite's answers"):
         answers.open_folder(place, "M", settings)
@@ -323,7 +323,7 @@ def test_before_and_after_with_one_command_each(place):
         "compared all the same"
     )
     refused = command("evaluate", TEACHER, "--suite", "aime25", "--output", "before", *SHORT)
-    assert refused.exit_code == 2 and "are of another model" in refused.stderr
+    assert refused.exit_code == 2 and "given with another model" in refused.stderr
 
 
 def test_a_run_is_asked_with_its_trained_weights(place):

@@ -74,10 +74,10 @@ def settings_of(folder: Path) -> dict[str, Any]:
     """The model, settings and versions of a folder's answers. Raises `Refusal` where it is not such a folder."""
     file = folder / SETTINGS
     try:
-        found = strict_json.load(file.read_bytes())
-        if not isinstance(found, dict) or not isinstance(found.get("settings"), dict):
+        about = strict_json.load(file.read_bytes())
+        if not isinstance(about, dict) or not isinstance(about.get("settings"), dict):
             raise ValueError("no settings in it")
-        return found
+        return about
     except OSError as error:
         fix = "give the --output of a `vgs-mlx evaluate --suite`"
         raise Refusal(f"{folder}: not a folder of a suite's answers (no {SETTINGS} in it): {fix}") from error
@@ -91,18 +91,18 @@ def read(file: Path, grader: Grader) -> dict[int, Line]:
     They are graded anew: an earlier version of the program may have stored them. A last line that a kill cut
     off is ignored. Raises `Refusal` for a file that is damaged elsewhere.
     """
-    found = {}
+    lines = {}
     for place, text in enumerate(_whole_lines(file), start=1):
         try:
             line = strict_json.load(text)
             LINE.validate_python(line, strict=True)
-            found[line["row"]] = line
+            lines[line["row"]] = line
         except ValueError as error:  # pydantic's too
             raise Refusal(f"{file}:{place}: not an answer that can be read: delete that line") from error
         verdicts = [grader(each, example_of(line)) for each in line["completions"]]
         line["right"] = [each.right for each in verdicts]
         line["rules"] = [each.rule for each in verdicts]
-    return found
+    return lines
 
 
 def append(file: Path, lines: Iterable[Line]) -> None:
