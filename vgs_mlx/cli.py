@@ -53,8 +53,8 @@ def distill(recipe, student, teacher, data, sets, output, resume, dry_run, force
     if resume:
         if output is None or recipe or dry_run:
             raise Refusal(
-                "--resume takes --output DIR, --set train.steps=N, and the new --data, --student or --teacher of what "
-                "moved: the recipe is the run's own"
+                "--resume takes --output DIR and, if needed, --set train.steps=N and the new --data, --student or "
+                "--teacher of what moved: the recipe is the run's own"
             )
         distill.resume(output, sets, shorthands, force=force)
         return
@@ -195,7 +195,7 @@ def evaluate(model, data, suite, output, against, **options) -> None:
     help="Batches; the spread is over them.",
 )
 @click.option(
-    "--bins", type=click.IntRange(2), default=10, show_default=True, help="Bins, each with as many tokens."
+    "--bins", type=click.IntRange(2), default=10, show_default=True, help="Bins with equally many tokens."
 )
 @click.option("--output", type=PATH, help="The folder to write to. Default: the run.")
 @CHECKPOINT
