@@ -100,7 +100,7 @@ def export(
         proven = _first_kept(subject, untrained, settings, folder, say)
         model_card.write(folder, run, source, proven, proven_on.about)
     say(f"wrote {output}: python -m mlx_vlm.generate --model {output} --image PICTURE --prompt QUESTION")
-    say(f"asked as it was trained: vgs-mlx evaluate {output} --recipe {run / RECIPE}")
+    say(f"to ask it as in training: vgs-mlx evaluate {output} --recipe {run / RECIPE}")
     return proven
 
 
