@@ -24,11 +24,11 @@ from PIL import Image
 from rich.console import Console
 
 from vgs_mlx.cli import main
-from vgs_mlx.commands import distill as distillation
 from vgs_mlx.device import KEEP_PRECISION
 from vgs_mlx.models import adapters
 from vgs_mlx.recipe.options import Recipe
 from vgs_mlx.runs import folder as run_folder
+from vgs_mlx.runs import recipes
 from vgs_mlx.runs.identity import identify
 from vgs_mlx.runs.screen import Screen
 from vgs_mlx.train import loop, setup
@@ -57,7 +57,7 @@ QUIET = Screen(Console(file=open(os.devnull, "w")))  # noqa: SIM115 - open for a
 
 def recipe(*sets: str) -> Recipe:
     """The toy recipe, changed by `sets`: the defaults where neither says more, LoRA for one."""
-    return distillation.resolve(None, MODELS, [*TOY, *sets])[0]
+    return recipes.resolve(None, MODELS, [*TOY, *sets])[0]
 
 
 def ready(*sets: str) -> Ready:

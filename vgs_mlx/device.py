@@ -7,21 +7,21 @@ from dataclasses import dataclass
 from vgs_mlx.errors import Refusal
 
 UNITS = {"KB": 2**10, "MB": 2**20, "GB": 2**30, "TB": 2**40}
-"""A machine that is sold with 16 GB has 16 x 2^30 bytes."""
+"""A machine sold with 16 GB has 16 x 2^30 bytes."""
 KEEP_PRECISION = "VGS_MLX_KEEP_PRECISION"
-"""The environment's word for computing in the stored precision on the CPU too: 1, or 0 as without it."""
+"""The environment variable for computing in the stored precision on the CPU too: 1, or 0 (the default)."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """What a process may take, in bytes."""
+    """How many bytes a process may take, and whose limit that is."""
 
     limit: int
     about: str
 
 
 def memory_of(given: str | None, device: str) -> Memory:
-    """The memory of a machine that is described (`16GB`), or of this one. Raises `Refusal`.
+    """The memory of a machine of the given size (`16GB`), or of this one. Raises `Refusal`.
 
     A Mac lets the GPU have a share of its memory: two thirds up to 32 GB, three quarters above, as Metal's
     `recommendedMaxWorkingSetSize` says on such machines.
@@ -34,7 +34,7 @@ def memory_of(given: str | None, device: str) -> Memory:
     except ValueError:
         size = 0
     if size <= 0:
-        raise Refusal(f"--memory {given}: write it like 16GB, and above 0")
+        raise Refusal(f"--memory {given}: give a size above 0, such as 16GB")
     if device != "metal":
         return Memory(int(size), f"{given} of memory")
     share = 2 / 3 if size <= 32 * 2**30 else 3 / 4
@@ -54,12 +54,23 @@ def this_machine() -> Memory:
 
 
 def backend() -> str:
-    """What MLX's default device is: "metal", "cuda" or "cpu"."""
+    """The kind of MLX's default device: "metal", "cuda" or "cpu"."""
     import mlx.core as mx
 
     if mx.default_device() == mx.cpu:
         return "cpu"
     return "metal" if mx.metal.is_available() else "cuda"
+
+
+def why_mlx_fails() -> str | None:
+    """Why MLX can't be imported, with the fix; None where it can."""
+    try:
+        import mlx.core  # noqa: F401
+    except ImportError as error:
+        driver = "libcuda" in str(error)
+        fix = "install the NVIDIA driver, or MLX's CPU build" if driver else "install vgs-mlx again"
+        return f"MLX can't be imported ({error}). Fix: {fix}"
+    return None
 
 
 def widens(kind: str) -> bool:
@@ -75,9 +86,9 @@ def widens(kind: str) -> bool:
 
 
 def default_cache_limit(peak: int, memory: int) -> int:
-    """Bytes of freed buffers that MLX may keep for later use beside a planned `peak`: what that leaves of the memory.
+    """Bytes of freed buffers that MLX may keep for later use: the memory that a planned `peak` leaves.
 
-    A twentieth of the memory at least, since without any cache every buffer is mapped anew. On Metal and CUDA MLX
+    At least a twentieth of the memory, since without any cache every buffer is mapped anew. On Metal and CUDA MLX
     itself sets no such limit: where shapes change at every step, the cache may grow to all of a Mac's memory
     (ml-explore/mlx#3993).
     """
@@ -92,14 +103,14 @@ def limit_cache(size: int) -> None:
 
 
 def release() -> None:
-    """Give the memory of arrays that are gone back to the system: a model's must not wait beside the next model."""
+    """Return the memory of freed arrays to the system, so that it is free before the next model is loaded."""
     import mlx.core as mx
 
     mx.clear_cache()
 
 
 def wire() -> None:
-    """Let MLX keep weights wired up to a Mac's recommended working set: they are read at full speed then."""
+    """Let MLX keep weights resident, up to a Mac's recommended working set, so that they are read at full speed."""
     import mlx.core as mx
 
     if mx.metal.is_available():

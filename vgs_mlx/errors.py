@@ -1,4 +1,4 @@
-"""How a command ends that does not finish: refused, or asked to stop. Both messages are meant to be read."""
+"""The exceptions that end a command early: refused, or asked to stop. Their messages are for the user."""
 
 
 class Refusal(Exception):

@@ -1,4 +1,4 @@
-"""Where the files that come with the package lie: the recipes and the tiny models."""
+"""Where the files of the package are: the recipes and the tiny models."""
 
 from importlib import resources
 from pathlib import Path
@@ -18,7 +18,7 @@ def recipes_folder() -> Path:
 
 
 def shipped_recipe(path: Path) -> Path | None:
-    """The package's own recipe that `recipes/NAME.yaml`, wherever it leads, is called after; None where it has none."""
+    """The package's own recipe of the name in `recipes/NAME.yaml`, in whatever folder; None where there is none."""
     shipped = recipes_folder() / path.name
     return shipped if path.parent.name == "recipes" and shipped.is_file() else None
 

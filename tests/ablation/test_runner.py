@@ -180,7 +180,7 @@ def test_a_grid_does_not_grow_while_another_process_works_on_it(fake, tmp_path, 
     before = toy_runs.state_of(output)
     with run_folder.held(output):
         refused = started(output, "train.warmup_steps=1,2", seeds=2)
-    assert refused.exit_code == 2 and "another vgs-mlx works on" in refused.output
+    assert refused.exit_code == 2 and "another vgs-mlx is working on" in refused.output
     assert toy_runs.state_of(output) == before
 
 

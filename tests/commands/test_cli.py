@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from toy_runs import GOOD, ROOT, command, data_file, names, options
-from vgs_mlx.commands import distill as distillation
 from vgs_mlx.recipe import file as recipe_file
 from vgs_mlx.resources import recipes_folder, tiny_model
 from vgs_mlx.runs import folder as run_folder
+from vgs_mlx.runs import recipes
 from vgs_mlx.train import loop
 
 
@@ -63,7 +63,7 @@ def test_help_needs_neither_mlx_nor_transformers():
 
 def test_without_a_model_the_embedded_default_is_what_options_change():
     quickstart = recipe_file.load_recipe(recipes_folder() / "quickstart.yaml")
-    recipe, name = distillation.resolve(None, {"data": "mine.jsonl"}, ["train.steps=7"])
+    recipe, name = recipes.resolve(None, {"data": "mine.jsonl"}, ["train.steps=7"])
     assert (recipe.student.path, recipe.teacher.path) == ("embedded:student", "embedded:teacher")
     assert (recipe.data.source, recipe.train.steps, name) == ("mine.jsonl", 7, "quickstart")
     assert (recipe.student, recipe.rollout) == (quickstart.student, quickstart.rollout)
@@ -71,18 +71,18 @@ def test_without_a_model_the_embedded_default_is_what_options_change():
 
 @pytest.mark.parametrize("value", ['a"b.jsonl', "C:\\new\\data.jsonl", "7", "[a", "a: b"])
 def test_the_value_of_a_shorthand_is_taken_as_it_stands(value):
-    assert distillation.resolve(None, {"data": value}, ())[0].data.source == value
+    assert recipes.resolve(None, {"data": value}, ())[0].data.source == value
 
 
 def test_with_a_model_the_defaults_of_a_real_run_count():
-    recipe, name = distillation.resolve(None, {"student": "a/b"}, ["teacher.path=c/d"])
+    recipe, name = recipes.resolve(None, {"student": "a/b"}, ["teacher.path=c/d"])
     assert (recipe.student.path, recipe.teacher.path, name) == ("a/b", "c/d", "run")
     assert (recipe.student.train, recipe.train.steps) == ("lora", 200)
 
 
 def test_a_recipe_file_names_its_run_and_later_options_win(tmp_path):
     (tmp_path / "mine.yaml").write_text("train: {steps: 3}\nstudent: {path: a/b}\n")
-    recipe, name = distillation.resolve(
+    recipe, name = recipes.resolve(
         tmp_path / "mine.yaml", {"student": "1e5"}, ["train.steps=4", "train.steps=5"]
     )
     assert (recipe.train.steps, recipe.student.path, name) == (5, "1e5", "mine")

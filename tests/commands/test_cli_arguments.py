@@ -7,8 +7,7 @@ import sys
 import pytest
 
 from toy_runs import ROOT, command
-from vgs_mlx.commands import distill as distillation
-from vgs_mlx.commands import evaluate as evaluation_report
+from vgs_mlx.commands import distill, evaluate
 from vgs_mlx.resources import recipes_folder
 
 
@@ -41,7 +40,7 @@ def test_an_option_of_one_value_given_twice_is_refused(name, option):
 
 def test_what_may_be_given_again_is_not_refused(monkeypatch):
     seen = []
-    monkeypatch.setattr(distillation, "dry_run", lambda recipe, *_, **__: seen.append(recipe))
+    monkeypatch.setattr(distill, "dry_run", lambda recipe, *_, **__: seen.append(recipe))
     ended = command("distill", "--dry-run", "--dry-run", "--set", "train.steps=3", "--set", "train.steps=4")
     assert ended.exit_code == 0 and seen[0].train.steps == 4
 
@@ -78,12 +77,13 @@ def test_a_locale_without_utf8_is_named_as_the_fault():
 
 def test_a_recipe_of_the_package_s_own_is_found_from_anywhere(monkeypatch, tmp_path):
     seen = []
-    monkeypatch.setattr(distillation, "dry_run", lambda recipe, *_, **__: seen.append(recipe))
+    monkeypatch.setattr(distill, "dry_run", lambda recipe, *_, **__: seen.append(recipe))
     ended = command("distill", "--dry-run", "--recipe", "recipes/qwen3-vl-2b-lora.yaml")
     assert ended.exit_code == 0 and seen[0].student.path == "Qwen/Qwen3-VL-2B-Instruct"
     shipped = recipes_folder() / "qwen3-vl-2b-lora.yaml"
     assert (
-        f"recipes/qwen3-vl-2b-lora.yaml is not in this folder: the package's own, {shipped}" in ended.stdout
+        f"recipes/qwen3-vl-2b-lora.yaml is not in this folder: using the package's own, {shipped}"
+        in ended.stdout
     )
     (tmp_path / "recipes").mkdir()
     (tmp_path / "recipes" / "qwen3-vl-2b-lora.yaml").write_text(
@@ -100,9 +100,7 @@ def test_a_recipe_that_is_nowhere_is_refused():
 
 def test_every_command_that_takes_a_recipe_finds_the_package_s_own(monkeypatch):
     seen = []
-    monkeypatch.setattr(
-        evaluation_report, "run", lambda model, data, recipe_given, **_: seen.append(recipe_given)
-    )
+    monkeypatch.setattr(evaluate, "run", lambda model, data, options: seen.append(options.recipe))
     assert command("evaluate", "a/b", "--recipe", "recipes/quickstart.yaml").exit_code == 0
     assert seen == [recipes_folder() / "quickstart.yaml"]
 
@@ -140,4 +138,4 @@ def test_a_path_that_the_system_can_not_look_up_is_refused_by_the_option_s_name(
     "arguments", [("distill", "--data"), ("evaluate",), ("analyze", "a/b", "--teacher")], ids=" ".join
 )
 def test_a_home_of_nobody_is_refused(arguments):
-    assert "nobody of that name has a home here" in refusal(*arguments, "~nobody-of-that-name/x")
+    assert "there is no user of that name" in refusal(*arguments, "~nobody-of-that-name/x")

@@ -18,13 +18,14 @@ from mlx.utils import tree_flatten
 from mlx_vlm.models import qwen3_vl
 
 from model_folders import language_part, silent, stored_packed
-from vgs_mlx.commands.export import _beside, export
+from vgs_mlx.commands.export import ExportSettings, _beside, export
 from vgs_mlx.data import shapes
 from vgs_mlx.data.prompts import render
 from vgs_mlx.device import KEEP_PRECISION
 from vgs_mlx.errors import Refusal
 from vgs_mlx.exporting import card as model_card
 from vgs_mlx.exporting import proof
+from vgs_mlx.exporting.prompts import ProofPrompts
 from vgs_mlx.formats import strict_yaml
 from vgs_mlx.models import adapters, fusing, precision
 from vgs_mlx.models.loading import load_model, load_processor
@@ -130,7 +131,7 @@ def weights_of(folder: Path) -> dict[str, mx.array]:
 def test_the_export_is_the_trained_model(tmp_path, packed_student, prompts, packed, settings):
     student = packed_student if packed else tiny_model("student")
     run = make_run(tmp_path / "run", student, **settings)
-    found = export(run, tmp_path / "model", prompts=prompts, say=silent)
+    found = export(run, tmp_path / "model", ProofPrompts(prompts), say=silent)
     assert found.kept and not found.hardly_trained
     assert found.fused.mean < 0.01 * found.untrained.mean
     assert found.fused.agreement > 0.9
@@ -143,7 +144,7 @@ def test_on_an_accelerator_packed_layers_are_fused_too(
 ):
     monkeypatch.setenv(KEEP_PRECISION, "1")  # models stay packed and bfloat16 then
     run = make_run(tmp_path / "run", packed_student, **settings)
-    assert export(run, tmp_path / "model", prompts=prompts, say=silent).kept
+    assert export(run, tmp_path / "model", ProofPrompts(prompts), say=silent).kept
     embedding = "language_model.model.embed_tokens.scales"  # adapters leave it alone
     assert (embedding in weights_of(tmp_path / "model")) == (settings["train"] != "full")
 
@@ -157,14 +158,14 @@ def test_a_packed_tower_trains_unpacked_is_saved_and_exported(
     run = make_run(tmp_path / "run", packed_tower, **settings, train_vision=vision)
     moved = trained.load(run, trained.find(run), silent)
     assert precision.is_quantised(moved.module.vision_tower) != vision
-    assert export(run, tmp_path / "model", prompts=prompts[:2], say=silent).kept
+    assert export(run, tmp_path / "model", ProofPrompts(prompts[:2]), say=silent).kept
     stored = weights_of(tmp_path / "model")
     assert ("vision_tower.blocks.0.attn.qkv.scales" in stored) != vision
 
 
 def test_layers_that_training_left_alone_stay_as_the_checkpoint_has_them(tmp_path, packed_student, prompts):
     run = make_run(tmp_path / "run", packed_student, train="lora", targets=("q_proj",))
-    export(run, tmp_path / "model", prompts=prompts, say=silent)
+    export(run, tmp_path / "model", ProofPrompts(prompts), say=silent)
     before, after = weights_of(packed_student), weights_of(tmp_path / "model")
     changed = {name for name in before if name not in after or not mx.array_equal(before[name], after[name])}
     assert {name.split(".")[-2] for name in changed} == {"q_proj"}
@@ -175,9 +176,9 @@ def test_auto_takes_the_narrowest_dtype_that_keeps_the_training(tmp_path, prompt
     monkeypatch.setattr(proof, "HARDLY_TRAINED", 1e-7)
     small = make_run(tmp_path / "small", tiny_model("student"), size=LITTLE, train="lora")
     large = make_run(tmp_path / "large", tiny_model("student"), size=LEARNT, train="lora")
-    assert export(large, tmp_path / "a", prompts=prompts, say=silent).dtype == "bfloat16"
-    assert export(small, tmp_path / "b", prompts=prompts, say=silent).dtype == "float16"
-    assert export(small, tmp_path / "c", dtype="float32", prompts=prompts, say=silent).kept
+    assert export(large, tmp_path / "a", ProofPrompts(prompts), say=silent).dtype == "bfloat16"
+    assert export(small, tmp_path / "b", ProofPrompts(prompts), say=silent).dtype == "float16"
+    assert export(small, tmp_path / "c", ProofPrompts(prompts), ExportSettings(dtype="float32"), silent).kept
 
 
 @pytest.mark.parametrize("how", [{"dtype": "bfloat16"}, {"bits": 4}], ids=["bfloat16", "4 bits"])
@@ -186,7 +187,7 @@ def test_lost_training_is_refused_with_the_mend_and_nothing_is_left(tmp_path, pr
     run = make_run(tmp_path / "run", tiny_model("student"), size=LITTLE, train="lora")
     said = []
     with pytest.raises(Refusal, match=r"lost in the export.*(--dtype float32|--bits 8)"):
-        export(run, tmp_path / "new" / "model", **how, prompts=prompts, say=said.append)
+        export(run, tmp_path / "new" / "model", ProofPrompts(prompts), ExportSettings(**how), said.append)
     assert "KL(trained ‖ fused)" in said[-1]  # the figures
     assert [each.name for each in tmp_path.iterdir()] == ["run"]
 
@@ -194,13 +195,14 @@ def test_lost_training_is_refused_with_the_mend_and_nothing_is_left(tmp_path, pr
 def test_hardly_any_training_is_said_kindly_and_accepted(tmp_path, prompts):
     run = make_run(tmp_path / "run", tiny_model("student"), size=HARDLY, train="lora")
     said = []
-    assert export(run, tmp_path / "model", dtype="bfloat16", prompts=prompts, say=said.append).hardly_trained
+    settings = ExportSettings(dtype="bfloat16")
+    assert export(run, tmp_path / "model", ProofPrompts(prompts), settings, said.append).hardly_trained
     assert any("hardly any training to lose" in line for line in said)
 
 
 def test_eight_bits_hold_a_language_model_that_learnt_something(tmp_path, prompts):
     run = make_run(tmp_path / "run", tiny_model("student"), train="lora")
-    found = export(run, tmp_path / "model", bits=8, prompts=prompts, say=silent)
+    found = export(run, tmp_path / "model", ProofPrompts(prompts), ExportSettings(bits=8), silent)
     config = json.loads((tmp_path / "model" / "config.json").read_text())
     assert found.acceptable and found.bits == 8
     assert config["quantization"] == {"group_size": 64, "bits": 8, "mode": "affine"}
@@ -216,7 +218,7 @@ def test_an_export_holds_one_model_at_a_time(tmp_path, wide_student, prompts, tr
     mx.clear_cache()
     before = mx.get_active_memory()
     mx.reset_peak_memory()
-    export(run, tmp_path / "model", prompts=prompts[:2], say=silent)
+    export(run, tmp_path / "model", ProofPrompts(prompts[:2]), say=silent)
     assert mx.get_peak_memory() - before < 1.3 * size
     assert mx.get_active_memory() - before < 0.1 * size
 
@@ -262,7 +264,7 @@ def test_a_file_of_weights_is_in_memory_at_a_time_while_they_are_written(tmp_pat
 def test_exporting_twice_gives_the_same_bytes(tmp_path, prompts):
     run = make_run(tmp_path / "run", tiny_model("student"), train="dora")
     for name in ("first", "second"):
-        export(run, tmp_path / name, prompts=prompts, say=silent)
+        export(run, tmp_path / name, ProofPrompts(prompts), say=silent)
     first, second = (
         {f.name: f.read_bytes() for f in (tmp_path / each).iterdir()} for each in ("first", "second")
     )
@@ -273,7 +275,7 @@ def test_the_folder_is_complete_and_explains_itself(tmp_path, prompts):
     run = make_run(tmp_path / "run", tiny_model("student"), train="lora")
     (run / "result.json").write_text(json.dumps({"accuracy_before": 0.25, "accuracy_after": 0.75}))
     (run / "versions.json").write_text(json.dumps({"mlx": "0.32.4"}))
-    found = export(run, tmp_path / "model", prompts=prompts, say=silent)
+    found = export(run, tmp_path / "model", ProofPrompts(prompts), say=silent)
     student, model = tiny_model("student"), tmp_path / "model"
     for file in student.iterdir():
         if file.suffix != ".safetensors" and file.name not in ("config.json", "README.md"):
@@ -298,7 +300,7 @@ def test_the_card_of_a_checkpoint_says_what_that_one_scored(tmp_path, prompts):
         for step, accuracy in ((0, 0.25), (20, 0.75), (40, 0.5))
     ]
     (run / "evaluations.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    export(run, tmp_path / "model", prompts=prompts, checkpoint="best", say=silent)
+    export(run, tmp_path / "model", ProofPrompts(prompts), ExportSettings(checkpoint="best"), silent)
     card = (tmp_path / "model" / "README.md").read_text()
     assert state.name == "step-000020" and "step 20: the best of its evaluations" in card
     assert "0.250 before, 0.750 after" in card
@@ -313,7 +315,7 @@ def test_the_card_names_no_folder_of_the_user_s_and_its_front_matter_is_yaml(tmp
     }
     data = Data(source=str(home / "mine" / "rows.jsonl"), held_out=str(home / "rest.jsonl"))
     recipe = Recipe(**places, data=data, grpo=Grpo(reward=f"{home}/rewards.py:reward"))
-    found = trained.Trained(recipe, home / "run" / FINAL, "run-1, a finished run", 4)
+    found = trained.TrainedWeights(recipe, home / "run" / FINAL, "run-1, a finished run", 4)
     same = proof.Difference(0.1, 0.2, 0.9, 100)
     (tmp_path / "model").mkdir()
 
@@ -359,7 +361,7 @@ def test_an_output_that_would_harm_something_is_refused_before_any_work(tmp_path
     (tmp_path / "a file").touch()
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(Refusal, match=r"--output .*: give a") as refusal:
-        export(run, tmp_path / where, prompts=prompts, say=silent)
+        export(run, tmp_path / where, ProofPrompts(prompts), say=silent)
     assert "\n" not in str(refusal.value)
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -387,14 +389,14 @@ def test_an_output_that_appeared_meanwhile_is_refused_and_stays(tmp_path):
 def test_an_empty_output_folder_may_be_there_already(tmp_path, prompts):
     run = make_run(tmp_path / "run", tiny_model("student"), train="lora")
     (tmp_path / "model").mkdir()
-    export(run, tmp_path / "model", prompts=prompts, say=silent)
+    export(run, tmp_path / "model", ProofPrompts(prompts), say=silent)
     assert (tmp_path / "model" / "model.safetensors").exists()
 
 
 def test_without_prompts_there_is_no_proof_and_no_export(tmp_path):
     run = make_run(tmp_path / "run", tiny_model("student"), train="lora")
     with pytest.raises(Refusal, match="no held-out prompts"):
-        export(run, tmp_path / "model", prompts=[], say=silent)
+        export(run, tmp_path / "model", ProofPrompts([]), say=silent)
 
 
 @pytest.mark.parametrize("train", ["lora", "dora"])
@@ -410,7 +412,7 @@ def test_mlx_vlm_takes_every_weight_of_the_adapter(tmp_path, packed_student, tra
 
 def test_mlx_vlm_s_own_command_answers_with_the_export_and_with_the_adapter(tmp_path, prompts):
     run = make_run(tmp_path / "run", tiny_model("student"), train="lora")
-    export(run, tmp_path / "model", prompts=prompts, say=silent)
+    export(run, tmp_path / "model", ProofPrompts(prompts), say=silent)
     picture = tmp_path / "picture.png"
     prompts[0].example.pictures[0].open().save(picture)
     for model in ([tmp_path / "model"], [tiny_model("student"), "--adapter-path", run / FINAL]):

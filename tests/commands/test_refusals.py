@@ -8,7 +8,7 @@ import pytest
 
 import toy_runs
 from toy_runs import GOOD, command, data_file, names, options
-from vgs_mlx.commands import distill as distillation
+from vgs_mlx.commands import distill
 from vgs_mlx.errors import Refusal
 from vgs_mlx.resources import tiny_model
 
@@ -80,7 +80,7 @@ FRACTION = ("--set", "data.held_out=0.5")
         ),
         (("--set", "data.held_out=-1"), "data.held_out=-1"),
         (("--set", "student.targets=[nonesuch]", *options("train.steps=1")), "student.targets"),
-        (("--resume",), "no run to resume there (no recipe.yaml)"),
+        (("--resume",), "not a run folder (no recipe.yaml in it)"),
         (("--resume", "--recipe", "x"), "the recipe is the run's own"),
         (("--resume", "--dry-run"), "the recipe is the run's own"),
     ],
@@ -207,14 +207,12 @@ def test_a_teacher_that_prepares_pictures_differently_is_refused(change):
     ids=["empty", "broken", "no question", "no picture", "outside", "one"],
 )
 def test_bad_rows_are_refused_with_their_line_before_any_model_loads(rows, said, monkeypatch):
-    monkeypatch.setattr(distillation.setup, "load_model", lambda *_, **__: pytest.fail("loaded a model"))
+    monkeypatch.setattr(distill.setup, "load_model", lambda *_, **__: pytest.fail("loaded a model"))
     assert said in refusal(*distilling("--data", data_file(Path.cwd().parent / "data", *rows), *FRACTION))
 
 
 def test_the_embedded_default_takes_rows_of_one_s_own(monkeypatch):
-    monkeypatch.setattr(
-        distillation.setup, "load_model", lambda *_, **__: (_ for _ in ()).throw(Refusal("read"))
-    )
+    monkeypatch.setattr(distill.setup, "load_model", lambda *_, **__: (_ for _ in ()).throw(Refusal("read")))
     assert "read" in refusal(*distilling("--data", data_file(Path.cwd().parent / "data", GOOD, GOOD, GOOD)))
 
 
@@ -247,7 +245,7 @@ def test_an_error_of_the_program_is_no_refusal(monkeypatch):
     def fail(*_, **__):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(distillation, "start", fail)
+    monkeypatch.setattr(distill, "start", fail)
     assert isinstance(command(*distilling()).exception, ZeroDivisionError)
 
 

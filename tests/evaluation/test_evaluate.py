@@ -12,17 +12,18 @@ from rich.console import Console
 
 from toy_runs import command, copied, finished
 from vgs_mlx import device
-from vgs_mlx.commands import evaluate as evaluation_report
+from vgs_mlx.commands import evaluate as command_file
 from vgs_mlx.data import shapes
 from vgs_mlx.device import Memory
 from vgs_mlx.evaluation import evaluate
-from vgs_mlx.evaluation.evaluate import Answer, graded, summary
+from vgs_mlx.evaluation.evaluate import Answer, AnswerSettings, graded, summary
 from vgs_mlx.evaluation.statistics import accuracy_interval
 from vgs_mlx.models.loading import load_model
 from vgs_mlx.recipe.options import Data
 from vgs_mlx.resources import tiny_model
 from vgs_mlx.rollout.sample import Sampling
 from vgs_mlx.runs import folder as run_folder
+from vgs_mlx.runs import named_model
 from vgs_mlx.types import Example
 
 SHORT = ("--set", "rollout.max_completion_length=8", "--limit", "6")
@@ -130,7 +131,7 @@ def test_greedy_answers_do_not_depend_on_the_batch(student, rows):
     texts = [
         [
             row[0].completion
-            for row in evaluate.answer(student, rows, Data(system_prompt=""), sampling, batch_size=batch)
+            for row in evaluate.answer(student, rows, AnswerSettings(Data(system_prompt=""), sampling, batch))
         ]
         for batch in (1, 3, 64)
     ]
@@ -140,8 +141,8 @@ def test_greedy_answers_do_not_depend_on_the_batch(student, rows):
 
 def test_sampled_answers_depend_on_the_seed_and_not_on_the_batch(student, rows):
     def drawn(batch, seed=0):
-        settings = Data(system_prompt=""), Sampling(8, temperature=1.0)
-        found = evaluate.answer(student, rows[:4], *settings, samples=2, batch_size=batch, seed=seed)
+        how = AnswerSettings(Data(system_prompt=""), Sampling(8), batch, samples=2, seed=seed)
+        found = evaluate.answer(student, rows[:4], how)
         assert [len(row) for row in found] == [2] * 4
         return [[each.completion for each in row] for row in found]
 
@@ -150,10 +151,11 @@ def test_sampled_answers_depend_on_the_seed_and_not_on_the_batch(student, rows):
     assert any(row[0] != row[1] for row in drawn(64)), "the answers of one prompt are drawn apart"
 
 
-def test_progress_is_told_up_to_the_last_prompt(student, rows):
-    told = []
-    evaluate.answer(student, rows, Data(), Sampling(1, temperature=0.0), batch_size=3, progress=told.append)
-    assert told == [3, 6, 7]
+def test_progress_is_reported_up_to_the_last_prompt(student, rows):
+    reported = []
+    how = AnswerSettings(Data(), Sampling(1, temperature=0.0), batch_size=3)
+    evaluate.answer(student, rows, how, progress=reported.append)
+    assert reported == [3, 6, 7]
 
 
 def test_without_the_picture_no_picture_is_fed(student, rows, monkeypatch):
@@ -165,7 +167,7 @@ def test_without_the_picture_no_picture_is_fed(student, rows, monkeypatch):
 
     monkeypatch.setattr(evaluate, "sample", look)
     for with_image in (True, False):
-        evaluate.answer(student, rows[:2], Data(), Sampling(1), batch_size=2, with_image=with_image)
+        evaluate.answer(student, rows[:2], AnswerSettings(Data(), Sampling(1), 2, with_image=with_image))
     image = student.module.config.image_token_id
     assert [not view.media for view in seen] == [False, False, True, True]
     assert [image in view.ids for view in seen] == [True, True, False, False]
@@ -231,7 +233,7 @@ def test_names_are_no_markup_in_the_table():
     """A kind named [red] is shown, and so is a path with brackets."""
     shown = io.StringIO()
     about = {"model": "a[b]", "data": "d", "temperature": 0.0, "with_image": True}
-    evaluation_report._print({**about, **summary(answers("1", kind="[red]"))}, Console(file=shown))
+    command_file._print({**about, **summary(answers("1", kind="[red]"))}, Console(file=shown))
     assert "[red]" in shown.getvalue() and "a[b] on d" in shown.getvalue()
 
 
@@ -243,7 +245,7 @@ def test_names_are_no_markup_in_the_table():
             ("--json", "/nowhere/at/all.json"),
             "--json /nowhere/at/all.json: give a file in a folder that exists",
         ),
-        (("--recipe", "other.yaml"), "is a run and is asked as its own recipe says"),
+        (("--recipe", "other.yaml"), "is a run and is asked with its own recipe: omit --recipe"),
         (("--data", "none.jsonl"), "data file none.jsonl: No such file or directory"),
         (("--set", "rollout.lenght=3"), "unknown key rollout.lenght: did you mean"),
     ],
@@ -270,7 +272,7 @@ def test_what_is_no_model_is_refused_in_one_line(model, said, tmp_path, monkeypa
 
 def test_what_cannot_fit_is_refused_before_weights_load_unless_forced(monkeypatch):
     monkeypatch.setattr(device, "this_machine", lambda: Memory(2**20, "a very small machine"))
-    monkeypatch.setattr(evaluation_report, "load_model", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(named_model, "load_model", lambda *_, **__: 1 / 0)
     asked = ("evaluate", "embedded:student", "--data", "shapes:4")
     shown = command(*asked)
     assert shown.exit_code == 2 and "the evaluation doesn't fit in memory" in shown.stderr

@@ -11,13 +11,12 @@ import pytest
 
 from model_folders import embedded_logprobs, load, silent
 from toy_runs import command, copied, finished, options, recipe, state_of
-from vgs_mlx.commands import distill as distillation
 from vgs_mlx.exporting import earlier_run
 from vgs_mlx.models import adapters
 from vgs_mlx.recipe import file as recipe_file
 from vgs_mlx.recipe.options import Recipe, Student
 from vgs_mlx.resources import tiny_model
-from vgs_mlx.runs import checkpoint, trained
+from vgs_mlx.runs import checkpoint, recipes, trained
 from vgs_mlx.runs import folder as run_folder
 
 SMALL = ("train.steps=1", "train.evaluate_every=1")
@@ -89,7 +88,7 @@ def second(tmp_path_factory) -> Path:
     run = tmp_path_factory.mktemp("second") / "run"
     done = command("distill", "--output", run, *options(*SMALL, f"student.path={finished()}@4"))
     assert done.exit_code == 0, done.output
-    said = f"student  of run, step 4: written to {run / 'student'} (0.00 GB), its trained layers as float32"
+    said = f"student  from run, step 4: written to {run / 'student'} (0.00 GB), its trained layers as float32"
     assert said in done.stdout
     return run
 
@@ -129,7 +128,7 @@ def test_the_export_of_a_second_run_holds_both_trainings_and_proves_itself(tmp_p
     base = embedded_logprobs(load("embedded:student"))
     assert np.abs(fused - whole).max() < 0.1 * np.abs(base - whole).max()
     card = (model / "README.md").read_text()
-    assert "# student, distilled from teacher" in card and "It went on from first, a finished run." in card
+    assert "# student, distilled from teacher" in card and "It continued from first, a finished run." in card
     assert not (model / "origin.json").exists()
 
 
@@ -157,11 +156,11 @@ def test_dry_runs_and_plans_take_a_run_for_a_student_and_write_nothing():
 
 
 def test_without_a_recipe_the_earlier_run_s_own_is_taken_and_what_differs_is_said():
-    own = distillation.resolve(None, {"student": f"{finished()}@best"}, ["train.steps=1"])[0]
+    own = recipes.resolve(None, {"student": f"{finished()}@best"}, ["train.steps=1"])[0]
     earlier = recipe_file.load_recipe(finished() / run_folder.RECIPE)
     assert (own.teacher, own.data, own.rollout) == (earlier.teacher, earlier.data, earlier.rollout)
     shown = command("distill", "--dry-run", "--student", finished(), "--set", "train.warmup_steps=1")
-    assert f"recipe   as of {finished()}, but for train.warmup_steps" in shown.stdout, shown.output
+    assert f"recipe   as in {finished()}, except train.warmup_steps" in shown.stdout, shown.output
 
 
 def test_where_a_run_is_no_student_the_way_out_is_named():

@@ -20,7 +20,7 @@ from vgs_mlx.formats import strict_json
         (b"[" * 100_000, "levels"),
         (b"[" * 101 + b"]" * 101, "more than 100 levels"),
         (b'{"a":' * 101 + b"1" + b"}" * 101, "more than 100 levels"),
-        (b"9" * 5_000, "a number of too many digits"),
+        (b"9" * 5_000, "a number with too many digits"),
     ],
     ids=lambda value: str(value)[:12],
 )

@@ -11,7 +11,7 @@ import pytest
 
 import toy_runs
 from toy_runs import command, options
-from vgs_mlx.commands import distill as distillation
+from vgs_mlx.commands import distill
 from vgs_mlx.machine import awake
 
 STAND_IN = """#!/bin/sh
@@ -92,9 +92,7 @@ def test_a_mac_without_the_program_or_with_a_broken_one_trains_all_the_same(mac,
 
 
 def test_a_run_says_so_while_it_trains_and_its_recipe_may_switch_it_off_on_resume(mac, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        distillation.setup, "load", lambda recipe, *_: toy_runs.ready(*SHORT, *switched(recipe))
-    )
+    monkeypatch.setattr(distill.setup, "load", lambda recipe, *_: toy_runs.ready(*SHORT, *switched(recipe)))
     done = command("distill", "--output", tmp_path / "run", *options(*SHORT))
     assert done.exit_code == 0, done.output
     assert "awake    this Mac is kept from idle sleep" in done.stdout and not alive(pid(mac))

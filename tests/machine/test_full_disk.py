@@ -13,8 +13,7 @@ import pytest
 
 import toy_runs
 from toy_runs import command, copied, finished, go_on, options, same_run
-from vgs_mlx.commands import distill as distillation
-from vgs_mlx.commands import evaluate as evaluation_report
+from vgs_mlx.commands import distill, evaluate
 from vgs_mlx.errors import Refusal
 from vgs_mlx.machine import disk
 from vgs_mlx.runs import checkpoint
@@ -27,7 +26,7 @@ PAGE = 4096  # bytes, of which a small disk is made
 @pytest.fixture
 def quick(monkeypatch):
     """Commands take models that are loaded already."""
-    monkeypatch.setattr(distillation.setup, "load", lambda *_: toy_runs.ready(*SMALL))
+    monkeypatch.setattr(distill.setup, "load", lambda *_: toy_runs.ready(*SMALL))
 
 
 @pytest.fixture
@@ -91,7 +90,7 @@ def test_a_disk_that_may_not_be_written_is_refused_before_anything_is_loaded(sma
     run = copied(finished(*SMALL), small_disk / "run")
     before = toy_runs.state_of(run)
     change(small_disk, "ro")
-    monkeypatch.setattr(distillation.setup, "load", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr(distill.setup, "load", lambda *_: pytest.fail("loaded"))
     said = refused("distill", "--resume", "--output", run, "--set", "train.steps=6")
     assert f"{run}: can't be written" in said
     assert toy_runs.state_of(run) == before
@@ -141,7 +140,7 @@ def test_every_way_of_not_being_able_to_write_is_refused_with_the_folder_and_the
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr(distillation.loop.checkpoint, "save", fail)
+    monkeypatch.setattr(distill.loop.checkpoint, "save", fail)
     shown = refused("distill", "--output", run, *options(*SMALL))
     assert f"{run}: can't be written" in shown and said in shown and advice(run) in shown
 
@@ -173,7 +172,7 @@ def test_any_command_that_can_t_write_says_so_in_one_line(tmp_path, monkeypatch)
     def fail(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "x.json"))
 
-    monkeypatch.setattr(evaluation_report, "run", fail)
+    monkeypatch.setattr(evaluate, "run", fail)
     said = refused("evaluate", "embedded:student")
     advice = "make room, and then give the same command again"
     assert said == f"vgs-mlx: {tmp_path / 'x.json'}: No space left on device: {advice}\n"
@@ -190,7 +189,7 @@ def test_skipped_rows_that_can_t_be_written_leave_no_run(quick, tmp_path, monkey
     def fail(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(distillation.ledger, "write_skipped", fail)
+    monkeypatch.setattr(distill.ledger, "write_skipped", fail)
     said = refused("distill", "--output", tmp_path / "new" / "run", *options(*SMALL))
     assert "can't be written (No space left on device): make room, or give another folder" in said
     assert os.listdir(tmp_path) == []

@@ -7,7 +7,7 @@ import pytest
 
 import toy_runs
 from toy_runs import command, finished, go_on, options, same_run
-from vgs_mlx.commands import distill as distillation
+from vgs_mlx.commands import distill
 from vgs_mlx.runs import folder as run_folder
 from vgs_mlx.train import loop, watch
 
@@ -15,7 +15,7 @@ EITHER = pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (sig
 RARE = ("train.checkpoint_every=100",)
 
 
-def distill(run, *sets):
+def train(run, *sets):
     return command("distill", "--output", run, *options(*sets))
 
 
@@ -24,7 +24,7 @@ def ready(monkeypatch):
     """Commands take models that are loaded already."""
 
     def take(*sets):
-        monkeypatch.setattr(distillation.setup, "load", lambda *_: toy_runs.ready(*sets))
+        monkeypatch.setattr(distill.setup, "load", lambda *_: toy_runs.ready(*sets))
 
     return take
 
@@ -58,7 +58,7 @@ def test_an_evaluation_is_broken_off_at_once_and_the_steps_before_it_are_kept(
     ready(*sets)
     # the first call is at step 0
     interrupting(monkeypatch, loop.evaluation, "answer", number, 2, then=never)
-    stopped = distill(tmp_path / "run", *sets)
+    stopped = train(tmp_path / "run", *sets)
     assert stopped.exit_code == code, stopped.output
     assert (
         f"Step 2 is saved; go on with: vgs-mlx distill --resume --output {tmp_path / 'run'}" in stopped.stderr
@@ -76,7 +76,7 @@ def test_a_look_at_the_terms_is_broken_off_at_once_and_its_step_is_saved(
     sets = (*RARE, "train.watch_every=3", "train.evaluate_every=100")
     ready(*sets)
     interrupting(monkeypatch, watch, "compute_terms", number, 2, then=never)
-    stopped = distill(tmp_path / "run", *sets)
+    stopped = train(tmp_path / "run", *sets)
     assert stopped.exit_code == code, stopped.output
     assert "Step 3 is saved; go on with" in stopped.stderr
     assert toy_runs.checkpoints(tmp_path / "run") == ["step-000003"]
@@ -92,7 +92,7 @@ def test_a_step_is_finished_and_saved_and_not_measured(number, code, tmp_path, r
     sets = (*RARE, "train.evaluate_every=3")
     ready(*sets)
     interrupting(monkeypatch, loop, "run_step", number, 3)
-    stopped = distill(tmp_path / "run", *sets)
+    stopped = train(tmp_path / "run", *sets)
     assert stopped.exit_code == code, stopped.output
     assert "Step 3 is saved" in stopped.stderr
     assert [row["step"] for row in run_folder.rows(tmp_path / "run" / run_folder.EVALUATIONS)] == [0]
@@ -104,7 +104,7 @@ def test_a_step_is_finished_and_saved_and_not_measured(number, code, tmp_path, r
 def test_before_the_first_step_nothing_is_saved_and_the_run_can_go_on(tmp_path, ready, monkeypatch):
     ready(*RARE)
     interrupting(monkeypatch, loop.evaluation, "answer", signal.SIGINT, 1, then=never)
-    stopped = distill(tmp_path / "run", *RARE)
+    stopped = train(tmp_path / "run", *RARE)
     assert stopped.exit_code == 130
     assert (
         f"No step is saved yet; go on with: vgs-mlx distill --resume --output {tmp_path / 'run'}"
@@ -119,7 +119,7 @@ def test_the_last_evaluation_is_broken_off_and_done_when_the_run_goes_on(tmp_pat
     sets = (*RARE, "train.evaluate_blind=true")
     ready(*sets)
     interrupting(monkeypatch, loop.evaluation, "answer", signal.SIGTERM, 3, then=never)  # without the picture
-    stopped = distill(tmp_path / "run", *sets)
+    stopped = train(tmp_path / "run", *sets)
     assert stopped.exit_code == 143 and "Step 4 is saved" in stopped.stderr
     assert not (tmp_path / "run" / run_folder.FINAL).exists()
     monkeypatch.undo()
@@ -129,8 +129,8 @@ def test_the_last_evaluation_is_broken_off_and_done_when_the_run_goes_on(tmp_pat
 
 @EITHER
 def test_while_models_load_nothing_is_left(number, code, tmp_path, monkeypatch):
-    monkeypatch.setattr(distillation.setup, "load", lambda *_: signal.raise_signal(number))
-    stopped = distill(tmp_path / "new" / "run")
+    monkeypatch.setattr(distill.setup, "load", lambda *_: signal.raise_signal(number))
+    stopped = train(tmp_path / "new" / "run")
     assert stopped.exit_code == code
     assert stopped.stderr == "\nvgs-mlx: stopped.\n"
     assert toy_runs.names(tmp_path) == []
@@ -141,9 +141,9 @@ def test_the_second_sigterm_stops_at_once(tmp_path, ready, monkeypatch):
     interrupting(
         monkeypatch, loop, "run_step", signal.SIGTERM, 3, then=lambda: signal.raise_signal(signal.SIGTERM)
     )
-    stopped = distill(tmp_path / "run")
+    stopped = train(tmp_path / "run")
     assert stopped.exit_code == 143
-    assert "What came after the last checkpoint is lost; go on with" in stopped.stderr
+    assert "Steps after the last checkpoint are lost; go on with" in stopped.stderr
     monkeypatch.undo()
     go_on(tmp_path / "run")
     assert same_run(tmp_path / "run", finished())
@@ -153,7 +153,7 @@ def test_signals_are_handled_after_a_command_as_they_were_before(tmp_path, ready
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     ready()
     interrupting(monkeypatch, loop, "run_step", signal.SIGINT, 1)
-    distill(tmp_path / "run")
+    train(tmp_path / "run")
     assert {number: signal.getsignal(number) for number in before} == before
 
 
@@ -174,7 +174,7 @@ def test_the_seconds_are_those_of_all_processes(tmp_path, ready, monkeypatch):
     ready(*RARE)
     slow_evaluations(monkeypatch, 1.0)  # so that the earlier process took long enough to be told of
     interrupting(monkeypatch, loop, "run_step", signal.SIGINT, 2)
-    distill(tmp_path / "run", *RARE)
+    train(tmp_path / "run", *RARE)
     earlier = run_folder.rows(tmp_path / "run" / run_folder.METRICS)
     assert [row["step"] for row in earlier] == [1, 2]
     monkeypatch.undo()

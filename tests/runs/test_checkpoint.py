@@ -13,7 +13,7 @@ import pytest
 import toy_runs
 from random_models import random_model
 from toy_runs import command, copied, final_weights, finished, go_on, state_of
-from vgs_mlx.commands import distill as distillation
+from vgs_mlx.commands import distill
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models import adapters
 from vgs_mlx.recipe.options import Student, Train
@@ -51,7 +51,7 @@ def unfinished(folder, *sets) -> Path:
 @pytest.fixture
 def quick(monkeypatch):
     """Commands take models that are loaded already."""
-    monkeypatch.setattr(distillation.setup, "load", lambda *_: toy_runs.ready())
+    monkeypatch.setattr(distill.setup, "load", lambda *_: toy_runs.ready())
 
 
 def flip(file: Path, place: int) -> None:
@@ -82,7 +82,7 @@ DAMAGES = {
 def test_a_damaged_checkpoint_is_refused_before_models_load_and_the_previous_one_named(
     damage, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(distillation.setup, "load", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr(distill.setup, "load", lambda *_: pytest.fail("loaded"))
     run = unfinished(tmp_path / "run")
     name, harm = DAMAGES[damage]
     harm(run / "checkpoints" / "step-000004" / name)
@@ -118,7 +118,7 @@ def test_going_on_from_the_previous_one_gives_the_same_run(tmp_path):
 
 def test_a_recipe_changed_by_hand_is_refused_with_the_key_and_both_values(tmp_path, monkeypatch):
     run = unfinished(tmp_path / "run")
-    monkeypatch.setattr(distillation.setup, "load", ready_for)
+    monkeypatch.setattr(distill.setup, "load", ready_for)
     file = run / run_folder.RECIPE
     right = file.read_text()
     file.write_text(right.replace("learning_rate: 0.0001", "learning_rate: 0.01"))

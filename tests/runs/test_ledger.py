@@ -13,7 +13,7 @@ import toy_runs
 from toy_runs import QUIET, command, copied, options, same_run
 from vgs_mlx.ablation import inputs
 from vgs_mlx.ablation.jobs import Job
-from vgs_mlx.commands import distill as distillation
+from vgs_mlx.commands import distill
 from vgs_mlx.data import datasets
 from vgs_mlx.data.datasets import DataSet
 from vgs_mlx.errors import Refusal
@@ -118,7 +118,7 @@ def test_swapped_pictures_are_refused_by_both_names(noted):
 def test_a_row_with_fewer_pictures_is_refused(noted):
     run, file = noted
     file.write_text(file.read_text().replace(f', "p{ROWS}.png"', ""))
-    assert "started with 2 pictures in this row, and here are 1" in refused(run, load(file))
+    assert "started with 2 pictures in this row, which has 1 now" in refused(run, load(file))
 
 
 def test_a_picture_that_broke_is_refused_though_bad_rows_are_skipped(noted):
@@ -285,7 +285,7 @@ def test_a_picture_that_changes_in_mid_run_ends_it_before_a_gradient_and_put_bac
     run_folder.create(run, ready.recipe)
     try:
         with pytest.raises(Refusal) as caught:
-            distillation._train(ready, run, QUIET)
+            distill._train(ready, run, QUIET)
     finally:
         for picture, data in kept.items():
             picture.write_bytes(data)

@@ -81,7 +81,7 @@ def refusal(done) -> str:
 def test_a_finished_run_learns_where_its_data_are_and_evaluates_there(moved):
     weights = final_weights(moved / "run")
     told = resume(*DATA)
-    assert told.exit_code == 0 and "nothing changed but data.source, data.held_out" in told.stdout
+    assert told.exit_code == 0 and "nothing changed except data.source, data.held_out" in told.stdout
     recipe = run_folder.opened(moved / "run")
     assert recipe.data.source == str(moved / "new" / "data" / "rows.jsonl")
     assert recipe.data.held_out == str(moved / "new" / "data" / "held.jsonl")
@@ -148,7 +148,7 @@ def test_rows_that_changed_where_they_are_are_refused(moved):
 def test_data_that_are_not_there_are_asked_for_by_the_option_that_names_them(arguments, fix, moved):
     before = state_of(moved)
     said = refusal(command(*arguments))
-    assert "no longer there, and run needs it: say where it is now" in said and fix in said
+    assert "no longer there, and run needs it: give its new place" in said and fix in said
     assert state_of(moved) == before
 
 
@@ -172,7 +172,7 @@ def test_a_copy_of_the_run_s_data_is_asked_for_its_held_out_rows(moved):
 def test_other_rows_are_asked_whole_and_said_to_be_others(moved):
     edit(moved / "new" / "data" / "rows.jsonl", solution="It looks blue.")
     shown, found = figures(*DATA)
-    assert "not the run's own (the data's solutions differ): all of its rows are asked" in shown
+    assert "not the run's own (the data's solutions differ): all its rows are asked" in shown
     assert found["prompts"] == 5
     (moved / "new" / "data" / "rows.jsonl").rename(moved / "new" / "data" / "others.jsonl")
     shown, found = figures("--data", "new/data/others.jsonl")
@@ -188,7 +188,7 @@ def test_a_run_whose_data_are_gone_is_exported_on_built_in_pictures(moved):
 
 def test_a_student_that_moved_is_asked_for_recognised_and_recorded(moved):
     (moved / "student").rename(moved / "new" / "student")
-    assert "say where it is now with --student PATH" in refusal(resume(*DATA))
+    assert "give its new place with --student PATH" in refusal(resume(*DATA))
     resume(*DATA, "--student", "new/student")
     recipe = moved / "run" / run_folder.RECIPE
     assert run_folder.opened(moved / "run").student.path == str(moved / "new" / "student")

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from toy_runs import command, copied, finished, go_on, state_of
-from vgs_mlx.commands import distill as distillation
+from vgs_mlx.commands import distill
 from vgs_mlx.errors import Refusal
 from vgs_mlx.runs import checkpoint, ledger, records, trained
 from vgs_mlx.runs import folder as run_folder
@@ -70,7 +70,7 @@ def unfinished(folder, *sets):
 
 @pytest.mark.parametrize("name", [run_folder.METRICS, run_folder.EVALUATIONS, run_folder.ANSWERS])
 def test_a_run_with_a_damaged_row_does_not_go_on_and_stays_as_it_is(name, tmp_path, monkeypatch):
-    monkeypatch.setattr(distillation.setup, "load", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr(distill.setup, "load", lambda *_: pytest.fail("loaded"))
     run = unfinished(tmp_path / "run")
     lines = (run / name).read_bytes().splitlines(keepends=True)
     (run / name).write_bytes(b"".join([lines[0][:20] + b"\n", *lines[1:]]))
@@ -101,7 +101,7 @@ def test_rollouts_of_other_rows_or_another_student_are_refused_before_a_step(con
 
 @pytest.mark.parametrize("name", [run_folder.RESULT, run_folder.EVALUATIONS])
 def test_a_folder_where_a_run_has_a_file_is_refused_before_anything_loads(name, tmp_path, monkeypatch):
-    monkeypatch.setattr(distillation.setup, "load", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr(distill.setup, "load", lambda *_: pytest.fail("loaded"))
     run = copied(finished(), tmp_path / "run")
     (run / name).unlink()
     (run / name).mkdir()

@@ -10,7 +10,7 @@ from PIL import Image
 
 import toy_runs
 from toy_runs import command, copied, finished, names, options, state_of
-from vgs_mlx.commands import distill as distillation
+from vgs_mlx.commands import distill
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models import adapters
 from vgs_mlx.models.loading import load_processor
@@ -80,7 +80,7 @@ def test_the_recipe_is_there_before_any_model_loads_and_the_rest_goes_with_a_ref
         seen.extend(sorted(os.listdir(run)))
         raise Refusal("no such model")
 
-    monkeypatch.setattr(distillation.setup, "load", refuse)
+    monkeypatch.setattr(distill.setup, "load", refuse)
     refused = command("distill", "--output", run, *options())
     assert refused.exit_code == 2
     assert seen == BEFORE_MODELS
@@ -158,7 +158,7 @@ def test_folders_made_for_a_run_stay_when_others_use_them(tmp_path):
 
 
 def test_resuming_what_is_no_run_is_refused(tmp_path):
-    with pytest.raises(Refusal, match=r"no run to resume there \(no recipe.yaml\)"):
+    with pytest.raises(Refusal, match=r"not a run folder \(no recipe.yaml in it\)"):
         run_folder.opened(tmp_path)
 
 
@@ -219,8 +219,8 @@ def test_rows_that_were_skipped_are_listed_with_their_reason(tmp_path, monkeypat
         found = toy_runs.setup.load_data(recipe, processor, screen)
         return toy_runs.setup.Ready(recipe, None, None, None, found, {})
 
-    monkeypatch.setattr(distillation.setup, "load", load)
-    monkeypatch.setattr(distillation.loop, "run", stop)
+    monkeypatch.setattr(distill.setup, "load", load)
+    monkeypatch.setattr(distill.loop, "run", stop)
     command("distill", "--data", data, "--output", tmp_path / "run", "--set", "data.on_bad_row=skip",
             "--set", "data.held_out=0.5")  # fmt: skip
     rows = run_folder.rows(tmp_path / "run" / run_folder.SKIPPED)

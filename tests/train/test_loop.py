@@ -128,9 +128,9 @@ def test_the_last_evaluation_asks_without_the_picture_too_where_the_recipe_says_
     views = []
     answer = loop.evaluation.answer
 
-    def asked(*given, with_image, **options):
-        views.append(with_image)
-        return answer(*given, with_image=with_image, **options)
+    def asked(model, rows, how, **options):
+        views.append(how.with_image)
+        return answer(model, rows, how, **options)
 
     monkeypatch.setattr(loop.evaluation, "answer", asked)
     run = train(tmp_path / "run", "train.evaluate_blind=true", "train.evaluate_every=2")

@@ -185,7 +185,7 @@ def test_other_changes_than_more_steps_are_refused_and_change_nothing(tmp_path):
     for change in ("train.learning_rate=1e-2", "seed=1", "student.rank=8", "data.held_out=9"):
         refused = command("distill", "--resume", "--output", run, "--set", change)
         assert refused.exit_code == 2
-        assert f"--set {change.split('=')[0]}: a resumed run must stay what it is" in refused.stderr
+        assert f"--set {change.split('=')[0]}: a resumed run keeps its recipe" in refused.stderr
     assert state_of(run) == before
 
 
@@ -194,6 +194,6 @@ def test_a_run_is_one_process_s_alone(tmp_path):
     with run_folder.held(run):
         refused = command("distill", "--resume", "--output", run, "--set", "train.steps=6")
     assert refused.exit_code == 2
-    assert "another vgs-mlx works on this run" in refused.stderr
+    assert "another vgs-mlx is working on this run" in refused.stderr
     with run_folder.held(run):
         pass  # free again

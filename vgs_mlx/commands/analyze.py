@@ -12,8 +12,6 @@ from rich.table import Table
 
 from vgs_mlx.analysis import figures as geometry_figures
 from vgs_mlx.analysis import geometry
-from vgs_mlx.commands import distill as distillation
-from vgs_mlx.commands.evaluate import recipe_for, refuse_checkpoint
 from vgs_mlx.device import backend
 from vgs_mlx.errors import Refusal
 from vgs_mlx.planning import report as planning
@@ -22,8 +20,9 @@ from vgs_mlx.planning.sizes import read_size
 from vgs_mlx.recipe.options import Recipe
 from vgs_mlx.recipe.paths import resolve_name
 from vgs_mlx.runs import folder as run_folder
-from vgs_mlx.runs import trained
+from vgs_mlx.runs import recipes, trained
 from vgs_mlx.runs.identity import PLACES
+from vgs_mlx.runs.named_model import recipe_for, refuse_checkpoint
 from vgs_mlx.runs.screen import Screen
 from vgs_mlx.train.setup import Ready, load
 from vgs_mlx.types import Example
@@ -118,7 +117,7 @@ def _model(asked: Asked, screen: Screen, check: Check) -> Ready:
     """A model as it is, with the teacher and the recipe that the options name."""
     refuse_checkpoint(asked.model, asked.checkpoint)
     shorthands = {"student": asked.model, **({"teacher": asked.teacher} if asked.teacher else {})}
-    resolved, _ = distillation.resolve(recipe_for(asked.model, asked.recipe), shorthands, asked.sets)
+    resolved, _ = recipes.resolve(recipe_for(asked.model, asked.recipe), shorthands, asked.sets)
     recipe = _comparable(resolved)
     return load(recipe, screen, partial(check, recipe))
 

@@ -1,4 +1,4 @@
-"""What every command asks of its arguments before it runs: one value each, in UTF-8; its own recipes are found."""
+"""Checks of every command's arguments: one value each, in UTF-8, no path that can't be looked up."""
 
 import os
 from pathlib import Path
@@ -10,12 +10,12 @@ from vgs_mlx.formats import texts
 from vgs_mlx.resources import shipped_recipe
 
 PLACES = ("model", "student", "teacher", "data")
-"""Arguments that are text, since they may name what is on the Hub, and may be paths."""
+"""Arguments that name a path or something on the Hub."""
 PATH = click.Path(path_type=Path)
 
 
 class Refused(click.ClickException):
-    """A `Refusal` while arguments are read, where click alone is there to catch it: the same line and exit code."""
+    """A `Refusal` while click reads arguments: click prints it as one, with the same exit code."""
 
     exit_code = 2
 
@@ -25,17 +25,17 @@ class Refused(click.ClickException):
 
 
 class Recipe(click.Path):
-    """A recipe file. `recipes/NAME.yaml` is the package's own where no such file is there."""
+    """A recipe file. Where `recipes/NAME.yaml` doesn't exist, the package's own of that name."""
 
     def __init__(self) -> None:
         super().__init__(path_type=Path)
 
     def convert(self, value, param, ctx):
-        """The path of the recipe; says where it is another than was given."""
+        """The path of the recipe. Prints it where it is the package's own."""
         path = super().convert(value, param, ctx)
         shipped = None if os.path.exists(path) else shipped_recipe(path)
         if shipped:
-            click.echo(f"recipe   {path} is not in this folder: the package's own, {shipped}")
+            click.echo(f"recipe   {path} is not in this folder: using the package's own, {shipped}")
         return shipped or path
 
 
@@ -64,7 +64,7 @@ class Group(click.Group):
 
 
 def refuse_unwritable(param: click.Parameter, value: Any) -> None:
-    """Text that can't be written as UTF-8 could stand in no recipe, nor on a screen. Raises `Refused`."""
+    """Refuse text that can't be written as UTF-8: no file or screen could show it. Raises `Refused`."""
     for each in value if isinstance(value, tuple) else (value,):
         if not isinstance(each, str | Path) or not (fault := texts.fault(str(each))):
             continue
@@ -77,23 +77,24 @@ def refuse_unwritable(param: click.Parameter, value: Any) -> None:
 
 
 def refuse_unreachable(param: click.Parameter, value: Any) -> None:
-    """A path may lead to nothing yet, but the system must be able to say so, and a folder be open. Raises `Refused`."""
+    """Refuse a path that can't be looked up, or a folder that can't be read. Raises `Refused`.
+
+    A path that leads to nothing is left to the command.
+    """
     if not isinstance(value, Path) and (value is None or param.name not in PLACES):
         return
     path = os.path.expanduser(value)
     if isinstance(value, str) and path.startswith("~"):
-        raise Refused(
-            f"{name_of(param)} {value[:200]}: nobody of that name has a home here: give another path"
-        )
+        raise Refused(f"{name_of(param)} {value[:200]}: there is no user of that name: give another path")
     try:
         os.listdir(path) if os.path.isdir(path) else os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
         return
-    except OSError as error:  # too long, not to be entered, a circle of links
+    except OSError as error:  # too long, no permission, a circle of links
         why = f"can't be looked up ({error.strerror}): give another path"
         raise Refused(f"{name_of(param)} {str(value)[:200]}: {why}") from error
 
 
 def name_of(param: click.Parameter) -> str:
-    """What a user calls it: --output, or RUN."""
+    """The parameter as the user writes it: --output, or RUN."""
     return param.opts[0] if isinstance(param, click.Option) else param.human_readable_name

@@ -1,6 +1,6 @@
-"""What `vgs-mlx distill` does: resolve the recipe, make ready, run the loop, say what came out.
+"""What `vgs-mlx distill` does: prepare a run, train it, print the results.
 
-What imports MLX is imported when it is used: the first line is on the screen before that, and so are most refusals.
+Modules that import MLX are imported when first used: the first line, and most refusals, are printed before that.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vgs_mlx.device import backend
 from vgs_mlx.errors import Interrupted, Refusal
@@ -20,50 +20,27 @@ from vgs_mlx.machine import disk
 from vgs_mlx.machine.awake import kept_awake
 from vgs_mlx.machine.lazy import Lazy
 from vgs_mlx.recipe import file as recipe_file
-from vgs_mlx.recipe.file import Setting
-from vgs_mlx.recipe.options import SHORTHANDS, Recipe
-from vgs_mlx.resources import quickstart
+from vgs_mlx.recipe.options import Recipe
 from vgs_mlx.runs import folder as run_folder
+from vgs_mlx.runs import recipes
 from vgs_mlx.runs.named import named
-from vgs_mlx.runs.screen import LIBRARIES, Screen
+from vgs_mlx.runs.screen import Screen
 
 if TYPE_CHECKING:
     from vgs_mlx.planning.plan import Lengths
-    from vgs_mlx.types import Prompt
 
-earlier_run, evaluation_report = Lazy("vgs_mlx.exporting.earlier_run"), Lazy("vgs_mlx.commands.evaluate")
-sources, trained = Lazy("vgs_mlx.runs.sources"), Lazy("vgs_mlx.runs.trained")
+earlier_run, last_lines = Lazy("vgs_mlx.exporting.earlier_run"), Lazy("vgs_mlx.commands.last_lines")
 pictures, recipe_objective = Lazy("vgs_mlx.data.pictures"), Lazy("vgs_mlx.recipe.objective")
-loading, sizes = Lazy("vgs_mlx.models.loading"), Lazy("vgs_mlx.planning.sizes")
-plan_report, train_data = Lazy("vgs_mlx.planning.report"), Lazy("vgs_mlx.runs.rows")
-checkpoint, ending = Lazy("vgs_mlx.runs.checkpoint"), Lazy("vgs_mlx.commands.ending")
-identity, ledger = Lazy("vgs_mlx.runs.identity"), Lazy("vgs_mlx.runs.ledger")
-loop = Lazy("vgs_mlx.train.loop")
-records, watch = Lazy("vgs_mlx.runs.records"), Lazy("vgs_mlx.train.watch")
+plan_report, sizes = Lazy("vgs_mlx.planning.report"), Lazy("vgs_mlx.planning.sizes")
+checkpoint, identity = Lazy("vgs_mlx.runs.checkpoint"), Lazy("vgs_mlx.runs.identity")
+ledger, records = Lazy("vgs_mlx.runs.ledger"), Lazy("vgs_mlx.runs.records")
+sources, trained = Lazy("vgs_mlx.runs.sources"), Lazy("vgs_mlx.runs.trained")
+loop, watch = Lazy("vgs_mlx.train.loop"), Lazy("vgs_mlx.train.watch")
 setup, stepping = Lazy("vgs_mlx.train.setup"), Lazy("vgs_mlx.train.step")
 
 
-def resolve(file: Path | None, shorthands: Mapping[str, str], sets: Sequence[str]) -> tuple[Recipe, str]:
-    """The recipe of a command line and a name for its run. Raises `Refusal`.
-
-    With neither a recipe nor a model named, the embedded default is what `shorthands` and `sets` apply to; where an
-    earlier run is named as the student, and no recipe, that run's own recipe is.
-    """
-    earlier = named(shorthands.get("student", ""))
-    if file is None and earlier:
-        own = recipe_file.load_recipe(earlier[0] / run_folder.RECIPE, sets, _settings(shorthands))
-        return own, earlier[0].resolve().name
-    if file is None and not {"student", "teacher"} & shorthands.keys():
-        file = quickstart()
-    return recipe_file.load_recipe(file, sets, _settings(shorthands)), file.stem if file else "run"
-
-
-def _settings(shorthands: Mapping[str, str]) -> list[Setting]:
-    return [Setting(SHORTHANDS[name], value, f"--{name} {value}") for name, value in shorthands.items()]
-
-
 def start(recipe: Recipe, name: str, output: Path | None, *, force: bool = False) -> None:
-    """A new run, from the first line on the screen to the last."""
+    """Start a run and train it to its end. Raises `Refusal` and `Interrupted`."""
     screen = Screen()
     folder = output or run_folder.default_folder(name)
     made = run_folder.create(folder, recipe)
@@ -78,7 +55,7 @@ def start(recipe: Recipe, name: str, output: Path | None, *, force: bool = False
 
 
 def _first_ready(folder: Path, recipe: Recipe, screen: Screen, force: bool) -> setup.Ready:
-    """What trains from step 0, with all that a run writes down before that. It may be there already, or in part."""
+    """A run ready for step 0, and in its folder all that is written before that step, unless it is there already."""
     run_folder.describe(folder)
     recipe = _pinned(recipe, screen)
     if earlier_run.named(recipe.student.path):
@@ -91,7 +68,7 @@ def _first_ready(folder: Path, recipe: Recipe, screen: Screen, force: bool) -> s
 
 
 def _say_whose_settings(recipe: Recipe, screen: Screen) -> None:
-    """A run that goes on from another one: what it is asked, and by whom it is taught, is as there or it isn't."""
+    """Print which settings differ from those of the earlier run that this one continues."""
     if earlier := named(recipe.student.path):
         own = recipe_file.flat(run_folder.opened(earlier[0]))
         other = [
@@ -99,20 +76,20 @@ def _say_whose_settings(recipe: Recipe, screen: Screen) -> None:
             for key, value in recipe_file.flat(recipe).items()
             if value != own[key] and key != "student.path"
         ]
-        screen.say(f"recipe   as of {earlier[0]}" + (f", but for {', '.join(other)}" if other else ""))
+        screen.say(f"recipe   as in {earlier[0]}" + (f", except {', '.join(other)}" if other else ""))
 
 
 def resume(
     folder: Path, sets: Sequence[str], shorthands: Mapping[str, str] | None = None, *, force: bool = False
 ) -> None:
-    """Go on with a run; nothing to do where it has finished, unless `train.steps` grew.
+    """Resume a run. A finished one trains further only where `train.steps` has grown. Raises as `start`.
 
-    `shorthands` say where its data and models are now, where they moved: see `identity.PLACES`. The folder's recipe
-    then says so too, once they are recognised.
+    `shorthands` give the new places of data and models that moved: see `identity.PLACES`. Once these are recognised,
+    the folder's recipe names the new places.
     """
     screen = Screen()
     before = run_folder.opened(folder)
-    recipe = recipe_file.load_recipe(folder / run_folder.RECIPE, sets, _settings(shorthands or {}))
+    recipe = recipe_file.load_recipe(folder / run_folder.RECIPE, sets, recipes.settings(shorthands or {}))
     screen.say(f"run      {folder}")
     identity.refuse_changes(before, recipe)
     if moved := identity.moved(before, recipe):
@@ -126,9 +103,9 @@ def resume(
         _refuse_unready(folder, recipe, moved, screen)
         if recipe.train.steps != before.train.steps and recipe.train.schedule == "cosine":
             screen.say(
-                f"WARNING  the steps before were taken on a cosine of {before.train.steps:,} steps, not of this length"
+                f"WARNING  the earlier steps followed a cosine of {before.train.steps:,} steps, not of the new length"
             )
-        if checkpoint.newest(folder) is None:  # a kill may have come before all was written down
+        if checkpoint.newest(folder) is None:  # killed, maybe before all of it was written
             with _writable(folder):
                 ready = _first_ready(folder, recipe, screen, force)
         else:
@@ -137,11 +114,11 @@ def resume(
 
 
 def _stay_finished(folder: Path, steps: int, recipe: Recipe, moved: Sequence[str], screen: Screen) -> None:
-    """Nothing to train; what moved is recognised, and the folder's recipe says where it is."""
+    """Train nothing. Check what moved, and write its new place to the folder's recipe."""
     if moved:
         sources.refuse_others(folder, recipe, moved, screen)
         run_folder.keep_recipe(folder, recipe)
-    what = f"nothing changed but {', '.join(moved)}" if moved else "nothing changed"
+    what = f"nothing changed except {', '.join(moved)}" if moved else "nothing changed"
     screen.say(
         f"{folder}: finished at step {steps}, {what}. "
         f"To train longer: {run_folder.resume_command(folder)} --set train.steps={2 * steps}"
@@ -149,12 +126,12 @@ def _stay_finished(folder: Path, steps: int, recipe: Recipe, moved: Sequence[str
 
 
 def _pinned(recipe: Recipe, screen: Screen) -> Recipe:
-    with screen.working("looking for models and data of the Hub"):
+    with screen.working("looking up models and data on the Hub"):
         return sources.pinned(recipe, screen.say)
 
 
 def _refuse_unready(folder: Path, recipe: Recipe, moved: Sequence[str], screen: Screen) -> None:
-    """What is seen before anything loads: files that are gone or damaged, no checkpoint to compare with."""
+    """Refuse, before anything loads, missing or damaged files, and moved data with no checkpoint to compare with."""
     needed = [
         key for key in identity.PLACES if key != "teacher.path" or recipe_objective.needs_teacher(recipe)
     ]
@@ -167,18 +144,18 @@ def _refuse_unready(folder: Path, recipe: Recipe, moved: Sequence[str], screen: 
             checkpoint.verified_state(newest)
     elif moved:
         raise Refusal(
-            f"{folder}: stopped before its first checkpoint, so nothing says whether what is at the new place is "
-            "what it began with: start a new run"
+            f"{folder}: stopped before its first checkpoint, so what moved can't be compared with what it began with: "
+            "start a new run"
         )
 
 
 def dry_run(recipe: Recipe, output: Path | None, *, force: bool = False) -> None:
-    """Everything up to the first update, and what the whole run would take. Writes nothing."""
+    """Do everything up to the first update, and print what the whole run would take. Writes nothing."""
     if output:
         run_folder.refuse_used(output)
     screen = Screen()
     _say_whose_settings(recipe, screen)
-    screen.say(f"recipe   what differs from the defaults, which are in {recipe_file.DEFAULTS}:")
+    screen.say(f"recipe   the differences from the defaults, which are in {recipe_file.DEFAULTS}:")
     screen.say(recipe_file.dump_differences(recipe))
     setup.refuse_contradictions(recipe)  # before anything is downloaded
     recipe = _pinned(recipe, screen)
@@ -198,7 +175,7 @@ def _dry_run(recipe: Recipe, screen: Screen, force: bool) -> None:
             begin = time.perf_counter()
             collected = stepping.collect_answers(ready.student, ready.teacher, prompts, recipe, progress)
             sampled = time.perf_counter() - begin
-            found = stepping.compute_gradients(
+            parts = stepping.compute_gradients(
                 ready.student, ready.teacher, collected, slice(None), recipe, progress
             )
             seconds = time.perf_counter() - begin
@@ -206,7 +183,7 @@ def _dry_run(recipe: Recipe, screen: Screen, force: bool) -> None:
     share = recipe.rollout.prompts_per_step / len(prompts)
     tokens = sum(len(each.completion) for each in rollouts) * share
     hours = seconds * share * recipe.train.steps / 3600
-    phases = {"rollouts": sampled, **found.seconds}
+    phases = {"rollouts": sampled, **parts.seconds}
     screen.say("phases   " + ", ".join(f"{name} {taken:.1f} s" for name, taken in phases.items()))
     screen.say(
         f"expect   {seconds:.1f} s for a micro-step of {len(rollouts)} rollouts; about {seconds * share:.1f} s and "
@@ -216,7 +193,7 @@ def _dry_run(recipe: Recipe, screen: Screen, force: bool) -> None:
 
 
 def _memory_check(recipe: Recipe, force: bool, screen: Screen) -> Callable[[Lengths, dict[str, Path]], None]:
-    """What `setup.load` asks before it loads weights: does the run fit?"""
+    """The check that `setup.load` makes before it loads weights: does the run fit in memory?"""
 
     def check(seen: Lengths, folders: dict[str, Path]) -> None:
         student, teacher = (
@@ -229,34 +206,6 @@ def _memory_check(recipe: Recipe, force: bool, screen: Screen) -> Callable[[Leng
     return check
 
 
-def held_out_prompts(run: Path, recipe: Recipe, count: int) -> list[Prompt]:
-    """The first held-out rows of a run, whose recipe this is, as prompts. Raises `Refusal`."""
-    screen = Screen()
-    processor = _processor(recipe, "--student", screen)
-    examples = train_data.first_held_out(recipe, processor, count, screen, [run])
-    return [setup.render_prompt(processor, example, recipe) for example in examples]
-
-
-def prompts_to_prove_on(run: Path, recipe: Recipe, data: str | None, count: int) -> tuple[list[Prompt], str]:
-    """Held-out rows of a run as prompts, and what they are; the first rows of `data` where it is not a copy of the
-    run's own data. Raises `Refusal`."""
-    trained.refuse_missing(run, recipe, "student.path")
-    if data is None:
-        trained.refuse_missing(run, recipe, "data.source", "data.held_out", here=True)
-        return held_out_prompts(run, recipe, count), "held-out prompts"
-    screen = Screen()
-    own = sources.own_held_out(run, recipe, data, screen)
-    processor = _processor(recipe, "student.path", screen)
-    examples = own or evaluation_report.all_rows(processor, recipe, data, count, screen)
-    prompts = [setup.render_prompt(processor, example, recipe) for example in examples[:count]]
-    return prompts, "held-out prompts" if own else f"prompts of {Path(data).name}"
-
-
-def _processor(recipe: Recipe, option: str, screen: Screen) -> Any:
-    with screen.working(LIBRARIES):
-        return loading.load_processor(loading.find_folder(recipe.student.path, option), option)
-
-
 def _train(ready: setup.Ready, folder: Path, screen: Screen) -> None:
     again = run_folder.resume_command(folder)
     try:
@@ -266,16 +215,16 @@ def _train(ready: setup.Ready, folder: Path, screen: Screen) -> None:
         raise Refusal(f"{refusal}, then go on with: {again}") from refusal
     except KeyboardInterrupt:
         lost = (
-            "What came after the last checkpoint is lost"
+            "Steps after the last checkpoint are lost"
             if checkpoint.newest(folder)
             else "No step is saved yet"
         )
         raise Interrupted(f"{lost}; go on with: {again}") from None
-    ending.say(outcome, folder, ready, screen)
+    last_lines.say(outcome, folder, ready, screen)
 
 
 def _writable(folder: Path) -> AbstractContextManager[None]:
-    """What can't be written to a run that may be resumed is a `Refusal` that says how to go on."""
+    """Turns a failure to write to a run into a `Refusal` that says how to resume it."""
     return disk.refusing(
         folder, f"make room, or make it writable, then go on with: {run_folder.resume_command(folder)}"
     )

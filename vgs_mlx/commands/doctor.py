@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from vgs_mlx.device import backend
+from vgs_mlx.device import backend, why_mlx_fails
 from vgs_mlx.errors import Refusal
 from vgs_mlx.machine import blas, disk
 from vgs_mlx.machine.lazy import Lazy
@@ -22,7 +22,7 @@ from vgs_mlx.runs.screen import Screen
 
 self_check = Lazy("vgs_mlx.commands.self_check")
 
-Row = tuple[str, str]  # what, and its value or why there is none
+Row = tuple[str, str]  # a name, and its value or why there is none
 
 PACKAGES = ("vgs-mlx", "mlx", "mlx-lm", "mlx-vlm", "transformers")
 GIB = 2**30
@@ -79,17 +79,6 @@ def print_report(console: Console, seconds: float = 1.0) -> list[Row]:
     return rows
 
 
-def why_mlx_fails() -> str | None:
-    """Why MLX can't be imported, with the fix; None where it can."""
-    try:
-        import mlx.core  # noqa: F401
-    except ImportError as error:
-        driver = "libcuda" in str(error)
-        fix = "install the NVIDIA driver, or MLX's CPU build" if driver else "install vgs-mlx again"
-        return f"MLX can't be imported ({error}). Fix: {fix}"
-    return None
-
-
 def device() -> str:
     """The device that MLX computes on, and why it is the CPU where a CUDA build is installed."""
     import mlx.core as mx
@@ -104,7 +93,7 @@ def device() -> str:
 
 
 def conflicts() -> Iterator[Row]:
-    """A row where two Linux builds of MLX are installed: both own mlx/lib/libmlx.so, the later one won."""
+    """A row where two Linux builds of MLX are installed: both write mlx/lib/libmlx.so, so the later one is used."""
     builds = {wheel: blas.installed_version(wheel) for wheel in ("mlx-cpu", *blas.CUDA_WHEELS)}
     found = [wheel for wheel, version in builds.items() if version]
     if len(found) > 1:
@@ -128,7 +117,7 @@ def memory() -> str:
 
 
 def gpu_memory() -> str:
-    """How much of a Mac's memory Metal recommends to use at most, or what a CUDA device has of its own."""
+    """The most of a Mac's memory that Metal recommends to use, or a CUDA device's own memory."""
     import mlx.core as mx
 
     info = mx.device_info()
@@ -140,15 +129,15 @@ def gpu_memory() -> str:
 
 
 def buffers() -> str:
-    """What MLX holds in this process, and that a run bounds the freed buffers that it keeps."""
+    """The memory that MLX uses in this process, and what it keeps of freed buffers, which a run limits."""
     import mlx.core as mx
 
     used, kept = (each() / GIB for each in (mx.get_active_memory, mx.get_cache_memory))
-    return f"{used:.2f} GiB in use, {kept:.2f} GiB freed and kept; commands bound the latter (train.cache_limit_gb)"
+    return f"{used:.2f} GiB in use, {kept:.2f} GiB freed and kept; commands limit the latter (train.cache_limit_gb)"
 
 
 def matrix_product(seconds: float = 1.0) -> str:
-    """The measured float32 speed and what to think of it."""
+    """The measured float32 speed and what it means."""
     kind = backend()
     size = 1024 if kind == "cpu" else 4096
     gflops = measure_gflops(size, seconds)
@@ -183,7 +172,7 @@ def verdict(gflops: float, kind: str, openblas: str | None) -> str:
 
 
 def _or_reason(figure: Callable[[], str]) -> str:
-    """The figure, or in one line why this machine doesn't give it: a doctor must not fall ill itself."""
+    """The figure, or in one line why this machine can't give it."""
     try:
         return figure()
     except Exception as error:

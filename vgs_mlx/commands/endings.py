@@ -1,4 +1,4 @@
-"""How a command ends that was refused, was interrupted, or could not write."""
+"""How a command ends that is refused, is interrupted, or can't write."""
 
 import functools
 import sys
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import click
 
-from vgs_mlx.commands import doctor
+from vgs_mlx.device import why_mlx_fails
 from vgs_mlx.errors import Interrupted, Refusal
 from vgs_mlx.formats import texts
 from vgs_mlx.machine import disk, stopping
@@ -16,9 +16,9 @@ REFUSED = 2
 
 
 def refusing(command: Callable) -> Callable:
-    """Adds --debug. A `Refusal` is its message and exit code 2; so is a file that can't be written, and a lack of MLX.
+    """Adds --debug, and ends a refused command with the message and exit code 2.
 
-    Ctrl-C is exit code 130, and SIGTERM 143.
+    So do a file that can't be written and an MLX that can't be imported. Ctrl-C gives exit code 130, SIGTERM 143.
     """
 
     @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
@@ -32,7 +32,7 @@ def refusing(command: Callable) -> Callable:
         except (Interrupted, KeyboardInterrupt) as interrupt:
             _end(f"\nvgs-mlx: stopped. {interrupt}".rstrip(), stopping.exit_code(), debug)
         except ImportError:
-            if (why := doctor.why_mlx_fails()) is None:
+            if (why := why_mlx_fails()) is None:
                 raise
             _end(f"vgs-mlx: {why}", REFUSED, debug)
         except (OSError, RuntimeError) as error:

@@ -1,14 +1,15 @@
-"""From a run to a model folder that stock mlx-vlm loads, proven to be the model that was trained.
+"""What `vgs-mlx export` does: write a model that stock mlx-vlm loads, and prove that it is the trained one.
 
 One model is in memory at a time, as it is stored (on a CPU in float32), in this order:
 
 1. the trained student, which answers and scores;
-2. the untrained one, which scores; then its head and the trained one's, which are compared;
-3. for each dtype that is tried: one weight file of the fused model, while it is written; the fused model, which
-   scores; its head and the trained one's.
+2. the untrained student, which scores; then the heads of both, which are compared;
+3. for each dtype that is tried: one weight file of the fused model while it is written; the fused model, which
+   scores; then its head and the trained student's.
 
-Beside a model that scores there are the activations of one pass and, where it is stored in fewer bits, float32 forms
-of its vision tower, or of its embedding and one layer. So an export needs no more than the training before it.
+Beside a model that scores, memory holds the activations of one pass and, where the model is stored in fewer bits,
+float32 copies of its vision tower, or of its embedding and one layer. So an export needs no more memory than the
+training before it.
 """
 
 import os
@@ -18,16 +19,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import mlx.core as mx
 
-from vgs_mlx.commands import distill
 from vgs_mlx.device import backend, release
 from vgs_mlx.errors import Refusal
 from vgs_mlx.exporting import card as model_card
+from vgs_mlx.exporting import prompts as proof_prompts
 from vgs_mlx.exporting import proof
 from vgs_mlx.exporting.model import silent, stored, write_model
+from vgs_mlx.exporting.prompts import ProofPrompts
 from vgs_mlx.exporting.proof import Difference, Proof, Scored
 from vgs_mlx.machine import disk
 from vgs_mlx.models import fusing
@@ -42,98 +44,101 @@ from vgs_mlx.recipe.options import Recipe
 from vgs_mlx.runs import trained
 from vgs_mlx.runs.folder import CHECKPOINTS, FINAL, RECIPE
 from vgs_mlx.runs.screen import Screen
-from vgs_mlx.runs.trained import Trained
+from vgs_mlx.runs.trained import TrainedWeights
 from vgs_mlx.types import Prompt
 
 DTYPES = {"bfloat16": mx.bfloat16, "float16": mx.float16, "float32": mx.float32}  # as `auto` tries them
 HARDLY_TRAINED = (
-    "There was hardly any training to lose: KL(trained ‖ untrained) is {:.1g} nats. For a student that has "
-    "moved further, train with more train.steps or a higher train.learning_rate."
+    "There was hardly any training to lose: KL(trained ‖ untrained) is {:.1g} nats. To move the student further, "
+    "train with more train.steps or a higher train.learning_rate."
 )
 
 Say = Callable[[str], None]
 
 
-def run(
-    folder: Path, output: Path, *, data: str | None, prompts: int, checkpoint: str | None, **how: Any
-) -> None:
-    """Export a run, proven on `prompts` of its held-out rows, or of `data`; `how` is that of `export`."""
+@dataclass(frozen=True)
+class ExportSettings:
+    """Which weights of a run are exported, and how."""
+
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"  # of the layers that training changed
+    bits: Literal[4, 8] | None = None  # into which the language model is packed afterwards
+    checkpoint: str | None = None  # see `trained.find`
+    force: bool = False
+
+
+def run(folder: Path, output: Path, data: str | None, prompts: int, settings: ExportSettings) -> None:
+    """Export a run, proven on `prompts` of its held-out rows, or of `data`. Raises `Refusal`."""
     full = disk.refusing(output.absolute().parent, "make room, or give another folder to --output")
     screen = Screen()
-    recipe = trained.find(folder, checkpoint).recipe
-    rows, asked = distill.prompts_to_prove_on(folder, recipe, data, prompts)
+    recipe = trained.find(folder, settings.checkpoint).recipe
+    proven_on = proof_prompts.find(folder, recipe, data, prompts, screen)
     with full, screen.working("fusing and proving"):
-        export(folder, output, prompts=rows, asked=asked, checkpoint=checkpoint, say=screen.say, **how)
+        export(folder, output, proven_on, settings, screen.say)
 
 
 def export(
     run: Path,
     output: Path,
-    *,
-    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto",
-    bits: Literal[4, 8] | None = None,
-    prompts: Sequence[Prompt],
-    asked: str = "held-out prompts",
-    checkpoint: str | None = None,
-    force: bool = False,
+    proven_on: ProofPrompts,
+    settings: ExportSettings = ExportSettings(),
     say: Say = print,
 ) -> Proof:
     """Write the run's model, its training fused in, to the folder `output`, and prove it. Raises `Refusal`.
 
-    `checkpoint` says which of the run's weights: see `trained.find`. `prompts` are rendered by the student's
-    processor; `asked` says what they are. `auto` takes the narrowest dtype of the changed layers that keeps the
-    training; `bits` packs the language model afterwards. `output` appears when all is proven, and not at all
+    The dtype `auto` is the narrowest that keeps the training. `output` appears once all is proven, and not at all
     otherwise.
     """
-    found = trained.find(run, checkpoint)
+    source, prompts = trained.find(run, settings.checkpoint), proven_on.prompts
     _refuse_output(run, output)
     if not prompts:
         raise Refusal("no held-out prompts to prove the export on: data.held_out must give some")
-    say(f"exporting {found.origin}")
-    _check_memory(found.recipe, prompts, dtype, force, say)
-    subject = _subject(run, found, prompts, say)
+    say(f"exporting {source.origin}")
+    _check_memory(source.recipe, prompts, settings, say)
+    subject = _subject(run, source, prompts, say)
     untrained = _untrained(subject, say)
     with _beside(output) as folder:
-        proven = _first_kept(subject, untrained, dtype, bits, folder, say)
-        model_card.write(folder, run, found, proven, asked)
+        proven = _first_kept(subject, untrained, settings, folder, say)
+        model_card.write(folder, run, source, proven, proven_on.about)
     say(f"wrote {output}: python -m mlx_vlm.generate --model {output} --image PICTURE --prompt QUESTION")
-    say(f"asked as it was trained: vgs-mlx evaluate {output} --recipe {run / RECIPE}")
+    say(f"to ask it as in training: vgs-mlx evaluate {output} --recipe {run / RECIPE}")
     return proven
 
 
-def _check_memory(recipe: Recipe, prompts: Sequence[Prompt], dtype: str, force: bool, say: Say) -> None:
-    """Before any weight is read: what the largest of these models, with a pass over the prompts, will need."""
+def _check_memory(recipe: Recipe, prompts: Sequence[Prompt], settings: ExportSettings, say: Say) -> None:
+    """Check, before weights are read, the memory for the largest of these models and a pass over the prompts."""
     size = read_size(str(find_folder(recipe.student.path, "student.path")), "student.path")
     planned = planning.of_export(
-        recipe, size, lengths_of(prompts), backend(), prompts=len(prompts), dtype=dtype
+        recipe, size, lengths_of(prompts), backend(), prompts=len(prompts), dtype=settings.dtype
     )
-    planning.check(planned, "the export", force, say, "give fewer --prompts, or --force to try anyway")
+    planning.check(
+        planned, "the export", settings.force, say, "give fewer --prompts, or --force to try anyway"
+    )
 
 
 @dataclass(frozen=True, eq=False)
 class _Subject:
-    """The trained student, gone but for what it answered and how it scored that."""
+    """What is kept of the trained student: its answers and how it scores them."""
 
     recipe: Recipe
-    load: Callable[[], LoadedModel]  # again, lazy
+    load: Callable[[], LoadedModel]  # loads it again, lazily
     sequences: list[Continued]
     scored: Scored
 
     @property
     def name(self) -> str:
-        """The model that it was before training, as the user wrote it."""
+        """The model before training, as the user wrote it."""
         return self.recipe.student.path
 
 
-def _subject(run: Path, found: Trained, prompts: Sequence[Prompt], say: Say) -> _Subject:
-    settings = found.recipe.rollout
-    student = trained.load(run, found, say)
-    sequences = proof.answers(student, prompts, longest_compared(found.recipe), settings.batch_size)
-    states = proof.states(student, sequences, compared_at_once(found.recipe))
+def _subject(run: Path, source: TrainedWeights, prompts: Sequence[Prompt], say: Say) -> _Subject:
+    settings = source.recipe.rollout
+    student = trained.load(run, source, say)
+    sequences = proof.answers(student, prompts, longest_compared(source.recipe), settings.batch_size)
+    states = proof.states(student, sequences, compared_at_once(source.recipe))
     del student
     release()
-    load = partial(trained.load, run, found, silent, lazy=True)
-    return _Subject(found.recipe, load, sequences, Scored(states, load))
+    load = partial(trained.load, run, source, silent, lazy=True)
+    return _Subject(source.recipe, load, sequences, Scored(states, load))
 
 
 def _difference(subject: _Subject, path: str, option: str) -> Difference:
@@ -147,46 +152,48 @@ def _difference(subject: _Subject, path: str, option: str) -> Difference:
 
 
 def _first_kept(
-    subject: _Subject, untrained: Difference, dtype: str, bits: int | None, folder: Path, say: Say
+    subject: _Subject, untrained: Difference, settings: ExportSettings, folder: Path, say: Say
 ) -> Proof:
     """Write and prove one dtype after another until one keeps the training. Raises `Refusal` if none does."""
-    for name in _candidates(subject, dtype, bits):
+    for name in _candidates(subject, settings):
         for old in folder.iterdir():
             old.unlink()
-        write_model(subject.load, DTYPES[name], bits, folder)
-        proven = Proof(name, bits, _difference(subject, str(folder), "--output"), untrained)
+        write_model(subject.load, DTYPES[name], settings.bits, folder)
+        proven = Proof(name, settings.bits, _difference(subject, str(folder), "--output"), untrained)
         say(str(proven))
         if proven.kept:
             break
     if not proven.acceptable:
-        raise Refusal(f"the training was lost in the export, {_loss(proven)}: {_mend(proven)}")
+        raise Refusal(f"the training was lost in the export, {_loss(proven)}: {_fix(proven)}")
     if proven.hardly_trained:
         say(HARDLY_TRAINED.format(untrained.mean))
     if proven.hardly_trained and not proven.kept:
-        say(f"WARNING: storing it so moved it further than training did, by {proven.fused.mean:.2g} nats")
+        say(
+            f"WARNING: storing it this way moved it further than training did, by {proven.fused.mean:.2g} nats"
+        )
     elif not proven.kept:
-        say(f"WARNING: some of the training was lost, {_loss(proven)}: {_mend(proven)}")
+        say(f"WARNING: some of the training was lost, {_loss(proven)}: {_fix(proven)}")
     return proven
 
 
 def _untrained(subject: _Subject, say: Say) -> Difference:
-    """How far training has moved the student: all of it, where the last run hardly did and earlier ones had a part.
+    """How far training has moved the student; where the last run hardly moved it, how far all runs together have.
 
-    Else what those learnt could be rounded off as hardly any training to lose.
+    Otherwise what the earlier runs learnt could be lost as "hardly any training to lose".
     """
     moved, base = _difference(subject, subject.name, "student.path"), trained.base_of(subject.name)
     if moved.mean >= proof.HARDLY_TRAINED or base == subject.name:
         return moved
-    say(f"hardly trained since {subject.name}: untrained means {base} here, before earlier runs")
+    say(f"hardly trained since {subject.name}: untrained means {base} here, the model before all runs")
     return _difference(subject, base, "student.path")
 
 
-def _candidates(subject: _Subject, dtype: str, bits: int | None) -> list[str]:
-    """The dtypes to try. The student's own comes before another as narrow: mlx widens a mix to float32."""
-    if dtype != "auto":
-        return [dtype]
+def _candidates(subject: _Subject, settings: ExportSettings) -> list[str]:
+    """The dtypes to try, narrow ones first; of two equally narrow, the student's own: MLX widens a mix to float32."""
+    if settings.dtype != "auto":
+        return [settings.dtype]
     own = fusing.own_dtype(stored(subject.name).module)
-    if bits:
+    if settings.bits:
         return [name for name, each in DTYPES.items() if each == own]  # of the scales: bits decide the rest
     narrow = sorted(("bfloat16", "float16"), key=lambda name: DTYPES[name] != own)
     return [*narrow, "float32"]
@@ -196,9 +203,9 @@ def _loss(proven: Proof) -> str:
     return f"{proven.share:.1%} of it by KL divergence (under {proof.KEPT_SHARE:.0%} is as good as none)"
 
 
-def _mend(proven: Proof) -> str:
+def _fix(proven: Proof) -> str:
     if proven.bits:
-        return "leave --bits away" if proven.bits == 8 else "try --bits 8, or leave --bits away"
+        return "omit --bits" if proven.bits == 8 else "try --bits 8, or omit --bits"
     return (
         "try --dtype float32" if proven.dtype != "float32" else "float32 should keep it: please report this"
     )
@@ -206,7 +213,7 @@ def _mend(proven: Proof) -> str:
 
 def _refuse_output(run: Path, output: Path) -> None:
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise Refusal(f"--output {output}: already there and not empty: give another folder")
+        raise Refusal(f"--output {output}: exists and is not empty: give another folder")
     for inner in (FINAL, CHECKPOINTS):
         if output.resolve().is_relative_to((run / inner).resolve()):
             raise Refusal(f"--output {output}: inside the run's own {inner}: give a folder outside {run}")
@@ -214,19 +221,19 @@ def _refuse_output(run: Path, output: Path) -> None:
 
 @contextmanager
 def _beside(output: Path) -> Iterator[Path]:
-    """A new folder for the body that becomes `output` when the body is through; gone if it isn't."""
+    """A new folder for the body to fill. It becomes `output` once the body is done, and is removed if it fails."""
     made = [each for each in output.parents if not each.exists()]
-    beside = output.parent / f".{output.name}.writing"
+    unfinished = output.parent / f".{output.name}.writing"
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir()
-        yield beside
-        os.replace(beside, output)
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir()
+        yield unfinished
+        os.replace(unfinished, output)
     except BaseException as error:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
         for each in made:
-            with suppress(OSError):  # not there, or somebody else uses it by now
+            with suppress(OSError):  # not there, or in use by another process
                 each.rmdir()
         if isinstance(error, OSError):
             reason = f"can't be written there ({error.strerror or error})"

@@ -1,38 +1,45 @@
 """Options that several commands have, or that belong together."""
 
 import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import click
 
 from vgs_mlx.commands.arguments import PATH, Recipe
+from vgs_mlx.errors import Refusal
+from vgs_mlx.machine import disk
 
 RECIPE = Recipe()
 CHECKPOINT = click.option(
     "--checkpoint",
     metavar="final|newest|best|STEP",
-    help="Which of a run's weights. Default: the final ones, the newest while it has not finished.",
+    help="Which of a run's weights. Default: the final ones; of an unfinished run, the newest.",
 )
 
-FORCE = click.option("--force", is_flag=True, help="Start even what the plan says can't fit in memory.")
+FORCE = click.option(
+    "--force", is_flag=True, help="Start even where the plan says that it doesn't fit in memory."
+)
 
 
 def what_to_train(command: Callable) -> Callable:
     """Adds the options that say what a run is made from."""
 
-    @click.option("--recipe", type=RECIPE, help="A YAML file; it states what differs from the defaults.")
+    @click.option("--recipe", type=RECIPE, help="A YAML file of what differs from the defaults.")
     @click.option(
         "--student",
-        help="Folder, else Hub id (owner/name, maybe @revision), of the model to train; or a run (RUN, RUN@best) to go "
-        "on from. Short for --set student.path=...",
+        help="The model to train: a folder, else a Hub id (owner/name[@revision]); or a run (RUN, RUN@best) to "
+        "continue from. Short for --set student.path=...",
     )
     @click.option(
         "--teacher",
-        help="Folder, else Hub id (maybe @revision), of the frozen model. Short for --set teacher.path=...",
+        help="The frozen model: a folder, else a Hub id. Short for --set teacher.path=...",
     )
     @click.option(
         "--data",
-        help="A .jsonl file, a folder, else a Hub id (maybe @revision), or shapes. Short for --set data.source=...",
+        help="A .jsonl file, a folder, else a Hub id, or shapes. Short for --set data.source=...",
     )
     @functools.wraps(command)
     def wrapped(**options):
@@ -41,10 +48,37 @@ def what_to_train(command: Callable) -> Callable:
     return wrapped
 
 
+@dataclass(frozen=True)
+class AskOptions:
+    """The values of the options that `asked_how` adds, and of CHECKPOINT and FORCE."""
+
+    samples: int
+    temperature: float
+    no_image: bool
+    limit: int | None
+    recipe: Path | None
+    sets: Sequence[str]
+    json_file: Path | None
+    grading: bool
+    checkpoint: str | None
+    force: bool
+
+    def refuse_unusable(self) -> None:
+        """Raises `Refusal` for values that can't work, before anything is loaded."""
+        if not math.isfinite(self.temperature):
+            raise Refusal(f"--temperature {self.temperature}: give a finite number, 0 or more")
+        if self.samples > 1 and self.temperature == 0:
+            raise Refusal("--samples needs a --temperature above 0: greedy answers are all the same")
+        if self.json_file:
+            disk.refuse_file("--json", self.json_file)
+
+
 def asked_how(command: Callable) -> Callable:
     """Adds the options that say how a model is asked."""
 
-    @click.option("--samples", type=click.IntRange(1), default=1, show_default=True, help="Answers a prompt.")
+    @click.option(
+        "--samples", type=click.IntRange(1), default=1, show_default=True, help="Answers to each prompt."
+    )
     @click.option(
         "--temperature", type=click.FloatRange(0), default=0.0, show_default=True, help="0: greedy."
     )
@@ -54,22 +88,22 @@ def asked_how(command: Callable) -> Callable:
     @click.option(
         "--limit",
         type=click.IntRange(1),
-        help="Only the first rows; of a suite's, so many of each, always the same.",
+        help="Only the first rows; with --suite, the same few rows of each benchmark every time.",
     )
     @click.option(
         "--recipe",
         type=RECIPE,
-        help="How to ask; a run has its own.",
+        help="The recipe to ask with. A run has its own.",
     )
     @click.option(
         "--set",
         "sets",
         multiple=True,
         metavar="KEY=VALUE",
-        help="Any key of the recipe that it is asked with.",
+        help="Any key of that recipe.",
     )
-    @click.option("--json", "json_file", type=PATH, help="Write the figures here too.")
-    @click.option("--grading", is_flag=True, help="Also print each wrong answer, and the rule that decided.")
+    @click.option("--json", "json_file", type=PATH, help="Also write the figures to this file.")
+    @click.option("--grading", is_flag=True, help="Also print each wrong answer, with the rule that decided.")
     @functools.wraps(command)
     def wrapped(**options):
         return command(**options)

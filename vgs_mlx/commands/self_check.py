@@ -1,4 +1,4 @@
-"""What `vgs-mlx doctor --check` does: run the checks, print each figure beside its limit, say what doesn't agree."""
+"""What `vgs-mlx doctor --check` does: run the checks, print each figure beside its limit, and what doesn't agree."""
 
 import json
 import math
@@ -16,15 +16,15 @@ from vgs_mlx.self_check.comparing import Line, worst_by_group
 
 AGREES = "this machine computes what the tests computed"
 ROUNDS = (
-    "note  this GPU keeps 10 bits of the factors of float32 products, as MLX lets it: limits are wider, and "
-    "MLX_ENABLE_TF32=0 in the environment makes them whole"
+    "note  this GPU keeps 10 bits of the factors of float32 products, as MLX allows: limits are wider. "
+    "MLX_ENABLE_TF32=0 in the environment keeps all bits"
 )
 
 
 def run(screen: Screen, machine: Sequence[tuple[str, str]], json_file: Path | None = None) -> int:
     """Run all checks on this machine. Returns the exit code: 1 where something does not agree. Raises `Refusal`.
 
-    `machine` is what the doctor says of it, for a bug report.
+    `machine` holds the rows of `doctor.report`, for a bug report.
     """
     machine = [
         *machine,
@@ -33,17 +33,17 @@ def run(screen: Screen, machine: Sequence[tuple[str, str]], json_file: Path | No
     stored, devices = reference.read(), sides.devices()
     screen.say("")
     screen.say(
-        "check takes about a minute; each line is the figure of a group that is nearest to its limit: a distance, "
-        "relative unless it says what it is"
+        "check takes about a minute; each line is the figure of its group that is nearest to its limit: a relative "
+        "distance, unless it says otherwise"
     )
     if checks.any_rounds(devices):
         screen.say(ROUNDS)
     lines: list[Line] = []
     for check in checks.checks(devices, stored):
         with screen.working(check.title):
-            found = checks.attempt(check)
-        lines += found
-        for line in worst_by_group(found):
+            group_lines = checks.attempt(check)
+        lines += group_lines
+        for line in worst_by_group(group_lines):
             _show(screen, line)
     failing = [line for line in lines if not line.agrees]
     screen.say("")
@@ -57,7 +57,7 @@ def run(screen: Screen, machine: Sequence[tuple[str, str]], json_file: Path | No
 
 
 def _show(screen: Screen, line: Line) -> None:
-    """The figure of a group that is nearest to its limit."""
+    """Print one figure beside its limit."""
     mark, style = ("ok", "green") if line.agrees else ("NO", "bold red")
     figures = f"{_short(line.value):>8}  at most {line.limit:<7.2g}" if not line.problem else f"{'':26}"
     text = f"  {figures}  {line.part}: {line.name}" + (f" {line.problem}" if line.problem else "")
@@ -71,7 +71,7 @@ def _short(value: float) -> str:
 def _say_failing(
     screen: Screen, failing: Sequence[Line], machine: Sequence[tuple[str, str]], made_with: Mapping[str, str]
 ) -> None:
-    """What to paste into a bug report."""
+    """Print what to paste into a bug report."""
     screen.say("this machine does not compute what the tests computed. Please paste this into a bug report:")
     screen.say("")
     tests = ", ".join(f"{name} {version}" for name, version in made_with.items())
@@ -89,7 +89,7 @@ def _versions() -> dict[str, str]:
 
 
 def _as_json(lines: Sequence[Line], machine: Sequence[tuple[str, str]], made_with: Mapping[str, str]) -> str:
-    """All lines, not the worst alone; a figure that is not a finite number is null."""
+    """All lines, not only the worst; a figure that is not a finite number is null."""
 
     def row(line: Line) -> dict[str, Any]:
         return {
@@ -98,10 +98,10 @@ def _as_json(lines: Sequence[Line], machine: Sequence[tuple[str, str]], made_wit
             "agrees": line.agrees,
         }
 
-    found = {
+    results = {
         "agrees": all(line.agrees for line in lines),
         "machine": dict(machine),
         "tests_made_with": dict(made_with),
         "lines": [row(line) for line in lines],
     }
-    return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(results, indent=2, ensure_ascii=False) + "\n"

@@ -1,128 +1,107 @@
-"""What `vgs-mlx evaluate --suite` does: ask a model the benchmarks of a suite, keep the answers, print tables."""
+"""What `vgs-mlx evaluate --suite` does: ask a model the questions of a suite, keep the answers, print tables."""
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vgs_mlx.commands import evaluate as evaluation_report
+from vgs_mlx.commands.options import AskOptions
 from vgs_mlx.data.rows import BadRow
 from vgs_mlx.errors import Refusal
-from vgs_mlx.evaluation import evaluate, wrong_answers
+from vgs_mlx.evaluation import evaluate, memory, wrong_answers
+from vgs_mlx.evaluation.evaluate import AnswerSettings
 from vgs_mlx.evaluation.suites import answers, chosen, tables
 from vgs_mlx.evaluation.suites.benchmark import TEXT_SYSTEM_PROMPT, Benchmark
 from vgs_mlx.evaluation.suites.rows import Item, items
 from vgs_mlx.models.base import LoadedModel
-from vgs_mlx.recipe.options import SYSTEM_PROMPT, Data, Recipe
+from vgs_mlx.recipe.options import SYSTEM_PROMPT, Data
 from vgs_mlx.rollout.batches import prompts_at_once
-from vgs_mlx.rollout.sample import Sampling
 from vgs_mlx.runs import folder as run_folder
+from vgs_mlx.runs import named_model
 from vgs_mlx.runs.rows import row_check
 from vgs_mlx.runs.screen import Screen
 from vgs_mlx.types import Example
 
 
-@dataclass(frozen=True)
-class How:
-    """How a model is asked."""
-
-    data: Data
-    sampling: Sampling
-    samples: int
-    with_image: bool
-    seed: int
-    batch_size: int  # completions sampled at the same time
-
-
-def run(
-    model: str,
-    suite: str,
-    *,
-    samples: int,
-    temperature: float,
-    with_image: bool,
-    limit: int | None,
-    recipe_given: Path | None,
-    sets: Sequence[str],
-    json_file: Path | None,
-    checkpoint: str | None,
-    force: bool = False,
-    grading: bool = False,
-    output: Path | None,
-    against: Path | None,
-) -> None:
+def run(model: str, suite: str, output: Path | None, against: Path | None, options: AskOptions) -> None:
     """See the command's help. Raises `Refusal`; answers given until then are kept."""
     benchmarks = chosen(suite)
-    evaluation_report.refuse_options(samples, temperature, json_file)
+    options.refuse_unusable()
     other = answers.settings_of(against) if against else None
     screen = Screen()
-    recipe = evaluation_report.resolve(model, recipe_given, sets)
-    asked = evaluation_report.locate(model, checkpoint, screen)
-    evaluation_report.check_memory(
-        asked, recipe, None, screen, samples=samples, temperature=temperature, force=force
+    recipe = named_model.recipe_of(model, options.recipe, options.sets)
+    how = evaluate.settings_of(
+        recipe, samples=options.samples, temperature=options.temperature, with_image=not options.no_image
     )
-    loaded, identity = evaluation_report.load(asked, screen)
-    sampling = Sampling(recipe.rollout.max_completion_length, temperature)
-    how = How(recipe.data, sampling, samples, with_image, recipe.seed, recipe.rollout.batch_size)
-    settings = _settings(identity, recipe, how)
+    asked = named_model.locate(model, options.checkpoint, screen)
+    memory.check(asked, recipe, how, screen, seen=None, force=options.force)
+    loaded, identity = named_model.load(asked, screen)
+    settings = _settings(identity, how)
     folder = output or answers.default_folder(model, settings)
     answers.open_folder(folder, model, settings)
-    screen.say(f"answers  {folder}: the same command goes on there after an interruption")
+    screen.say(f"answers  {folder}: the same command continues there after an interruption")
     with run_folder.held(folder):
-        lines, left_out, failed = _ask_all(loaded, benchmarks, folder, how, limit, screen)
+        lines, left_out, failed = _ask_all(loaded, benchmarks, folder, how, options.limit, screen)
     if not lines:
         raise Refusal("\n".join(f"{name}: {reason}" for name, reason in failed.items()))
-    found = tables.results(lines, left_out, against)
-    found = {"model": model, "suite": suite, "settings": settings, **found}
-    tables.show(found, screen.console, against, other)
-    if grading:
-        found["wrong"] = wrong_answers.wrong(
-            answers.from_line(line) for each in lines.values() for line in each
-        )
-        wrong_answers.show(found["wrong"], screen.console)
-    for file in filter(None, [folder / f"results-{suite}.json", json_file]):
-        run_folder.write_text(file, json.dumps(found, indent=2) + "\n")
+    results = {
+        "model": model, "suite": suite, "settings": settings, **tables.results(lines, left_out, against),
+        **({"wrong": _wrong(lines)} if options.grading else {}),
+    }  # fmt: skip
+    tables.show(results, screen.console, against, other)
+    if options.grading:
+        wrong_answers.show(results["wrong"], screen.console)
+    for file in filter(None, [folder / f"results-{suite}.json", options.json_file]):
+        run_folder.write_text(file, json.dumps(results, indent=2) + "\n")
     if failed:
         raise Refusal(f"not asked, for the reasons above: {', '.join(failed)}")
 
 
-def _settings(identity: str, recipe: Recipe, how: How) -> dict[str, Any]:
-    """All that an answer depends on but for the question: two runs that share these share their answers."""
+def _wrong(lines: Mapping[str, Sequence[answers.Line]]) -> list[dict[str, Any]]:
+    return wrong_answers.wrong(answers.from_line(line) for each in lines.values() for line in each)
+
+
+def _settings(identity: str, how: AnswerSettings) -> dict[str, Any]:
+    """All that an answer depends on, except the question: where these are equal, stored answers are used."""
     return {
         "model": identity, "seed": how.seed, "samples": how.samples, "temperature": how.sampling.temperature,
-        "with_image": how.with_image, "max_completion_length": recipe.rollout.max_completion_length,
+        "with_image": how.with_image, "max_completion_length": how.sampling.max_completion_length,
         "system_prompt": how.data.system_prompt, "text_system_prompt": _text_prompt(how.data),
         "max_pixels": how.data.max_pixels, "max_prompt_length": how.data.max_prompt_length,
-        "template_options": how.data.template_options or None,  # none, as in answers from before there were any
+        "template_options": how.data.template_options or None,  # None, as in answers stored before there were any
     }  # fmt: skip
 
 
 def _text_prompt(data: Data) -> str:
-    """The system prompt where there is no picture: the default must not speak of one."""
+    """The system prompt where there is no picture: the default one must not mention a picture."""
     return TEXT_SYSTEM_PROMPT if data.system_prompt == SYSTEM_PROMPT else data.system_prompt
+
+
+def _without_pictures(data: Data) -> Data:
+    return replace(data, system_prompt=_text_prompt(data))
 
 
 def _ask_all(
     model: LoadedModel,
     benchmarks: Sequence[Benchmark],
     folder: Path,
-    how: How,
+    how: AnswerSettings,
     limit: int | None,
     screen: Screen,
 ) -> tuple[dict[str, list[answers.Line]], dict[str, list[BadRow]], dict[str, Refusal]]:
-    """By the benchmarks' names: their answers, their unusable rows, and why some couldn't be asked."""
+    """Answers, unusable rows, and why a benchmark couldn't be asked: each by the benchmark's name."""
     lines, left_out, failed = {}, {}, {}
     for benchmark in benchmarks:
         try:
             with screen.counting(benchmark.name) as count:
-                found, bad = ask(model, benchmark, folder / f"{benchmark.name}.jsonl", how, limit, count)
-        except Refusal as refusal:  # the other benchmarks are asked all the same
+                answered, bad = ask(model, benchmark, folder / f"{benchmark.name}.jsonl", how, limit, count)
+        except Refusal as refusal:  # the other benchmarks are still asked
             if len(benchmarks) > 1:
                 screen.say(f"{benchmark.name}: {refusal}")
             failed[benchmark.name] = refusal
             continue
-        lines[benchmark.name], left_out[benchmark.name] = found, bad
+        lines[benchmark.name], left_out[benchmark.name] = answered, bad
         for each in bad[:3]:
             screen.say(f"{benchmark.name}: left out {each}")
     return lines, left_out, failed
@@ -132,17 +111,16 @@ def ask(
     model: LoadedModel,
     benchmark: Benchmark,
     file: Path,
-    how: How,
+    how: AnswerSettings,
     limit: int | None = None,
     count: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[list[answers.Line], list[BadRow]]:
-    """The answers to the first `limit` usable rows, stored ones where there are, and the rows left out before.
+    """The answers to the first `limit` usable rows, stored ones where they exist, and the unusable rows before these.
 
-    New answers are stored batch by batch. Raises `Refusal` where the data can't be loaded, or nothing is usable.
+    New answers are stored batch by batch. Raises `Refusal` where the data can't be loaded or no row is usable.
     """
-    if not benchmark.pictures:
-        how = replace(how, data=replace(how.data, system_prompt=_text_prompt(how.data)))
-    stored, found, bad = answers.read(file, benchmark.grade), {}, []
+    how = how if benchmark.pictures else replace(how, data=_without_pictures(how.data))
+    stored, answered, bad = answers.read(file, benchmark.grade), {}, []
     waiting: list[tuple[Item, Example]] = []
     check, rows = row_check(model.processor, how.data), items(benchmark)
     at_once = prompts_at_once(len(rows), how.samples, how.batch_size)
@@ -155,27 +133,28 @@ def ask(
         if isinstance(seen, Example):
             waiting.append((item, seen))
         elif seen:
-            found[item.number] = seen
-        enough = place == len(rows) or len(found) + len(waiting) == limit
+            answered[item.number] = seen
+        enough = place == len(rows) or len(answered) + len(waiting) == limit
         if waiting and (enough or len(waiting) == at_once):
             new = _answer(model, benchmark, waiting, how)
             answers.append(file, new)
-            found.update((line["row"], line) for line in new)
+            answered.update((line["row"], line) for line in new)
             waiting.clear()
-            count(*(len(found), limit) if limit else (place, len(rows)))
+            count(*(len(answered), limit) if limit else (place, len(rows)))
         if enough:
             break
-    if not found:
-        raise Refusal(f"{benchmark.source}: no usable row; the first: {bad[0] if bad else 'it has none'}")
-    return [found[number] for number in sorted(found)], bad
+    if not answered:
+        why = f"the first: {bad[0]}" if bad else "it has none"
+        raise Refusal(f"{benchmark.source}: no usable row; {why}")
+    return [answered[number] for number in sorted(answered)], bad
 
 
 def _look(
     item: Item, known: answers.Line | None, check: Callable[[Example], str | None]
 ) -> answers.Line | Example | None:
-    """The stored answers, if they are to this question; else the example to ask; None for another's row.
+    """The stored answers, if they are to this question; else the example to ask; None for another benchmark's row.
 
-    Raises a Refusal for a row that can't be asked: a picture that can't be decoded, say.
+    Raises `Refusal` for a row that can't be asked, such as one whose picture can't be decoded.
     """
     example = item.example()
     if example is None:
@@ -188,13 +167,11 @@ def _look(
 
 
 def _answer(
-    model: LoadedModel, benchmark: Benchmark, waiting: Sequence[tuple[Item, Example]], how: How
+    model: LoadedModel, benchmark: Benchmark, waiting: Sequence[tuple[Item, Example]], how: AnswerSettings
 ) -> list[answers.Line]:
     numbers = [item.number for item, _ in waiting]
-    rows = evaluate.answer(
-        model, [example for _, example in waiting], how.data, how.sampling, samples=how.samples,
-        with_image=how.with_image, seed=how.seed, numbers=numbers, grader=benchmark.grade, batch_size=how.batch_size,
-    )  # fmt: skip
+    examples = [example for _, example in waiting]
+    rows = evaluate.answer(model, examples, how, numbers=numbers, grader=benchmark.grade)
     return [
         answers.to_line(item.number, item.asked(example), row)
         for (item, example), row in zip(waiting, rows, strict=True)

@@ -15,12 +15,12 @@ from vgs_mlx.grading import Verdict, grade_example
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.rows import encode
 from vgs_mlx.models.rows import evaluate as evaluated
-from vgs_mlx.recipe import options as recipe
+from vgs_mlx.recipe.options import Data, Recipe
 from vgs_mlx.rollout.batches import batches
 from vgs_mlx.rollout.sample import Sampling, sample
 from vgs_mlx.types import Example
 
-SEED_STREAM = 1_000_003  # keeps evaluation's random numbers apart from those of training steps
+SEED_STREAM = 1_000_003  # so that evaluation and training steps draw different random numbers
 
 Grader = Callable[[str, Example], Verdict]
 
@@ -34,43 +34,58 @@ class Answer:
     right: bool
     ended: bool
     tokens: int
-    scene_f1: float | None  # of the objects described, where the data set knows them
-    rule: str = ""  # of the grader, that decided
+    scene_f1: float | None  # of the objects described; None where the row has no facts
+    rule: str = ""  # of the grader that decided
+
+
+@dataclass(frozen=True)
+class AnswerSettings:
+    """How a model answers."""
+
+    data: Data  # how rows become prompts
+    sampling: Sampling
+    batch_size: int  # completions sampled at the same time, at most
+    samples: int = 1  # answers to each row
+    with_image: bool = True
+    seed: int = 0
+
+
+def settings_of(
+    recipe: Recipe, *, samples: int = 1, temperature: float = 0.0, with_image: bool = True
+) -> AnswerSettings:
+    """How a recipe's model answers: greedily, with the picture, unless told otherwise."""
+    rollout, sampling = recipe.rollout, Sampling(recipe.rollout.max_completion_length, temperature)
+    return AnswerSettings(recipe.data, sampling, rollout.batch_size, samples, with_image, recipe.seed)
 
 
 def answer(
     model: LoadedModel,
     examples: Sequence[Example],
-    data: recipe.Data,
-    sampling: Sampling,
+    how: AnswerSettings,
     *,
-    batch_size: int,
-    samples: int = 1,
-    with_image: bool = True,
-    seed: int = 0,
     numbers: Sequence[int] | None = None,
     grader: Grader = grade_example,
     progress: Callable[[int], None] = lambda count: None,
 ) -> list[list[Answer]]:
-    """Let the model answer every example `samples` times, and grade. `progress` hears how many examples are done.
+    """Graded answers of the model to each example. Calls `progress` with the number of examples done.
 
-    At most `batch_size` completions are sampled at a time. An example's answers depend on the seed and on its
-    number, its place in the list where `numbers` says nothing.
+    An example's answers depend on the seed and on the example's number: its place in `examples`, unless `numbers`
+    says otherwise.
     """
-    found: list[list[Answer]] = [[] for _ in examples]
+    answers: list[list[Answer]] = [[] for _ in examples]
     numbers = range(len(examples)) if numbers is None else numbers
-    for batch in batches(len(examples), samples, batch_size):
+    for batch in batches(len(examples), how.samples, how.batch_size):
         group = [examples[place] for place, _ in batch]
-        prompts = [render(model.processor, each, data) for each in group]
-        views = [prompt.student["with_image" if with_image else "text_only"] for prompt in prompts]
-        seeds = [[(seed, SEED_STREAM, numbers[place], j) for j in drawn] for place, drawn in batch]
-        completions = sample(model, views, seeds, evaluated(encode(model, views)), sampling)
+        prompts = [render(model.processor, each, how.data) for each in group]
+        views = [prompt.student["with_image" if how.with_image else "text_only"] for prompt in prompts]
+        seeds = [[(how.seed, SEED_STREAM, numbers[place], j) for j in drawn] for place, drawn in batch]
+        completions = sample(model, views, seeds, evaluated(encode(model, views)), how.sampling)
         for (place, _), row in zip(batch, completions, strict=True):
-            found[place] += [
+            answers[place] += [
                 graded(model.processor, examples[place], each.ids, each.ended, grader) for each in row
             ]
         progress(batch[-1][0] + 1)
-    return found
+    return answers
 
 
 def graded(
@@ -87,22 +102,22 @@ def summary(answers: Sequence[Sequence[Answer]]) -> dict[str, Any]:
     """Accuracy with its 95 % interval, by question kind, and the other means, as plain values for JSON.
 
     One answer a prompt: Wilson's interval. Several: the normal interval of the mean of the prompts' means, or
-    Wilson's over the prompts where these means are all equal and say nothing of their spread.
+    Wilson's over the prompts where these means are all equal, so that their spread is unknown.
     """
     by_kind: dict[str, list[Sequence[Answer]]] = defaultdict(list)
     for row in answers:
         by_kind[row[0].example.kind].append(row)
     flat = [each for row in answers for each in row]
     scores = [each.scene_f1 for each in flat if each.scene_f1 is not None]
-    found: dict[str, Any] = {"prompts": len(answers), "samples": len(answers[0]), **_accuracy(answers)}
-    found["by_kind"] = {
+    figures: dict[str, Any] = {"prompts": len(answers), "samples": len(answers[0]), **_accuracy(answers)}
+    figures["by_kind"] = {
         kind: {"prompts": len(rows), **_accuracy(rows)} for kind, rows in sorted(by_kind.items())
     }
-    found["completion_length"] = _mean(each.tokens for each in flat)
-    found["cut_off_share"] = _mean(not each.ended for each in flat)
+    figures["completion_length"] = _mean(each.tokens for each in flat)
+    figures["cut_off_share"] = _mean(not each.ended for each in flat)
     if scores:
-        found["scene_f1"] = _mean(scores)
-    return found
+        figures["scene_f1"] = _mean(scores)
+    return figures
 
 
 def _accuracy(answers: Sequence[Sequence[Answer]]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How sure an accuracy is, and a difference between two models (or runs) that were asked the same rows."""
+"""The uncertainty of an accuracy, and of a difference between two models (or runs) asked the same rows."""
 
 import math
 from collections.abc import Sequence
@@ -37,9 +37,9 @@ def paired_bootstrap(
     """The mean of left - right over rows, with the 2.5 % and 97.5 % quantiles of its bootstrap distribution.
 
     `left` and `right` are one score a row, (N,), in the same row order. Rows are drawn with replacement, a row's
-    two scores staying together, so what is common to both (an easy row) cancels out. One seed, one interval. The
-    interval is of no width where every row differs by the same, one row among them. Raises ValueError for scores
-    that aren't pairs.
+    two scores staying together, so what is common to both (an easy row) cancels out. The same seed gives the same
+    interval. It has no width where all rows differ by the same amount, as a single row does. Raises ValueError for
+    scores that aren't pairs.
     """
     return average_paired_bootstrap([(left, right)], resamples=resamples, seed=seed)
 
@@ -69,7 +69,7 @@ def _resampled_means(values: np.ndarray, resamples: int, rng: np.random.Generato
 
 
 def mcnemar(left: np.ndarray, right: np.ndarray) -> float:
-    """McNemar's exact two-sided p for 0/1 scores, (N,): could the rows that differ have fallen by a fair coin?
+    """McNemar's exact two-sided p for 0/1 scores, (N,): could a fair coin have decided the rows that differ?
 
     Of n rows that one side alone has right, k are the rarer kind: p = 2·P(Binomial(n, ½) <= k), at most 1. Rows
     on which both agree say nothing. 1 where no row differs; 5 against 0 gives 2/32. Raises ValueError for scores
@@ -116,10 +116,10 @@ for the normal's 1.960, which it tends to)."""
 def spread(values: Sequence[float]) -> Spread:
     """Mean ± t·sd/√n (Student's t) of a few runs that differ in their seed: what another seed might give.
 
-    1, 2, 3 give 2 ± 2.48. Runs that are all alike give no interval: they don't say how far another may lie.
+    1, 2, 3 give 2 ± 2.48. Runs that are all alike give no interval: they don't show how far another may differ.
     """
     mean, count = float(np.mean(values)), len(values)
-    if np.allclose(values, values[0], rtol=1e-9, atol=1e-12):  # but for rounding
+    if np.allclose(values, values[0], rtol=1e-9, atol=1e-12):  # except for rounding
         return Spread(mean, 0.0 if count > 1 else None, None, None, count)
     sd = float(np.std(values, ddof=1))
     half = T_QUANTILES[min(count - 1, len(T_QUANTILES)) - 1] * sd / count**0.5

@@ -32,19 +32,19 @@ def wrong(answers: Iterable[Sequence[Answer]]) -> list[dict[str, Any]]:
     ]
 
 
-def show(found: Sequence[dict[str, Any]], console: Console) -> None:
+def show(answers: Sequence[dict[str, Any]], console: Console) -> None:
     """Print them as a table, and what the rules among them mean."""
-    if not found:
+    if not answers:
         console.print("No answer is wrong.")
         return
     table = Table(box=None)
     for heading in ("row", "expected", "given", "rule"):
         table.add_column(heading, overflow="fold")
-    for each in found:
+    for each in answers:
         given = "-" if each["given"] is None else each["given"]
         expected = each["expected"] if isinstance(each["expected"], str) else " or ".join(each["expected"])
         texts = (Text(printable(text[:LONGEST])) for text in (each["row"], expected, given))
         table.add_row(*texts, each["rule"])
     console.print(table)
-    for rule in dict.fromkeys(each["rule"] for each in found):
+    for rule in dict.fromkeys(each["rule"] for each in answers):
         console.print(f"{rule}: {MEANINGS[rule]}", markup=False, soft_wrap=True)

@@ -16,7 +16,7 @@ from vgs_mlx.recipe import file as recipe_file
 from vgs_mlx.recipe.options import Recipe
 from vgs_mlx.runs.folder import EVALUATIONS, FINAL, ORIGIN, RESULT, rows
 from vgs_mlx.runs.records import read_object
-from vgs_mlx.runs.trained import Trained, base_of
+from vgs_mlx.runs.trained import TrainedWeights, base_of
 
 VERSIONS = "versions.json"
 
@@ -58,16 +58,16 @@ The same greedy token at {fused.agreement:.2%} of the positions.
 
 ## Recipe
 
-Of {origin}; made with {versions}.
+From {origin}; made with {versions}.
 
 ```yaml
 {recipe}```
 """
 
 
-def write(folder: Path, run: Path, found: Trained, proven: Proof, asked: str) -> None:
+def write(folder: Path, run: Path, source: TrainedWeights, proven: Proof, asked: str) -> None:
     """Write the card into the exported folder."""
-    recipe = found.recipe
+    recipe = source.recipe
     origin = read_object(Path(recipe.student.path) / ORIGIN)
     began_with = base_of(recipe.student.path)
     base, teacher = _hub_id(began_with), recipe.teacher.path
@@ -76,26 +76,26 @@ def write(folder: Path, run: Path, found: Trained, proven: Proof, asked: str) ->
         pipeline_tag="image-text-to-text",
         tags=TAGS,
         base_model=base.name if base else None,
-        # of another model's card we know nothing
+        # the licence of another model is unknown
         license="mit" if began_with.startswith(EMBEDDED) else None,
     )
     text = CARD.format(
         front=front.to_yaml(),
         student=_name(began_with),
         made=f"distilled from {_name(teacher)}" if teacher else f"trained by {recipe.objective.name}",
-        earlier=f" It went on from {origin['weights']}." if "weights" in origin else "",
+        earlier=f" It continued from {origin['weights']}." if "weights" in origin else "",
         objective=recipe.objective.name,
         method=_method(recipe),
         data=_name(recipe.data.source),
         system=f" --system {shlex.quote(recipe.data.system_prompt)}" if recipe.data.system_prompt else "",
-        results=_results(run, found),
+        results=_results(run, source),
         positions=proven.fused.positions,
         asked=asked,
         stored=f"{proven.dtype}, then packed to {proven.bits} bits" if proven.bits else proven.dtype,
         fused=proven.fused,
         untrained=proven.untrained,
         versions=_versions(read_object(run / VERSIONS)),
-        origin=found.origin,
+        origin=source.origin,
         recipe=recipe_file.dump(_published(recipe)),
     )
     (folder / "README.md").write_text(text, encoding="utf-8")
@@ -108,7 +108,7 @@ def _method(recipe: Recipe) -> str:
 
 
 def _published(recipe: Recipe) -> Recipe:
-    """The recipe with files and folders by their names alone: where they stand is nobody else's business."""
+    """The recipe with only the names of files and folders: their paths are private."""
 
     def named(text: str) -> str:
         return text if text.startswith(EMBEDDED) else _name(text)
@@ -127,16 +127,16 @@ def _published(recipe: Recipe) -> Recipe:
     )
 
 
-def _results(run: Path, found: Trained) -> str:
+def _results(run: Path, source: TrainedWeights) -> str:
     """The accuracies on held-out rows, where the run has measured these weights."""
     result = read_object(run / RESULT)
     before, after = result.get("accuracy_before"), result.get("accuracy_after")
-    if found.weights.name != FINAL:
+    if source.weights.name != FINAL:
         try:
             measured = {row["step"]: row["accuracy"] for row in rows(run / EVALUATIONS)}
-        except Refusal:  # damaged; the model is proven all the same
+        except Refusal:  # damaged; the proof doesn't need it
             measured = {}
-        before, after = measured.get(0), measured.get(found.step)
+        before, after = measured.get(0), measured.get(source.step)
     if not isinstance(before, int | float) or not isinstance(after, int | float):
         return ""
     return (
@@ -150,7 +150,7 @@ def _versions(found: dict[str, Any]) -> str:
 
 
 def _name(path: str) -> str:
-    """How readers elsewhere know a model or data set: a Hub id as it is, a local path by its last part."""
+    """The public name of a model or data set: a Hub id as it is, the last part of a local path."""
     return str(_hub_id(path) or Path(path.removeprefix(EMBEDDED)).name)
 
 

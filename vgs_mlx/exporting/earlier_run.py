@@ -1,4 +1,4 @@
-"""A student that an earlier run trained: its model is written into the new run, which needs the earlier one no more."""
+"""A student that an earlier run trained: its model is written into the new run, which then doesn't need that run."""
 
 import json
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from vgs_mlx.runs.named import named
 
 
 def taken_over(recipe: Recipe, folder: Path, say: Callable[[str], None]) -> Recipe:
-    """The recipe with the earlier run's model in `folder` as its student, where it names a run. Raises `Refusal`.
+    """The recipe, its student replaced by the earlier run's model in `folder` where it names a run. Raises `Refusal`.
 
     The earlier training is fused into the model that it began with. Layers that it changed are float32 from then on:
     in fewer bits a small update would be rounded off before the new training adds to it.
@@ -24,20 +24,20 @@ def taken_over(recipe: Recipe, folder: Path, say: Callable[[str], None]) -> Reci
     if (earlier := named(recipe.student.path)) is None:
         return recipe
     run, which = earlier
-    found = trained.find(run, which)
+    source = trained.find(run, which)
     place = folder.absolute() / run_folder.STUDENT
     origin = {
-        "base": trained.base_of(found.recipe.student.path),
+        "base": trained.base_of(source.recipe.student.path),
         "run": run.resolve().name,
-        "weights": found.origin,
-        "fingerprint": fingerprint(found.weights),
+        "weights": source.origin,
+        "fingerprint": fingerprint(source.weights),
     }
-    with run_folder.whole_folder(place) as beside:
-        beside.mkdir()
-        write_model(lambda: trained.load(run, found, say), mx.float32, None, beside)
-        run_folder.write_text(beside / run_folder.ORIGIN, json.dumps(origin, indent=2) + "\n")
+    with run_folder.whole_folder(place) as unfinished:
+        unfinished.mkdir()
+        write_model(lambda: trained.load(run, source, say), mx.float32, None, unfinished)
+        run_folder.write_text(unfinished / run_folder.ORIGIN, json.dumps(origin, indent=2) + "\n")
     size = sum(file.stat().st_size for file in place.iterdir()) / 1e9
-    say(f"student  of {found.origin}: written to {place} ({size:.2f} GB), its trained layers as float32")
+    say(f"student  from {source.origin}: written to {place} ({size:.2f} GB), its trained layers as float32")
     return changed(recipe, "student.path", str(place))
 
 

@@ -1,4 +1,4 @@
-"""A trained student's whole model as a folder: what it was, with its training fused in."""
+"""Writes a trained student as a complete model folder, its training fused in."""
 
 import shutil
 from collections.abc import Callable
@@ -15,20 +15,29 @@ from vgs_mlx.runs.folder import ORIGIN
 
 mlx_vlm = Lazy("mlx_vlm")
 
-COPIED = (".json", ".jinja", ".txt", ".model", ".tiktoken", "LICENSE", "LICENCE", "NOTICE")  # names' ends
+COPIED = (
+    ".json",
+    ".jinja",
+    ".txt",
+    ".model",
+    ".tiktoken",
+    "LICENSE",
+    "LICENCE",
+    "NOTICE",
+)  # endings of file names
 # not true of the new weights
 NOT_COPIED = ("config.json", "hf_quant_config.json", "model.safetensors.index.json", ORIGIN)
 
 
 def stored(path: str) -> LoadedModel:
-    """A checkpoint as it is stored; lazy."""
+    """The model at `path` as it is stored; lazy."""
     return load_model(path, "student.path", native=True, lazy=True, say=silent)
 
 
 def write_model(load: Callable[[], LoadedModel], dtype: mx.Dtype, bits: int | None, folder: Path) -> None:
-    """The whole model, the training of the student that `load` gives fused in, into an empty folder, but for its card.
+    """Write the model of the student that `load` gives, its training fused in, to an empty folder; all but its card.
 
-    Layers that training left alone stay as they are stored.
+    Layers that training didn't change stay as they are stored.
     """
     student = load()
     plain = stored(student.name)
@@ -46,4 +55,4 @@ def write_model(load: Callable[[], LoadedModel], dtype: mx.Dtype, bits: int | No
 
 
 def silent(_: str) -> None:
-    """What is said about the student is said once."""
+    """Prints nothing: lines about the student are printed once, elsewhere."""

@@ -1,7 +1,7 @@
-"""Is the exported model the trained one? It, and the untrained one, score the trained one's own answers.
+"""Is the exported model the trained one? It and the untrained model score the trained model's own answers.
 
-One model is in memory at a time. What is kept of each is its hidden states at the positions compared, (N, D); the
-heads that make log-probabilities of them are read again when no body is there.
+One model is in memory at a time. Of each, the hidden states at the compared positions, (N, D), are kept; the heads
+that turn them into log-probabilities are read again later, without the bodies.
 """
 
 import math
@@ -21,8 +21,10 @@ from vgs_mlx.rollout.collect import greedy
 from vgs_mlx.types import Prompt
 
 KEPT_SHARE = 0.01  # of KL(trained ‖ untrained); KL grows with the square, so this is a tenth of the way back
-LOST_SHARE = 0.25  # half of the way back: too much even for a model that was to be packed
-HARDLY_TRAINED = 1e-4  # nats: a smaller KL(trained ‖ untrained) is no training worth measuring a loss against
+LOST_SHARE = 0.25  # half of the way back: too much even for a packed model
+HARDLY_TRAINED = (
+    1e-4  # nats: below this KL(trained ‖ untrained) there is too little training to measure its loss
+)
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Proof:
 
     @property
     def acceptable(self) -> bool:
-        """Kept; or packed on request with most of the training in it; or there was hardly any to lose."""
+        """Kept; or packed on request and most of the training kept; or there was hardly any to lose."""
         if self.hardly_trained:
             return math.isfinite(self.fused.mean)
         return self.kept or (self.bits is not None and self.share < LOST_SHARE)
@@ -79,9 +81,9 @@ class Proof:
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """What a comparison needs of a model whose body is gone."""
+    """What a comparison needs of a model whose body is freed."""
 
-    states: mx.array  # (N, D) float32: those that predict the tokens of the completions
+    states: mx.array  # (N, D) float32, at the positions that predict the completions' tokens
     head: Callable[[], LoadedModel]  # the model again, lazy: its head alone is computed
 
 
@@ -99,17 +101,17 @@ def answers(trained: LoadedModel, prompts: Sequence[Prompt], longest: int, at_on
 def states(model: LoadedModel, sequences: Sequence[Continued], at_once: int) -> mx.array:
     """The hidden states that predict the completions' tokens, (N, D), in float32; `at_once` completions a pass.
 
-    Beside the model as it is stored, float32 forms exist of the vision tower, and then of the embedding and one layer.
+    Beside the stored model there are float32 copies of the vision tower, and then of the embedding and one layer.
     """
-    found = []
+    states_by_batch = []
     for start in range(0, len(sequences), at_once):
         batch = sequences[start : start + at_once]
         encodings = evaluate(encode(in_float32(model), [view for view, _ in batch]))
         copied = in_float32(model)
         with letting_go(copied.family.layers(copied.module)):
-            found.append(separate_hidden(copied, batch, encodings))
-            mx.eval(found[-1])
-    return mx.concatenate(found)
+            states_by_batch.append(separate_hidden(copied, batch, encodings))
+            mx.eval(states_by_batch[-1])
+    return mx.concatenate(states_by_batch)
 
 
 def compare(trained: Scored, other: Scored, chunk: int) -> Difference:
@@ -132,7 +134,7 @@ def in_float32(model: LoadedModel) -> LoadedModel:
     """A copy of the model that computes in float32, whatever the device. Lazy, see `precision.widened`.
 
     Trained, fused and untrained model must differ in their weights alone. In 16-bit arithmetic an adapter beside
-    its layer and the same one fused into it round differently, which alone can cost more KL than a short training
-    makes.
+    its layer and the same adapter fused into it round differently, which alone can cost more KL than a short
+    training makes.
     """
     return replace(model, module=precision.widened(model.module))

@@ -1,1 +1,1 @@
-"""Strict readers of what others wrote: JSON, YAML, texts, names of the Hub."""
+"""Strict readers of input: JSON, YAML, texts, names on the Hub."""

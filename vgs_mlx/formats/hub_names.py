@@ -1,4 +1,4 @@
-"""How something on the Hugging Face Hub is named: owner/name, or owner/name@revision, which stays what it is."""
+"""Names on the Hugging Face Hub: owner/name, or owner/name@revision."""
 
 import re
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 
 @dataclass(frozen=True)
 class HubId:
-    """A model or data set of the Hub, and which revision of it: a branch, a tag or a commit; None: the newest."""
+    """A model or data set on the Hub at a revision: a branch, a tag or a commit; None is the newest."""
 
     name: str
     revision: str | None = None
@@ -19,7 +19,7 @@ class HubId:
 
     @property
     def is_commit(self) -> bool:
-        """Whether it names the same content for ever."""
+        """Whether it always names the same content."""
         return bool(self.revision and COMMIT.fullmatch(self.revision))
 
 
@@ -29,7 +29,7 @@ def parse(text: str) -> HubId | None:
     parts = name.split("/")
     if len(parts) != 2 or not all(parts) or name.startswith((".", "~")):
         return None
-    if bool(mark) != bool(revision) or ":" in revision:  # no revision of git holds a colon
+    if bool(mark) != bool(revision) or ":" in revision:  # no git revision has a colon
         return None
     return HubId(name, revision or None)
 

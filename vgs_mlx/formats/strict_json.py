@@ -1,9 +1,9 @@
-"""JSON read so that nothing of it is lost, or guessed: no key twice, no depth that breaks what walks it later."""
+"""JSON of which nothing is lost or guessed: no key twice, no nesting that is too deep for later code."""
 
 import json
 from typing import Any
 
-DEEPEST = 100  # levels of lists and objects in each other
+DEEPEST = 100  # levels of nested lists and objects
 
 
 class Faulty(ValueError):
@@ -14,7 +14,7 @@ def load(content: bytes | str, *, constants: bool = False) -> Any:
     """The value of a JSON text in UTF-8; `constants`: NaN and Infinity are read too. Raises `Faulty`."""
     try:
         text = content if isinstance(content, str) else content.decode("utf-8")
-        found = json.loads(
+        value = json.loads(
             text, parse_constant=None if constants else _no_constant, object_pairs_hook=_object
         )
     except Faulty:
@@ -27,10 +27,10 @@ def load(content: bytes | str, *, constants: bool = False) -> Any:
     except RecursionError as error:
         raise _too_deep() from error
     except ValueError as error:  # Python's limit on the digits of a whole number
-        raise Faulty("broken JSON: a number of too many digits") from error
-    if text.count("[") + text.count("{") > DEEPEST and _deeper(found, DEEPEST):
+        raise Faulty("broken JSON: a number with too many digits") from error
+    if text.count("[") + text.count("{") > DEEPEST and _deeper(value, DEEPEST):
         raise _too_deep()
-    return found
+    return value
 
 
 def _deeper(value: Any, levels: int) -> bool:
@@ -47,7 +47,7 @@ def _deeper(value: Any, levels: int) -> bool:
 
 
 def _too_deep() -> Faulty:
-    return Faulty(f"broken JSON: more than {DEEPEST} levels of lists and objects in each other")
+    return Faulty(f"broken JSON: more than {DEEPEST} levels of nested lists and objects")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -61,4 +61,4 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_constant(name: str) -> None:
-    raise Faulty(f"broken JSON: {name} is not a JSON value: leave the key out, or write null")
+    raise Faulty(f"broken JSON: {name} is not a JSON value: omit the key, or write null")

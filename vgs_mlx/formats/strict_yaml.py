@@ -1,7 +1,7 @@
-"""YAML 1.2 as settings need it: texts, numbers, truth values, null, lists and keyed sections, each said once.
+"""YAML 1.2 as settings need it: texts, numbers, booleans, null, lists and sections without repeated keys.
 
-ruamel.yaml reads it. What is refused besides is what it would let through: tags, dates, keys that are not text, and
-aliases that go round in a circle or multiply (merge keys and plain aliases are read).
+ruamel.yaml reads it. Also refused here is what ruamel.yaml accepts: tags, dates, keys that are not text, and aliases
+that form a circle or multiply (merge keys and plain aliases are read).
 """
 
 import io
@@ -16,7 +16,7 @@ from ruamel.yaml.representer import SafeRepresenter
 
 from vgs_mlx.errors import Refusal
 
-DEEPEST = 20  # levels of lists and sections in each other
+DEEPEST = 20  # levels of nested lists and sections
 MOST = 20_000  # values, with aliases written out: the largest grid of cells has some thousands
 LONGEST_NUMBER = 400  # characters
 PLAIN = {f"tag:yaml.org,2002:{each}" for each in ("str", "int", "float", "bool", "null", "seq", "map")}
@@ -26,7 +26,7 @@ FIX = "fix the YAML there"
 
 
 def load(text: str, where: str) -> Any:
-    """The value of a YAML text: None, or what JSON could hold too. Raises `Refusal` with `where`, the line and why."""
+    """The value of a YAML text: None, or what JSON can hold. Raises `Refusal` with `where`, the line and the reason."""
     try:
         _check_events(text)
         node = _yaml().compose(text)
@@ -55,7 +55,7 @@ def dump(value: Any) -> str:
 
 
 class _Representer(SafeRepresenter):
-    """ruamel.yaml's own, which would fold a text at a line break that isn't one for `load`."""
+    """As ruamel.yaml's, which would fold a text at a line break that `load` doesn't read as one."""
 
 
 _Representer.add_representer(
@@ -74,19 +74,21 @@ def _yaml() -> YAML:
 
 
 def _check_events(text: str) -> None:
-    """What must be known before nodes are built of it: nothing is too deep for that, nothing has a tag."""
+    """Refuse, before nodes are built, a text that is nested too deeply for that, or has a tag."""
     depth = 0
     for event in _yaml().parse(text):
         depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
         if depth > DEEPEST:
-            raise _wrong(f"more than {DEEPEST} levels in each other", event.start_mark)
+            raise _wrong(f"more than {DEEPEST} nested levels", event.start_mark)
         if isinstance(event, NodeEvent) and getattr(event, "tag", None) is not None:
             raise _wrong(f"a tag ({event.tag}), and only plain values are read", event.start_mark)
 
 
 def _check(node: Node, sizes: dict[int, int | None]) -> int:
-    """How many values a node holds, its aliases written out; `sizes` are those of the nodes met before, None for
-    one that is not yet through. Raises `MarkedYAMLError`."""
+    """How many values a node holds, its aliases written out. Raises `MarkedYAMLError`.
+
+    `sizes` has the number for each node met before, and None for one that is being counted.
+    """
     if id(node) in sizes:
         if (known := sizes[id(node)]) is None:
             raise _wrong("an alias that refers to the node it is part of", node.start_mark)
@@ -115,7 +117,7 @@ def _check_scalar(node: ScalarNode) -> int:
 
 
 def _check_keys(node: MappingNode) -> None:
-    """Every key is a text, or a merge, and stands once."""
+    """Every key is a text, or a merge, and appears once."""
     seen = set()
     for key, _ in node.value:
         if not isinstance(key, ScalarNode) or key.tag not in (TEXT, MERGE):

@@ -1,4 +1,4 @@
-"""Texts that can't be written down: UTF-8 has no place for them, and tokenizers and files take UTF-8 alone."""
+"""Texts that can't be written as UTF-8, which is all that tokenizers and files take."""
 
 import re
 from collections.abc import Mapping
@@ -8,17 +8,17 @@ _FAULT = re.compile("[\ud800-\udfff\0]")
 
 
 def fault(text: str) -> str | None:
-    """Why the text can't be written down and where, counted from 1, as the end of a sentence; None for a good one.
+    """Why the text can't be written, and at which character (from 1), as the end of a sentence; None for a good text.
 
-    JSON and file names bring lone surrogates (`\\ud800`) into a program; a NUL ends a text for many a library.
+    JSON and file names bring lone surrogates (`\\ud800`) into a program; many libraries end a text at a NUL.
     """
-    found = _FAULT.search(text)
-    if found is None:
+    match = _FAULT.search(text)
+    if match is None:
         return None
-    place = f"at character {found.start() + 1}"
-    if found[0] == "\0":
+    place = f"at character {match.start() + 1}"
+    if match[0] == "\0":
         return f"holds a NUL ({place})"
-    return f"is not valid Unicode (lone surrogate \\u{ord(found[0]):04x} {place})"
+    return f"is not valid Unicode (lone surrogate \\u{ord(match[0]):04x} {place})"
 
 
 def fault_among(value: Any) -> str | None:
@@ -30,10 +30,10 @@ def fault_among(value: Any) -> str | None:
 
 
 def one_line(error: BaseException | str, longest: int = 300) -> str:
-    """What an error of another library says, for a message: on one line, printable, and not endless."""
+    """The text of another library's error, for a message: on one line, printable, at most `longest` characters."""
     return printable(" ".join(str(error).split()))[:longest] or type(error).__name__
 
 
 def printable(text: str) -> str:
-    """The text with what can't be printed written out, as in `caf\\udce9`."""
+    """The text with unprintable characters written out, as in `caf\\udce9`."""
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

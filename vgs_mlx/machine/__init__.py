@@ -1,1 +1,1 @@
-"""What the tool asks of the machine and of Python: BLAS, imports that wait, signals, full disks, sleep."""
+"""What the tool needs from the machine and from Python: BLAS, late imports, signals, full disks, sleep."""

@@ -1,4 +1,4 @@
-"""Keeps a Mac from idle sleep while a run trains: asleep it would stand still for as long as nobody comes by."""
+"""Keeps a Mac from idle sleep while a run trains: a sleeping Mac doesn't train."""
 
 import os
 import shutil
@@ -12,9 +12,9 @@ PROGRAM = "caffeinate"  # comes with macOS
 
 @contextmanager
 def kept_awake(wanted: bool, say: Callable[[str], None]) -> Iterator[None]:
-    """During the body the machine doesn't go to sleep by itself; it still does when its lid is closed.
+    """During the body the Mac doesn't go to sleep by itself; it still does when its lid is closed.
 
-    Nothing anywhere but on a Mac, and nothing where that can't be had.
+    Does nothing on other machines, or where `caffeinate` can't be run.
     """
     child = _begin() if wanted and sys.platform == "darwin" else None
     if child is None:
@@ -29,7 +29,7 @@ def kept_awake(wanted: bool, say: Callable[[str], None]) -> Iterator[None]:
 
 
 def _begin() -> subprocess.Popen | None:
-    """The child ends with this process, whatever ends that; Ctrl-C in the terminal is not for it."""
+    """Start a child that ends with this process, however that ends. Ctrl-C in the terminal doesn't reach the child."""
     program, nothing = shutil.which(PROGRAM), subprocess.DEVNULL
     if program is None:
         return None

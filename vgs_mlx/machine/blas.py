@@ -2,7 +2,7 @@
 
 `mlx[cpu]` carries the reference BLAS (about 6 GFLOP/s on two cores). Its symbols are bound when
 `mlx.core` loads, so an OpenBLAS made global first takes their place (165-230 GFLOP/s). Macs use
-Accelerate and Metal, and CUDA builds use cuBLAS: both need none of this.
+Accelerate and Metal, and CUDA builds use cuBLAS: neither needs this.
 """
 
 import ctypes
@@ -19,7 +19,7 @@ FIX = "pip install --upgrade opencv-python, or apt install libopenblas0"
 
 loaded: str | None = None  # the library in use, for `vgs-mlx doctor`
 
-# With no handler configured Python prints a warning of a logger as one bare line on stderr.
+# Where no handler is configured, Python prints a logger's warning as one bare line on stderr.
 _log = logging.getLogger(__name__)
 
 
@@ -36,10 +36,12 @@ def load_openblas() -> str | None:
     global loaded
     if loaded or not needs_openblas():
         return loaded
-    if _is_global():  # LD_PRELOAD, or a program that did the same before us
-        loaded = "an OpenBLAS that this process had already"
+    if _is_global():  # by LD_PRELOAD, or by a program that did the same earlier
+        loaded = "an OpenBLAS that this process had loaded already"
     elif "mlx.core" in sys.modules:
-        _log.warning("vgs-mlx: mlx came first, with its slow BLAS (about 35x): import vgs_mlx before it")
+        _log.warning(
+            "vgs-mlx: mlx was imported first, with its slow BLAS (about 35x slower): import vgs_mlx before it"
+        )
     else:
         loaded = next((path for path in candidates() if _load_globally(path)), None)
         if loaded is None:
@@ -68,8 +70,8 @@ def installed_version(distribution: str) -> str | None:
 def _load_globally(path: str) -> bool:
     """Make a library's symbols global, where it can be loaded and really offers the plain CBLAS names.
 
-    SciPy's and NumPy's own OpenBLAS prefix theirs, so those don't help. A library that was refused
-    is looked at locally first: once global, it can't be taken back.
+    SciPy's and NumPy's own OpenBLAS prefix theirs, so those don't help. A library is loaded locally
+    first to look for the names: once global, it can't be taken back.
     """
     try:
         if not hasattr(ctypes.CDLL(path), "cblas_sgemm"):

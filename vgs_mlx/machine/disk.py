@@ -1,4 +1,4 @@
-"""A disk that takes no more, or may not be written: recognised whoever reports it, and said in one line."""
+"""A disk that is full or can't be written: recognised whichever library reports it, and reported in one line."""
 
 import errno
 import os
@@ -12,7 +12,7 @@ from vgs_mlx.errors import Refusal
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
 BROKEN = (errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE)  # such as a drive that was pulled out
-WRONG_KIND = (errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY)  # a folder where a file should be, or the reverse
+WRONG_KIND = (errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY)  # a folder in place of a file, or the reverse
 # MLX opens and writes files without the system's reason: "[write] Unable to write 13664 bytes to file."
 OF_MLX = re.compile(r"\[(write|save\w*)\]|Failed to open.*(writ|output)", re.IGNORECASE)
 
@@ -36,7 +36,7 @@ def advice(error: BaseException) -> str:
 
 
 def refuse_file(option: str, file: Path) -> None:
-    """Raises `Refusal` where a file that a command writes at its end could not be written."""
+    """Refuse a file that a command could not write at its end. Raises `Refusal`."""
     if file.is_dir() or not file.absolute().parent.is_dir():
         raise Refusal(f"{option} {file}: give a file in a folder that exists")
     if not os.access(file if file.exists() else file.absolute().parent, os.W_OK):
@@ -45,9 +45,9 @@ def refuse_file(option: str, file: Path) -> None:
 
 @contextmanager
 def refusing(folder: Path, advice: str) -> Iterator[None]:
-    """What can't be written to `folder` in the body is a `Refusal` that names it and gives the advice.
+    """A failure of the body to write to `folder` becomes a `Refusal` that names the folder and gives the advice.
 
-    Files outside are not its matter: a picture that may not be read is refused elsewhere, by name.
+    Errors of files outside pass through: a picture that can't be read is refused elsewhere, by name.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Modules that are imported when they are first used, so that a command can speak, or refuse, before that."""
+"""Modules that are imported when they are first used, so that a command can print, or refuse, before that."""
 
 import importlib
 from types import ModuleType
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class Lazy:
-    """Stands for the module `name`, which is imported as soon as something in it is asked for or set."""
+    """Stands for the module `name`, which is imported when an attribute of it is first read or set."""
 
     __slots__ = ("_name",)
 

@@ -1,6 +1,6 @@
-"""Ctrl-C and SIGTERM: a command stops where it stands, or at the next place where nothing is lost.
+"""Ctrl-C and SIGTERM: a command stops at once, or at the next place where nothing is lost.
 
-SIGTERM is what `kill`, a job scheduler and a shutdown send. It does what Ctrl-C does, and only the exit code differs.
+`kill`, job schedulers and shutdowns send SIGTERM. It does what Ctrl-C does, but with another exit code.
 """
 
 import os
@@ -13,7 +13,7 @@ from types import FrameType
 
 SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
-"""128 and the signal's number, as shells have it."""
+"""128 plus the signal's number, as in shells."""
 
 _last = signal.SIGINT  # the signal that came last
 
@@ -33,7 +33,7 @@ def exit_code() -> int:
 
 @contextmanager
 def at_once() -> Iterator[None]:
-    """Both signals raise in the body: a whole command, or a process of its own."""
+    """Both signals raise in the body, which is a whole command or process."""
 
     def stop(number: int, _: FrameType | None) -> None:
         _raise(number)
@@ -44,14 +44,14 @@ def at_once() -> Iterator[None]:
 
 @dataclass
 class Stop:
-    """Whether a body that puts signals off was asked to stop."""
+    """Whether the body of `put_off` was asked to stop."""
 
     asked: bool = False
     breakable: bool = False
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """A part of the body that only looks: the first signal breaks it off, one that came before lets it not begin.
+        """A part of the body that changes nothing: the first signal breaks it off, and after a signal it doesn't begin.
 
         Raises `BrokenOff`.
         """
@@ -64,15 +64,15 @@ class Stop:
             yield
         finally:
             self.breakable = False
-        if self.asked:  # what it raised was lost, in a callback of C for one
+        if self.asked:  # its exception was lost, as in a callback from C
             raise BrokenOff
 
 
 @contextmanager
 def put_off(finishing: str, breaking: str) -> Iterator[Stop]:
-    """The first signal is only remembered, and said with one of the two texts; the second raises.
+    """The first signal is only remembered, and one of the two texts printed; the second raises.
 
-    The body asks `Stop.asked` where it may end, and marks with `Stop.at_once` what may be broken off.
+    The body checks `Stop.asked` where it can end, and marks with `Stop.at_once` what can be broken off.
     """
     stop = Stop()
 
@@ -105,7 +105,7 @@ def _note(number: int) -> None:
 def _handled(handler) -> Iterator[None]:
     """Both signals go to the handler during the body. Python gives them to the main thread alone.
 
-    A shell's background job ignores Ctrl-C: here it is heard, or `kill -INT` would be lost on it.
+    A shell's background job ignores Ctrl-C; here it is handled, or `kill -INT` would do nothing.
     """
     _note(signal.SIGINT)
     before = {}

@@ -1,4 +1,4 @@
-"""Checkpoints: all that a run needs to go on exactly, written beside and renamed, verified when read.
+"""Checkpoints: all that a run needs to continue exactly. Written whole or not at all, and verified when read.
 
 A folder checkpoints/step-000020 holds the trainable weights (mlx-vlm's adapter format where they are an
 adapter), `optim.safetensors`, and `state.json`: progress, the checksum of every file, and what the weights
@@ -41,17 +41,17 @@ def save(
     settings: recipe.Student,
     identity: Identity,
 ) -> Path:
-    """Write the checkpoint of `progress.step`."""
+    """Write the checkpoint of `progress.step`. Returns its folder."""
     folder = _folder(run, progress.step)
-    with whole_folder(folder) as beside:
-        write_weights(beside, student, settings)
-        _write_arrays(beside / OPTIMIZER_FILE, dict(sorted(tree_flatten(optimizer.state))))
+    with whole_folder(folder) as unfinished:
+        write_weights(unfinished, student, settings)
+        _write_arrays(unfinished / OPTIMIZER_FILE, dict(sorted(tree_flatten(optimizer.state))))
         state = {
             "progress": asdict(progress),
             "identity": identity,
-            "sha256": {file.name: _sha256(file) for file in sorted(beside.iterdir())},
+            "sha256": {file.name: _sha256(file) for file in sorted(unfinished.iterdir())},
         }
-        _write_json(beside / STATE_FILE, {**state, "checksum": _checksum(state)})
+        _write_json(unfinished / STATE_FILE, {**state, "checksum": _checksum(state)})
     return folder
 
 
@@ -71,7 +71,7 @@ def newest(run: Path) -> Path | None:
 
 
 def all_of(run: Path) -> list[Path]:
-    """All complete checkpoints, oldest first. What else lies there, such as a copy made by hand, is none."""
+    """All complete checkpoints, oldest first. Other folders, such as a copy made by hand, are ignored."""
     found = [each for each in (run / CHECKPOINTS).glob("step-*") if NAME.fullmatch(each.name)]
     return sorted(found, key=step_of)
 
@@ -82,7 +82,7 @@ def step_of(folder: Path) -> int:
 
 
 def load(folder: Path, student: LoadedModel, optimizer: optim.AdamW, identity: Identity) -> Progress:
-    """Put a checkpoint into student and optimiser. Raises `Refusal` if it is damaged or belongs to another run."""
+    """Load a checkpoint into student and optimiser. Raises `Refusal` if it is damaged or belongs to another run."""
     state = verified_state(folder)
     refuse_foreign(folder, state["identity"], identity)
     progress = _progress(folder, state["progress"])
@@ -112,12 +112,10 @@ def verified_state(folder: Path) -> dict[str, Any]:
 
 
 def prune(run: Path, keep: int, best_step: int | None) -> None:
-    """Delete all but the newest `keep` checkpoints and the best one, and what a kill left half-written."""
+    """Delete all but the newest `keep` checkpoints and the best one, and what a killed process left half-written."""
     for folder in all_of(run)[:-keep]:
         if best_step is None or folder != _folder(run, best_step):
-            folder.rename(
-                folder.with_name(f".{folder.name}.old")
-            )  # whole or not there, whenever a kill comes
+            folder.rename(folder.with_name(f".{folder.name}.old"))  # a kill leaves it whole or gone
     for leftover in (run / CHECKPOINTS).glob(".step-*"):
         remove(leftover)
 
@@ -126,19 +124,21 @@ def _folder(run: Path, step: int) -> Path:
     return run / CHECKPOINTS / f"step-{step:06d}"
 
 
-def _progress(folder: Path, found: dict[str, Any]) -> Progress:
+def _progress(folder: Path, values: dict[str, Any]) -> Progress:
     """The progress that a checkpoint holds. Raises `Refusal` where another version wrote other fields or values."""
     known = {each.name for each in fields(Progress)}
-    if other := sorted(known ^ found.keys()):
-        raise _of_another_version(folder, f"progress {'with' if other[0] in found else 'without'} {other[0]}")
+    if other := sorted(known ^ values.keys()):
+        raise _of_another_version(
+            folder, f"progress {'with' if other[0] in values else 'without'} {other[0]}"
+        )
     try:
-        return TypeAdapter(Progress).validate_json(json.dumps(found), strict=True)
+        return TypeAdapter(Progress).validate_json(json.dumps(values), strict=True)
     except ValidationError as error:
         raise _of_another_version(folder, f"other values of {error.errors()[0]['loc'][0]}") from error
 
 
 def _of_another_version(folder: Path, what: str) -> Refusal:
-    """A whole checkpoint that this version can't go on from."""
+    """The refusal of an undamaged checkpoint that this version can't continue from."""
     try:
         wrote = strict_json.load((folder.parent.parent / VERSIONS).read_bytes())["vgs-mlx"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -150,7 +150,7 @@ def _of_another_version(folder: Path, what: str) -> Refusal:
 
 
 def refuse_foreign(folder: Path, theirs: Identity, ours: Identity) -> None:
-    """A checkpoint's identity must be the run's, key by key. Raises `Refusal` with what differs."""
+    """Compare a checkpoint's identity with the run's. Raises `Refusal` with what differs."""
     for key in sorted(theirs.keys() & ours.keys()):
         if key.startswith("recipe ") and theirs[key] != ours[key]:
             raise Refusal(
@@ -161,7 +161,7 @@ def refuse_foreign(folder: Path, theirs: Identity, ours: Identity) -> None:
         options = [f"--{role} PATH" for role in ("data", "student", "teacher") if f"the {role}'s" in changed]
         earlier = any(each < folder for each in all_of(folder.parent.parent))
         other = _previous(folder) if earlier else "start a new run"
-        elsewhere = f", say where it is now with {' and '.join(options)}" if options else ""
+        elsewhere = f", give its new place with {' and '.join(options)}" if options else ""
         raise Refusal(
             f"{folder}: belongs to another run, or this has changed since: {changed}: put it back{elsewhere}, "
             f"or {other}"
@@ -169,7 +169,7 @@ def refuse_foreign(folder: Path, theirs: Identity, ours: Identity) -> None:
     if lacking := sorted(theirs.keys() ^ ours.keys()):
         what = next((key for key in lacking if key in ours), lacking[0])
         raise Refusal(
-            f"{folder}: of another version of vgs-mlx, which kept no fingerprint of {worded([what])}: resume it with "
+            f"{folder}: from another version of vgs-mlx, which kept no fingerprint of {worded([what])}: resume it with "
             "that version (the run's versions.json names it), or start a new run"
         )
 

@@ -1,9 +1,9 @@
-"""The run folder: what it holds, and how files get into it without ever being half there.
+"""The run folder: what it holds, and how its files are written whole or not at all.
 
 recipe.yaml  versions.json  README.md     before any model is loaded
 pictures.jsonl                            before the first step, see ledger.py
 metrics.jsonl  evaluations.jsonl  answers.jsonl  completions.jsonl  terms.jsonl  skipped.jsonl
-student/                                  where it began with an earlier run's: see earlier_run.py
+student/                                  of a run that continues an earlier one: see earlier_run.py
 checkpoints/step-000020/ ...              see checkpoint.py
 result.json  final/                       written last
 """
@@ -44,7 +44,7 @@ VERSIONS, README = "versions.json", "README.md"
 STUDENT, ORIGIN = (
     "student",
     "origin.json",
-)  # the earlier run's model that this one goes on from, and which it is
+)  # the earlier run's model that this run continues from, and its origin
 # rows carry the step that wrote them
 STEP_FILES = (METRICS, EVALUATIONS, ANSWERS, COMPLETIONS, BAD_BATCHES, TERMS)
 
@@ -58,7 +58,7 @@ def default_folder(name: str) -> Path:
 
 
 def create(folder: Path, recipe: Recipe) -> list[Path]:
-    """A new run folder with what stands there before any model is loaded. The folders that were made for it.
+    """Make a run folder with the files that are written before any model is loaded. Returns the folders made for it.
 
     Raises `Refusal`, and then leaves nothing.
     """
@@ -78,7 +78,7 @@ def create(folder: Path, recipe: Recipe) -> list[Path]:
 
 
 def describe(folder: Path) -> None:
-    """Write what explains a run beside its recipe, but for what is there: a kill may have come in between."""
+    """Write the files that explain a run beside its recipe, unless they are there: a killed run may have some."""
     if not (folder / VERSIONS).exists():
         write_text(folder / VERSIONS, json.dumps(versions(), indent=2) + "\n")
     if not (folder / README).exists():
@@ -87,7 +87,7 @@ def describe(folder: Path) -> None:
 
 @contextmanager
 def gone_on_failure(folder: Path, made: list[Path]) -> Iterator[None]:
-    """If the body fails, the folder is as empty as before, and the folders `made` for it are gone."""
+    """If the body fails, empty the folder and remove the folders `made` for it."""
     try:
         yield
     except BaseException:
@@ -98,26 +98,26 @@ def gone_on_failure(folder: Path, made: list[Path]) -> Iterator[None]:
 
 
 def refuse_used(folder: Path) -> None:
-    """A run never goes into a folder that holds something, but for what a kill left half-written."""
-    mend = "give another folder"
+    """Refuse a folder that holds anything, except half-written files of a killed process. Raises `Refusal`."""
+    fix = "give another folder"
     try:
         if folder.exists() and not folder.is_dir():
-            raise Refusal(f"--output {folder}: a file: {mend}")
+            raise Refusal(f"--output {folder}: a file: {fix}")
         inside = sorted(os.listdir(folder)) if folder.exists() else []
         inside = [name for name in inside if not (name.startswith(".") and name.endswith(".writing"))]
     except OSError as error:
-        raise Refusal(f"--output {folder}: can't be read ({error.strerror}): {mend}") from error
+        raise Refusal(f"--output {folder}: can't be read ({error.strerror}): {fix}") from error
     if RECIPE in inside:
         raise Refusal(
-            f"--output {folder}: holds a run already: {mend}, or go on with it: {resume_command(folder)}"
+            f"--output {folder}: holds a run already: {fix}, or resume it: {resume_command(folder)}"
         )
     if inside:
-        raise Refusal(f"--output {folder}: not empty (it holds {inside[0]}): {mend}")
+        raise Refusal(f"--output {folder}: not empty (it holds {inside[0]}): {fix}")
 
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """The run is this process's alone during the body; the lock goes with the process. Raises `Refusal`."""
+    """Lock the run for this process during the body; the lock ends with the process. Raises `Refusal`."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         with suppress(OSError):  # a file system without locks
@@ -125,7 +125,7 @@ def held(folder: Path) -> Iterator[None]:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise Refusal(
-                    f"{folder}: another vgs-mlx works on this run: let it end, or stop it first"
+                    f"{folder}: another vgs-mlx is working on this run: let it finish, or stop it first"
                 ) from error
         yield
     finally:
@@ -133,7 +133,7 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def resume_command(folder: Path) -> str:
-    """What to type to go on with a run."""
+    """The command that resumes a run."""
     return f"vgs-mlx distill --resume --output {shlex.quote(str(folder))}"
 
 
@@ -141,19 +141,19 @@ def opened(folder: Path) -> Recipe:
     """The resolved recipe of an existing run. Raises `Refusal`."""
     if not (folder / RECIPE).is_file():
         raise Refusal(
-            f"--output {folder}: no run to resume there (no {RECIPE}): leave --resume away to start one"
+            f"--output {folder}: not a run folder (no {RECIPE} in it): omit --resume to start a run"
         )
     return recipe_file.load_recipe(folder / RECIPE)
 
 
 def keep_recipe(folder: Path, recipe: Recipe) -> None:
-    """The folder's recipe is the one that it goes on with."""
+    """Make `recipe` the one that the folder's run continues with."""
     if recipe != opened(folder):
         write_text(folder / RECIPE, _dumped(folder, recipe))
 
 
 def _dumped(folder: Path, recipe: Recipe) -> str:
-    """The recipe as a file in the run folder has it: a student in there moves with it, so its path is relative."""
+    """The recipe as the run folder stores it: a student inside the folder moves with it, so its path is relative."""
     inside = Path(recipe.student.path) == folder.absolute() / STUDENT
     return recipe_file.dump(
         replace(recipe, student=replace(recipe.student, path=STUDENT)) if inside else recipe
@@ -161,7 +161,7 @@ def _dumped(folder: Path, recipe: Recipe) -> str:
 
 
 def append(file: Path, row: Mapping[str, Any]) -> None:
-    """Add one row to a .jsonl file. Where that fails, on a full disk for one, nothing of the row is left."""
+    """Add one row to a .jsonl file. Where that fails, as on a full disk, nothing of the row is left."""
     line = (json.dumps(row, ensure_ascii=False) + "\n").encode()
     with file.open("ab", buffering=0) as stream:
         size = stream.seek(0, os.SEEK_END)
@@ -174,7 +174,7 @@ def append(file: Path, row: Mapping[str, Any]) -> None:
 
 
 def forget_after(folder: Path, step: int, files: Sequence[str] = STEP_FILES) -> None:
-    """Drop what steps after `step` have written: they are about to be done again. -1 drops everything."""
+    """Drop the rows of steps after `step`, which will be done again. -1 drops all rows."""
     for name in files:
         file = folder / name
         if file.exists():
@@ -198,62 +198,62 @@ def best_evaluation(folder: Path) -> dict[str, Any] | None:
 
 
 def refuse_read_only(folder: Path) -> None:
-    """Before anything is loaded for a run that could not be written down. Raises `Refusal`."""
+    """Refuse, before anything is loaded, a run that can't be written to. Raises `Refusal`."""
     if not os.access(folder, os.W_OK):
         raise Refusal(
-            f"{folder}: can't be written (read-only, or another user's): make it writable, or copy the run to where "
-            "it is"
+            f"{folder}: can't be written (read-only, or another user's): make it writable, or copy the run to a place "
+            "that is"
         )
 
 
 @contextmanager
 def whole(file: Path) -> Iterator[Path]:
-    """A file beside `file` for the body to write, which takes its place when the body is through; gone if it isn't."""
-    beside = file.with_name(f".{file.name}.writing")
+    """A temporary file for the body to write. It replaces `file` once the body is done, and is removed if it fails."""
+    unfinished = file.with_name(f".{file.name}.writing")
     try:
-        yield beside
-        with beside.open("rb") as stream:
+        yield unfinished
+        with unfinished.open("rb") as stream:
             os.fsync(stream.fileno())
-        beside.replace(file)
+        unfinished.replace(file)
     except (Exception, KeyboardInterrupt) as error:
         with suppress(OSError):
-            beside.unlink()
+            unfinished.unlink()
         if isinstance(error, OSError) and error.errno:
-            error.filename = str(file)  # what a reader of the message knows; errors of writing name none
+            error.filename = str(file)  # the name that the user knows; errors of writing have none
         raise
 
 
 def write_text(file: Path, text: str) -> None:
-    """Write a file so that it is there whole or not at all."""
-    with whole(file) as beside:
-        beside.write_text(text, encoding="utf-8", newline="")
+    """Write a file whole or not at all."""
+    with whole(file) as unfinished:
+        unfinished.write_text(text, encoding="utf-8", newline="")
 
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """The same for a folder, which the body makes: half of one must not keep a full disk full."""
-    beside = folder.with_name(f".{folder.name}.writing")
-    shutil.rmtree(beside, ignore_errors=True)
+    """As `whole`, for a folder that the body makes; removed if the body fails, since the disk may be full."""
+    unfinished = folder.with_name(f".{folder.name}.writing")
+    shutil.rmtree(unfinished, ignore_errors=True)
     try:
-        yield beside
-        replace_folder(beside, folder)
+        yield unfinished
+        replace_folder(unfinished, folder)
     except (Exception, KeyboardInterrupt):
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
         raise
 
 
-def replace_folder(beside: Path, folder: Path) -> None:
-    """Rename the finished `beside` to `folder`, whose earlier content goes."""
+def replace_folder(written: Path, folder: Path) -> None:
+    """Rename the folder `written` to `folder`, and remove the earlier folder of that name."""
     old = folder.with_name(f".{folder.name}.old")
     remove(old)
     if folder.exists():
         folder.rename(old)
-    beside.rename(folder)
+    written.rename(folder)
     remove(old)
 
 
 def _step(line: bytes) -> float:
-    """The step of a row; a line that a kill cut in half, maybe inside a letter, belongs to no step that is kept."""
+    """The step of a row; infinite, so that it is dropped, for a line that a kill cut off, maybe inside a letter."""
     try:
         return json.loads(line)["step"]
     except (ValueError, KeyError, TypeError):
@@ -262,7 +262,7 @@ def _step(line: bytes) -> float:
 
 def _remove_empty(folders: list[Path]) -> None:
     for each in folders:
-        with suppress(OSError):  # not there, or somebody else uses it by now
+        with suppress(OSError):  # not there, or in use by another process
             each.rmdir()
 
 
@@ -274,7 +274,7 @@ def remove(path: Path) -> None:
         else:
             path.unlink(missing_ok=True)
     except OSError as error:
-        error.filename = str(path)  # what shutil gives is a name within it, which says nothing to anybody
+        error.filename = str(path)  # shutil gives only a name inside the folder
         raise
 
 

@@ -1,6 +1,6 @@
-"""What the files of a run must hold; anything else is damage. Keys that are not named here stay.
+"""The form of the files of a run; anything else is damage. Keys that are not named here are kept.
 
-Commands that read a file to go on refuse damage (records.py); a page omits it (report/record.py).
+Commands that continue a run refuse damage (records.py); a report omits it (report/record.py).
 """
 
 import re
@@ -12,11 +12,13 @@ from typing_extensions import TypedDict
 from vgs_mlx.objective.binning import GROUPS
 from vgs_mlx.objective.terms import DIAGNOSTICS
 
-_UNDRAWABLE = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML has no place for these
+_UNDRAWABLE = re.compile(
+    "[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
+)  # characters that XML can't hold
 
 
 def drawable(text: str) -> str:
-    """The text with a sign in the place of each character that no page can hold."""
+    """The text with U+FFFD in place of each character that a page can't hold."""
     return _UNDRAWABLE.sub("\ufffd", text)
 
 
@@ -39,7 +41,7 @@ class Shares(TypedDict):
 
 @form
 class Asked(Shares):
-    """The same, and the number of prompts asked."""
+    """An accuracy with its interval, and the number of prompts asked."""
 
     prompts: Count
 
@@ -56,7 +58,7 @@ class Evaluation(Asked):
 
 @form
 class Metrics(TypedDict):
-    """A row of metrics.jsonl. Of the keys that are not named, those are kept that hold a number or null."""
+    """A row of metrics.jsonl. Other keys are kept where they hold a number or null."""
 
     step: Step
     finite: NotRequired[bool]
@@ -80,7 +82,7 @@ class Completion(TypedDict):
 
 def _alike(row: Any) -> Any:
     if len(row["ids"]) != len(row["right"]):
-        raise ValueError("as many ids as grades are needed")
+        raise ValueError("not as many ids as grades")
     return row
 
 
@@ -95,7 +97,7 @@ class Graded(TypedDict):
 
 Means = form(TypedDict("Means", dict.fromkeys(DIAGNOSTICS, Number)))
 Watched = form(TypedDict("Watched", {"step": Step} | dict.fromkeys(GROUPS, Means | None)))
-"""A row of terms.jsonl; null for a group of bins without a token."""
+"""A row of terms.jsonl; null for a group of bins without tokens."""
 
 
 @form
@@ -117,7 +119,7 @@ class Result(TypedDict):
 
 
 Looked = form(TypedDict("Looked", {"step": Step} | dict.fromkeys(GROUPS, NotRequired[Means | None])))
-"""What a run that goes on asks of such a row."""
+"""What a resumed run reads of such a row."""
 
 METRICS, EVALUATIONS, COMPLETIONS = TypeAdapter(Metrics), TypeAdapter(Evaluation), TypeAdapter(Completion)
 LOOKED: TypeAdapter = TypeAdapter(Looked)

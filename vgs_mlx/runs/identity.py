@@ -1,7 +1,7 @@
-"""What a run's checkpoints belong to, what may change when it is resumed, and how a difference is put in words.
+"""What a run's checkpoints belong to, what may change when it is resumed, and differences in words.
 
 An identity has a fingerprint for each part of what a run learns from, so that a difference names the part. None
-depends on where something lies: data and models that moved are the same.
+depends on a path: data and models that moved stay the same.
 """
 
 import hashlib
@@ -33,10 +33,10 @@ PLACES = {
     "student.path": "--student PATH",
     "teacher.path": "--teacher PATH",
 }
-"""Keys that say where something is, and the option that says where it is now: it may move, being recognised."""
+"""Keys that name a place, and the option that gives the new one: data and models may move, and are recognised."""
 MODELS = ("student", "teacher")
 MOST_NAMED = 3  # parts of the data, in words
-LOOKS, LOOK_BYTES = 32, 65_536  # of a weight file, by which a model is recognised
+LOOKS, LOOK_BYTES = 32, 65_536  # samples of a weight file, by which a model is recognised
 TOKENIZER = (
     "tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "added_tokens.json", "special_tokens_map.json",
 )  # fmt: skip
@@ -55,7 +55,7 @@ ROW: dict[str, Callable[[Example], Any]] = {
 
 
 def identify(recipe: Recipe, student: LoadedModel, teacher: LoadedModel | None, data: DataSet) -> Identity:
-    """What the checkpoints of such a run belong to."""
+    """The identity of a run's checkpoints."""
     return {
         **of_model("student", student.folder),
         **({"teacher": "none"} if teacher is None else of_model("teacher", teacher.folder)),
@@ -66,7 +66,7 @@ def identify(recipe: Recipe, student: LoadedModel, teacher: LoadedModel | None, 
 
 
 def contents(identity: Identity, data: DataSet) -> dict[str, str]:
-    """What a run was made from: the fingerprints of its models, its reward, its rows, and all rows together.
+    """The fingerprints of what a run was made from: its models, its reward, its rows, and all rows together.
 
     The last is the same for every seed, where seeds divide the rows differently.
     """
@@ -103,7 +103,7 @@ def of_model(role: str, folder: Path) -> dict[str, str]:
 
 
 def fingerprint(folder: Path) -> str:
-    """Identifies a folder of weights by its config, if any, and its weight files: names, sizes, looks into each.
+    """Identifies a folder of weights by its config, if any, and its weight files: names, sizes, samples of their bytes.
 
     Hashing all of 20 GB would take minutes. A model fine-tuned from this one differs at nearly every place.
     """
@@ -127,7 +127,7 @@ def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
 
 
 def worded(keys: Iterable[str]) -> str:
-    """Keys of fingerprints as readers know them: "the student's chat template, the reward"."""
+    """Keys of fingerprints in words: "the student's chat template, the reward"."""
     parts: dict[str, list[str]] = {}
     for key in keys:
         role, _, part = ("data", " ", "rows") if key == "all rows" else key.partition(" ")
@@ -145,13 +145,13 @@ def worded(keys: Iterable[str]) -> str:
 def refuse_changes(before: Recipe, after: Recipe) -> None:
     """Only FREE_ON_RESUME and PLACES may differ between a run's recipe and the one it is resumed with.
 
-    What lies at a place is compared later, by its fingerprints. Raises `Refusal`.
+    What a place holds is compared later, by its fingerprints. Raises `Refusal`.
     """
     old, new = _fixed(before), _fixed(after)
     if changed := [key for key in old if old[key] != new[key]]:
         raise Refusal(
-            f"--set {changed[0]}: a resumed run must stay what it is; only {', '.join(FREE_ON_RESUME)} may change, and "
-            "--data, --student and --teacher say where something is now. Start a new run for this"
+            f"--set {changed[0]}: a resumed run keeps its recipe; only {', '.join(FREE_ON_RESUME)} may change, and "
+            "--data, --student and --teacher give the new place of what moved: start a new run for this"
         )
 
 
@@ -162,7 +162,7 @@ def moved(before: Recipe, after: Recipe) -> list[str]:
 
 
 def _fixed(recipe: Recipe) -> dict[str, Any]:
-    """The recipe's keys that a resumed run must share, flat. What lies at a path has its fingerprints instead."""
+    """The recipe's keys that a resumed run must share, flat. What a path holds is compared by its fingerprints."""
     kept = {
         key: value for key, value in recipe_file.flat(recipe).items() if key not in (*FREE_ON_RESUME, *PLACES)
     }
@@ -172,7 +172,7 @@ def _fixed(recipe: Recipe) -> dict[str, Any]:
 
 
 def _share(held_out: str | float) -> float | None:
-    """The share or number of held-out rows; None where they are a file or a split, which has its fingerprints."""
+    """The share or number of held-out rows; None for a file or a split, which has its fingerprints."""
     try:
         return float(held_out)
     except ValueError:
@@ -200,7 +200,7 @@ def _texts(folder: Path, *names: str) -> list[str]:
 
 
 def _line(value: Any) -> str:
-    """A value as one line of JSON, in which no text can look like the end of a line."""
+    """A value as one line of JSON: line ends in texts are escaped."""
     return json.dumps(value, sort_keys=True)
 
 
@@ -212,6 +212,6 @@ def _digest(lines: Iterable[str]) -> str:
 
 
 def of_reward(reward: str) -> str | None:
-    """Of the file with the recipe's own reward function; None where the reward is one of ours."""
+    """The fingerprint of the file with the user's reward function; None for a built-in reward."""
     file = reward_file(reward)
     return None if file is None else hashlib.sha256(file.read_bytes()).hexdigest()[:16]

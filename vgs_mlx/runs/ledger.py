@@ -1,13 +1,13 @@
 """Which bytes a run's pictures had when the run started: `pictures.jsonl` in its folder.
 
-A line for each row with stored pictures, in the order of the data set: its part and id, and of each picture name and
-digest.
+A line for each row with stored pictures, in the order of the data set: its part and id, and the name and digest of
+each picture.
 
     {"part": "train", "row": "rows.jsonl:12", "pictures": [["a.png", "5f0c..."]]}
 
-Built-in pictures are drawn: their rows have no line, and a run of nothing else has no file. Nor have runs of before
-there was one; their pictures are taken on trust. Within one process pictures watch over themselves, see
-`data.pictures.looked_at`: this file is for what the next process reads.
+Rows with built-in pictures, which are drawn, have no line, and a run with no other rows has no file. Runs made before
+this file existed have none either: their pictures are trusted. Within one process `data.pictures.looked_at` notices
+changes; this file is for later processes.
 """
 
 import hashlib
@@ -33,14 +33,14 @@ ROWS = ("data.source", "data.held_out", "data.columns", "data.ignore_columns")
 
 
 def write(run: Path, data: DataSet) -> None:
-    """Note the pictures that the run starts with."""
+    """Record the pictures that the run starts with."""
     lines = [_line(part, example) for (part, _), example in _stored(data).items()]
     if lines:
         run_folder.write_text(run / run_folder.PICTURES, "".join(lines))
 
 
 def write_skipped(run: Path, data: DataSet) -> None:
-    """List the bad rows that the run goes without, and why, in `skipped.jsonl`."""
+    """List the bad rows that the run skips, with the reasons, in `skipped.jsonl`."""
     rows = [{"where": bad.where, "reason": bad.reason} for bad in data.skipped]
     if rows:
         lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
@@ -48,10 +48,10 @@ def write_skipped(run: Path, data: DataSet) -> None:
 
 
 def refuse_changes(run: Path, data: DataSet) -> None:
-    """Refuses rows of a run whose pictures are not those that it started with, naming picture and row.
+    """Refuse rows whose pictures have changed since the run started. Raises `Refusal` that names picture and row.
 
-    `data` is all of the run's rows or some. Of rows that are not there any more only those are judged that are bad
-    rows now: the rest is the identity's business.
+    `data` has some or all of the run's rows. Of the rows that it lacks, only those that are bad rows now are refused
+    here: the identity shows whether others are missing.
     """
     if not (run / run_folder.PICTURES).exists():
         return
@@ -71,7 +71,7 @@ def own_rows(run: Path, recipe: Recipe) -> bool:
 
 
 def fingerprint(run: Path) -> str | None:
-    """Identifies all pictures that a run noted, however its rows are divided; None where it noted none."""
+    """A fingerprint of all pictures that a run recorded, however rows are divided; None where it recorded none."""
     if not (run / run_folder.PICTURES).exists():
         return None
     rows = sorted((line["row"], [digest for _, digest in line["pictures"]]) for line in _lines(run))
@@ -101,21 +101,21 @@ def _lines(run: Path) -> Iterator[dict[str, Any]]:
             try:
                 line = LINE.validate_python(strict_json.load(text))
             except ValueError as error:  # pydantic's too
-                fix = "put it back, or delete it to go on with the pictures as they are"
+                fix = "put it back, or delete it to continue with the pictures as they are"
                 raise Refusal(f"{file}:{number}: damaged: {fix}") from error
             yield line
 
 
 def _refuse_change(run: Path, noted: list[tuple[str, str]], example: Example) -> None:
-    found = [(picture.name, picture.digest) for picture in example.pictures]
-    if [digest for _, digest in noted] == [digest for _, digest in found]:
+    current = [(picture.name, picture.digest) for picture in example.pictures]
+    if [digest for _, digest in noted] == [digest for _, digest in current]:
         return
     fix = "put it back, or start a new run"
-    if len(noted) != len(found):
+    if len(noted) != len(current):
         raise Refusal(
-            f"{example.id}: {run} started with {len(noted)} pictures in this row, and here are {len(found)}: {fix}"
+            f"{example.id}: {run} started with {len(noted)} pictures in this row, which has {len(current)} now: {fix}"
         )
-    for (before, digest), (name, now) in zip(noted, found, strict=True):
+    for (before, digest), (name, now) in zip(noted, current, strict=True):
         if digest == now:
             continue
         if before != name:

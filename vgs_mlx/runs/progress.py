@@ -1,11 +1,11 @@
-"""Where a run stands between two steps, beside its weights and its optimiser."""
+"""The state of a run between two steps, besides its weights and its optimiser."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass
 class Progress:
-    """What a run carries from step to step, beside weights and optimiser. All of it is in a checkpoint."""
+    """What a run carries from step to step, besides weights and optimiser. Every checkpoint holds all of it."""
 
     step: int = 0  # steps done
     norm_scales: list[float] = field(default_factory=list)  # the last measured ηs, oldest first

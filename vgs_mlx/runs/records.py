@@ -1,4 +1,4 @@
-"""What a run wrote down, read by commands that go on with it: damage is a refusal that names the file and the row."""
+"""Reads a run's files for commands that continue it: damage is a refusal that names the file and the row."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -19,37 +19,37 @@ FORMS = {
     "terms.jsonl": "LOOKED",
     "result.json": "RESULT",
 }
-"""What of `forms` the files of these names must hold; others hold objects of any kind."""
+"""The form, in `forms`, of the objects in files of these names; other files hold objects of any form."""
 PUT_BACK = "put it back as it was, or delete it"
 
 
 def rows(file: Path) -> list[dict[str, Any]]:
-    """The rows of a .jsonl file; none where it isn't there. A last row that a kill cut in half is no row.
+    """The rows of a .jsonl file; none where it doesn't exist. A last row that a kill cut off is ignored.
 
     Raises `Refusal` for a damaged one.
     """
     # not splitlines: an answer may hold other line ends, such as U+2028
     *whole, rest = (content(file) or b"").split(b"\n")
-    found = [_checked(line, file, number) for number, line in enumerate(whole, start=1) if line]
+    objects = [_checked(line, file, number) for number, line in enumerate(whole, start=1) if line]
     with suppress(Refusal):
-        found += [_checked(rest, file, len(whole) + 1)]
-    return found
+        objects += [_checked(rest, file, len(whole) + 1)]
+    return objects
 
 
 def refuse_damaged(run: Path) -> None:
-    """Before a run goes on: whatever it has written down by rows can be read. Raises `Refusal`."""
+    """Check, before a run continues, that all rows that it has written can be read. Raises `Refusal`."""
     for name in FORMS:
         if name.endswith(".jsonl"):
             rows(run / name)
 
 
 def read_object(file: Path) -> dict[str, Any]:
-    """The object in a JSON file; {} where there is none. Raises `Refusal`."""
+    """The object in a JSON file; {} where it doesn't exist. Raises `Refusal`."""
     return {} if (found := content(file)) is None else _checked(found, file)
 
 
 def content(file: Path) -> bytes | None:
-    """What a file holds; None where there is none. Raises `Refusal`, also for what is not a file."""
+    """The bytes of a file; None where it doesn't exist. Raises `Refusal`, also for what is not a file."""
     if not file.exists():
         return None
     if not file.is_file():  # a pipe would never end
@@ -64,12 +64,12 @@ def _checked(text: bytes, file: Path, number: int | None = None) -> dict[str, An
     """An object of the form that the file's objects have; `number` is that of its line."""
     where = f"{file}:{number}" if number else f"{file}"
     try:
-        found = strict_json.load(text, constants=True)  # a loss may be NaN
-        if not isinstance(found, dict):
+        value = strict_json.load(text, constants=True)  # a loss may be NaN
+        if not isinstance(value, dict):
             raise strict_json.Faulty("not a JSON object")
         if form := FORMS.get(file.name):
-            getattr(forms, form).validate_python(found)
-        return found
+            getattr(forms, form).validate_python(value)
+        return value
     except strict_json.Faulty as error:
         raise Refusal(f"{where}: damaged ({error}): {PUT_BACK}") from error
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""A recipe's rows, checked by the model's processor, with what should be known of them before a run starts."""
+"""A recipe's rows, checked by the model's processor, and the notes on them that a run starts with."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -20,14 +20,14 @@ from vgs_mlx.runs import ledger
 from vgs_mlx.runs.screen import Screen
 from vgs_mlx.types import Example
 
-COUNTED = 16  # texts, the longest by their characters, whose tokens are counted
+COUNTED = 16  # texts, those with the most characters, whose tokens are counted
 LOOKED_AT = 64  # rows whose pictures' sizes stand for all in the start-up lines
 
 
 def load_data(recipe: Recipe, processor: Any, screen: Screen, run: Path | None = None) -> DataSet:
     """The data set of the recipe, every row checked, with the start-up lines about it.
 
-    `run` is the folder whose rows these are, if it is there already: its pictures must be those that it started with.
+    `run` is the run folder that these rows belong to, if any: its pictures must be those that it started with.
     """
     settings = recipe.data
     with screen.counting("checking rows") as progress:
@@ -47,9 +47,9 @@ def load_data(recipe: Recipe, processor: Any, screen: Screen, run: Path | None =
 def first_held_out(
     recipe: Recipe, processor: Any, count: int, screen: Screen, runs: Sequence[Path] = ()
 ) -> tuple[Example, ...]:
-    """The first `count` of the held-out rows that `load_data` gives, mostly without a look at any other.
+    """The first `count` of the held-out rows that `load_data` gives, mostly without reading any other.
 
-    `runs` are folders whose rows these are, as for `load_data`.
+    `runs` are run folders that these rows belong to, as in `load_data`.
     """
     settings = recipe.data
     with screen.counting("checking rows") as progress:
@@ -58,6 +58,15 @@ def first_held_out(
     for run in runs:
         ledger.refuse_changes(run, DataSet((), examples))
     return examples
+
+
+def all_rows(
+    processor: Any, recipe: Recipe, source: str, limit: int | None, screen: Screen
+) -> Sequence[Example]:
+    """The usable rows of a source, the first `limit` of them, read as the recipe says."""
+    with screen.counting("checking rows") as progress:
+        how = reading(processor, recipe.data, progress)
+        return datasets.load_held_out(source, how, limit).held_out
 
 
 def reading(processor: Any, settings: Data, progress: Progress | None = None) -> Reading:
@@ -70,7 +79,7 @@ def reading(processor: Any, settings: Data, progress: Progress | None = None) ->
 def row_check(processor: Any, settings: Data) -> Callable[[Example], str | None]:
     """The check of a row that needs the model's processor: why it can't become a prompt, or None.
 
-    Raises `Refusal` where no row could be asked: for the system prompt, or options that the chat template has not.
+    Raises `Refusal` where no row can be asked: the system prompt is unusable, or the chat template lacks an option.
     """
     templates.refuse_unknown(processor, settings.template_options)
     refuse_system_prompt(processor, settings.system_prompt)
@@ -78,10 +87,10 @@ def row_check(processor: Any, settings: Data) -> Callable[[Example], str | None]
 
 
 def data_notes(data: DataSet, recipe: Recipe) -> list[str]:
-    """What should be known of the rows before they are learnt from, a line each."""
+    """What the user should know of the rows before training on them, a line each."""
     notes = []
     if data.unread:
-        notes.append(f"columns that nothing reads: {shown(', '.join(data.unread))}")
+        notes.append(f"columns that are not read: {shown(', '.join(data.unread))}")
     if known := trained_on(data.train, data.held_out):
         notes.append(
             f"{known:,} of {len(data.held_out):,} held-out rows have the question and the pictures of a training row: "
@@ -98,7 +107,7 @@ def data_notes(data: DataSet, recipe: Recipe) -> list[str]:
 def longest(processor: Any, data: DataSet, recipe: Recipe) -> Lengths:
     """The longest text, the most image tokens and, where rows bring their answers, the longest of these.
 
-    Not always of one row. Texts are counted in tokens where they are longest in characters.
+    They may be of different rows. Only the texts with the most characters are counted in tokens.
     """
     examples, settings = (*data.train, *data.held_out), recipe.data
     count = partial(text_tokens, processor, settings=settings)
@@ -117,7 +126,7 @@ def longest(processor: Any, data: DataSet, recipe: Recipe) -> Lengths:
 
 
 def picture_line(processor: Any, data: DataSet, settings: Data) -> str:
-    """What pictures cost, and whether the processor scales them."""
+    """How many tokens pictures cost, and whether the processor scales them."""
     looked_at = data.train[:LOOKED_AT]
     tokens = [image_tokens(processor, example, settings.max_pixels) for example in looked_at]
     free = [image_tokens(processor, example, None) for example in looked_at]

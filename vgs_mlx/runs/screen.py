@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: a live line in a terminal, plain lines elsewhere."""
+"""What a command prints: live tables and bars in a terminal, plain lines elsewhere."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ from vgs_mlx.formats.texts import printable
 
 HEADINGS = ("step", "loss", "visual", "η", "VDS", "right", "length", "tok/s", "peak GB")
 LIVE_ROWS = 8
-LIBRARIES = "loading MLX and transformers"  # what the first use of a processor waits for
+LIBRARIES = "loading MLX and transformers"  # the first use of a processor waits for this
 
 
 class Screen:
@@ -34,13 +34,13 @@ class Screen:
         self._training = False
 
     def say(self, text: str) -> None:
-        """One line, or several. What a terminal would obey instead of showing is written out."""
+        """Print one line or several. Control characters are written out."""
         lines = "\n".join(printable(line) for line in text.split("\n"))
         self.console.print(lines, markup=False, emoji=False, soft_wrap=True)
 
     @contextmanager
     def working(self, what: str) -> Iterator[None]:
-        """A spinner in a terminal says what takes so long; nothing elsewhere, nor beside the table of the steps."""
+        """Show a spinner with what takes long, in a terminal; nothing elsewhere or beside the table of steps."""
         if self._training or not self.console.is_terminal:
             yield
             return
@@ -54,7 +54,7 @@ class Screen:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """A spinner makes way for the body: before 14.1 rich shows one thing that lives at a time."""
+        """Stop the spinner during the body: rich before 14.1 shows one live display at a time."""
         spinner, self._spinner = self._spinner, None
         if spinner:
             spinner.stop()

@@ -1,4 +1,4 @@
-"""Where a run's data and models are by now: recognised by their fingerprints, whatever the path."""
+"""Where a run's data and models are now: they are recognised by their fingerprints, whatever the path."""
 
 import os
 import re
@@ -27,9 +27,9 @@ from vgs_mlx.types import Example
 
 
 def pinned(recipe: Recipe, say: Callable[[str], None], known: dict[str, str] | None = None) -> Recipe:
-    """The recipe with every model and data set of the Hub at a commit, so that a Hub that moves on changes nothing.
+    """The recipe with a commit for each model and data set of the Hub, so that later changes there change nothing.
 
-    `known` maps names to pinned ones and learns those that are asked for here. Raises `Refusal`.
+    `known` maps names to pinned names; those that are looked up here are added to it. Raises `Refusal`.
     """
     known, flat = {} if known is None else known, recipe_file.flat(recipe)
     for key, option in PLACES.items():
@@ -56,16 +56,16 @@ def _pinned(name: str, role: str, option: str) -> str:
 
 
 def _on_hub(name: str | float) -> bool:
-    """Whether a name leads to the Hub: one of its form that is no file's and not a path here."""
+    """Whether a name is looked up on the Hub: it has the form of a Hub id and is not a local path."""
     if not isinstance(name, str) or name.endswith(".jsonl") or os.path.exists(path_of(name)):
         return False
     return hub_names.parse(name.partition(":")[0]) is not None
 
 
 def refuse_others(run: Path, recipe: Recipe, moved: Sequence[str], screen: Screen) -> None:
-    """What lies where the keys `moved` of `recipe` say now must be what the run learnt from. Raises `Refusal`.
+    """What the keys `moved` of `recipe` name must be what the run was trained on. Raises `Refusal`.
 
-    Only what moved is looked at; no weights are loaded.
+    Only what moved is read; no weights are loaded.
     """
     ours: Identity = {}
     refuse_missing(run, recipe, "student.path", here=True)
@@ -89,7 +89,7 @@ def refuse_others(run: Path, recipe: Recipe, moved: Sequence[str], screen: Scree
 def own_held_out(run: Path, recipe: Recipe, source: str, screen: Screen) -> tuple[Example, ...] | None:
     """The run's held-out rows in `source`, where that is a copy of the run's own data; None where it is not.
 
-    The line on the screen says which. Built-in shapes, and a file or folder of another name, are never its own.
+    Prints which. Built-in shapes, and a file or folder of another name, never count as a copy.
     Raises `Refusal` where the held-out rows are a file that is no longer there.
     """
     if SHAPES.fullmatch(source) or _last_name(source) != _last_name(recipe.data.source):
@@ -100,17 +100,17 @@ def own_held_out(run: Path, recipe: Recipe, source: str, screen: Screen) -> tupl
     there = replace(recipe, data=replace(recipe.data, source=source))
     try:
         data = load_data(there, processor, Screen(Console(quiet=True)))
-    except Refusal:  # read as a whole, it may do; else that says what is wrong
+    except Refusal:  # all rows may be usable; if not, reading them gives the reason
         return None
     if others := _others(run, data):
-        screen.say(f"data     {source}: not the run's own ({others}): all of its rows are asked")
+        screen.say(f"data     {source}: not the run's own ({others}): all its rows are asked")
         return None
     screen.say(f"data     {source}: the run's own data: its {len(data.held_out):,} held-out rows are asked")
     return data.held_out
 
 
 def _others(run: Path, data: DataSet) -> str:
-    """In which rows or pictures, in words, a data set is not the one that the run had; "" where it is the same."""
+    """How a data set differs from the one that the run had, in words; "" where it doesn't."""
     theirs, ours = kept_identity(run), of_data(data)
     if others := differences(theirs, ours) or worded(key for key in ours if key not in theirs):
         return f"{others} differ"

@@ -1,4 +1,4 @@
-"""The model that a run trained: which weights of its folder, and how they are put into the student again."""
+"""The model that a run trained: which weights of its folder, and how they are loaded into the student."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,19 +21,19 @@ from vgs_mlx.runs.records import PUT_BACK, read_object
 
 
 @dataclass(frozen=True)
-class Trained:
-    """The weights of a run, and where they stand."""
+class TrainedWeights:
+    """The weights of a run."""
 
     recipe: Recipe
-    weights: Path  # the folder that holds them
+    weights: Path  # the folder of the weights
     origin: str  # for readers: which run, and which of its weights
-    step: int | None  # how many steps they have trained; None where the run doesn't say
+    step: int | None  # steps of training; None where the run doesn't say
 
 
-def find(run: Path, which: str | None = None) -> Trained:
+def find(run: Path, which: str | None = None) -> TrainedWeights:
     """A run's weights: `final`, `newest`, `best` (by its evaluations) or the number of a step. Raises `Refusal`.
 
-    Without a word, the final ones or, until the run has finished, those of its newest checkpoint.
+    None means the final ones or, until the run has finished, those of its newest checkpoint.
     """
     if not (run / RECIPE).is_file():
         raise Refusal(
@@ -46,7 +46,9 @@ def find(run: Path, which: str | None = None) -> Trained:
     if which == "final" or (which is None and finished):
         if not (run / FINAL).is_dir():
             raise _not_there(run, "no final weights, it has not finished")
-        return Trained(recipe, run / FINAL, f"{run.name}, {'a finished run' if finished else 'final'}", ended)
+        return TrainedWeights(
+            recipe, run / FINAL, f"{run.name}, {'a finished run' if finished else 'final'}", ended
+        )
     if which is None and not there:
         raise Refusal(f"{run}: nothing trained yet, it stopped before its first checkpoint: resume it first")
     step, origin = _step(run, which, newest)
@@ -55,7 +57,7 @@ def find(run: Path, which: str | None = None) -> Trained:
     checkpoint.verified_state(there[step])
     if which is None:
         origin = "the newest checkpoint of a run that has not finished"
-    return Trained(recipe, there[step], f"{run.name}, step {step}{origin and f': {origin}'}", step)
+    return TrainedWeights(recipe, there[step], f"{run.name}, step {step}{origin and f': {origin}'}", step)
 
 
 def checkpoints(run: Path) -> dict[int, Path]:
@@ -70,7 +72,7 @@ def best_step(run: Path) -> int | None:
 
 
 def _step(run: Path, which: str | None, newest: int) -> tuple[int, str]:
-    """The step that is meant, and a word about it. Raises `Refusal`."""
+    """The step that `which` names, and what it is. Raises `Refusal`."""
     if which in (None, "newest"):
         return newest, "the newest checkpoint"
     if which.isdecimal():
@@ -88,17 +90,17 @@ def _step(run: Path, which: str | None, newest: int) -> tuple[int, str]:
 
 
 def _not_there(run: Path, what: str) -> Refusal:
-    """What is asked for is not there; what is."""
+    """A refusal of weights that are not there; it lists those that are."""
     there = [str(step) for step in checkpoints(run)]
     there += ["final"] if (run / FINAL).is_dir() else []
-    mend = f"give one that is there: {', '.join(there)}" if there else "resume it first"
-    return Refusal(f"{run}: {what}: {mend}")
+    fix = f"give one that is there: {', '.join(there)}" if there else "resume it first"
+    return Refusal(f"{run}: {what}: {fix}")
 
 
 def refuse_missing(run: Path, recipe: Recipe, *keys: str, here: bool = False) -> None:
-    """The files and folders that these keys of a run's recipe name (see PLACES) must be there. Raises `Refusal`.
+    """The files and folders that these keys of a run's recipe name (see PLACES) must exist. Raises `Refusal`.
 
-    `here`: the command at hand takes the option that says where they are now.
+    `here`: the current command takes the option that gives their new place.
     """
     for key in keys:
         place = recipe_file.flat(recipe)[key]
@@ -106,45 +108,47 @@ def refuse_missing(run: Path, recipe: Recipe, *keys: str, here: bool = False) ->
         gone = isinstance(place, str) and place.startswith("/") and not Path(path_of(place)).exists()
         if gone or (key == "student.path" and place == run_folder.STUDENT):  # in the run's own folder
             option = PLACES[key] if here else f"{run_folder.resume_command(run)} {PLACES[key]}"
-            raise Refusal(f"{place}: no longer there, and {run} needs it: say where it is now with {option}")
+            raise Refusal(f"{place}: no longer there, and {run} needs it: give its new place with {option}")
 
 
-def load(run: Path, found: Trained, say: Callable[[str], None] = print, *, lazy: bool = False) -> LoadedModel:
+def load(
+    run: Path, source: TrainedWeights, say: Callable[[str], None] = print, *, lazy: bool = False
+) -> LoadedModel:
     """The trained student: as `load_model` gives it, its adapters beside its layers. Raises `Refusal`."""
-    refuse_missing(run, found.recipe, "student.path")
-    student = load_model(found.recipe.student.path, "student.path", lazy=lazy, say=say)
-    adapters.prepare(student, found.recipe.student, found.recipe.seed, lazy=lazy)
-    put(run, found, student, lazy=lazy)
+    refuse_missing(run, source.recipe, "student.path")
+    student = load_model(source.recipe.student.path, "student.path", lazy=lazy, say=say)
+    adapters.prepare(student, source.recipe.student, source.recipe.seed, lazy=lazy)
+    put(run, source, student, lazy=lazy)
     return student
 
 
-def put(run: Path, found: Trained, student: LoadedModel, *, lazy: bool = False) -> None:
-    """Put the trained weights into a student that is ready to train as the run's recipe says. Raises `Refusal`."""
+def put(run: Path, source: TrainedWeights, student: LoadedModel, *, lazy: bool = False) -> None:
+    """Load the trained weights into a student that is prepared as the run's recipe says. Raises `Refusal`."""
     _refuse_another_student(run, student)
     try:
-        adapters.load_weights(student.module, found.weights)
+        adapters.load_weights(student.module, source.weights)
         if not lazy:
             compute(student.module)
             if name := not_finite(adapters.trainable_weights(student.module)):
-                raise Refusal(f"{found.weights}: {name} holds a number that isn't finite: {adapters.RESUME}")
-    except RuntimeError as error:  # mlx's word for a file that it can't read
+                raise Refusal(f"{source.weights}: {name} holds a number that isn't finite: {adapters.RESUME}")
+    except RuntimeError as error:  # MLX raises this for a file that it can't read
         raise Refusal(
-            f"{found.weights}: damaged: {texts.one_line(error)}: delete it and resume the run"
+            f"{source.weights}: damaged: {texts.one_line(error)}: delete it and resume the run"
         ) from error
     student.module.eval()
 
 
 def kept_identity(run: Path) -> Identity:
-    """What a run says it was made from, in its newest checkpoint and its result; {} where it kept neither.
+    """The identity in a run's newest checkpoint and its result; {} where it has neither.
 
     Raises `Refusal`.
     """
     newest = checkpoint.newest(run)
     state = read_object(newest / checkpoint.STATE_FILE) if newest else {}
-    found = [each.get("identity") or {} for each in (state, read_object(run / RESULT))]
-    if not all(isinstance(each, dict) for each in found):
+    identities = [each.get("identity") or {} for each in (state, read_object(run / RESULT))]
+    if not all(isinstance(each, dict) for each in identities):
         raise Refusal(f"{run}: its fingerprints are damaged ({RESULT}, or {newest}): {PUT_BACK}")
-    return found[0] | found[1]
+    return identities[0] | identities[1]
 
 
 def _refuse_another_student(run: Path, student: LoadedModel) -> None:
@@ -155,6 +159,6 @@ def _refuse_another_student(run: Path, student: LoadedModel) -> None:
 
 
 def base_of(path: str) -> str:
-    """The model that all training of the model at `path` began with: where an earlier run trained it, that run's."""
+    """The model that all training of the model at `path` began with, which may be an earlier run's."""
     found = read_object(Path(path) / run_folder.ORIGIN).get("base", path)
     return found if isinstance(found, str) else path

@@ -7,11 +7,11 @@ PACKAGES = ("vgs-mlx", "mlx", "mlx-lm", "mlx-vlm", "transformers", "numpy")
 
 
 def versions() -> dict[str, str]:
-    """Of Python, of the system and of the packages that compute."""
-    found = {"python": platform.python_version(), "platform": platform.platform()}
+    """The versions of Python, of the system and of the packages that compute."""
+    by_name = {"python": platform.python_version(), "platform": platform.platform()}
     for name in PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            by_name[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:  # run from a checkout that isn't installed
-            found[name] = "not installed"
-    return found
+            by_name[name] = "not installed"
+    return by_name

@@ -1,4 +1,4 @@
-"""What a run relies on, on the device that it would compute on: each function takes a bench and returns lines."""
+"""Checks of what a run relies on, on the device that it would use. Each function takes a bench and returns lines."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,13 +22,13 @@ from vgs_mlx.types import Rollout
 SAMPLED = 16  # tokens of an answer
 LENGTHS = (9, 17, 5, 23, 12, 20, 7, 15)  # of the answers at one step after another
 KEPT = 32 * 2**20  # bytes of freed buffers that MLX may keep meanwhile
-MARGIN = 1.25  # MLX looks before it keeps a buffer, so the last one may go beyond
+MARGIN = 1.25  # MLX checks the limit before it keeps a buffer, so the last one may exceed it
 LEFT = 2**20  # bytes
 LAST_POSITION = 4096
 
 
 def sampling(bench: Bench, _: Mapping[str, float]) -> list[Line]:
-    """The log-probs that tokens are sampled with are those that they are scored with."""
+    """Tokens have the same log-probs when sampled as when scored."""
     student = bench.student
     views = [rollout.prompt.student["with_image"] for rollout in bench.rollouts[::2]]
     encodings = _encodings(bench)
@@ -42,8 +42,8 @@ def sampling(bench: Bench, _: Mapping[str, float]) -> list[Line]:
 
 
 def continuation(bench: Bench, limits: Mapping[str, float]) -> list[Line]:
-    """Completions that continue one prefill of their prompt have the hidden states of rows of their own."""
-    found = []
+    """Completions that continue one run of their prompt have the same hidden states as in rows of their own."""
+    lines = []
     for role, model in (("student", bench.student), ("teacher", bench.teacher)):
         for view in ("with_image", "text_only"):
             sequences = [Continued(each.prompt.views(role)[view], each.completion) for each in bench.rollouts]
@@ -53,14 +53,14 @@ def continuation(bench: Bench, limits: Mapping[str, float]) -> list[Line]:
                 for shared in (True, False)
             )
             name = f"continuation: hidden states beside separate rows, {role}, {view}"
-            found.append(Line("a run", name, distance(_values(continued), _values(apart)), limits["logits"]))
-    return found
+            lines.append(Line("a run", name, distance(_values(continued), _values(apart)), limits["logits"]))
+    return lines
 
 
 def rotation(bench: Bench, limits: Mapping[str, float]) -> list[Line]:
-    """Positions turn queries and keys alike in mlx-vlm's Metal kernel and in plain operations; so do gradients.
+    """mlx-vlm's Metal kernel rotates queries and keys by their positions as plain operations do; so with gradients.
 
-    Where there is no such kernel both are the plain operations.
+    Where there is no such kernel, both sides are the plain operations.
     """
     [rotary, *_] = rotaries(bench.student)
     random, fused = np.random.RandomState(8), rotary.fused_apply
@@ -85,7 +85,7 @@ def rotation(bench: Bench, limits: Mapping[str, float]) -> list[Line]:
 
 
 def checkpointing(bench: Bench, limits: Mapping[str, float]) -> list[Line]:
-    """Layers that are run again in the backward pass give the gradients of layers that kept their activations."""
+    """Layers that are run again in the backward pass give the same gradients as layers that keep their activations."""
     encodings = None if bench.recipe.student.train_vision else _encodings(bench)
     kept = _gradients(bench, bench.rollouts, encodings)
     with recomputing(bench.student.family.layers(bench.student.module)):
@@ -98,7 +98,7 @@ def checkpointing(bench: Bench, limits: Mapping[str, float]) -> list[Line]:
 
 
 def buffers(bench: Bench, _: Mapping[str, float]) -> list[Line]:
-    """Steps of changing shape leave no memory in use, and no more freed buffers than a limit allows."""
+    """Steps of changing shapes leave no memory in use, and keep no more freed buffers than the limit allows."""
     encodings = None if bench.recipe.student.train_vision else _encodings(bench)
     kept, used = [], []
     with _cache_limited(KEPT):

@@ -1,4 +1,4 @@
-"""What is looked at, in order, as checks that give lines; one that fails to run gives a line that says why."""
+"""All checks, in order. Each gives lines; one that can't run gives a line that says why."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,19 +24,19 @@ BEHAVIOUR: tuple[Callable[[Bench, Mapping[str, float]], list[Line]], ...] = (
     behaviour.sampling, behaviour.continuation, behaviour.rotation, behaviour.checkpointing, behaviour.buffers,
 )  # fmt: skip
 SLOW_ON_CPU = (behaviour.continuation, behaviour.rotation, behaviour.checkpointing, behaviour.buffers)
-"""In the stored precision: minutes on a CPU, which no run computes in."""
+"""In the stored precision, which no run uses on a CPU, these take minutes there."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """Something to look at; `run` may raise anything."""
+    """One check; `run` may raise any exception."""
 
     title: str
     run: Callable[[], list[Line]]
 
 
 @dataclass
-class _Found:
+class _EarlierResults:
     """What earlier checks computed, for later ones: figures by side, and the bench of one side at a time."""
 
     figures: dict[tuple[str, Precision], step.Figures] = field(default_factory=dict)
@@ -50,20 +50,20 @@ class _Found:
 
 
 def checks(devices: Mapping[str, mx.Device], reference: Reference) -> Iterator[Check]:
-    """All checks of a machine with these devices, by name, the one that runs compute on last.
+    """All checks of a machine with these devices, by name; the last is the one that runs compute on.
 
     In each precision the first device is compared with the tests' figures, the others with the first.
     """
-    found, [first, *others] = _Found(), list(devices)
+    earlier, [first, *others] = _EarlierResults(), list(devices)
     main = [*devices][-1]
     yield Check(
-        "what the models are fed", lambda: _inputs(Side(first, devices[first], "float32"), found, reference)
+        "the models' inputs", lambda: _inputs(Side(first, devices[first], "float32"), earlier, reference)
     )
     for precision in PRECISIONS:
         for name in devices:
             side = Side(name, devices[name], precision)
             title = f"a step, {precision}, {name}"
-            yield Check(title, lambda side=side: _step(side, first, found, reference))
+            yield Check(title, lambda side=side: _step(side, first, earlier, reference))
     for operation in OPERATIONS:
         name = operation.__name__.replace("_", " ")
         yield Check(f"{name}, {main}", lambda run=operation: _operation(devices[main], run))
@@ -72,11 +72,11 @@ def checks(devices: Mapping[str, mx.Device], reference: Reference) -> Iterator[C
         for behave in BEHAVIOUR:
             if precision == "float32" or others or behave not in SLOW_ON_CPU:
                 title = f"{behave.__name__}, {precision}, {main}"
-                yield Check(title, lambda run=behave, side=side: _behaviour(side, run, found))
+                yield Check(title, lambda run=behave, side=side: _behaviour(side, run, earlier))
 
 
 def attempt(check: Check) -> list[Line]:
-    """The check's lines; where it can't run, one that says why."""
+    """The check's lines; where it can't run, one line that says why."""
     try:
         return check.run()
     except Exception as error:
@@ -85,7 +85,7 @@ def attempt(check: Check) -> list[Line]:
 
 
 def any_rounds(devices: Mapping[str, mx.Device]) -> bool:
-    """Whether a device cuts the factors of float32 products; one that can't multiply is for the checks to find."""
+    """Whether a device rounds the factors of float32 products. False where one can't multiply: checks report that."""
     try:
         return any(rounds(device) for device in devices.values())
     except Exception:
@@ -104,19 +104,19 @@ def make_reference() -> Reference:
     return Reference({name: blas.installed_version(name) or "" for name in MADE_WITH}, figures)
 
 
-def _inputs(side: Side, found: _Found, reference: Reference) -> list[Line]:
+def _inputs(side: Side, earlier: _EarlierResults, reference: Reference) -> list[Line]:
     with computing(side):
-        inputs = step.inputs(found.bench_of(side))
-    return compare(f"fed, beside {TESTS}", sketched(inputs), reference.figures["inputs"], INPUTS_LIMIT)
+        inputs = step.inputs(earlier.bench_of(side))
+    return compare(f"inputs, beside {TESTS}", sketched(inputs), reference.figures["inputs"], INPUTS_LIMIT)
 
 
-def _step(side: Side, first: str, found: _Found, reference: Reference) -> list[Line]:
+def _step(side: Side, first: str, earlier: _EarlierResults, reference: Reference) -> list[Line]:
     with computing(side):
-        bench, found.bench = found.bench_of(side), None  # its student will move
+        bench, earlier.bench = earlier.bench_of(side), None  # the step changes its student
         figures, limits = step.figures(bench), LIMITS[_kind(side)]
-    found.figures[side.name, side.precision] = figures
+    earlier.figures[side.name, side.precision] = figures
     part = f"a step, {side.precision}, {side.name}"
-    if side.name != first and (firsts := found.figures.get((first, side.precision))):
+    if side.name != first and (firsts := earlier.figures.get((first, side.precision))):
         return compare(f"{part} beside {first}", figures, firsts, limits)
     return compare(f"{part} beside {TESTS}", sketched(figures), reference.figures[side.precision], limits)
 
@@ -127,14 +127,14 @@ def _operation(device: mx.Device, run: Callable[[Kind], list[Line]]) -> list[Lin
 
 
 def _behaviour(
-    side: Side, run: Callable[[Bench, Mapping[str, float]], list[Line]], found: _Found
+    side: Side, run: Callable[[Bench, Mapping[str, float]], list[Line]], earlier: _EarlierResults
 ) -> list[Line]:
     with computing(side):
-        return run(found.bench_of(side), LIMITS[_kind(side)])
+        return run(earlier.bench_of(side), LIMITS[_kind(side)])
 
 
 def rounds(device: mx.Device) -> bool:
-    """Whether a GPU cuts the factors of float32 products. A CPU never does: there it is a fault."""
+    """Whether a GPU rounds the factors of float32 products. Never True of a CPU, where that would be a fault."""
     with computing_on(device):
         return device.type != mx.DeviceType.cpu and rounds_float32()
 

@@ -1,4 +1,4 @@
-"""How far figures may lie apart, and whether they do. Pure: NumPy in, lines out."""
+"""How far figures may differ, and whether they do. Pure: NumPy in, lines out."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ import numpy as np
 Kind = Literal["float32", "rounded", "stored"]
 """What rounds: float32 arithmetic; float32 whose products keep about 10 bits (TF32); bfloat16 and 4-bit weights."""
 
-SEED = 2606  # of the sketches: no other stream of random numbers here may be the same
+SEED = 2606  # of the sketches: no other random numbers here may have the same seed
 BUCKETS = 32  # numbers that stand for a large array
 
 LIMITS: dict[Kind, dict[str, float]] = {
-    # another order of sums moves these by about 1e-6
+    # another order of summation moves these by about 1e-6
     "float32": {"logits": 1e-4, "terms": 1e-3, "gate": 0.01, "scale": 1e-3, "gradients": 1e-3, "update": 0.02},
     # products of numbers cut to 10 bits move terms and gradients by 0.002
     "rounded": {"logits": 0.01, "terms": 0.02, "gate": 0.02, "scale": 0.01, "gradients": 0.02, "update": 0.1},
@@ -24,12 +24,12 @@ LIMITS: dict[Kind, dict[str, float]] = {
         "update": 0.5,
     },
 }  # fmt: skip
-"""By group or by the beginning of a name: relative distances; of the gate, the share of tokens."""
+"""By group or by prefix of a name: relative distances; for the gate, the share of tokens."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """One thing that was looked at: what was found and how much is allowed."""
+    """One comparison: the value that was found, and its limit."""
 
     part: str
     name: str
@@ -43,7 +43,7 @@ class Line:
 
     @property
     def excess(self) -> float:
-        """How much of the limit is used up; infinite where there is no sound value."""
+        """The value as a share of the limit; infinite where there is no valid value."""
         share = self.value / self.limit if self.limit else self.value and np.inf
         return share if not self.problem and not np.isnan(share) else np.inf
 
@@ -75,12 +75,12 @@ def group(name: str) -> str:
 
 
 def limit_of(name: str, limits: Mapping[str, float]) -> float:
-    """The limit of the longest beginning of a name that has one."""
+    """The limit of the longest prefix of the name that has one."""
     return limits[max((each for each in limits if name.startswith(each)), key=len)]
 
 
 def distance(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """‖ours − theirs‖ / ‖theirs‖; infinite where the shapes differ, or where there should be nothing but zeros."""
+    """‖ours − theirs‖ / ‖theirs‖; infinite where the shapes differ, or where only `theirs` is all zeros."""
     ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
     if ours.shape != theirs.shape:
         return np.inf
@@ -96,7 +96,7 @@ def differing(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 
 def worst_by_group(lines: Iterable[Line]) -> list[Line]:
-    """Of the lines of each part and group, the one that is nearest to its limit, or farthest beyond."""
+    """For each part and group, the line that is nearest to its limit, or farthest beyond it."""
     groups: dict[tuple[str, str], list[Line]] = {}
     for line in lines:
         groups.setdefault((line.part, group(line.name)), []).append(line)
@@ -104,7 +104,7 @@ def worst_by_group(lines: Iterable[Line]) -> list[Line]:
 
 
 def sketched(figures: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Figures with every large array replaced by its sketch. The gate stays whole: it is counted."""
+    """Figures with every large array replaced by its sketch. The gate stays whole: its tokens are counted."""
     return {
         name: values if values.size <= BUCKETS or group(name) == "gate" else sketch(values)
         for name, values in figures.items()
@@ -114,7 +114,7 @@ def sketched(figures: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 def sketch(values: np.ndarray) -> np.ndarray:
     """Sums of an array's values in BUCKETS buckets, each value with a sign; buckets and signs are random but fixed.
 
-    Linear, and of about the array's own norm: the distance of two sketches is that of the arrays, to some 20 %.
+    Linear, and with about the array's own norm: the distance of two sketches is that of the arrays within about 20 %.
     """
     words = np.random.PCG64(SEED).random_raw(values.size)
     signs = np.where(words >> np.uint64(63), 1.0, -1.0)

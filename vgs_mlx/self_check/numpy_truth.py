@@ -1,4 +1,4 @@
-"""What single operations should give, written out in NumPy, float64."""
+"""The right results of single operations, in NumPy and float64."""
 
 import numpy as np
 

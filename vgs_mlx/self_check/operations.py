@@ -1,9 +1,11 @@
-"""Single operations at the sizes of real models beside NumPy in float64: a GPU has other kernels for these.
+"""Single operations at the sizes of real models, compared with NumPy in float64.
 
-The embedded models' heads, widths and vocabulary are too small for the kernels that a real model meets. Each function
-computes on the default device and returns a line for each operation.
-`kind` is how the device rounds float32 products.
+The embedded models' heads, widths and vocabulary are too small to reach the kernels that a GPU runs for real models.
+Each function computes on the default device and returns a line for each operation; `kind` is how the device rounds
+float32 products.
 """
+
+from dataclasses import dataclass
 
 import mlx.core as mx
 import numpy as np
@@ -19,10 +21,31 @@ from vgs_mlx.self_check.numpy_truth import attention, attention_gradients, log_s
 DTYPES = (mx.float32, mx.bfloat16)
 LIMITS: dict[Kind, float] = {"float32": 1e-5, "rounded": 3e-3, "stored": 1e-2}
 """Relative distances: of float32, whole or with products of about 10 bits (1e-3), and of bfloat16 (0.002 to 0.004)."""
-PACKED_ON_CPU = 0.08  # of bfloat16 with packed weights: MLX adds up such products in bfloat16 there (0.037)
-LONG_SUMS = 30  # times as much for float32 sums over a vocabulary (7e-5 on a CPU)
+PACKED_ON_CPU = 0.08  # of bfloat16 with packed weights: MLX sums such products in bfloat16 there (0.037)
+LONG_SUM_LIMIT = 30 * LIMITS["float32"]  # for float32 sums over a vocabulary (7e-5 on a CPU)
 VOCABULARY = 151_936
 GROUP = 64
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """The sizes of an attention of 8 query heads."""
+
+    name: str
+    batch: int
+    queries: int
+    keys: int
+    size: int  # of a head
+    key_heads: int = 2
+    causal: bool = True
+
+
+ATTENTIONS = (
+    _Shape("a prompt", 1, 200, 200, 128),
+    _Shape("a completion after its prompt", 1, 33, 233, 128),
+    _Shape("a token beside padding", 4, 1, 77, 128),
+    _Shape("a picture", 1, 196, 196, 64, key_heads=8, causal=False),
+)
 
 
 def products(kind: Kind) -> list[Line]:
@@ -37,7 +60,8 @@ def products(kind: Kind) -> list[Line]:
                 "y W": (y @ weight, _true(y) @ _true(weight)),
                 "yᵀ x": (y.T @ x, _true(y).T @ _true(x)),
             }
-            lines += [_line("products", f"{name}, {_name(dtype)}, rows: {rows}", *pair, dtype, kind)
+            limit = _limit(dtype, kind)
+            lines += [_line(f"products: {name}, {_name(dtype)}, rows: {rows}", *pair, limit)
                       for name, pair in made.items()]  # fmt: skip
     return lines
 
@@ -45,8 +69,9 @@ def products(kind: Kind) -> list[Line]:
 def packed_products(kind: Kind) -> list[Line]:
     """Products with 4- and 8-bit weights: x Wᵀ as a layer makes it, y W as its backward pass does."""
     lines, random = [], np.random.RandomState(2)
-    coarse = PACKED_ON_CPU / LIMITS["stored"] if backend() == "cpu" else 1
     for dtype in DTYPES:
+        coarse = dtype == mx.bfloat16 and backend() == "cpu"
+        limit = PACKED_ON_CPU if coarse else _limit(dtype, kind)
         for bits in (4, 8):
             packed = mx.quantize(_array(random, dtype, 512, 1024), group_size=GROUP, bits=bits)
             weight = unpacked(
@@ -57,64 +82,57 @@ def packed_products(kind: Kind) -> list[Line]:
                     x = _array(random, dtype, rows, width)
                     made = mx.quantized_matmul(x, *packed, transpose=transpose, group_size=GROUP, bits=bits)
                     truth = _true(x) @ (weight.T if transpose else weight)
-                    label = f"{name}, {bits}-bit, {_name(dtype)}, rows: {rows}"
-                    factor = coarse if dtype == mx.bfloat16 else 1
-                    lines.append(_line("packed products", label, made, truth, dtype, kind, factor))
+                    label = f"packed products: {name}, {bits}-bit, {_name(dtype)}, rows: {rows}"
+                    lines.append(_line(label, made, truth, limit))
     return lines
 
 
 def attentions(kind: Kind) -> list[Line]:
-    """Attention as runs ask for it, values and gradients: a prompt, a completion after it, a token beside padding."""
+    """Attention as in runs, values and gradients: see ATTENTIONS."""
     lines, random = [], np.random.RandomState(3)
     for dtype in DTYPES:
-        for name, batch, queries, keys, size in (
-            ("a prompt", 1, 200, 200, 128),
-            ("a completion after its prompt", 1, 33, 233, 128),
-            ("a token beside padding", 4, 1, 77, 128),
-            ("a picture", 1, 196, 196, 64),
-        ):
-            given, mask, seen = _attended(random, dtype, name, batch, queries, keys, size)
+        for shape in ATTENTIONS:
+            given, mask, seen = _attended(random, dtype, shape)
 
-            def run(*given: mx.array, mask=mask, scale=size**-0.5) -> list[mx.array]:
+            def run(*given: mx.array, mask=mask, scale=shape.size**-0.5) -> list[mx.array]:
                 return [mx.fast.scaled_dot_product_attention(*given, scale=scale, mask=mask)]
 
             true = [_true(each) for each in given]
             pull = _array(random, dtype, *given[0].shape)
             [made], gradients = mx.vjp(run, given, [pull])
             truths = attention_gradients(*true, seen, _true(pull))
-            label = f"{name}, {_name(dtype)}"
-            lines.append(_line("attention", label, made, attention(*true, seen), dtype, kind))
-            lines += [_line("attention", f"{label}, gradient of {which}", ours, truth, dtype, kind)
+            label, limit = f"attention: {shape.name}, {_name(dtype)}", _limit(dtype, kind)
+            lines.append(_line(label, made, attention(*true, seen), limit))
+            lines += [_line(f"{label}, gradient of {which}", ours, truth, limit)
                       for which, ours, truth in zip("qkv", gradients, truths, strict=True)]  # fmt: skip
     return lines
 
 
 def _attended(
-    random: np.random.RandomState, dtype: mx.Dtype, name: str, batch: int, queries: int, keys: int, size: int
+    random: np.random.RandomState, dtype: mx.Dtype, shape: _Shape
 ) -> tuple[list[mx.array], mx.array | str | None, np.ndarray]:
     """Queries, keys and values, the mask as a run gives it, and the same as booleans (B, 1, Q, K)."""
-    heads, shared = (8, 8) if name == "a picture" else (8, 2)
+    queries, keys = shape.queries, shape.keys
     given = [
-        _array(random, dtype, batch, heads, queries, size),
-        *(_array(random, dtype, batch, shared, keys, size) for _ in range(2)),
+        _array(random, dtype, shape.batch, 8, queries, shape.size),
+        *(_array(random, dtype, shape.batch, shape.key_heads, keys, shape.size) for _ in range(2)),
     ]
-    if name == "a picture":
+    if not shape.causal:
         return given, None, np.ones((1, 1, queries, keys), bool)
-    if batch > 1:
+    if shape.batch > 1:
         seen = np.arange(keys)[None] < np.array([[keys], [keys - 9], [40], [1]])
         return given, mx.array(seen)[:, None, None, :], seen[:, None, None, :]
     return given, "causal", np.tri(queries, keys, keys - queries, dtype=bool)[None, None]
 
 
 def norms(kind: Kind) -> list[Line]:
-    """RMS norms, which every layer has, at a real width."""
+    """RMS norms, which each layer has, at a real width."""
     lines, random = [], np.random.RandomState(4)
     for dtype in DTYPES:
         x, weight = _array(random, dtype, 40, 2560), _array(random, dtype, 2560)
         made = mx.fast.rms_norm(x, weight, 1e-6)
-        lines.append(
-            _line("norms", f"RMS, {_name(dtype)}", made, rms_norm(_true(x), _true(weight)), dtype, kind)
-        )
+        truth = rms_norm(_true(x), _true(weight))
+        lines.append(_line(f"norms: RMS, {_name(dtype)}", made, truth, _limit(dtype, kind)))
     return lines
 
 
@@ -132,27 +150,14 @@ def losses(_: Kind) -> list[Line]:
     ours, ours_text, theirs, theirs_text = (log_softmax(each, support) for each in logits)
     target = log_softmax(ours_text + theirs - theirs_text, support)
     p = np.exp(ours)
-    found = []
+    lines = []
     for part, term, other in (("standard", "standard", theirs), ("steering", "visual", target)):
         value = (p * (ours - other)).sum(axis=-1)
         gradient = p * (ours - other - value[:, None])
-        found.append(_line("losses", term, terms[term], value, mx.float32, "float32", LONG_SUMS))
-        found.append(
-            _line(
-                "losses",
-                f"gradient of {term}",
-                pulls[part].with_image,
-                gradient,
-                mx.float32,
-                "float32",
-                LONG_SUMS,
-            )
-        )
+        lines.append(_line(f"losses: {term}", terms[term], value, LONG_SUM_LIMIT))
+        lines.append(_line(f"losses: gradient of {term}", pulls[part].with_image, gradient, LONG_SUM_LIMIT))
     dependency = (np.exp(theirs) * (theirs - theirs_text)).sum(axis=-1)
-    found.append(
-        _line("losses", "VDS", terms["visual_dependency_score"], dependency, mx.float32, "float32", LONG_SUMS)
-    )
-    return found
+    return [*lines, _line("losses: VDS", terms["visual_dependency_score"], dependency, LONG_SUM_LIMIT)]
 
 
 def draws(_: Kind) -> list[Line]:
@@ -168,21 +173,17 @@ def draws(_: Kind) -> list[Line]:
     above = ends[row, chosen]
     below = above - np.exp(logprobs[row, chosen])
     beyond = np.maximum(np.maximum(below - uniforms, uniforms - above), 0).max()
-    return [
-        Line(
-            "operations",
-            "draws: distance of a number from its token's share",
-            float(beyond),
-            LONG_SUMS * LIMITS["float32"],
-        )
-    ]
+    name = "draws: distance of a number from its token's share"
+    return [Line("operations", name, float(beyond), LONG_SUM_LIMIT)]
 
 
-def _line(
-    group: str, name: str, made: mx.array, truth: np.ndarray, dtype: mx.Dtype, kind: Kind, factor: float = 1
-) -> Line:
-    limit = LIMITS["stored" if dtype == mx.bfloat16 else kind]
-    return Line("operations", f"{group}: {name}", distance(_true(made), truth), factor * limit)
+def _limit(dtype: mx.Dtype, kind: Kind) -> float:
+    """The relative distance allowed for results of this dtype."""
+    return LIMITS["stored" if dtype == mx.bfloat16 else kind]
+
+
+def _line(name: str, made: mx.array, truth: np.ndarray, limit: float) -> Line:
+    return Line("operations", name, distance(_true(made), truth), limit)
 
 
 def _array(random: np.random.RandomState, dtype: mx.Dtype, *shape: int) -> mx.array:

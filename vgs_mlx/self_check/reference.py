@@ -1,4 +1,4 @@
-"""The figures that the tests' machine computed, kept in the package: what a machine without a GPU is compared with."""
+"""The figures that the tests' machine computed, stored in the package, for machines without a GPU to compare with."""
 
 import json
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Sketches = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Reference:
-    """Sketched figures by what they are of ("inputs", "float32", "stored"), and what they were made with."""
+    """Sketched figures under "inputs", "float32" and "stored", and the versions that they were made with."""
 
     made_with: dict[str, str]  # package -> version
     figures: dict[str, Sketches]
@@ -35,7 +35,7 @@ def read(file: Path = FILE) -> Reference:
 
 
 def write(made: Reference, file: Path = FILE) -> None:
-    """Keep figures to seven digits, a figure a line."""
+    """Store figures with seven digits, one figure a line."""
     blocks = []
     for of, each in made.figures.items():
         lines = [

@@ -1,4 +1,4 @@
-"""A side of a comparison: a device and a precision; the embedded models and fixed rollouts on it.
+"""A side of a comparison: a device and a precision, with the embedded models and fixed rollouts.
 
 Whatever is not computed by MLX is the same on every side and every machine: answers are the rows' own solutions, and
 the adapters' weights come from NumPy's frozen generator.
@@ -54,7 +54,7 @@ class Bench:
 
 
 def devices() -> dict[str, mx.Device]:
-    """The devices of this machine by name, the one that commands compute on last."""
+    """The devices of this machine by name; the last is the one that commands compute on."""
     names = {"cpu": "CPU", "metal": "Metal", "cuda": "CUDA"}
     found = {"CPU": mx.Device(mx.cpu)}
     return found if backend() == "cpu" else {**found, names[backend()]: mx.default_device()}
@@ -73,10 +73,10 @@ def computing_on(device: mx.Device) -> Iterator[None]:
 
 @contextmanager
 def computing(side: Side) -> Iterator[None]:
-    """While the body runs, MLX computes on a side's device, and as well as GPUs do.
+    """While the body runs, MLX computes on a side's device, as exactly as GPUs do.
 
-    MLX's CPU adds up products of bfloat16 with packed weights in bfloat16, which is 4 % off and would hide what is to
-    be seen; GPUs do so in float32.
+    MLX's CPU sums products of bfloat16 with packed weights in bfloat16, which is 4 % off and would hide other
+    differences; GPUs sum them in float32.
     """
     original = mx.quantized_matmul
 
@@ -130,17 +130,17 @@ def _load(role: str, side: Side) -> LoadedModel:
 
 
 def rotaries(model: LoadedModel) -> list[Any]:
-    """The rotary embeddings of a model's layers; one whose `fused_apply` is True runs a kernel of mlx-vlm's own."""
+    """The rotary embeddings of a model's layers; one whose `fused_apply` is True runs mlx-vlm's own kernel."""
     return [each for each in model.module.modules() if hasattr(each, "fused_apply")]
 
 
 def _rollouts(student: LoadedModel, recipe: Recipe) -> list[Rollout]:
     """The solutions of the first held-out pictures in both styles, as if they had been sampled."""
-    found = []
+    rollouts = []
     for index in range(PROMPTS):
         prompt = render_prompt(student.processor, shapes.example("held_out", index), recipe)
         for style in ("teacher", "student"):
             worded = replace(prompt, example=shapes.example("held_out", index, style=style))
             [given] = given_answers(student, [worded])
-            found.append(replace(given, prompt=prompt, number=index))
-    return found
+            rollouts.append(replace(given, prompt=prompt, number=index))
+    return rollouts

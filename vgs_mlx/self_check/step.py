@@ -1,4 +1,4 @@
-"""One VGS step as a flat mapping of named figures: what two devices, or a machine and the tests, must agree on."""
+"""One VGS step as a flat mapping of named figures, on which two devices, or a machine and the tests, must agree."""
 
 import mlx.core as mx
 import numpy as np
@@ -14,14 +14,14 @@ from vgs_mlx.train import step
 from vgs_mlx.types import Prompt
 
 Figures = dict[str, np.ndarray]
-"""`group: name` -> values. The group decides how far they may differ."""
+"""`group: name` -> values. The group decides how far these may differ."""
 
 VIEWS = ("with_image", "text_only")
-LOGITS_OF = 4  # answers: with packed weights a CPU takes seconds for more
+LOGITS_OF = 4  # answers; more take a CPU seconds with packed weights
 
 
 def inputs(bench: Bench) -> Figures:
-    """What the models are fed: token ids of prompts and answers, and pixels. MLX has no part in it."""
+    """The models' inputs: token ids of prompts and answers, and pixels. MLX doesn't compute these."""
     prompts = _prompts(bench)
     return {
         "inputs: pixels": np.concatenate(
@@ -44,21 +44,21 @@ def figures(bench: Bench) -> Figures:
     progress = Progress()
     encodings = step.encode_views(bench.student, _prompts(bench), step.asked(bench.recipe, progress))
     collected = step.Collected(bench.rollouts, encodings, None)
-    found = step.compute_gradients(
+    parts = step.compute_gradients(
         bench.student, bench.teacher, collected, slice(None), bench.recipe, progress
     )
     logits = _logits(bench)
-    terms = {f"terms: {name}": values for name, values in found.terms.items()}
+    terms = {f"terms: {name}": values for name, values in parts.terms.items()}
     gradients = {
         f"gradients: {role}, {part}": values
-        for role, tree in found.trees.items()
+        for role, tree in parts.trees.items()
         for part, values in _by_part(tree).items()
     }
-    updated, measured = _updated(bench, found.trees)
+    updated, measured = _updated(bench, parts.trees)
     return {
         **logits,
         **terms,
-        "gate: tokens": found.gate,
+        "gate: tokens": parts.gate,
         "scale: η": np.array([measured["norm_scale"]]),
         "scale: cosine of standard and steering": np.array([measured["cosine_standard_steering"]]),
         **gradients,
@@ -72,14 +72,14 @@ def _prompts(bench: Bench) -> list[Prompt]:
 
 def _logits(bench: Bench) -> Figures:
     """Both models' logits at the first answers' tokens before the update, by view."""
-    answers, found = bench.rollouts[:LOGITS_OF], {}
+    answers, logits_by_view = bench.rollouts[:LOGITS_OF], {}
     for role, model in (("student", bench.student), ("teacher", bench.teacher)):
         for view in VIEWS:
             sequences = [Continued(each.prompt.student[view], each.completion) for each in answers]
             encodings = evaluate(encode(model, [each for each, _ in sequences]))
             logits = model.logits(completion_hidden(model, sequences, encodings))
-            found[f"logits: {role}, {view}"] = _values(logits)
-    return found
+            logits_by_view[f"logits: {role}, {view}"] = _values(logits)
+    return logits_by_view
 
 
 def _updated(bench: Bench, trees: dict[str, Tree]) -> tuple[np.ndarray, dict[str, float]]:

@@ -16,7 +16,6 @@ from vgs_mlx.evaluation import evaluate as evaluation
 from vgs_mlx.machine import stopping
 from vgs_mlx.machine.stopping import BrokenOff, Stop
 from vgs_mlx.recipe.objective import updates_per_step
-from vgs_mlx.rollout.sample import Sampling
 from vgs_mlx.runs import checkpoint
 from vgs_mlx.runs import folder as run_folder
 from vgs_mlx.runs.identity import contents
@@ -217,13 +216,10 @@ def _evaluate(run: _Run) -> None:
 def _answers(ready: Ready, screen: Screen, *, with_image: bool = True) -> list[evaluation.Answer]:
     """The student's greedy answer to each held-out row that the recipe evaluates on."""
     rows = ready.data.held_out[: ready.recipe.train.evaluate_rows]
-    sampling = Sampling(ready.recipe.rollout.max_completion_length, temperature=0.0)
+    how = evaluation.settings_of(ready.recipe, with_image=with_image)
     with screen.counting("evaluating") as count:
         count(0, len(rows))
-        answers = evaluation.answer(
-            ready.student, rows, ready.recipe.data, sampling, with_image=with_image,
-            batch_size=ready.recipe.rollout.batch_size, progress=lambda done: count(done, len(rows)),
-        )  # fmt: skip
+        answers = evaluation.answer(ready.student, rows, how, progress=lambda done: count(done, len(rows)))
     return [each for (each,) in answers]
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from rich.console import Console
 from toy_runs import ROOT, command, finished
 from vgs_mlx.commands import suite as running
 from vgs_mlx.evaluation import evaluate
-from vgs_mlx.evaluation.evaluate import Answer
+from vgs_mlx.evaluation.evaluate import Answer, AnswerSettings
 from vgs_mlx.evaluation.statistics import mcnemar, paired_bootstrap
 from vgs_mlx.evaluation.suites import answers, chosen, tables
 from vgs_mlx.evaluation.suites.benchmark import TEXT_SYSTEM_PROMPT
@@ -76,9 +77,9 @@ def asked(monkeypatch):
     batches = []
     real = evaluate.answer
 
-    def answer(model, examples, *arguments, numbers, **options):
+    def answer(model, examples, how, *, numbers, **options):
         batches.append(list(numbers))
-        return real(model, examples, *arguments, numbers=numbers, **options)
+        return real(model, examples, how, numbers=numbers, **options)
 
     monkeypatch.setattr(evaluate, "answer", answer)
     return batches
@@ -86,7 +87,7 @@ def asked(monkeypatch):
 
 def how(batch=4, samples=1, temperature=0.0, prompt="", with_image=True):
     sampling = Sampling(6, temperature=temperature)
-    return running.How(Data(system_prompt=prompt), sampling, samples, with_image, seed=0, batch_size=batch)
+    return AnswerSettings(Data(system_prompt=prompt), sampling, batch, samples, with_image)
 
 
 def completions(lines):
@@ -164,7 +165,7 @@ def test_bad_rows_are_left_out_and_told(student, place):
     lines, bad = running.ask(student, chosen("vlmsareblind")[0], place / "b.jsonl", how())
     assert [each["row"] for each in lines] == [0, 1]
     assert [str(each) for each in bad] == [
-        "XAI/vlmsareblind:valid:2: a question or answer that is empty, or no text"
+        "XAI/vlmsareblind:valid:2: a question or answer that is empty or not text"
     ]
 
 
@@ -186,11 +187,11 @@ def test_rows_with_and_without_pictures_are_sampled_together_as_alone(student, p
     rows = [each for benchmark in (AIME, chosen("vlmsareblind")[0]) for each in items(benchmark)]
     examples = [each.example() for each in rows if each.number == 0]
     assert [len(each.pictures) for each in examples] == [0, 1]
-    settings = Data(system_prompt=""), Sampling(8, temperature=0.0)
-    together = evaluate.answer(student, examples, *settings, batch_size=2)
-    alone = evaluate.answer(student, examples, *settings, batch_size=1)
+    how = AnswerSettings(Data(system_prompt=""), Sampling(8, temperature=0.0), batch_size=2)
+    together = evaluate.answer(student, examples, how)
+    alone = evaluate.answer(student, examples, replace(how, batch_size=1))
     assert [row[0].completion for row in together] == [row[0].completion for row in alone]
-    blind = evaluate.answer(student, examples[:1], *settings, batch_size=4, with_image=False)
+    blind = evaluate.answer(student, examples[:1], replace(how, with_image=False))
     assert blind[0][0].completion == alone[0][0].completion, "both views of such a row are the same"
 
 
@@ -214,7 +215,7 @@ def test_a_damaged_line_is_refused_with_its_place(place):
         *(json.dumps(line(1, "1") | each) for each in ({"row": []}, {"completions": [3]})),
     ):
         (place / "a.jsonl").write_text(f"{whole}\n{damaged}\n{whole}\n")
-        with pytest.raises(running.Refusal, match=r"a\.jsonl:2: no answer can be read there"):
+        with pytest.raises(running.Refusal, match=r"a\.jsonl:2: not an answer that can be read"):
             answers.read(place / "a.jsonl", AIME.grade)
 
 
@@ -230,9 +231,9 @@ def test_a_folder_is_of_one_model_asked_in_one_way(place):
     answers.open_folder(place / "new/folder", "M", settings)
     answers.open_folder(place / "new/folder", "M", settings)
     for key, value in (("model", "b"), ("seed", 1), ("temperature", 1.0)):
-        with pytest.raises(running.Refusal, match=f"are of another {key}"):
+        with pytest.raises(running.Refusal, match=f"given with another {key}"):
             answers.open_folder(place / "new/folder", "M", {**settings, key: value})
-    with pytest.raises(running.Refusal, match="no folder of a suite's answers"):
+    with pytest.raises(running.Refusal, match="not a folder of a suite's answers"):
         answers.open_folder(place, "M", settings)
     assert answers.default_folder("a/b c", settings) == answers.default_folder("a/b c", dict(settings))
     assert answers.default_folder("m", settings) != answers.default_folder("m", {**settings, "seed": 1})
@@ -295,9 +296,9 @@ def test_the_tables_show_the_figures(place):
     other = {"model": "before[x]", "settings": {**settings, "seed": 1}}
     tables.show({"model": "after[y]", "settings": settings, **found}, console, place, other)
     text = " ".join(shown.getvalue().split())
-    assert "after[y]: greedy (Acc@1)" in text and "less before[x]" in text
+    assert "after[y]: greedy (Acc@1)" in text and "difference from before[x]" in text
     assert "aime25 10 0.600 0.313-0.832 0.0% 1" in text
-    assert "not asked alike: seed differ" in text
+    assert "not asked with the same settings: seed differ" in text
     assert "aime25 10 0.100 0.600 +0.500 +0.200 to +0.800 0.0625" in text
 
 
@@ -317,10 +318,12 @@ def test_before_and_after_with_one_command_each(place):
     assert json.loads((folder / "results-aime25.json").read_text()) == found
     prompt = ("--set", "data.system_prompt=Think.", "--set", "rollout.max_completion_length=6")
     other = command("evaluate", TEACHER, "--suite", "aime25", "--against", "before", "--limit", 2, *prompt)
-    assert "not asked alike: system_prompt, text_system_prompt differ" in other.stdout
-    assert "aime25 2 0.000" in " ".join(other.stdout.split("less ")[1].split()), "compared all the same"
+    assert "not asked with the same settings: system_prompt, text_system_prompt differ" in other.stdout
+    assert "aime25 2 0.000" in " ".join(other.stdout.split("difference from ")[1].split()), (
+        "compared all the same"
+    )
     refused = command("evaluate", TEACHER, "--suite", "aime25", "--output", "before", *SHORT)
-    assert refused.exit_code == 2 and "are of another model" in refused.stderr
+    assert refused.exit_code == 2 and "given with another model" in refused.stderr
 
 
 def test_a_run_is_asked_with_its_trained_weights(place):
@@ -346,9 +349,9 @@ def test_what_cannot_be_loaded_is_told_and_the_rest_is_asked(place, monkeypatch)
     ("options", "said"),
     [
         (("--suite", "visoin"), "--suite visoin: no suite or benchmark of that name; did you mean vision?"),
-        (("--suite", "text", "--data", "shapes"), "--data and --suite are two things to ask"),
+        (("--suite", "text", "--data", "shapes"), "--data and --suite exclude each other"),
         (("--against", "x"), "--output and --against belong to --suite"),
-        (("--suite", "text", "--against", "nowhere"), "nowhere: no folder of a suite's answers"),
+        (("--suite", "text", "--against", "nowhere"), "nowhere: not a folder of a suite's answers"),
         (("--suite", "text", "--samples", "4"), "--samples needs a --temperature above 0"),
     ],
 )

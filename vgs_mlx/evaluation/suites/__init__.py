@@ -1,6 +1,6 @@
-"""Published benchmarks, in suites: which there are. Each is a declaration in vision.py, low_vision.py or text.py.
+"""The published benchmarks, by suite. Each is a declaration in vision.py, low_vision.py or text.py.
 
-None of them has been run against its real data yet: no Hub was within reach. The ids, configurations, splits and
+None of them has been run against its real data yet: the Hub was out of reach. The ids, configurations, splits and
 columns were read from public code and dataset cards, named with each declaration; the tests run every
 declaration on rows of that schema that they make themselves.
 """

@@ -1,4 +1,4 @@
-"""The folder that keeps a model's answers to benchmarks: settings.json, and a .jsonl a benchmark.
+"""The folder that keeps a model's answers to benchmarks: settings.json, and one .jsonl for each benchmark.
 
 One folder is one model asked in one way. Answers are appended as they come, so a kill costs one batch at most.
 """
@@ -48,8 +48,8 @@ def default_folder(model: str, settings: Mapping[str, Any]) -> Path:
 
 
 def open_folder(folder: Path, model: str, settings: Mapping[str, Any]) -> None:
-    """Make the folder, or find in it the same settings. Raises `Refusal` for a folder of anything else."""
-    mend = "give another folder to --output"
+    """Make the folder, or check that it has these settings. Raises `Refusal` for any other folder."""
+    fix = "give another folder to --output"
     try:
         inside = sorted(os.listdir(folder)) if folder.exists() else []
         if SETTINGS in inside:
@@ -57,27 +57,30 @@ def open_folder(folder: Path, model: str, settings: Mapping[str, Any]) -> None:
             changed = [key for key in settings if before.get(key) != settings[key]]
             if changed:
                 was, now = (json.dumps(each.get(changed[0]))[:60] for each in (before, settings))
-                raise Refusal(f"{folder}: its answers are of another {changed[0]} ({was}, now {now}): {mend}")
+                raise Refusal(
+                    f"{folder}: its answers were given with another {changed[0]} ({was}, now {now}): {fix}"
+                )
             return
         if inside:
-            raise Refusal(f"{folder}: no folder of a suite's answers (it holds {inside[0]}): {mend}")
+            raise Refusal(f"{folder}: not a folder of a suite's answers (it holds {inside[0]}): {fix}")
         folder.mkdir(parents=True, exist_ok=True)
         about = {"model": model, "settings": settings, "versions": versions()}
         run_folder.write_text(folder / SETTINGS, json.dumps(about, indent=2, ensure_ascii=False) + "\n")
     except OSError as error:
-        raise Refusal(f"{folder}: can't be written ({error.strerror}): {mend}") from error
+        raise Refusal(f"{folder}: can't be written ({error.strerror}): {fix}") from error
 
 
 def settings_of(folder: Path) -> dict[str, Any]:
-    """What a folder's answers are of. Raises `Refusal` where it is no such folder."""
+    """The model, settings and versions of a folder's answers. Raises `Refusal` where it is not such a folder."""
     file = folder / SETTINGS
     try:
-        found = strict_json.load(file.read_bytes())
-        if not isinstance(found, dict) or not isinstance(found.get("settings"), dict):
+        about = strict_json.load(file.read_bytes())
+        if not isinstance(about, dict) or not isinstance(about.get("settings"), dict):
             raise ValueError("no settings in it")
-        return found
+        return about
     except OSError as error:
-        raise Refusal(f"{folder}: no folder of a suite's answers (no {SETTINGS} in it)") from error
+        fix = "give the --output of a `vgs-mlx evaluate --suite`"
+        raise Refusal(f"{folder}: not a folder of a suite's answers (no {SETTINGS} in it): {fix}") from error
     except ValueError as error:
         raise Refusal(f"{file}: not readable ({error}): delete the folder, or put the file back") from error
 
@@ -85,25 +88,25 @@ def settings_of(folder: Path) -> dict[str, Any]:
 def read(file: Path, grader: Grader) -> dict[int, Line]:
     """The stored answers by their row's number, the latest of each; none where there is no file.
 
-    They are graded anew: an earlier version of the program may have stored them. A last line that a kill cut in
-    half is no answer. Raises `Refusal` for a file that is damaged elsewhere.
+    They are graded anew: an earlier version of the program may have stored them. A last line that a kill cut
+    off is ignored. Raises `Refusal` for a file that is damaged elsewhere.
     """
-    found = {}
+    lines = {}
     for place, text in enumerate(_whole_lines(file), start=1):
         try:
             line = strict_json.load(text)
             LINE.validate_python(line, strict=True)
-            found[line["row"]] = line
+            lines[line["row"]] = line
         except ValueError as error:  # pydantic's too
-            raise Refusal(f"{file}:{place}: no answer can be read there: delete that line") from error
+            raise Refusal(f"{file}:{place}: not an answer that can be read: delete that line") from error
         verdicts = [grader(each, example_of(line)) for each in line["completions"]]
         line["right"] = [each.right for each in verdicts]
         line["rules"] = [each.rule for each in verdicts]
-    return found
+    return lines
 
 
 def append(file: Path, lines: Iterable[Line]) -> None:
-    """Add answers, on disk when this returns. What a kill left of a line is cut off first."""
+    """Add answers; they are on disk when this returns. First removes what a kill left of a line."""
     with file.open("ab") as stream:
         stream.truncate(sum(len(line) + 1 for line in _whole_lines(file)))
         stream.write("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())

@@ -1,6 +1,6 @@
-r"""What a declaration of a benchmark says, and the few ways in which their rows are asked and graded.
+r"""The declaration of a benchmark, and the few ways in which rows of benchmarks are asked and graded.
 
-A model is asked as its recipe's system prompt has it, so the final answer is expected in \boxed{}: a benchmark's
+A model is asked with its recipe's system prompt, so the final answer is expected in \boxed{}: a benchmark's
 own instructions for other formats ("end with Answer: X") are not used.
 """
 
@@ -15,7 +15,7 @@ from vgs_mlx.grading.options import listed
 from vgs_mlx.recipe.options import SYSTEM_PROMPT
 from vgs_mlx.types import Example
 
-# For rows that have no picture, where the recipe keeps to the default
+# for rows without a picture, where the recipe has the default prompt
 TEXT_SYSTEM_PROMPT = SYSTEM_PROMPT.replace("Look at the picture and reason", "Reason")
 
 LETTER = "Answer with the letter of the right option."
@@ -38,11 +38,13 @@ class Benchmark:
     source: str  # the Hub id
     config: str | None
     split: str
-    columns: tuple[str, ...]  # that `ask` reads; each must be there
-    ask: Callable[[Mapping[str, Any]], Asked | None]  # None: a row of another benchmark; may raise a Refusal
-    pictures: tuple[str, ...] = ()  # columns that hold a picture, several or none; each must be there
-    kind: str = ""  # the column by which accuracy is also reported, where it is there
-    tidy: Callable[[str], str] = str  # rewrites what stands in the box before it is graded
+    columns: tuple[str, ...]  # that `ask` reads; all must exist
+    ask: Callable[
+        [Mapping[str, Any]], Asked | None
+    ]  # None for a row of another benchmark; may raise `Refusal`
+    pictures: tuple[str, ...] = ()  # columns that hold a picture, several or none; all must exist
+    kind: str = ""  # the column by which accuracy is also reported, where it exists
+    tidy: Callable[[str], str] = str  # rewrites the text in the box before it is graded
 
     def grade(self, completion: str, example: Example) -> Verdict:
         """The verdict on the answer in the completion's last box."""
@@ -50,9 +52,9 @@ class Benchmark:
 
 
 def lettered(question: str, options: Sequence[str] = ()) -> str:
-    """A question of choice: the options below it, with their letters, and how to answer.
+    """A multiple-choice question: the options below it, with their letters, and how to answer.
 
-    Without options, the question or its picture lists them already. Raises a Refusal for an empty question.
+    Without options, the question or its picture lists them already. Raises `Refusal` for an empty question.
     """
     if not isinstance(question, str) or not question.strip():
         raise Refusal("an empty question")
@@ -61,12 +63,12 @@ def lettered(question: str, options: Sequence[str] = ()) -> str:
 
 
 def choice(question: str, letter: str) -> Asked:
-    """A question of choice, its right letter, and the options that it lists."""
+    """A multiple-choice question, its right letter, and the options that it lists."""
     return Asked(question, letter, listed(question))
 
 
 def numbers_in_order(given: str) -> str:
-    """Whole numbers in their order, whatever stands between them: "rows={5} columns={6}" is (5, 6). Else as it is."""
+    """Whole numbers in their order, whatever is between them: "rows={5} columns={6}" is (5, 6). Other text as it is."""
     plain = STYLED.sub(" ", given).strip()
     numbers = re.findall(r"\d+", plain)
     return f"({', '.join(numbers)})" if len(numbers) > 1 else "".join(numbers) or plain

@@ -1,4 +1,4 @@
-"""From a benchmark's rows on the Hub to examples, one at a time: pictures stay where they are until opened."""
+"""From a benchmark's rows on the Hub to examples, one at a time: a picture is read only when it is opened."""
 
 import functools
 import hashlib
@@ -17,15 +17,17 @@ from vgs_mlx.types import Example, Picture
 
 @dataclass(frozen=True)
 class Item:
-    """A row of a benchmark, not yet looked at."""
+    """A row of a benchmark that has not been read yet."""
 
-    number: int  # its place in the data set's split: what its random numbers and stored answers go by
+    number: int  # its place in the data set's split; keys its random numbers and stored answers
     id: str
-    example: Callable[[], Example | None]  # None: not a row of this benchmark. Raises a Refusal: a bad row
+    example: Callable[
+        [], Example | None
+    ]  # None for a row of another benchmark; raises `Refusal` for a bad row
     cells: Callable[[], list[Any]]  # of its pictures, as they are stored
 
     def asked(self, example: Example) -> str:
-        """Identifies the question, its pictures and what is right: an answer to another question is no answer."""
+        """Identifies the question, its pictures and the right answer, so that a stored answer is used for no other."""
         pictures = [hashlib.sha256(_bytes(cell)).hexdigest() for cell in self.cells()]
         text = "\0".join([example.question, key(example), str(len(example.pictures)), *pictures])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -43,7 +45,7 @@ def items(benchmark: Benchmark) -> list[Item]:
     if missing:
         raise Refusal(
             f"benchmark {benchmark.name}: {name} has no column {missing[0]!r} but {', '.join(data.column_names)}: "
-            "its schema is not the one written down here: mend the declaration in vgs_mlx/suites"
+            "its schema differs from its declaration: correct that in vgs_mlx/evaluation/suites"
         )
     kept = {*benchmark.columns, *({benchmark.kind} & set(data.column_names))}
     texts = data.select_columns([each for each in data.column_names if each in kept])
@@ -62,14 +64,14 @@ def items(benchmark: Benchmark) -> list[Item]:
 
 
 def key(example: Example) -> str:
-    """The right answer; an option's letter with its text, as stored answers have it since the first version."""
+    """The right answer; an option's letter with its text, the form in stored answers since the first version."""
     place = ord(example.answer) - ord("A") if len(example.answer) == 1 else -1
     text = example.options[place] if 0 <= place < len(example.options) else ""
     return f"{example.answer}. {text}" if text else example.answer
 
 
 def _bytes(cell: Any) -> bytes:
-    """A cell's picture, encoded as it is; of one that lies in a file the name alone: folders change."""
+    """A cell's picture, still encoded; of a picture in a file only the name, since folders change."""
     if isinstance(cell, dict):
         return _bytes(cell.get("bytes") or cell.get("path"))
     if isinstance(cell, str):
@@ -83,12 +85,12 @@ def _example(
     row = texts[number]
     try:
         asked = benchmark.ask(row)
-    except (TypeError, AttributeError) as error:  # a cell that is empty, or of another type than it was
-        raise Refusal(f"a cell is not of the type expected ({error})") from error
+    except (TypeError, AttributeError) as error:  # an empty cell, or one of an unexpected type
+        raise Refusal(f"a cell is empty or of an unexpected type ({error})") from error
     if asked is None:
         return None
     if not all(isinstance(text, str) and text.strip() for text in asked[:2]):
-        raise Refusal("a question or answer that is empty, or no text")
+        raise Refusal("a question or answer that is empty or not text")
     pictures = tuple(picture for read in readers for picture in read(number, id))
     if readers and not pictures:
         raise Refusal("no picture")

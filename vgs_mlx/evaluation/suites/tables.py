@@ -1,4 +1,4 @@
-"""From stored answers to figures and tables: accuracy a benchmark, and the paired difference to another run."""
+"""From stored answers to figures and tables: the accuracy of each benchmark, and paired differences to another run."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,8 +20,8 @@ Pair = tuple[np.ndarray, np.ndarray]  # the scores of the same rows, this model'
 def results(
     lines: Mapping[str, Lines], left_out: Mapping[str, Sequence[BadRow]], against: Path | None
 ) -> dict[str, Any]:
-    """Everything the tables show, as plain values for JSON, by benchmark and for each suite asked in whole."""
-    found: dict[str, Any] = {"benchmarks": {}, "averages": {}}
+    """Everything the tables show, as plain values for JSON, by benchmark and for each suite asked as a whole."""
+    figures: dict[str, Any] = {"benchmarks": {}, "averages": {}}
     pairs: dict[str, Pair] = {}
     for name, rows in lines.items():
         about = evaluate.summary([answers.from_line(line) for line in rows])
@@ -31,19 +31,19 @@ def results(
             pair = _pair(rows, answers.read(against / f"{name}.jsonl", benchmark.grade))
             about["against"] = _difference([pair]) if pair else None
             pairs.update({name: pair} if pair else {})
-        found["benchmarks"][name] = about
+        figures["benchmarks"][name] = about
     for suite, benchmarks in SUITES.items():
         names = [each.name for each in benchmarks]
         if all(name in lines for name in names):
-            mean = float(np.mean([found["benchmarks"][name]["accuracy"] for name in names]))
-            found["averages"][suite] = {"benchmarks": len(names), "accuracy": mean}
+            mean = float(np.mean([figures["benchmarks"][name]["accuracy"] for name in names]))
+            figures["averages"][suite] = {"benchmarks": len(names), "accuracy": mean}
             if all(name in pairs for name in names):
-                found["averages"][suite]["against"] = _difference([pairs[name] for name in names])
-    return found
+                figures["averages"][suite]["against"] = _difference([pairs[name] for name in names])
+    return figures
 
 
 def _pair(rows: Lines, others: Mapping[int, answers.Line]) -> Pair | None:
-    """The mean scores of the rows that both were asked in the same words; None where there are none."""
+    """The mean scores of the rows that both were asked in the same words; None where there are no such rows."""
     shared = [
         (line["right"], other["right"])
         for line in rows
@@ -60,7 +60,7 @@ def _question(line: answers.Line) -> tuple[str, str, str]:
 
 
 def _difference(pairs: Sequence[Pair]) -> dict[str, Any]:
-    """This model less the other: the mean difference, its 95 % interval, and McNemar's p for single answers."""
+    """This model minus the other: the mean difference, its 95 % interval, and McNemar's p for single answers."""
     here, there = (float(np.mean([pair[side].mean() for pair in pairs])) for side in (0, 1))
     interval = paired_bootstrap(*pairs[0]) if len(pairs) == 1 else average_paired_bootstrap(pairs)
     found = {"rows": sum(len(left) for left, _ in pairs), "here": here, "there": there, **interval._asdict()}
@@ -69,29 +69,31 @@ def _difference(pairs: Sequence[Pair]) -> dict[str, Any]:
 
 
 def show(
-    found: Mapping[str, Any],
+    figures: Mapping[str, Any],
     console: Console,
     against: Path | None = None,
     other: Mapping[str, Any] | None = None,
 ) -> None:
-    """Print the accuracies and, with `against`, the differences to what that folder holds."""
-    drawn = found["settings"]
+    """Print the accuracies and, with `against`, the differences to that folder's answers."""
+    drawn = figures["settings"]
     how = f"mean of {drawn['samples']} samples at temperature {drawn['temperature']:g}"
     how = how if drawn["temperature"] else "greedy (Acc@1)"
     view = "" if drawn["with_image"] else ", without the pictures"
-    console.print(f"{found['model']}: {how}{view}", markup=False, soft_wrap=True)
-    console.print(_accuracies(found))
+    console.print(f"{figures['model']}: {how}{view}", markup=False, soft_wrap=True)
+    console.print(_accuracies(figures))
     if against and other:
-        console.print(f"less {other['model']} ({against}), on the rows that both answered:", markup=False)
+        console.print(
+            f"difference from {other['model']} ({against}), on the rows that both answered:", markup=False
+        )
         differing = [key for key in drawn if key != "model" and other["settings"].get(key) != drawn[key]]
         if differing:
-            console.print(f"they were not asked alike: {', '.join(differing)} differ", markup=False)
-        console.print(_differences(found))
+            console.print(f"not asked with the same settings: {', '.join(differing)} differ", markup=False)
+        console.print(_differences(figures))
 
 
-def _accuracies(found: Mapping[str, Any]) -> Table:
+def _accuracies(figures: Mapping[str, Any]) -> Table:
     table = _table("benchmark", "rows", "accuracy", "95 % interval", "cut off", "left out")
-    for name, each in found["benchmarks"].items():
+    for name, each in figures["benchmarks"].items():
         interval, cut_off = f"{each['low']:.3f}-{each['high']:.3f}", f"{each['cut_off_share']:.1%}"
         table.add_row(
             name,
@@ -101,20 +103,20 @@ def _accuracies(found: Mapping[str, Any]) -> Table:
             cut_off,
             str(len(each["left_out"])),
         )
-    for suite, each in found["averages"].items():
+    for suite, each in figures["averages"].items():
         table.add_row(f"{suite} average", "", f"{each['accuracy']:.3f}", "", "", "")
     return table
 
 
-def _differences(found: Mapping[str, Any]) -> Table:
+def _differences(figures: Mapping[str, Any]) -> Table:
     table = _table("benchmark", "rows", "there", "here", "change", "95 % interval", "McNemar p")
-    averages = {f"{suite} average": each for suite, each in found["averages"].items() if "against" in each}
-    for name, about in (found["benchmarks"] | averages).items():
+    averages = {f"{suite} average": each for suite, each in figures["averages"].items() if "against" in each}
+    for name, about in (figures["benchmarks"] | averages).items():
         each = about["against"]
         if each is None:
             table.add_row(name, "0", *["-"] * 5)
             continue
-        wide = each["low"] < each["high"]  # else no row differs, or all alike: its width can't be told
+        wide = each["low"] < each["high"]  # else no row differs, or all by the same: the width is unknown
         interval = f"{each['low']:+.3f} to {each['high']:+.3f}" if wide else "-"
         table.add_row(
             name, f"{each['rows']:,}", f"{each['there']:.3f}", f"{each['here']:.3f}", f"{each['mean']:+.3f}", interval,

@@ -1,4 +1,4 @@
-"""Mathematics without pictures: did it break anything? None has been run against its real data yet."""
+"""Mathematics without pictures: did training break anything? None has been run against its real data yet."""
 
 from collections.abc import Mapping
 from typing import Any

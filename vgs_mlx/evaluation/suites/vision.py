@@ -1,4 +1,4 @@
-"""The seven benchmarks that the paper averages. Where each schema is from stands above its declaration.
+"""The seven benchmarks that the paper averages. The source of each schema is above its declaration.
 
 None has been run against its real data yet. "Card" is the dataset's own README on the Hub as others store it,
 "code" is public code that loads it and names the columns.
@@ -19,16 +19,16 @@ from vgs_mlx.evaluation.suites.benchmark import (
 )
 
 BRACES = re.compile(r"(?<![=\\\w}])\{(\w+)\}")  # {3}, but not in rows={5}
-PLACE = re.compile(r"<image\s*(\d+)>")  # where a question speaks of one of its pictures
+PLACE = re.compile(r"<image\s*(\d+)>")  # where a question refers to one of its pictures
 
 
 def _mmmu_pro(row: Mapping[str, Any]) -> Asked:
     try:
         options = ast.literal_eval(row["options"])  # a Python list, written out
     except (ValueError, SyntaxError) as error:
-        raise Refusal("options is no list that can be read") from error
+        raise Refusal("options is not a list that can be read") from error
     if not isinstance(options, list):
-        raise Refusal("options is no list that can be read")
+        raise Refusal("options is not a list that can be read")
     named = PLACE.sub(r"[picture \1]", lettered(row["question"], [str(each) for each in options]))
     return choice(named, row["answer"])
 
@@ -74,7 +74,7 @@ def _blind(row: Mapping[str, Any]) -> Asked:
 def _mathverse_of(name: str, version: str) -> Benchmark:
     """436 multiple-choice rows of 788 a version. Columns and their values: code of four projects and an example.
 
-    The free-form rows are left out, as it seems in the paper: its percentages are whole numbers of 432 rows
+    The free-form rows are omitted, as they seem to be in the paper: its percentages are whole numbers of 432 rows
     (vision-dominant) and of 436 (vision-only), and of no number near 788; which four rows it lacks isn't known.
     Grading them would take a judge model. Public code also loads a copy with a split for each version,
     CaraJ/MathVerse-lmmseval; the benchmark's own is taken here.
@@ -92,7 +92,7 @@ BENCHMARKS = (
         "mmmu-pro", "MMMU/MMMU_Pro", "standard (4 options)", "test", ("question", "options", "answer"), _mmmu_pro,
         pictures=tuple(f"image_{number}" for number in range(1, 8)), kind="subject",
     ),
-    # 448 rows, three with two right letters ("B, D"), one empty (left out as a bad row) and one whose answer is a
+    # 448 rows, three with two right letters ("B, D"), one empty (skipped as a bad row) and one whose answer is a
     # digit: code that loaded and counted them. The authors publish files, not a Hub data set: this copy is the
     # one that most public code loads (others: renjiepi/LogicVista).
     Benchmark(
@@ -113,7 +113,7 @@ BENCHMARKS = (
         pictures=("decoded_image",), kind="subject",
     ),
     # 8,016 rows; columns task, image, prompt, groundtruth, metadata; groundtruth "5,6" for rows and columns: code
-    # of three projects. The numbers in the box are compared, whatever stands between them.
+    # of three projects. The numbers in the box are compared, whatever is between them.
     Benchmark(
         "vlmsareblind", "XAI/vlmsareblind", None, "valid", ("prompt", "groundtruth"), _blind,
         pictures=("image",), kind="task", tidy=numbers_in_order,

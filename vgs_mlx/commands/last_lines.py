@@ -1,4 +1,4 @@
-"""What a finished run says last."""
+"""The last lines that a finished run prints."""
 
 import shlex
 from pathlib import Path
@@ -13,7 +13,7 @@ from vgs_mlx.train.setup import Ready
 
 
 def say(outcome: Outcome, folder: Path, ready: Ready, screen: Screen) -> None:
-    """Accuracy before and after, the time, where everything is, and the next commands."""
+    """Print the accuracy before and after, the time, the folder and the next commands."""
     screen.say("")
     screen.say(f"before   {accuracy_line(outcome.before)}")
     screen.say(f"after    {accuracy_line(outcome.after)}")
@@ -27,7 +27,7 @@ def say(outcome: Outcome, folder: Path, ready: Ready, screen: Screen) -> None:
         shlex.quote(str(each)) for each in (folder, f"{folder}-fused", folder / run_folder.FINAL)
     )
     screen.say(f"next     vgs-mlx report {name}   (all of this on one page, with coloured answers)")
-    screen.say(f"         vgs-mlx evaluate {name} --no-image   (what a guess without the picture scores)")
+    screen.say(f"         vgs-mlx evaluate {name} --no-image   (the score of guesses without the picture)")
     screen.say(f"         vgs-mlx export {name} --output {fused}   (a model that stock mlx-vlm runs)")
     settings = ready.recipe.student
     if settings.train != "full" and not settings.train_vision:
