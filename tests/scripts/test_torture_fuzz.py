@@ -39,11 +39,10 @@ def test_random_rows_are_taken_or_refused_by_name_and_the_same_seed_gives_the_sa
 )
 def test_a_fault_of_a_reader_is_found(place, name, found, tmp_path, monkeypatch):
     def nothing(processor, example, settings):
-        view = render(processor, example, settings)
-        return replace(
-            view,
-            with_image=replace(view.with_image, pixel_values=view.with_image.pixel_values * float("nan")),
-        )
+        prompt = render(processor, example, settings)
+        seen = prompt.student["with_image"]
+        media = {**seen.media, "pixel_values": seen.media["pixel_values"] * float("nan")}
+        return replace(prompt, student={**prompt.student, "with_image": replace(seen, media=media)})
 
     broken = {"to_example": lambda *_: {}["question"], "_make": lambda *_, **__: "no", "render": nothing}
     monkeypatch.setattr(place, name, broken[name])
