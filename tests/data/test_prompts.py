@@ -101,21 +101,23 @@ def test_arrays_have_the_promised_types(processor, side):
 def test_the_prompt_is_what_stock_mlx_vlm_makes_of_the_same_message(processor, side, count):
     config = read_config(find_folder("embedded:student", "--student"), "--student")
     images = [(), *one_or_two(side)][count]
-    text = apply_chat_template(processor, config, QUESTION, num_images=count)
-    stock = mlx_vlm.utils.prepare_inputs(processor, images=list(images) or None, prompts=text)
+    text = apply_chat_template(processor.inner, config, QUESTION, num_images=count)
+    stock = mlx_vlm.utils.prepare_inputs(processor.inner, images=list(images) or None, prompts=text)
     ours = rendered(processor, *images, system_prompt="").student["with_image"]
     np.testing.assert_array_equal(ours.ids, np.array(stock["input_ids"])[0])
     if count:
-        np.testing.assert_array_equal(ours.pixel_values, np.array(stock["pixel_values"].astype(mx.float32)))
-        np.testing.assert_array_equal(ours.image_grid_thw, np.array(stock["image_grid_thw"]))
+        np.testing.assert_array_equal(
+            ours.media["pixel_values"], np.array(stock["pixel_values"].astype(mx.float32))
+        )
+        np.testing.assert_array_equal(ours.media["image_grid_thw"], np.array(stock["image_grid_thw"]))
 
 
 def test_with_a_system_prompt_too(processor, side):
     config = read_config(find_folder("embedded:student", "--student"), "--student")
     images = one_or_two(side)[0]
     messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": QUESTION}]
-    text = apply_chat_template(processor, config, messages, num_images=1)
-    stock = mlx_vlm.utils.prepare_inputs(processor, images=list(images), prompts=text)
+    text = apply_chat_template(processor.inner, config, messages, num_images=1)
+    stock = mlx_vlm.utils.prepare_inputs(processor.inner, images=list(images), prompts=text)
     np.testing.assert_array_equal(
         rendered(processor, *images).student["with_image"].ids, np.array(stock["input_ids"])[0]
     )

@@ -50,7 +50,7 @@ def made(plain):
 
     def processor(kind: str):
         changed = copy.deepcopy(plain)
-        changed.chat_template = changed.tokenizer.chat_template = with_ending(plain.chat_template, kind)
+        changed.inner.chat_template = changed.tokenizer.chat_template = with_ending(plain.chat_template, kind)
         return changed
 
     return processor

@@ -14,7 +14,7 @@ from vgs_mlx.data import shapes
 from vgs_mlx.data.prompts import render
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models.letting_go import letting_go
-from vgs_mlx.models.logprobs import completion_hidden
+from vgs_mlx.models.logprobs import separate_hidden
 from vgs_mlx.models.precision import in_float32, is_quantised, stored_as, widened
 from vgs_mlx.models.rows import Continued, encode, evaluate
 from vgs_mlx.recipe.options import Data
@@ -157,11 +157,11 @@ def test_layers_that_are_let_go_compute_the_same_and_are_whole_again_only_in_the
         copy = replace(model, module=widened(model.module))
         with letting_go(layers_of(copy)):
             sequence, encodings = one_sequence(copy)
-            states = completion_hidden(copy, sequence, encodings)
+            states = separate_hidden(copy, sequence, encodings)
         assert all(
             each.size == 1 for layer in layers_of(copy) for _, each in tree_flatten(layer.parameters())
         )
-        np.testing.assert_array_equal(states, completion_hidden(model, sequence, encodings))
+        np.testing.assert_array_equal(states, separate_hidden(model, sequence, encodings))
     assert calls == {kind: kind.__call__ for kind in kinds}
     np.testing.assert_array_equal(embedded_logprobs(model), expected)
 
