@@ -17,7 +17,7 @@ from benchmarks import sampling
 from vgs_mlx.data.prompts import render
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.recipe.options import Recipe
-from vgs_mlx.types import Example, PromptView
+from vgs_mlx.types import Example, View
 
 
 def step(
@@ -30,10 +30,12 @@ def step(
     """Sample, score and update the student; the completions and the mean reverse KL of their tokens, nats."""
     rollout = settings.rollout
     rendered = [render(student.processor, each, settings.data) for each in examples]
-    views = [each.with_image for each in rendered for _ in range(rollout.completions_per_prompt)]
+    repeated = [each for each in rendered for _ in range(rollout.completions_per_prompt)]
+    views = [each.student["with_image"] for each in repeated]
     drawn = sampling.stock(views, student, rollout.max_completion_length, _sampler(student))
     rows = whole_rows(views, drawn)
-    target = nn.log_softmax(rows.logits(teacher), axis=-1)
+    theirs = whole_rows([each.teacher["with_image"] for each in repeated], drawn)
+    target = nn.log_softmax(theirs.logits(teacher), axis=-1)
 
     def loss(_: nn.Module) -> mx.array:
         logprobs = nn.log_softmax(rows.logits(student), axis=-1)
@@ -61,7 +63,7 @@ class WholeRows:
         return whole[self.predicting][..., : model.vocabulary]
 
 
-def whole_rows(views: Sequence[PromptView], drawn: Sequence[Sequence[int]]) -> WholeRows:
+def whole_rows(views: Sequence[View], drawn: Sequence[Sequence[int]]) -> WholeRows:
     """The rows of these prompts and their completions."""
     width = max(len(view.ids) + len(tokens) for view, tokens in zip(views, drawn, strict=True))
     ids, places = np.zeros((len(views), width), dtype=np.int32), []
@@ -71,8 +73,8 @@ def whole_rows(views: Sequence[PromptView], drawn: Sequence[Sequence[int]]) -> W
         places += [(row, column) for column in range(prompt - 1, prompt - 1 + len(tokens))]
     return WholeRows(
         mx.array(ids),
-        mx.array(np.concatenate([view.pixel_values for view in views])),
-        mx.array(np.concatenate([view.image_grid_thw for view in views])),
+        mx.array(np.concatenate([view.media["pixel_values"] for view in views])),
+        mx.array(np.concatenate([view.media["image_grid_thw"] for view in views])),
         tuple(mx.array(np.array(places, dtype=np.int32).T)),
     )
 

@@ -172,7 +172,7 @@ def theirs(work: Work, trainer: Trainer) -> Measured:
 
 def grpo_trainer(work: Work, folder: Path) -> Trainer:
     """mlx-vlm's GRPO trainer for one step of the same work."""
-    rollout, processor = work.settings.rollout, copy.copy(work.student.processor)
+    rollout, processor = work.settings.rollout, copy.copy(work.student.processor.inner)
     processor.tokenizer = Unending(processor.tokenizer)
     rows = [
         {"prompt": each.question, "images": _pictures(each), "answer": each.answer} for each in work.examples
@@ -203,7 +203,7 @@ def sft_trainer(work: Work, folder: Path) -> Trainer:
         for each in work.examples
     ]
     arguments = VLMTrainingArgs(**_shared(work, folder), train_on_completions=True)
-    module, processor = work.student.module, work.student.processor
+    module, processor = work.student.module, work.student.processor.inner
     dataset = CacheDataset(
         WithoutLastNewline(rows, module.config, processor, arguments), max_size=0, process=False
     )

@@ -187,6 +187,6 @@ def test_completions_together_and_a_row_each_have_the_same_states_and_gradients(
 def test_families_are_compared_by_size(capsys, monkeypatch):
     monkeypatch.setattr(families, "MAKERS", {"one": families.MAKERS["qwen3_vl"]})
     found = families.run(1, families.Workload(8, 2, 2), sizes=[(128, 1)])
-    assert list(found) == ["one, 128 x 1: together", "one, 128 x 1: a row each"]
-    families.compare({"m: together": {"seconds": 1.0}, "m: a row each": {"seconds": 4.0}})
-    assert capsys.readouterr().out.startswith("m: together / a row each: 0.25   met")
+    assert list(found) == ["one, 128 x 1: continued", "one, 128 x 1: a row each"]
+    families.compare({"m: continued": {"seconds": 1.0}, "m: a row each": {"seconds": 4.0}})
+    assert capsys.readouterr().out.startswith("m: continued / a row each: 0.25   met")
