@@ -15,17 +15,19 @@ from vgs_mlx.objective.divergence import restricted_logprobs, token_logprobs
 def completion_hidden(model: LoadedModel, sequences: Sequence[Continued], encodings: Encodings) -> mx.array:
     """The hidden states that predict the completions' tokens, (N, D), the completions end to end.
 
-    Padding and prompts are left behind here: whatever follows sees completion tokens only. Neighbours that continue
-    the same view share its run.
+    Padding and prompts are left behind here: whatever follows sees completion tokens only. Completions of one view
+    share its run. Where each continues another view there is nothing to share, and one pass over rows of their own is
+    the faster way to the same.
     """
-    if not model.shares_prefix:
+    views = {view.key for view, _ in sequences}
+    if not model.shares_prefix or len(views) == len(sequences):
         return separate_hidden(model, sequences, encodings)
     by_length = itertools.groupby(sequences, key=lambda each: len(each.view.ids))
     return mx.concatenate([_continued_hidden(model, list(group), encodings) for _, group in by_length])
 
 
 def separate_hidden(model: LoadedModel, sequences: Sequence[Continued], encodings: Encodings) -> mx.array:
-    """The same with a row for each completion: the reference, and one run of each layer."""
+    """The same with a row for each completion: one run of each layer, and the reference of tests and probes."""
     rows = separate(model, sequences, encodings)
     hidden = model.family.hidden_states(model.module, rows)
     return hidden.reshape(-1, hidden.shape[-1])[flat_positions(sequences, rows.ids.shape[1])]
