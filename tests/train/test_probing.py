@@ -65,7 +65,7 @@ def test_each_forward_pass_is_run_once():
     watching = replace(ready, student=watched("student"), teacher=watched("teacher"))
     setup.probe(watching, toy_runs.QUIET)
     for role in ("student", "teacher"):
-        # alone, padded, another end; for the text view after others; the student's gradient of separate rows
-        assert passes[role, "a row each"] == 2 * (4 + 1 + 1) + (role == "student")
+        # alone, padded, another end; the text view after others; the gradient to compare with
+        assert passes[role, "a row each"] == 2 * (4 + 1 + 1) + 6 + (role == "student")
         assert passes[role, "pictures"] == 4 + 2
-    assert passes["teacher", "continued"] == 2 * (2 + 2) + 2 * 6
+    assert passes["teacher", "continued"] == 2 * (2 + 2)

@@ -160,10 +160,14 @@ def text_view(trial: Trial) -> None:
 
     What a model remembers may be older than this probe, so one text-only result is no clean reference: it is
     taken after rows of another number, after the picture, and after another picture, and must stay the same.
-    Pictures are encoded anew each time: the vision tower may be what remembers. Each completion is there twice, so that
-    it continues its prompt as in a run.
+    Pictures are encoded anew each time: the vision tower may be what remembers. In rows of their own, which keep the
+    number of rows that a model may remember.
     """
-    model, prompt, completion = trial.model, trial.prompts[0], trial.completions[0]
+    model, prompt, completion = (
+        replace(trial.model, shares_prefix=False),
+        trial.prompts[0],
+        trial.completions[0],
+    )
     with_image, text_only = (prompt.views(trial.side)[name] for name in VIEWS)
     for view in (with_image, text_only):
         sequence = [Continued(view, completion)]
@@ -176,9 +180,9 @@ def text_view(trial: Trial) -> None:
     text = Continued(text_only, completion)
     pictures = [Continued(view, completion) for view in (with_image, _inverted(with_image))]
     found = []
-    for earlier in ([text] * 3, *([each] * 2 for each in pictures)):
+    for earlier in ([text, text], *([each] for each in pictures)):
         _states(model, earlier, encode(model, [each.view for each in earlier]))
-        found += _states(model, [text] * 2, encode(model, [text.view]))[:1]
+        found += _states(model, [text], encode(model, [text.view]))
     if not all(mx.array_equal(found[0], each) for each in found[1:]):
         raise Refusal(
             f"{model.name}: its text-only predictions change after it has seen a picture: "
