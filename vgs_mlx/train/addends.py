@@ -58,6 +58,18 @@ def of_objective(
     return Wanted({**sums, **{_own(part): _everywhere(part.term, batch) for part in unknown}}, trees)
 
 
+def weights_by_tree(wanted: Wanted, batch: Batch) -> dict[str, Coefficients]:
+    """The terms' weights of each tree, (N,): of a batch whose scores are known, so that no factor is waited for."""
+    found: dict[str, Coefficients] = {}
+    for tree, factors in wanted.trees(batch).items():
+        sums = found.setdefault(tree, {})
+        for addend, factor in factors.items():
+            for term, weights in wanted.addends[addend].items():
+                weighed = weights if factor is None else weights * mx.array(factor, dtype=mx.float32)
+                sums[term] = sums[term] + weighed if term in sums else weighed
+    return found
+
+
 def _own(part: Part) -> str:
     return f"{part.role}, {part.term} {part.weighting}"
 

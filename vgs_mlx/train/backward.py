@@ -54,17 +54,16 @@ def _backward(
     encodings: Encodings | None,
 ) -> Tree:
     weights = adapters.trainable_weights(student.module)
-    names = list(weights)
     batch, cotangent = _reached(batch, cotangent)
     if not batch:
         return {name: mx.zeros_like(value) for name, value in weights.items()}
 
-    def states(*values: mx.array) -> mx.array:
-        trained = dict(zip(names, values, strict=True))
-        return adapters.call_with(student.module, trained, lambda: forward(student, batch, view, encodings))
+    def pulled(weights: Tree) -> mx.array:
+        states = adapters.call_with(student.module, weights, lambda: forward(student, batch, view, encodings))
+        return (cotangent.astype(mx.float32) * states.astype(mx.float32)).sum()
 
-    _, gradients = mx.vjp(lambda *values: [states(*values)], list(weights.values()), [cotangent])
-    return dict(zip(names, gradients, strict=True))
+    _, tree = mx.value_and_grad(pulled)(weights)  # the value is never asked for, so it isn't computed
+    return tree
 
 
 def _reached(batch: Sequence[Rollout], cotangent: mx.array) -> tuple[list[Rollout], mx.array]:
