@@ -47,3 +47,11 @@ def needs_teacher(recipe: Recipe) -> bool:
     """Whether anything is asked of a teacher: its opinion, its answers, or terms that are only watched."""
     watches = measures_norm_scale(recipe) or recipe.train.watch_every is not None
     return bool(resolved(recipe).teacher_views) or sampler(recipe) == "teacher" or watches
+
+
+def one_pass(recipe: Recipe, objective: Objective) -> bool:
+    """Whether the student's body and its loss are differentiated together, in one pass of its body.
+
+    By itself only where no weight waits for the teacher's scores, whose head would run twice.
+    """
+    return not objective.scores if recipe.train.passes == "auto" else recipe.train.passes == "one"

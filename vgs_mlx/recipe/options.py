@@ -143,6 +143,9 @@ class Train:
     cache_limit_gb: NonNegative | None = (
         None  # freed buffers that MLX keeps for later use, at most; None: what the plan leaves of the memory
     )
+    passes: Literal["auto", "one", "two"] = (
+        "auto"  # of its body for gradients: one is faster, two take less memory
+    )
     grad_checkpoint: bool = False  # recompute activations in the backward pass: less memory, more time
     checkpoint_every: Count = 20
     keep_checkpoints: Count = 2  # the newest N are kept, and the best
