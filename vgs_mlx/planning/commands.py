@@ -6,14 +6,22 @@ Every completion is taken to reach its full length and every prompt to be as lon
 from collections.abc import Iterator
 
 from vgs_mlx.models.fusing import FILE_GIB
-from vgs_mlx.objective.objectives import OBJECTIVES
+from vgs_mlx.objective.objectives import OBJECTIVES, Objective
 from vgs_mlx.planning import phases, resting, work
 from vgs_mlx.planning.footprint import FLOAT, Body, Device, device_of
 from vgs_mlx.planning.phases import Asked, Pair, Sampled
 from vgs_mlx.planning.plan import Lengths, Parts, Phase, Plan
 from vgs_mlx.planning.sizes import ModelSize
+from vgs_mlx.planning.student import student_gradients
 from vgs_mlx.planning.work import Work
-from vgs_mlx.recipe.objective import measures_norm_scale, measuring, needs_teacher, resolved, sampler
+from vgs_mlx.recipe.objective import (
+    measures_norm_scale,
+    measuring,
+    needs_teacher,
+    one_pass,
+    resolved,
+    sampler,
+)
 from vgs_mlx.recipe.options import DENSE_REWARDS, Recipe
 from vgs_mlx.rollout.batches import completions_at_once, prompts_at_once
 
@@ -114,7 +122,7 @@ def analysis(
         (
             phases.sampling("rollouts", "student", pair.student, seen, sampled),
             phases.teacher_scores("teacher", pair, batch, asked, held),
-            phases.student_gradients("student", pair, batch, asked, held, gradients),
+            student_gradients("student", pair, batch, asked, held, gradients),
         ),
         {},
     )
@@ -192,7 +200,7 @@ def _step(recipe: Recipe, pair: Pair, seen: Lengths) -> Iterator[Phase]:
     gradients = resting.trainable(recipe.student, pair.student.size) * FLOAT
     for label, asked in _objectives(recipe):
         yield phases.teacher_scores(f"teacher{label}", pair, done, asked, held)
-        yield phases.student_gradients(f"student{label}", pair, done, asked, held, gradients)
+        yield student_gradients(f"student{label}", pair, done, asked, held, gradients)
         yield phases.update(f"update{label}", asked, held, gradients)
 
 
@@ -202,9 +210,13 @@ def _objectives(recipe: Recipe) -> Iterator[tuple[str, Asked]]:
     A step that measures its own η holds all that another does, and more.
     """
     steers = resolved(recipe).steers
-    yield "", Asked(resolved(recipe), separate=steers and measures_norm_scale(recipe))
+    yield "", _asked(recipe, resolved(recipe), separate=steers and measures_norm_scale(recipe))
     if measures_norm_scale(recipe) and not steers:
-        yield ", η watched", Asked(measuring(recipe), separate=True)
+        yield ", η watched", _asked(recipe, measuring(recipe), separate=True)
+
+
+def _asked(recipe: Recipe, objective: Objective, *, separate: bool) -> Asked:
+    return Asked(objective, separate, one_pass(recipe, objective))
 
 
 def _answers(recipe: Recipe, pair: Pair, seen: Lengths, held: Parts) -> Phase:

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 from vgs_mlx.objective.chunked import chunk_length
 from vgs_mlx.objective.objectives import Objective
-from vgs_mlx.objective.terms import TERMS
 from vgs_mlx.planning import footprint
 from vgs_mlx.planning.footprint import FLOAT, Body, packed, plain
-from vgs_mlx.planning.loss import loss_arrays, pulls, score_arrays, trees
+from vgs_mlx.planning.loss import loss_arrays, score_arrays, trees
 from vgs_mlx.planning.plan import Lengths, Parts, Phase
 from vgs_mlx.planning.sizes import ModelSize, linears
 from vgs_mlx.planning.work import Work
@@ -53,6 +52,7 @@ class Asked:
 
     objective: Objective
     separate: bool
+    one_pass: bool = False  # body and loss differentiated together
 
 
 def sampling(
@@ -82,7 +82,7 @@ def sampling(
 
 def seeing(role: str, body: Body, seen: Lengths, pictures: int) -> Parts:
     """The vision tower over pictures, one after the other."""
-    return {f"{role}'s vision": footprint.see(body, _patches(body, seen), pictures)}
+    return {f"{role}'s vision": footprint.see(body, patches(body, seen), pictures)}
 
 
 def picture_features(role: str, body: Body, seen: Lengths, pictures: int) -> Parts:
@@ -97,51 +97,15 @@ def teacher_scores(name: str, pair: Pair, work: Work, asked: Asked, held: Parts)
         return Phase(name, ({},))
     pictures = work.prompts * len(_pictured(work, views))
     features = {**held, **picture_features("teacher", frozen, work.seen, pictures)}
-    states = {**features, **_teacher_states(pair, work, asked)}
-    arrays = score_arrays(asked.objective, sliced=_sliced(pair)) if _head_trains(pair) else 0
+    states = {**features, **teacher_states(pair, work, asked)}
+    before = asked.one_pass or head_trains(pair)  # the scores are known before the student's pass
+    arrays = score_arrays(asked.objective, sliced=sliced(pair)) if before else 0
     return Phase(
         name,
         (
             {**held, **seeing("teacher", frozen, work.seen, pictures)},
             {**states, "teacher's activations": footprint.forward(frozen, work.rows(views))},
-            {**states, "dependency buffers": arrays * _chunk(pair, work)},
-        ),
-    )
-
-
-def student_gradients(name: str, pair: Pair, work: Work, asked: Asked, held: Parts, gradients: int) -> Phase:
-    """The forward pass and the loss in chunks of every micro-batch, then their backward passes; `gradients`: a tree's
-    bytes.
-
-    The teacher's hidden states go with the micro-batches, whose cotangents wait for the backward passes. In these,
-    one view follows the other: the second adds to the first one's tree, and the head's gradients wait.
-    """
-    trained, pulled = pair.student, _pulls(pair, asked)
-    count = trees(asked.objective, separate=asked.separate)
-    visible, saved = _trained_vision(pair, work)
-    head, own = _head_gradient(pair), _states(trained, work.microbatch * work.length)
-    scored = {"student's own hidden states": own * len(asked.objective.student_views)}
-    begun = {**held, **_teacher_states(pair, work, asked)}
-    pending = {**held, "cotangents": pulled * _states(trained, work.positions)}
-    buffers = (
-        loss_arrays(asked.objective, pulled, sliced=_sliced(pair)) * _chunk(pair, work)
-        + (count + pulled) * head
-    )
-    passes = work.rows({TERMS[part.term].pulls for part in asked.objective.parts})
-    backward = max(
-        earlier * gradients + footprint.backward(trained, each, work.recipe.train.grad_checkpoint, gradients)
-        for earlier, each in enumerate(passes)
-    )
-    summed = {"summed gradients": count * gradients} if work.microbatches > 1 else {}
-    activations = footprint.forward(trained, work.rows(asked.objective.student_views)) + visible
-    return Phase(
-        name,
-        (
-            {**begun, "student's activations": activations},
-            {**begun, **scored, "first cotangents": pulled * own, "chunk buffers": buffers},
-            {**pending, "student's activations": activations},
-            {**pending, **scored, "chunk buffers": buffers},
-            {**pending, **summed, "backward": backward + count * head + saved},
+            {**states, "dependency buffers": arrays * chunk_array(pair, work)},
         ),
     )
 
@@ -149,9 +113,9 @@ def student_gradients(name: str, pair: Pair, work: Work, asked: Asked, held: Par
 def student_terms(name: str, pair: Pair, work: Work, objective: Objective, held: Parts) -> Phase:
     """The same without gradients: the terms' values alone."""
     asked = Asked(objective, separate=False)
-    seen = {**held, **_teacher_states(pair, work, asked)}
-    own = _states(pair.student, work.microbatch * work.length) * len(objective.student_views)
-    buffers = loss_arrays(objective, 0, sliced=_sliced(pair)) * _chunk(pair, work)
+    seen = {**held, **teacher_states(pair, work, asked)}
+    own = hidden_states(pair.student, work.microbatch * work.length) * len(objective.student_views)
+    buffers = loss_arrays(objective, 0, sliced=sliced(pair)) * chunk_array(pair, work)
     activations = footprint.forward(pair.student, work.rows(objective.student_views))
     return Phase(
         name,
@@ -167,13 +131,13 @@ def dense_rewards(name: str, pair: Pair, work: Work, held: Parts, *, white: bool
     body = pair.student
     features = {**held, **(picture_features("white", body, work.seen, work.prompts) if white else {})}
     positions = work.microbatch * work.length
-    buffers = (SCORED + _sliced(pair)) * min(SCORED_AT_ONCE, positions) * body.size.text.vocabulary * FLOAT
+    buffers = (SCORED + sliced(pair)) * min(SCORED_AT_ONCE, positions) * body.size.text.vocabulary * FLOAT
     return Phase(
         name,
         (
             {**held, **(seeing("white", body, work.seen, work.prompts) if white else {})},
             {**features, "scored activations": footprint.forward(body, work.rows({"with_image"}))},
-            {**features, "scored hidden states": _states(body, positions), "scoring buffers": buffers},
+            {**features, "scored hidden states": hidden_states(body, positions), "scoring buffers": buffers},
         ),
     )
 
@@ -226,7 +190,7 @@ def token_scores(name: str, body: Body, seen: Lengths, length: int, chunk: int) 
         (
             seeing("teacher", body, seen, 1),
             {**picture_features("teacher", body, seen, 1), "activations": footprint.forward(body, views)},
-            {"hidden states": 2 * _states(body, length), "buffers": buffers},
+            {"hidden states": 2 * hidden_states(body, length), "buffers": buffers},
         ),
     )
 
@@ -237,7 +201,7 @@ def update(name: str, asked: Asked, held: Parts, gradients: int) -> Phase:
     return Phase(name, ({**held, "update": round((count + (1.75 if count > 1 else 1.1)) * gradients)},))
 
 
-def _patches(body: Body, seen: Lengths) -> int:
+def patches(body: Body, seen: Lengths) -> int:
     return seen.image * body.size.vision.merge**2
 
 
@@ -246,38 +210,25 @@ def _pictured(work: Work, views: Collection[str]) -> set[str]:
     return set(views) - ({"text_only"} if work.recipe.objective.text_view == "omit" else set())
 
 
-def _teacher_states(pair: Pair, work: Work, asked: Asked) -> Parts:
+def teacher_states(pair: Pair, work: Work, asked: Asked) -> Parts:
     views = asked.objective.teacher_views
     if pair.teacher is None or not views:
         return {}
-    return {"teacher's hidden states": len(views) * _states(pair.teacher, work.positions)}
+    return {"teacher's hidden states": len(views) * hidden_states(pair.teacher, work.positions)}
 
 
-def _states(body: Body, positions: int) -> int:
+def hidden_states(body: Body, positions: int) -> int:
     """Hidden states of so many positions."""
     return positions * body.size.text.hidden * body.number
 
 
-def _pulls(pair: Pair, asked: Asked) -> int:
-    return pulls(asked.objective, separate=asked.separate, head_trains=_head_trains(pair))
-
-
-def _trained_vision(pair: Pair, work: Work) -> tuple[int, int]:
-    """Of a trained tower: what it holds in a forward pass, and in a backward one; 0 where it is frozen."""
-    if not work.recipe.student.train_vision:
-        return 0, 0
-    patches, rows = _patches(pair.student, work.seen), work.rows({"with_image"})[0].rows
-    visible = footprint.see_together(pair.student, patches, rows)
-    return visible, visible + footprint.seen_saved(pair.student, patches, rows)
-
-
-def _chunk(pair: Pair, work: Work) -> int:
+def chunk_array(pair: Pair, work: Work) -> int:
     """One array of chunk x vocabulary, float32."""
     length = chunk_length(work.microbatch * work.length, work.recipe.objective.chunk_size)
     return length * pair.student.size.text.vocabulary * FLOAT
 
 
-def _sliced(pair: Pair) -> bool:
+def sliced(pair: Pair) -> bool:
     return _unanswerable(pair.student.size)
 
 
@@ -286,10 +237,5 @@ def _unanswerable(size: ModelSize) -> bool:
     return size.ids is None or size.ids < size.text.vocabulary
 
 
-def _head_trains(pair: Pair) -> bool:
+def head_trains(pair: Pair) -> bool:
     return pair.student.train == "full"
-
-
-def _head_gradient(pair: Pair) -> int:
-    text = pair.student.size.text
-    return text.vocabulary * text.hidden * FLOAT if _head_trains(pair) else 0
