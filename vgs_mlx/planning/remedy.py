@@ -10,6 +10,7 @@ from vgs_mlx.recipe.options import Recipe
 
 GENTLE = (
     "train.picture_cache_gb",
+    "train.passes",
     "train.microbatch_size",
     "objective.chunk_size",
     "rollout.batch_size",
@@ -17,8 +18,8 @@ GENTLE = (
     "teacher.bits",
     "data.max_pixels",
 )
-"""Settings in the order of least harm: the first four change nothing but speed, the fifth costs a forward pass a step,
-the sixth the teacher's exactness, and the last what the models see."""
+"""Settings in the order of least harm: the first five change nothing but speed, the sixth costs a forward pass a step,
+the seventh the teacher's exactness, and the last what the models see."""
 OF_EVALUATION = ("rollout.batch_size", "data.max_pixels")
 """Those that change how a model is asked."""
 
@@ -90,6 +91,7 @@ def _gentle_first(planned: Planned, chosen: Mapping[str, Any]) -> Iterator[tuple
     bits = chosen.get("teacher.bits", recipe.teacher.bits or 16)
     unset = {
         "train.picture_cache_gb": [0] if recipe.train.picture_cache_gb else [],
+        "train.passes": [] if recipe.train.passes == "two" else ["two"],
         "train.grad_checkpoint": [] if recipe.train.grad_checkpoint else [True],
         "teacher.bits": [each for each in (8, 4) if packs and each < bits],
     }

@@ -54,12 +54,12 @@ def _in_two(pair: Pair, work: Work, asked: Asked, held: Parts, gradients: int) -
 
 
 def _in_one_pass(pair: Pair, work: Work, asked: Asked, held: Parts, gradients: int) -> tuple[Parts, ...]:
-    """Micro-batch by micro-batch, the views that the first tree pulls together: what the backward pass needs of all
-    of them is kept while the chunks are compared, and no cotangents but a micro-batch's wait for anything.
+    """Micro-batch by micro-batch: what the first tree's backward pass needs of all its views is there while the
+    chunks are compared. The other trees follow as in two passes, from the cotangents of this micro-batch alone.
 
     The teacher's hidden states go with the micro-batches: at the first one, all are there.
     """
-    trained, pulled, checkpointed = pair.student, _pulls(pair, asked), work.recipe.train.grad_checkpoint
+    trained, checkpointed = pair.student, work.recipe.train.grad_checkpoint
     count = trees(asked.objective, separate=asked.separate)
     visible, saved = _trained_vision(pair, work)
     head, own = _head_gradient(pair), hidden_states(trained, work.microbatch * work.length)
@@ -68,17 +68,30 @@ def _in_one_pass(pair: Pair, work: Work, asked: Asked, held: Parts, gradients: i
         begun["summed gradients"] = count * gradients
     scored = {
         "student's own hidden states": own * len(asked.objective.student_views),
-        "cotangents": pulled * own,
+        "cotangents": own * _pulls(pair, asked),
     }
-    views = work.rows(asked.objective.student_views)
-    together = _together(work.rows(_pulled(asked.objective)))
+    first, others = _trees(asked)
+    together = _together(work.rows(first))
     kept = footprint.kept(trained, together, checkpointed) + saved
-    backward = footprint.backward(trained, together, checkpointed, gradients)
+    passes = [together, *work.rows(others)]
+    backward = max(footprint.backward(trained, each, checkpointed, gradients) for each in passes)
+    views = work.rows(asked.objective.student_views)
     return (
         {**begun, "student's activations": footprint.forward(trained, views) + visible},
         {**begun, **scored, "kept for the backward pass": kept, "chunk buffers": _buffers(pair, work, asked)},
         {**begun, **scored, "backward": backward + count * head + saved},
     )
+
+
+def _trees(asked: Asked) -> tuple[set[str], set[str]]:
+    """The views that go to the tree with most of them, and those that go to the other trees."""
+    roles = {part.role for part in asked.objective.parts} if asked.separate else {None}
+    views = [
+        {TERMS[part.term].pulls for part in asked.objective.parts if role in (None, part.role)}
+        for role in roles
+    ]
+    first, *others = sorted(views, key=len, reverse=True)
+    return first, set().union(*others)
 
 
 def _together(views: list[Pass]) -> Pass:
