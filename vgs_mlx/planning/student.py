@@ -85,12 +85,10 @@ def _in_one_pass(pair: Pair, work: Work, asked: Asked, held: Parts, gradients: i
 
 def _trees(asked: Asked) -> tuple[set[str], set[str]]:
     """The views that go to the tree with most of them, and those that go to the other trees."""
-    roles = {part.role for part in asked.objective.parts} if asked.separate else {None}
-    views = [
-        {TERMS[part.term].pulls for part in asked.objective.parts if role in (None, part.role)}
-        for role in roles
-    ]
-    first, *others = sorted(views, key=len, reverse=True)
+    by_tree: dict[str, set[str]] = {}
+    for part in asked.objective.parts:
+        by_tree.setdefault(part.role if asked.separate else "total", set()).add(TERMS[part.term].pulls)
+    first, *others = sorted(by_tree.values(), key=len, reverse=True)
     return first, set().union(*others)
 
 

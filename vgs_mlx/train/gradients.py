@@ -12,14 +12,13 @@ tree; where there are more, the others go through the body as in two passes.
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import mlx.core as mx
 import numpy as np
 
 from vgs_mlx.models.base import LoadedModel
-from vgs_mlx.models.recomputing import recomputing
 from vgs_mlx.models.rows import Encodings
 from vgs_mlx.objective.chunked import Chunking, Heads, Scored, States, score, teacher_scores
 from vgs_mlx.objective.objectives import Coefficients, Objective, weights_by_role
@@ -28,8 +27,8 @@ from vgs_mlx.objective.terms import Options, Taken
 from vgs_mlx.objective.tokens import token_weights
 from vgs_mlx.objective.visual import Views
 from vgs_mlx.objective.weightings import Batch, dependency_gate
-from vgs_mlx.train.addends import Factors, Wanted, of_objective, weights_by_tree
-from vgs_mlx.train.backward import accumulate, backward
+from vgs_mlx.train.addends import Wanted, of_objective, weighed, weights_by_tree
+from vgs_mlx.train.backward import Body, accumulate, backward
 from vgs_mlx.train.forward import (
     count_positions,
     frozen_head,
@@ -156,16 +155,15 @@ class _Task:
     weighing: Weighing
 
     @property
+    def body(self) -> Body:
+        return Body(self.student, self.learned.encodings, self.weighing.grad_checkpoint)
+
+    @property
     def heads(self) -> Heads:
         return Heads(student_head(self.student), frozen_head(self.teacher), self.student.support())
 
-    def recomputing(self) -> AbstractContextManager[None]:
-        """Where the student's body is differentiated."""
-        layers = self.student.family.layers(self.student.module)
-        return recomputing(layers) if self.weighing.grad_checkpoint else nullcontext()
-
     def backward(self, batch: Sequence[Rollout], cotangents: Views) -> Tree:
-        with self.recomputing():
+        with self.body.recomputing():
             return backward(self.student, batch, cotangents, self.learned.encodings)
 
 
@@ -206,7 +204,7 @@ def _two_passes(found: Gradients, task: _Task, hidden: list[Views], wanted: Want
     for batch, window in zip(task.batches, windows(task.batches), strict=True):
         here = scored.pop(0)
         for name, factors in trees.items():
-            cotangents = _weighed(here.cotangents, factors, window)
+            cotangents = weighed(here.cotangents, factors, window)
             accumulate(found.trees.setdefault(name, {}), task.backward(batch, cotangents))
     for name, factors in trees.items():
         for addend in factors:
@@ -244,10 +242,10 @@ def _one_pass(found: Gradients, task: _Task, hidden: list[Views], wanted: Wanted
             rollouts, task.learned.encodings, task.weighing.objective.student_views, hidden.pop(0),
             taken.part(window), _in_window(weights, window, taken),
         )  # fmt: skip
-        with task.recomputing():
+        with task.body.recomputing():
             here, tree = differentiate(task.student, batch, first, task.heads, task.weighing.chunking)
         accumulate(found.trees.setdefault(first, {}), tree)
-        for name in weights.keys() - {first}:
+        for name in (each for each in weights if each != first):
             sums = found.trees.setdefault(name, {})
             accumulate(sums, task.backward(rollouts, here.cotangents.pop(name)))
             accumulate(sums, here.head_gradients.pop(name))
@@ -277,21 +275,6 @@ def _note_terms(found: Gradients, task: _Task, scored: Sequence[Scored]) -> None
         name: np.concatenate([np.array(each.terms[name]) for each in scored]) for name in scored[0].terms
     }
     found.batch.scores.update({name: found.terms[name] for name in task.weighing.objective.scores})
-
-
-def _weighed(cotangents: Mapping[str, Views], factors: Factors, window: slice) -> Views:
-    """The sum of the addends' cotangents (N, D) by view, each token's times its factor."""
-    sums: dict[str, mx.array] = {}
-    for addend, factor in factors.items():
-        for view, states in cotangents[addend]._asdict().items():
-            if states is not None:
-                weighed = states if factor is None else _times(states, factor[window])
-                sums[view] = sums[view] + weighed if view in sums else weighed
-    return Views(**sums)
-
-
-def _times(states: mx.array, factors: np.ndarray) -> mx.array:
-    return states * mx.array(factors, dtype=states.dtype)[:, None]
 
 
 @contextmanager
