@@ -205,14 +205,17 @@ def _step(recipe: Recipe, pair: Pair, seen: Lengths) -> Iterator[Phase]:
 
 
 def _objectives(recipe: Recipe) -> Iterator[tuple[str, Asked]]:
-    """The objective of a step and, where η is only watched, that of the steps that do; a label for their phases.
+    """The objective of a step and, where other steps hold more, theirs; a label for their phases.
 
-    A step that measures its own η holds all that another does, and more.
+    Where η is only watched, the steps that do. In two passes a step that measures its own η holds all that another
+    does, and more; in one pass, one that doesn't differentiates more views together.
     """
-    steers = resolved(recipe).steers
-    yield "", _asked(recipe, resolved(recipe), separate=steers and measures_norm_scale(recipe))
-    if measures_norm_scale(recipe) and not steers:
+    objective, measured = resolved(recipe), measures_norm_scale(recipe)
+    yield "", _asked(recipe, objective, separate=objective.steers and measured)
+    if measured and not objective.steers:
         yield ", η watched", _asked(recipe, measuring(recipe), separate=True)
+    elif measured and one_pass(recipe, objective) and recipe.objective.norm_scale == "interval":
+        yield ", η known", _asked(recipe, objective, separate=False)
 
 
 def _asked(recipe: Recipe, objective: Objective, *, separate: bool) -> Asked:
