@@ -144,7 +144,8 @@ class Train:
         None  # freed buffers that MLX keeps for later use, at most; None: what the plan leaves of the memory
     )
     passes: Literal["auto", "one", "two"] = (
-        "auto"  # of its body for gradients: one is faster, two take less memory
+        "auto"  # of the student for its gradients: one is faster, but no faster for weights that wait for
+        # the teacher's scores, and takes more memory where gradients go to two views
     )
     grad_checkpoint: bool = False  # recompute activations in the backward pass: less memory, more time
     checkpoint_every: Count = 20
