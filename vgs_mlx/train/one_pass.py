@@ -3,6 +3,9 @@
 The views that the tree's terms pull are differentiated together, so the activations of all of them exist at the same
 time, and with them the buffers of one chunk of the loss phase. A view that is only read runs before, without
 gradients. Every token is differentiated: what has weight 0 is not left out, as it is where two passes are made.
+
+One pass makes one tree. Several cotangents can share its activations (`mx.vmap` over the vjp); measured, that is 7 %
+slower than a pass for each and takes more memory.
 """
 
 from collections.abc import Mapping, Sequence
