@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 import mlx.core as mx
 import numpy as np
 
-from vgs_mlx.objective.chunked import Head, score
+from vgs_mlx.objective.chunked import Chunking, Head, Heads, States, score
 from vgs_mlx.objective.objectives import OBJECTIVES, Objective
-from vgs_mlx.objective.terms import Options, Taken
+from vgs_mlx.objective.terms import Taken
 from vgs_mlx.objective.visual import Views
 from vgs_mlx.objective.weightings import Batch
 from vgs_mlx.planning import loss
@@ -67,7 +67,7 @@ def measured(case: Case, *, sliced: bool) -> float:
         mx.clear_cache()
         mx.reset_peak_memory()
         before = mx.get_active_memory()
-        score(student, teacher, *heads, support, taken, addends, CHUNK, Options())
+        score(States(student, teacher), Heads(*heads, support), taken, addends, Chunking(CHUNK))
     return (mx.get_peak_memory() - before) / (4 * CHUNK * ids)
 
 

@@ -6,9 +6,9 @@ import mlx.core as mx
 import numpy as np
 
 from benchmarks.timing import Medians, alternate, console, ratio
-from vgs_mlx.objective.chunked import Head, score
+from vgs_mlx.objective.chunked import Chunking, Head, Heads, States, score
 from vgs_mlx.objective.objectives import resolve
-from vgs_mlx.objective.terms import Options, Taken
+from vgs_mlx.objective.terms import Taken
 from vgs_mlx.objective.visual import Views
 from vgs_mlx.objective.weightings import Batch
 from vgs_mlx.train.addends import of_objective
@@ -85,7 +85,8 @@ def phase(
     mx.reset_peak_memory()
     inputs = mx.get_active_memory()
     begin = time.perf_counter()
-    score(student, teacher, *heads, support, Taken(ids), wanted.addends, chunk, Options())
+    states, both = States(student, teacher), Heads(*heads, support)
+    score(states, both, Taken(ids), wanted.addends, Chunking(chunk))
     return {
         "seconds": time.perf_counter() - begin,
         "beyond_inputs_gb": (mx.get_peak_memory() - inputs) / 1e9,

@@ -11,6 +11,7 @@ import mlx.core as mx
 
 from benchmarks import made
 from benchmarks.timing import Medians, alternate, one_step
+from vgs_mlx.planning.plan import changed
 from vgs_mlx.rollout import sample
 from vgs_mlx.train import backward, forward, gradients, optimizer, step
 
@@ -21,7 +22,9 @@ def run(repetitions: int) -> Medians:
     """Seconds and peak memory of each phase of a `standard` and of a `vgs` step with η known, and the sum."""
     student, teacher = made.scaled_models()
     asked = made.prompts(8, 256)
-    settings = {name: made.recipe(name, "interval") for name in ("vgs", "standard")}
+    settings = {  # in two passes, which have phases
+        name: changed(made.recipe(name, "interval"), "train.passes", "two") for name in ("vgs", "standard")
+    }
     measured = alternate(
         {name: lambda each=each: _phases(student, teacher, asked, each) for name, each in settings.items()},
         repetitions,

@@ -94,6 +94,25 @@ def cases(small: bool) -> list[Case]:
             "rollout.prompts_per_step": 8,
         },
         "full, checkpointed": {"student.train": "full", "train.grad_checkpoint": True},
+        "standard, two passes": {"objective.name": "standard", "train.passes": "two"},
+        "one pass": {"train.passes": "one"},
+        "one pass, λ = 0": {"train.passes": "one", "objective.preservation_coef": 0.0},
+        "one pass, micro-batch 8": {"train.passes": "one", "train.microbatch_size": 8},
+        "one pass, checkpointed": {"train.passes": "one", "train.grad_checkpoint": True},
+        "one pass, full": {"train.passes": "one", "student.train": "full"},
+        "one pass, full, checkpointed": {
+            "train.passes": "one",
+            "student.train": "full",
+            "train.grad_checkpoint": True,
+        },
+        "one pass, η measured": {"train.passes": "one", "objective.norm_scale": "exact"},
+        "one pass, full, η measured": {
+            "train.passes": "one",
+            "student.train": "full",
+            "objective.norm_scale": "exact",
+        },
+        "one pass, vision trains": {"train.passes": "one", "student.train_vision": True},
+        "vision trains": {"student.train_vision": True},
     }
     found = []
     for name, changes in varied.items():

@@ -37,6 +37,7 @@ STEPS = 5
 COMMON = (
     *made.SMALL, "rollout.max_completion_length=4", f"train.steps={STEPS}", f"train.evaluate_every={STEPS}",
     "train.checkpoint_every=1", "train.keep_checkpoints=9", "objective.norm_scale_every=1",
+    "train.passes=two",  # the sites are its
 )  # fmt: skip
 SETTINGS = {
     "vgs": made.LORA,

@@ -30,7 +30,7 @@ from vgs_mlx.recipe.options import Student
 from vgs_mlx.runs import trained
 from vgs_mlx.train import setup
 from vgs_mlx.train.addends import Wanted
-from vgs_mlx.train.gradients import Weighing, compute_parts
+from vgs_mlx.train.gradients import Learned, Weighing, compute_parts
 from vgs_mlx.train.watch import compute_terms
 
 RECIPE = recipe_file.load_recipe(None, ["objective.chunk_size=7"])
@@ -68,7 +68,7 @@ def tree_of(student, teacher, batch, term, weights, *, vision=False):
         return Wanted({"it": {term: mx.array(weights)}}, lambda _: {"it": {"it": None}})
 
     encodings = None if vision else evaluate(encode(student, views))
-    return compute_parts(student, teacher, batch, weighing, encodings, want).trees["it"]
+    return compute_parts(student, teacher, Learned(batch, encodings), weighing, want).trees["it"]
 
 
 @pytest.mark.parametrize(

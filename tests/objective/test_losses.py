@@ -6,7 +6,7 @@ import pytest
 
 import oracle
 import oracle_objectives
-from vgs_mlx.objective.chunked import Head, score, teacher_scores
+from vgs_mlx.objective.chunked import Chunking, Head, Heads, States, score, teacher_scores
 from vgs_mlx.objective.divergence import forward_kl, jensen_shannon, restricted_logprobs, reverse_kl
 from vgs_mlx.objective.objectives import OBJECTIVES, resolve, total, weights_by_role
 from vgs_mlx.objective.terms import TERMS, Options, Taken
@@ -44,7 +44,8 @@ def computed(name: str, given: oracle.Logits, *, taken: Taken | None = None, chu
     )  # fmt: skip
     parts = total(weights_by_role(objective, batch), GAMMA, LAMBDA)
     student = views(given.student_with_image, given.student_text_only)
-    scored = score(student, teacher, IDENTITY, IDENTITY, support, taken, parts, chunk, Options())
+    heads = Heads(IDENTITY, IDENTITY, support)
+    scored = score(States(student, teacher), heads, taken, parts, Chunking(chunk))
     loss = sum(float((weights * scored.terms[term]).sum()) for term, weights in parts["total"].items())
     cotangents = scored.cotangents["total"]
     return loss, [np.zeros((N, V)) if each is None else np.array(each) for each in cotangents[:2]]

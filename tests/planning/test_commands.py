@@ -83,7 +83,8 @@ def test_evaluations_prefill_as_many_pictures_as_they_answer_at_a_time():
 
 def test_given_answers_are_planned_as_long_as_they_are_and_one_a_prompt():
     short, long = (
-        planned("objective.name=sft", seen=Lengths(160, 1024, answer=length)) for length in (64, 4096)
+        planned("objective.name=sft", "train.passes=two", seen=Lengths(160, 1024, answer=length))
+        for length in (64, 4096)
     )
 
     def waiting(made) -> int:

@@ -45,6 +45,28 @@ def test_the_measured_peak_is_within_15_percent_of_the_plan(name):
         assert measured - others == pytest.approx(expected[phase], rel=0.15), phase
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "one pass",
+        "one pass, λ = 0",
+        "one pass, checkpointed",
+        "one pass, full",
+        "one pass, η measured",
+        "one pass, vision trains",
+    ],
+)
+def test_one_pass_peaks_where_the_plan_says(name):
+    """Of views that are differentiated together, all that the backward pass needs is there at one time."""
+    case = CASES[name]
+    gc.collect()
+    others = mx.get_active_memory()
+    student, teacher = step_peaks.models(True, case.recipe.student)
+    expected = step_peaks.planned(step_peaks.size_of(student), step_peaks.size_of(teacher), case)["step"]
+    found = step_peaks.measure(student, teacher, case)["step"] - others
+    assert 0.95 <= expected / found <= 1.10, (expected, found)
+
+
 def size(name: str):
     return read_size(str(recipes_folder() / "configs" / f"qwen3-vl-{name}.json"), "--student")
 
@@ -78,6 +100,15 @@ def planned(*changes, device="metal", seen=SEEN):
 def test_what_should_save_memory_does(change, part):
     less, before = bytes_of(planned(change), part), bytes_of(planned(), part)
     assert less < before or (part == "teacher's activations" and less == before)
+
+
+def test_one_pass_takes_more_memory_where_two_views_are_differentiated():
+    one, two = planned(("train.passes", "one")), planned(("train.passes", "two"))
+    assert bytes_of(one, "backward") > 1.2 * bytes_of(two, "backward")
+    assert bytes_of(one, "cotangents") < bytes_of(two, "cotangents")
+    assert two.peak == planned().peak, "vgs waits for its gate"
+    standard = [planned(("objective.name", "standard"), ("train.passes", each)) for each in ("auto", "one")]
+    assert standard[0].phases == standard[1].phases
 
 
 def test_a_quantised_teacher_is_smaller_and_on_the_cpu_the_same():

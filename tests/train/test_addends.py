@@ -12,7 +12,7 @@ from vgs_mlx.objective.visual import Views
 from vgs_mlx.recipe.options import Student
 from vgs_mlx.train import addends
 from vgs_mlx.train.backward import backward
-from vgs_mlx.train.gradients import Weighing, compute_parts
+from vgs_mlx.train.gradients import Learned, Weighing, compute_parts
 
 GAMMA, LAMBDA = 2.0, 0.5
 SCORED = [name for name, objective in OBJECTIVES.items() if objective.scores and name != "va-opd"]
@@ -30,7 +30,7 @@ def trees(student, teacher, objective, separate, scores):
     def want(given):
         return addends.of_objective(objective, GAMMA, LAMBDA, separate, given._replace(scores=scores))
 
-    return compute_parts(student, teacher, batch, weighing, evaluate(encode(student, views)), want)
+    return compute_parts(student, teacher, Learned(batch, evaluate(encode(student, views))), weighing, want)
 
 
 @pytest.mark.parametrize("separate", [True, False])
@@ -79,7 +79,7 @@ def test_the_teachers_head_meets_a_token_once_for_each_view_unless_the_students_
     def want(given):
         return addends.of_objective(objective, GAMMA, LAMBDA, True, given)
 
-    compute_parts(student, teacher, batch, weighing, evaluate(encode(student, views)), want)
+    compute_parts(student, teacher, Learned(batch, evaluate(encode(student, views))), weighing, want)
     assert sum(seen) == count * (2 if kind == "lora" else 4)
 
 

@@ -1,5 +1,7 @@
 """The gradient trees are those of the paper's losses, however the batch is cut."""
 
+import sys
+
 import mlx.core as mx
 import numpy as np
 import pytest
@@ -14,13 +16,20 @@ from vgs_mlx.recipe.options import Student
 from vgs_mlx.train.gradients import Weighing, compute
 
 GAMMA, LAMBDA = 2.0, 0.5
+ONE_PASS = False
+
+
+@pytest.fixture(autouse=True, params=[False, True], ids=["two passes", "one pass"])
+def passes(request, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "ONE_PASS", request.param)
 
 
 def weighing(name="vgs", gamma=GAMMA, lam=LAMBDA, reduction="token", chunk=64, micro=8, separate=True,
              checkpoint=False):  # fmt: skip
     return Weighing(
-        resolve(name, gamma, lam), gamma, lam, reduction, chunk, micro, None, checkpoint, separate
-    )
+        resolve(name, gamma, lam), gamma, lam, reduction, chunk, micro, None, checkpoint, separate,
+        one_pass=ONE_PASS,
+    )  # fmt: skip
 
 
 def run(student, teacher, settings, vision=False):

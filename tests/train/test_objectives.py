@@ -27,10 +27,11 @@ from vgs_mlx.types import Example, Prompt, Rollout, View
 GAMMA, LAMBDA = 2.0, 0.5
 
 
-def weighing(name, micro=2, **mix):
+def weighing(name, micro=2, one=False, **mix):
     return Weighing(
-        resolve(name, GAMMA, LAMBDA, **mix), GAMMA, LAMBDA, "sequence", 4, micro, None, False, False
-    )
+        resolve(name, GAMMA, LAMBDA, **mix), GAMMA, LAMBDA, "sequence", 4, micro, None, False, False,
+        one_pass=one,
+    )  # fmt: skip
 
 
 def degraded_rollouts():
@@ -60,7 +61,8 @@ def run(name, student, teacher, batch, advantages=None, **mix):
     return compute(student, teacher, batch, weighing(name, **mix), encodings, advantages)
 
 
-def test_the_tree_of_the_policy_equals_plain_autograd():
+@pytest.mark.parametrize("one", [False, True], ids=["two passes", "one pass"])
+def test_the_tree_of_the_policy_equals_plain_autograd(one):
     student = prepared(Student(rank=4))
     batch, advantages = rollouts(), np.linspace(-1, 2, sum(LENGTHS)).astype(np.float32)
     batch = [
@@ -69,7 +71,7 @@ def test_the_tree_of_the_policy_equals_plain_autograd():
         )
         for each in batch
     ]
-    found = run("grpo", student, None, batch, advantages)
+    found = run("grpo", student, None, batch, advantages, one=one)
     tokens = mx.array(np.concatenate([each.completion for each in batch]))
     weights = mx.array(found.batch.weights)
 

@@ -55,6 +55,7 @@ def base():
 @pytest.mark.parametrize("change", [
     ("train.microbatch_size=1",), ("train.microbatch_size=4",), ("objective.chunk_size=5",), ("rollout.batch_size=3",),
     ("train.max_tokens_per_microbatch=25",), ("train.grad_checkpoint=true",),
+    ("train.passes=one",), ("train.passes=one", "train.microbatch_size=2", "train.grad_checkpoint=true"),
     ("objective.chunk_size=3", "train.microbatch_size=2", "rollout.batch_size=1"),
 ], ids=" ".join)  # fmt: skip
 def test_how_a_step_is_cut_into_pieces_changes_nothing(change, base):

@@ -6,21 +6,18 @@ that trains, whose gradients are as large as itself, has those of one group only
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 
 import mlx.core as mx
 import numpy as np
 
 from vgs_mlx.models.base import LoadedModel
-from vgs_mlx.models.recomputing import recomputing
-from vgs_mlx.models.rows import Encodings
-from vgs_mlx.objective.chunked import Scored, score
-from vgs_mlx.objective.objectives import OBJECTIVES
+from vgs_mlx.objective.chunked import Chunking, Heads, Scored, States, score
+from vgs_mlx.objective.objectives import OBJECTIVES, Coefficients
 from vgs_mlx.objective.steering import Tree
-from vgs_mlx.objective.terms import DIAGNOSTICS, Options, Taken
+from vgs_mlx.objective.terms import DIAGNOSTICS, Taken
 from vgs_mlx.objective.visual import Views
 from vgs_mlx.recipe.options import Recipe
-from vgs_mlx.train.backward import accumulate, backward
+from vgs_mlx.train.backward import Body, accumulate, backward
 from vgs_mlx.train.forward import frozen_head, hidden_states, student_head, teacher_hidden
 from vgs_mlx.train.microbatches import split, windows
 from vgs_mlx.train.step import encode_views
@@ -51,43 +48,35 @@ def gradients(
     theirs = _joined(teacher_hidden(teacher, batches, objective))
     ours = _joined([hidden_states(student, batch, objective.student_views, encodings) for batch in batches])
     ids = mx.array(np.concatenate([rollout.completion for rollout in rollouts]))
-    for group in np.unique(groups):
-        here = np.flatnonzero(groups == group)
+    heads = Heads(student_head(student), frozen_head(teacher), student.support())
+    body = Body(student, encodings, settings.grad_checkpoint)
+    for number in np.unique(groups):
+        here = np.flatnonzero(groups == number)
         place = mx.array(here)
-        scored = score(
-            _at(ours, place), _at(theirs, place), student_head(student), frozen_head(teacher), student.support(),
-            Taken(ids[place]), {term: {term: mx.ones(len(here))} for term in DIAGNOSTICS},
-            recipe.objective.chunk_size, Options(),
-        )  # fmt: skip
+        weights: dict[str, Coefficients] = {term: {term: mx.ones(len(here))} for term in DIAGNOSTICS}
+        states = States(_at(ours, place), _at(theirs, place))
+        scored = score(states, heads, Taken(ids[place]), weights, Chunking(recipe.objective.chunk_size))
         yield (
-            int(group),
-            {
-                term: _tree(
-                    student, batches, scored, term, here, len(groups), encodings, settings.grad_checkpoint
-                )
-                for term in DIAGNOSTICS
-            },
+            int(number),
+            {term: _tree(body, batches, scored, term, here, len(groups)) for term in DIAGNOSTICS},
         )
 
 
 def _tree(
-    student: LoadedModel,
+    body: Body,
     batches: Sequence[Sequence[Rollout]],
     scored: Scored,
     term: str,
     here: np.ndarray,
     count: int,
-    encodings: Encodings | None,
-    grad_checkpoint: bool,
 ) -> Tree:
     """Through the body, a micro-batch at a time; those without a token of the group have nothing to add."""
     cotangents = Views(*(_spread(each, here, count) for each in scored.cotangents.pop(term)))
     tree = scored.head_gradients.pop(term)
     for batch, window in zip(batches, windows(batches), strict=True):
         if np.any((window.start <= here) & (here < window.stop)):
-            layers = student.family.layers(student.module)
-            with recomputing(layers) if grad_checkpoint else nullcontext():
-                accumulate(tree, backward(student, batch, _at(cotangents, window), encodings))
+            with body.recomputing():
+                accumulate(tree, backward(body.student, batch, _at(cotangents, window), body.encodings))
     mean: Tree = {}
     accumulate(mean, tree, 1.0 / len(here))
     return mean

@@ -4,10 +4,10 @@ Log-probabilities over the vocabulary exist for `chunk_size` positions at a time
 with completion length x vocabulary. All positions are completion positions: nothing else meets the head.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from math import ceil
-from typing import Any
+from typing import Any, NamedTuple
 
 import mlx.core as mx
 from mlx.utils import tree_map
@@ -32,6 +32,44 @@ class Head:
 
 
 @dataclass(frozen=True)
+class Heads:
+    """Both models' heads and the ids that an answer may hold."""
+
+    student: Head
+    teacher: Head | None  # a teacher without views has none
+    support: mx.array  # (V,) bool
+
+
+@dataclass(frozen=True)
+class States:
+    """Both models' hidden states by view, (N, D) after the final norm, in the completions' order."""
+
+    student: Views
+    teacher: Views
+
+    @property
+    def count(self) -> int:
+        """N."""
+        return next(each.shape[0] for each in self.student if each is not None)
+
+
+@dataclass(frozen=True)
+class Chunking:
+    """How many positions are compared at one time, at most, and the settings of single terms."""
+
+    size: int
+    options: Options = field(default_factory=Options)
+
+
+class Chunk(NamedTuple):
+    """What the loss phase makes of a chunk's C positions: as in `Scored`."""
+
+    terms: dict[str, mx.array]
+    cotangents: dict[str, Views]
+    head_gradients: dict[str, dict[str, mx.array]]
+
+
+@dataclass(frozen=True)
 class Scored:
     """What the loss phase found for N tokens."""
 
@@ -53,42 +91,49 @@ def teacher_scores(
 
 
 def score(
-    student_hidden: Views,
-    teacher_hidden: Views,
-    student_head: Head,
-    teacher_head: Head | None,
-    support: mx.array,
-    taken: Taken,
-    parts: Mapping[str, Coefficients],
-    chunk_size: int,
-    options: Options,
+    states: States, heads: Heads, taken: Taken, parts: Mapping[str, Coefficients], how: Chunking
 ) -> Scored:
     """Every term at each of N tokens, and the gradients of each part's weighted sum of terms.
 
-    Hidden states are (N, D) after the final norm, in completion order; `support` (V,) bool; the weights in
-    `parts` are (N,). A teacher without views has no head either. Gradients are the terms' closed forms, carried
-    through the head by `mx.vjp`.
+    The weights in `parts` are (N,). Gradients are the terms' closed forms, carried through the head by `mx.vjp`.
     """
-    count = student_hidden.with_image.shape[0]
-    chunks = []
+    found: list[Chunk] = []
     head_gradients: dict[str, dict[str, mx.array]] = {part: {} for part in parts}
-    for window in _windows(count, chunk_size):
-        ours, theirs = window.of(student_hidden), window.of(teacher_hidden)
-        terms, logit_gradients = compare(
-            _logits(ours, student_head), _logits(theirs, teacher_head), support,
-            window.of(taken), options, window.of(dict(parts)),
-        )  # fmt: skip
-        cotangents = {}
-        for part, pulls in logit_gradients.items():
-            cotangents[part], gradients = _through_head(ours, student_head, pulls)
-            _accumulate(head_gradients[part], gradients)
-        mx.eval(terms, cotangents, head_gradients)
-        chunks.append((terms, cotangents))
+    for chunk in chunks(states, heads, taken, parts, how):
+        for part, sums in head_gradients.items():
+            accumulate(sums, chunk.head_gradients.pop(part))
+        mx.eval(chunk, head_gradients)
+        found.append(chunk)
+    return joined(found, states.count, head_gradients)
+
+
+def chunks(
+    states: States, heads: Heads, taken: Taken, parts: Mapping[str, Coefficients], how: Chunking
+) -> Iterator[Chunk]:
+    """The same, chunk after chunk and not yet computed; the last one's padding is still there."""
+    for window in _windows(states.count, how.size):
+        here = States(window.of(states.student), window.of(states.teacher))
+        yield _chunk(here, heads, window.of(taken), window.of(dict(parts)), how.options)
+
+
+def joined(found: list[Chunk], count: int, head_gradients: dict[str, dict[str, mx.array]]) -> Scored:
+    """The chunks end to end, without the padding."""
     return Scored(
-        {name: mx.concatenate([terms[name] for terms, _ in chunks])[:count] for name in chunks[0][0]},
-        {part: _joined([cotangents[part] for _, cotangents in chunks], count) for part in parts},
+        {name: mx.concatenate([chunk.terms[name] for chunk in found])[:count] for name in found[0].terms},
+        {part: _joined([chunk.cotangents[part] for chunk in found], count) for part in found[0].cotangents},
         head_gradients,
     )
+
+
+def _chunk(
+    states: States, heads: Heads, taken: Taken, parts: Mapping[str, Coefficients], options: Options
+) -> Chunk:
+    ours, theirs = _logits(states.student, heads.student), _logits(states.teacher, heads.teacher)
+    terms, logit_gradients = compare(ours, theirs, heads.support, taken, options, parts)
+    cotangents, head_gradients = {}, {}
+    for part, pulls in logit_gradients.items():
+        cotangents[part], head_gradients[part] = _through_head(states.student, heads.student, pulls)
+    return Chunk(terms, cotangents, head_gradients)
 
 
 @dataclass(frozen=True)
@@ -139,11 +184,12 @@ def _through_head(hidden: Views, head: Head, logit_gradients: Views) -> tuple[Vi
             [gradient],
         )
         cotangents.append(states_gradient)
-        _accumulate(parameter_gradients, dict(zip(names, rest, strict=True)))
+        accumulate(parameter_gradients, dict(zip(names, rest, strict=True)))
     return Views(*cotangents), parameter_gradients
 
 
-def _accumulate(sums: dict[str, mx.array], more: Mapping[str, mx.array]) -> None:
+def accumulate(sums: dict[str, mx.array], more: Mapping[str, mx.array]) -> None:
+    """Add `more` to `sums`, in place."""
     for name, value in more.items():
         sums[name] = sums[name] + value if name in sums else value
 

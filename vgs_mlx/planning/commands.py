@@ -7,14 +7,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vgs_mlx.models.fusing import FILE_GIB
-from vgs_mlx.objective.objectives import OBJECTIVES
+from vgs_mlx.objective.objectives import OBJECTIVES, Objective
 from vgs_mlx.planning import phases, resting, work
 from vgs_mlx.planning.footprint import FLOAT, Body, Device, device_of
 from vgs_mlx.planning.phases import Draws, Goal, Pair
 from vgs_mlx.planning.plan import Lengths, Parts, Phase, Plan
 from vgs_mlx.planning.sizes import ModelSize
+from vgs_mlx.planning.student import student_gradients
 from vgs_mlx.planning.work import Work
-from vgs_mlx.recipe.objective import measures_norm_scale, measuring, needs_teacher, resolved, sampler
+from vgs_mlx.recipe.objective import (
+    measures_norm_scale,
+    measuring,
+    needs_teacher,
+    one_pass,
+    resolved,
+    sampler,
+)
 from vgs_mlx.recipe.options import DENSE_REWARDS, Recipe
 from vgs_mlx.rollout.batches import completions_at_once, prompts_at_once
 
@@ -124,7 +132,7 @@ def analysis(
         (
             phases.sampling("rollouts", "student", pair.student, seen, sampled),
             phases.teacher_scores("teacher", pair, batch, goal, held),
-            phases.student_gradients("student", pair, batch, goal, held, gradients),
+            student_gradients("student", pair, batch, goal, held, gradients),
         ),
         {},
     )
@@ -202,20 +210,26 @@ def _step(recipe: Recipe, pair: Pair, seen: Lengths) -> Iterator[Phase]:
     gradients = resting.trainable(recipe.student, pair.student.size) * FLOAT
     for label, goal in _objectives(recipe):
         yield phases.teacher_scores(f"teacher{label}", pair, done, goal, held)
-        yield phases.student_gradients(f"student{label}", pair, done, goal, held, gradients)
+        yield student_gradients(f"student{label}", pair, done, goal, held, gradients)
         yield phases.update(f"update{label}", goal, held, gradients)
 
 
 def _objectives(recipe: Recipe) -> Iterator[tuple[str, Goal]]:
-    """The objectives of a run's steps, each with a label for its phases.
+    """The objective of a step and, where other steps hold more, theirs; a label for their phases.
 
-    Steps that measure η only to watch it have an objective of their own. Where η is used, a step that measures it
-    stands for all, since it holds what the others hold, and more.
+    Where η is only watched, the steps that do. In two passes a step that measures its own η holds all that another
+    does, and more; in one pass, one that doesn't differentiates more views together.
     """
-    steers = resolved(recipe).steers
-    yield "", Goal(resolved(recipe), separate=steers and measures_norm_scale(recipe))
-    if measures_norm_scale(recipe) and not steers:
-        yield ", η watched", Goal(measuring(recipe), separate=True)
+    objective, measured = resolved(recipe), measures_norm_scale(recipe)
+    yield "", _goal(recipe, objective, separate=objective.steers and measured)
+    if measured and not objective.steers:
+        yield ", η watched", _goal(recipe, measuring(recipe), separate=True)
+    elif measured and one_pass(recipe, objective) and recipe.objective.norm_scale == "interval":
+        yield ", η known", _goal(recipe, objective, separate=False)
+
+
+def _goal(recipe: Recipe, objective: Objective, *, separate: bool) -> Goal:
+    return Goal(objective, separate, one_pass(recipe, objective))
 
 
 def _answers(recipe: Recipe, pair: Pair, seen: Lengths, held: Parts) -> Phase:

@@ -145,13 +145,18 @@ def backward(body: Body, view: Pass, checkpointed: bool, gradients: int) -> int:
     Recomputed layers are in work together with the one before: 3.3 times what one saves, 3 times its
     probabilities.
     """
-    text = body.size.text
-    saved = _saved(body, view)
+    saved, most = _saved(body, view), max(kept(body, view, checkpointed), gradients)
     if checkpointed:
-        inputs = text.layers * view.tokens * text.hidden * body.number
-        return round(max(inputs, gradients) + 3.3 * saved + _worked_on(body, view, 3))
-    kept = text.layers * (saved + scores(body, view))
-    return max(kept, gradients) + saved + _worked_on(body, view, 2)
+        return round(most + 3.3 * saved + _worked_on(body, view, 3))
+    return most + saved + _worked_on(body, view, 2)
+
+
+def kept(body: Body, view: Pass, checkpointed: bool) -> int:
+    """What all layers keep of a forward pass for the backward one."""
+    text = body.size.text
+    if checkpointed:
+        return text.layers * view.tokens * text.hidden * body.number
+    return text.layers * (_saved(body, view) + scores(body, view))
 
 
 def picture_features(body: Body, tokens: int) -> int:

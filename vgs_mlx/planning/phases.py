@@ -6,7 +6,7 @@ from vgs_mlx.objective.chunked import chunk_length
 from vgs_mlx.objective.objectives import Objective
 from vgs_mlx.planning import footprint
 from vgs_mlx.planning.footprint import FLOAT, Body, packed, plain
-from vgs_mlx.planning.loss import loss_arrays, pulls, score_arrays, trees
+from vgs_mlx.planning.loss import loss_arrays, score_arrays, trees
 from vgs_mlx.planning.plan import Lengths, Parts, Phase
 from vgs_mlx.planning.sizes import ModelSize, linears
 from vgs_mlx.planning.work import Work
@@ -48,6 +48,7 @@ class Goal:
 
     objective: Objective
     separate: bool
+    one_pass: bool = False  # body and loss differentiated together
 
 
 def sampling(
@@ -77,7 +78,7 @@ def sampling(
 
 def seeing(role: str, body: Body, seen: Lengths, pictures: int) -> Parts:
     """The vision tower over pictures, one after the other."""
-    return {f"{role}'s vision": footprint.see(body, _patches(body, seen), pictures)}
+    return {f"{role}'s vision": footprint.see(body, patches(body, seen), pictures)}
 
 
 def picture_features(role: str, body: Body, seen: Lengths, pictures: int) -> Parts:
@@ -92,50 +93,15 @@ def teacher_scores(name: str, pair: Pair, work: Work, goal: Goal, held: Parts) -
         return Phase(name, ({},))
     pictures = work.prompts * len(work.pictured(views))
     features = {**held, **picture_features("teacher", frozen, work.seen, pictures)}
-    states = {**features, **_teacher_states(pair, work, goal)}
-    arrays = score_arrays(goal.objective, sliced=_sliced(pair)) if _head_trains(pair) else 0
+    states = {**features, **teacher_states(pair, work, goal)}
+    before = goal.one_pass or head_trains(pair)  # the scores are known before the student's pass
+    arrays = score_arrays(goal.objective, sliced=sliced(pair)) if before else 0
     return Phase(
         name,
         (
             {**held, **seeing("teacher", frozen, work.seen, pictures)},
             {**states, "teacher's activations": footprint.forward(frozen, work.rows(views))},
-            {**states, "dependency buffers": arrays * _chunk(pair, work)},
-        ),
-    )
-
-
-def student_gradients(name: str, pair: Pair, work: Work, goal: Goal, held: Parts, gradients: int) -> Phase:
-    """Each micro-batch's forward pass and loss in chunks, then its backward passes; `gradients`: bytes of a tree.
-
-    The teacher's hidden states are freed micro-batch by micro-batch, and cotangents are kept for the backward passes.
-    Those take one view after the other, which adds to the tree of the views before it. The head's gradients wait.
-    """
-    trained, pulled = pair.student, _pulls(pair, goal)
-    count = trees(goal.objective, separate=goal.separate)
-    visible, saved = _trained_vision(pair, work)
-    head, own = _head_gradient(pair), _states(trained, work.microbatch * work.length)
-    scored = {"student's own hidden states": own * len(goal.objective.student_views)}
-    begun = {**held, **_teacher_states(pair, work, goal)}
-    pending = {**held, "cotangents": pulled * _states(trained, work.positions)}
-    buffers = (
-        loss_arrays(goal.objective, pulled, sliced=_sliced(pair)) * _chunk(pair, work)
-        + (count + pulled) * head
-    )
-    passes = work.rows(goal.objective.pulled_views)
-    backward = max(
-        earlier * gradients + footprint.backward(trained, each, work.recipe.train.grad_checkpoint, gradients)
-        for earlier, each in enumerate(passes)
-    )
-    summed = {"summed gradients": count * gradients} if work.microbatches > 1 else {}
-    activations = footprint.forward(trained, work.rows(goal.objective.student_views)) + visible
-    return Phase(
-        name,
-        (
-            {**begun, "student's activations": activations},
-            {**begun, **scored, "first cotangents": pulled * own, "chunk buffers": buffers},
-            {**pending, "student's activations": activations},
-            {**pending, **scored, "chunk buffers": buffers},
-            {**pending, **summed, "backward": backward + count * head + saved},
+            {**states, "dependency buffers": arrays * chunk_array(pair, work)},
         ),
     )
 
@@ -143,9 +109,9 @@ def student_gradients(name: str, pair: Pair, work: Work, goal: Goal, held: Parts
 def student_terms(name: str, pair: Pair, work: Work, objective: Objective, held: Parts) -> Phase:
     """The student's part without gradients: the terms' values alone."""
     goal = Goal(objective, separate=False)
-    seen = {**held, **_teacher_states(pair, work, goal)}
-    own = _states(pair.student, work.microbatch * work.length) * len(objective.student_views)
-    buffers = loss_arrays(objective, 0, sliced=_sliced(pair)) * _chunk(pair, work)
+    seen = {**held, **teacher_states(pair, work, goal)}
+    own = hidden_states(pair.student, work.microbatch * work.length) * len(objective.student_views)
+    buffers = loss_arrays(objective, 0, sliced=sliced(pair)) * chunk_array(pair, work)
     activations = footprint.forward(pair.student, work.rows(objective.student_views))
     return Phase(
         name,
@@ -161,13 +127,13 @@ def dense_rewards(name: str, pair: Pair, work: Work, held: Parts, *, white: bool
     body = pair.student
     features = {**held, **(picture_features("white", body, work.seen, work.prompts) if white else {})}
     positions = work.microbatch * work.length
-    buffers = (SCORED + _sliced(pair)) * min(SCORED_AT_ONCE, positions) * body.size.text.vocabulary * FLOAT
+    buffers = (SCORED + sliced(pair)) * min(SCORED_AT_ONCE, positions) * body.size.text.vocabulary * FLOAT
     return Phase(
         name,
         (
             {**held, **(seeing("white", body, work.seen, work.prompts) if white else {})},
             {**features, "scored activations": footprint.forward(body, work.rows({"with_image"}))},
-            {**features, "scored hidden states": _states(body, positions), "scoring buffers": buffers},
+            {**features, "scored hidden states": hidden_states(body, positions), "scoring buffers": buffers},
         ),
     )
 
@@ -218,7 +184,7 @@ def token_scores(name: str, body: Body, seen: Lengths, length: int, chunk: int) 
         (
             seeing("teacher", body, seen, 1),
             {**picture_features("teacher", body, seen, 1), "activations": footprint.forward(body, views)},
-            {"hidden states": 2 * _states(body, length), "buffers": buffers},
+            {"hidden states": 2 * hidden_states(body, length), "buffers": buffers},
         ),
     )
 
@@ -229,42 +195,30 @@ def update(name: str, goal: Goal, held: Parts, gradients: int) -> Phase:
     return Phase(name, ({**held, "update": round((count + (1.75 if count > 1 else 1.1)) * gradients)},))
 
 
-def _patches(body: Body, seen: Lengths) -> int:
+def patches(body: Body, seen: Lengths) -> int:
     return seen.image * body.size.vision.merge**2
 
 
-def _teacher_states(pair: Pair, work: Work, goal: Goal) -> Parts:
+def teacher_states(pair: Pair, work: Work, goal: Goal) -> Parts:
+    """The teacher's hidden states of an update's rollouts, in the views that the objective needs."""
     views = goal.objective.teacher_views
     if pair.teacher is None or not views:
         return {}
-    return {"teacher's hidden states": len(views) * _states(pair.teacher, work.positions)}
+    return {"teacher's hidden states": len(views) * hidden_states(pair.teacher, work.positions)}
 
 
-def _states(body: Body, positions: int) -> int:
+def hidden_states(body: Body, positions: int) -> int:
     """Bytes of the hidden states of that many positions."""
     return positions * body.size.text.hidden * body.number
 
 
-def _pulls(pair: Pair, goal: Goal) -> int:
-    return pulls(goal.objective, separate=goal.separate, head_trains=_head_trains(pair))
-
-
-def _trained_vision(pair: Pair, work: Work) -> tuple[int, int]:
-    """What a trained vision tower holds in a forward and in a backward pass; 0 where it is frozen."""
-    if not work.recipe.student.train_vision:
-        return 0, 0
-    patches, rows = _patches(pair.student, work.seen), work.rows({"with_image"})[0].rows
-    visible = footprint.see_together(pair.student, patches, rows)
-    return visible, visible + footprint.seen_saved(pair.student, patches, rows)
-
-
-def _chunk(pair: Pair, work: Work) -> int:
+def chunk_array(pair: Pair, work: Work) -> int:
     """Bytes of one array of chunk × vocabulary, float32."""
     length = chunk_length(work.microbatch * work.length, work.recipe.objective.chunk_size)
     return length * pair.student.size.text.vocabulary * FLOAT
 
 
-def _sliced(pair: Pair) -> bool:
+def sliced(pair: Pair) -> bool:
     return _unanswerable(pair.student.size)
 
 
@@ -273,10 +227,5 @@ def _unanswerable(size: ModelSize) -> bool:
     return size.ids is None or size.ids < size.text.vocabulary
 
 
-def _head_trains(pair: Pair) -> bool:
+def head_trains(pair: Pair) -> bool:
     return pair.student.train == "full"
-
-
-def _head_gradient(pair: Pair) -> int:
-    text = pair.student.size.text
-    return text.vocabulary * text.hidden * FLOAT if _head_trains(pair) else 0

@@ -10,6 +10,7 @@ from vgs_mlx.recipe.options import Recipe
 
 GENTLE = (
     "train.picture_cache_gb",
+    "train.passes",
     "train.microbatch_size",
     "objective.chunk_size",
     "rollout.batch_size",
@@ -17,8 +18,8 @@ GENTLE = (
     "teacher.bits",
     "data.max_pixels",
 )
-"""Settings in the order of least harm. The first four change only speed; the fifth costs a forward pass per step, the
-sixth makes the teacher less exact, and the last changes what the models see."""
+"""Settings in the order of least harm. The first five change only speed; the sixth costs a forward pass per step, the
+seventh makes the teacher less exact, and the last changes what the models see."""
 OF_EVALUATION = ("rollout.batch_size", "data.max_pixels")
 """The gentle settings that an evaluation reads."""
 
@@ -90,6 +91,7 @@ def _gentle_first(draft: Draft, chosen: Mapping[str, Any]) -> Iterator[tuple[str
     bits = chosen.get("teacher.bits", recipe.teacher.bits or 16)
     unset = {
         "train.picture_cache_gb": [0] if recipe.train.picture_cache_gb else [],
+        "train.passes": [] if recipe.train.passes == "two" else ["two"],
         "train.grad_checkpoint": [] if recipe.train.grad_checkpoint else [True],
         "teacher.bits": [each for each in (8, 4) if packs and each < bits],
     }

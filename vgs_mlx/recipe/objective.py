@@ -49,3 +49,14 @@ def needs_teacher(recipe: Recipe) -> bool:
     """Whether a teacher is needed: for its log-probabilities, its answers, or terms that are only watched."""
     watches = measures_norm_scale(recipe) or recipe.train.watch_every is not None
     return bool(resolved(recipe).teacher_views) or sampler(recipe) == "teacher" or watches
+
+
+def one_pass(recipe: Recipe, objective: Objective) -> bool:
+    """Whether the student's body and its loss are differentiated together, in one pass of its body.
+
+    `auto`: where no weight waits for the teacher's scores, for which the teacher's head would run twice. Measured on
+    the CPU, one pass to two (`scripts/bench.py scaled`, smaller): 0.9 of the time of both models' passes for
+    `standard` and for `vgs` without λ, at the same memory; 1.0 to 1.2 for `vgs` with its gate, at 1.4 to 1.6 of the
+    memory.
+    """
+    return not objective.scores if recipe.train.passes == "auto" else recipe.train.passes == "one"

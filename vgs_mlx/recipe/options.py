@@ -204,6 +204,11 @@ class Train:
     cache_limit_gb: NonNegative | None = Field(
         None, description="GB of freed buffers that MLX may keep for reuse; null: what the plan leaves free."
     )
+    passes: Literal["auto", "one", "two"] = Field(
+        "auto",
+        description="Student's passes for its gradients: one is faster unless weights wait for the teacher's scores; "
+        "two need less memory.",
+    )
     grad_checkpoint: bool = Field(
         False,
         description="Recompute activations in the backward pass: less memory, more time, the same gradients.",

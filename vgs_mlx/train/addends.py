@@ -5,7 +5,7 @@ head runs once and not twice, such a term is differentiated by itself at every t
 multiplied when all scores are known: a token's cotangent depends on that token's weight alone.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import mlx.core as mx
@@ -19,6 +19,7 @@ from vgs_mlx.objective.objectives import (
     total,
     weights_by_role,
 )
+from vgs_mlx.objective.visual import Views
 from vgs_mlx.objective.weightings import WEIGHTINGS, Batch
 
 Factors = dict[str, np.ndarray | None]
@@ -56,6 +57,33 @@ def of_objective(
         return found
 
     return Wanted({**sums, **{_own(part): _everywhere(part.term, batch) for part in unknown}}, trees)
+
+
+def weights_by_tree(wanted: Wanted, batch: Batch) -> dict[str, Coefficients]:
+    """The terms' weights of each tree, (N,): of a batch whose scores are known, so that no factor is waited for."""
+    found: dict[str, Coefficients] = {}
+    for tree, factors in wanted.trees(batch).items():
+        sums = found.setdefault(tree, {})
+        for addend, factor in factors.items():
+            for term, weights in wanted.addends[addend].items():
+                weighed = weights if factor is None else weights * mx.array(factor, dtype=mx.float32)
+                sums[term] = sums[term] + weighed if term in sums else weighed
+    return found
+
+
+def weighed(cotangents: Mapping[str, Views], factors: Factors, window: slice) -> Views:
+    """The sum of the addends' cotangents (N, D) by view, each token's times its factor."""
+    sums: dict[str, mx.array] = {}
+    for addend, factor in factors.items():
+        for view, states in cotangents[addend]._asdict().items():
+            if states is not None:
+                times = states if factor is None else _times(states, factor[window])
+                sums[view] = sums[view] + times if view in sums else times
+    return Views(**sums)
+
+
+def _times(states: mx.array, factors: np.ndarray) -> mx.array:
+    return states * mx.array(factors, dtype=states.dtype)[:, None]
 
 
 def _own(part: Part) -> str:

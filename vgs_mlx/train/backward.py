@@ -1,19 +1,35 @@
 """From cotangents of hidden states to a gradient tree of the student's weights, through its body."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 
 import mlx.core as mx
 import numpy as np
 
 from vgs_mlx.models import adapters
 from vgs_mlx.models.base import LoadedModel
+from vgs_mlx.models.recomputing import recomputing
 from vgs_mlx.models.rows import Encodings
 from vgs_mlx.objective.steering import Tree
 from vgs_mlx.objective.visual import Views
 from vgs_mlx.train.forward import forward
 from vgs_mlx.train.microbatches import windows
 from vgs_mlx.types import Rollout
+
+
+@dataclass(frozen=True, eq=False)
+class Body:
+    """The student's body, and how it is differentiated."""
+
+    student: LoadedModel
+    encodings: Encodings | None  # None: the vision tower trains, so it runs where it is differentiated
+    grad_checkpoint: bool
+
+    def recomputing(self) -> AbstractContextManager[None]:
+        """Where a graph of the body is built that gradients go through."""
+        layers = self.student.family.layers(self.student.module)
+        return recomputing(layers) if self.grad_checkpoint else nullcontext()
 
 
 def backward(
@@ -54,17 +70,16 @@ def _backward(
     encodings: Encodings | None,
 ) -> Tree:
     weights = adapters.trainable_weights(student.module)
-    names = list(weights)
     batch, cotangent = _reached(batch, cotangent)
     if not batch:
         return {name: mx.zeros_like(value) for name, value in weights.items()}
 
-    def states(*values: mx.array) -> mx.array:
-        trained = dict(zip(names, values, strict=True))
-        return adapters.call_with(student.module, trained, lambda: forward(student, batch, view, encodings))
+    def pulled(weights: Tree) -> mx.array:
+        states = adapters.call_with(student.module, weights, lambda: forward(student, batch, view, encodings))
+        return (cotangent.astype(mx.float32) * states.astype(mx.float32)).sum()
 
-    _, gradients = mx.vjp(lambda *values: [states(*values)], list(weights.values()), [cotangent])
-    return dict(zip(names, gradients, strict=True))
+    _, tree = mx.value_and_grad(pulled)(weights)  # the value is never asked for, so it isn't computed
+    return tree
 
 
 def _reached(batch: Sequence[Rollout], cotangent: mx.array) -> tuple[list[Rollout], mx.array]:

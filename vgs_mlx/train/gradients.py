@@ -1,31 +1,34 @@
-"""From rollouts to gradient trees: score with both models in both views, then one `mx.vjp` for each tree.
+"""From rollouts to gradient trees: score with both models in both views, then the student's body backwards.
 
-The chain rule is cut at the hidden states. The loss phase gives ∂loss/∂hidden for the whole update batch, in
-chunks and outside any trace; then `mx.vjp` carries it through the student's body, a micro-batch at a time
+In two passes the chain rule is cut at the hidden states. The loss phase gives ∂loss/∂hidden for the whole update
+batch, in chunks and outside any trace; then they are carried through the student's body, a micro-batch at a time
 (backward.py). Activations and vocabulary-wide arrays thus never exist at the same time. The price is one more
 forward pass of the student without gradients.
+
+In one pass body and loss are differentiated together (one_pass.py). All weights must then be known before: where
+some follow from the teacher's scores of tokens, the teacher's head runs once more, to find them. One pass gives one
+tree; where there are more, the others go through the body as in two passes.
 """
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import mlx.core as mx
 import numpy as np
 
 from vgs_mlx.models.base import LoadedModel
-from vgs_mlx.models.recomputing import recomputing
 from vgs_mlx.models.rows import Encodings
-from vgs_mlx.objective.chunked import Scored, score, teacher_scores
-from vgs_mlx.objective.objectives import Objective, weights_by_role
+from vgs_mlx.objective.chunked import Chunking, Heads, Scored, States, score, teacher_scores
+from vgs_mlx.objective.objectives import Coefficients, Objective, weights_by_role
 from vgs_mlx.objective.steering import Tree, added
 from vgs_mlx.objective.terms import Options, Taken
 from vgs_mlx.objective.tokens import token_weights
 from vgs_mlx.objective.visual import Views
 from vgs_mlx.objective.weightings import Batch, dependency_gate
-from vgs_mlx.train.addends import Factors, Wanted, of_objective
-from vgs_mlx.train.backward import accumulate, backward
+from vgs_mlx.train.addends import Wanted, of_objective, weighed, weights_by_tree
+from vgs_mlx.train.backward import Body, accumulate, backward
 from vgs_mlx.train.forward import (
     count_positions,
     frozen_head,
@@ -34,6 +37,7 @@ from vgs_mlx.train.forward import (
     teacher_hidden,
 )
 from vgs_mlx.train.microbatches import split, windows
+from vgs_mlx.train.one_pass import MicroBatch, differentiate, pulled
 from vgs_mlx.types import Rollout
 
 
@@ -51,6 +55,22 @@ class Weighing:
     grad_checkpoint: bool
     separate: bool  # a tree for each role, for measuring η; else one tree of the weighted sum
     options: Options = field(default_factory=Options)
+    one_pass: bool = False  # body and loss differentiated together
+
+    @property
+    def chunking(self) -> Chunking:
+        return Chunking(self.chunk_size, self.options)
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What an update learns from."""
+
+    rollouts: Sequence[Rollout]
+    encodings: (
+        Encodings | None
+    )  # the student's; None: the vision tower trains, so it runs where it is differentiated
+    advantages: np.ndarray | None = None  # (N,) of the tokens; only a policy term reads them
 
 
 @dataclass
@@ -76,8 +96,7 @@ def compute(
 ) -> Gradients:
     """The objective's gradients over one update batch, exact sums over its micro-batches.
 
-    `student_encodings` None: the vision tower trains, so it runs inside the differentiated pass.
-    `advantages` (N,) belong to the tokens; only a policy term reads them.
+    `student_encodings` and `advantages` as in `Learned`.
     """
     objective = weighing.objective
 
@@ -86,7 +105,8 @@ def compute(
             objective, weighing.steering_coef, weighing.preservation_coef, weighing.separate, batch
         )
 
-    found = compute_parts(student, teacher, rollouts, weighing, student_encodings, want, advantages)
+    learned = Learned(rollouts, student_encodings, advantages)
+    found = compute_parts(student, teacher, learned, weighing, want)
     found.losses = {
         role: sum(float((np.array(weights) * found.terms[term]).sum()) for term, weights in terms.items())
         for role, terms in weights_by_role(objective, found.batch).items()
@@ -97,40 +117,56 @@ def compute(
 def compute_parts(
     student: LoadedModel,
     teacher: LoadedModel | None,
-    rollouts: Sequence[Rollout],
+    learned: Learned,
     weighing: Weighing,
-    student_encodings: Encodings | None,
     want: Callable[[Batch], Wanted],
-    advantages: np.ndarray | None = None,
 ) -> Gradients:
     """All terms at every token, and the gradient trees that are wanted of the batch (addends.py).
 
-    `want` sees the batch with the teacher's scores if the head trains, since its gradients are sums over tokens.
+    `want` sees the batch with the teacher's scores if they must be known before: in one pass, and where the head
+    trains, since its gradients are sums over tokens.
     """
     objective = weighing.objective
     batches = split(
-        rollouts, weighing.microbatch_size, weighing.max_tokens, shares_prefix=student.shares_prefix
+        learned.rollouts, weighing.microbatch_size, weighing.max_tokens, shares_prefix=student.shares_prefix
     )
-    found = Gradients(batch=_batch(rollouts, weighing))
+    task = _Task(student, teacher, batches, learned, weighing)
+    found = Gradients(batch=_batch(learned.rollouts, weighing))
     found.positions = count_positions(student, teacher, batches, objective)
     with _timed(found, "teacher"):
         hidden = teacher_hidden(teacher, batches, objective)
-        if objective.scores and student_head(student).parameters:
-            found.batch.scores.update(_scores(teacher, hidden, batches, student.support(), weighing))
+        if objective.scores and (weighing.one_pass or student_head(student).parameters):
+            found.batch.scores.update(_scores(task, hidden))
     wanted = want(found.batch)
     with _timed(found, "student"):
-        taken = _taken(rollouts, advantages)
-        scored, heads = _scored(student, teacher, batches, hidden, taken, wanted, weighing, student_encodings)
-        found.terms = {
-            name: np.concatenate([np.array(each.terms[name]) for each in scored]) for name in scored[0].terms
-        }
-        found.batch.scores.update({name: found.terms[name] for name in objective.scores})
-        _add_trees(
-            found, student, batches, scored, heads, wanted.trees(found.batch), weighing, student_encodings
-        )
+        run = _one_pass if weighing.one_pass else _two_passes
+        run(found, task, hidden, wanted)
     if objective.has("preservation"):
         found.gate = dependency_gate(found.terms["visual_dependency_score"])
     return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """Two models and an update batch, cut into micro-batches."""
+
+    student: LoadedModel
+    teacher: LoadedModel | None
+    batches: Sequence[Sequence[Rollout]]
+    learned: Learned
+    weighing: Weighing
+
+    @property
+    def body(self) -> Body:
+        return Body(self.student, self.learned.encodings, self.weighing.grad_checkpoint)
+
+    @property
+    def heads(self) -> Heads:
+        return Heads(student_head(self.student), frozen_head(self.teacher), self.student.support())
+
+    def backward(self, batch: Sequence[Rollout], cotangents: Views) -> Tree:
+        with self.body.recomputing():
+            return backward(self.student, batch, cotangents, self.learned.encodings)
 
 
 def _batch(rollouts: Sequence[Rollout], weighing: Weighing) -> Batch:
@@ -145,16 +181,11 @@ def _batch(rollouts: Sequence[Rollout], weighing: Weighing) -> Batch:
     )
 
 
-def _scores(
-    teacher: LoadedModel,
-    hidden: Sequence[Views],
-    batches: Sequence[Sequence[Rollout]],
-    support: mx.array,
-    weighing: Weighing,
-) -> dict[str, np.ndarray]:
+def _scores(task: _Task, hidden: Sequence[Views]) -> dict[str, np.ndarray]:
+    support, size = task.student.support(), task.weighing.chunk_size
     found = [
-        teacher_scores(each, frozen_head(teacher), support, _taken(batch).ids, weighing.chunk_size)
-        for each, batch in zip(hidden, batches, strict=True)
+        teacher_scores(each, frozen_head(task.teacher), support, _taken(batch).ids, size)
+        for each, batch in zip(hidden, task.batches, strict=True)
     ]
     return {name: np.concatenate([np.array(each[name]) for each in found]) for name in found[0]}
 
@@ -167,31 +198,35 @@ def _taken(rollouts: Sequence[Rollout], advantages: np.ndarray | None = None) ->
     )
 
 
-def _scored(
-    student: LoadedModel,
-    teacher: LoadedModel | None,
-    batches: Sequence[Sequence[Rollout]],
-    hidden: list[Views],
-    taken: Taken,
-    wanted: Wanted,
-    weighing: Weighing,
-    encodings: Encodings | None,
-) -> tuple[list[Scored], Mapping[str, Tree]]:
+def _two_passes(found: Gradients, task: _Task, hidden: list[Views], wanted: Wanted) -> None:
+    """The loss phase of all micro-batches, which completes the teacher's scores; then the body, backwards."""
+    scored, heads = _scored(task, hidden, wanted)
+    _note_terms(found, task, scored)
+    trees = wanted.trees(found.batch)
+    for batch, window in zip(task.batches, windows(task.batches), strict=True):
+        here = scored.pop(0)
+        for name, factors in trees.items():
+            cotangents = weighed(here.cotangents, factors, window)
+            accumulate(found.trees.setdefault(name, {}), task.backward(batch, cotangents))
+    for name, factors in trees.items():
+        for addend in factors:
+            accumulate(found.trees[name], dict(heads[addend]))
+    _divide(found)
+
+
+def _scored(task: _Task, hidden: list[Views], wanted: Wanted) -> tuple[list[Scored], Mapping[str, Tree]]:
     """The loss phase of every micro-batch, and the head's gradients by addend. Drops the teacher's hidden states.
 
-    Weights are taken times N, so that cotangents stay near 1 in half precision. A head that trains has gradients as
-    large as itself: they are summed at once.
+    A head that trains has gradients as large as itself: they are summed at once.
     """
-    found, heads, count = [], {name: {} for name in wanted.addends}, taken.ids.size
-    for batch, window in zip(batches, windows(batches), strict=True):
-        here = {
-            name: {term: weights[window] * count for term, weights in terms.items()}
-            for name, terms in wanted.addends.items()
-        }
-        ours = hidden_states(student, batch, weighing.objective.student_views, encodings)
+    found, heads = [], {name: {} for name in wanted.addends}
+    taken = _taken(task.learned.rollouts, task.learned.advantages)
+    views, encodings = task.weighing.objective.student_views, task.learned.encodings
+    for batch, window in zip(task.batches, windows(task.batches), strict=True):
+        ours = hidden_states(task.student, batch, views, encodings)
         scored = score(
-            ours, hidden.pop(0), student_head(student), frozen_head(teacher), student.support(),
-            taken.part(window), here, weighing.chunk_size, weighing.options,
+            States(ours, hidden.pop(0)), task.heads, taken.part(window),
+            _in_window(wanted.addends, window, taken), task.weighing.chunking,
         )  # fmt: skip
         heads = {name: added(tree, scored.head_gradients[name]) for name, tree in heads.items()}
         mx.eval(heads)
@@ -199,45 +234,49 @@ def _scored(
     return found, heads
 
 
-def _add_trees(
-    found: Gradients,
-    student: LoadedModel,
-    batches: Sequence[Sequence[Rollout]],
-    scored: list[Scored],
-    heads: Mapping[str, Tree],
-    trees: Mapping[str, Factors],
-    weighing: Weighing,
-    encodings: Encodings | None,
-) -> None:
-    """Sum the trees over the micro-batches, exactly, and divide by the N that weights were multiplied by."""
-    for batch, window in zip(batches, windows(batches), strict=True):
-        here = scored.pop(0)
-        for name, factors in trees.items():
-            cotangents = _weighed(here.cotangents, factors, window)
-            layers = student.family.layers(student.module)
-            with recomputing(layers) if weighing.grad_checkpoint else nullcontext():
-                tree = backward(student, batch, cotangents, encodings)
-            accumulate(found.trees.setdefault(name, {}), tree)
-    for name, factors in trees.items():
-        for addend in factors:
-            accumulate(found.trees[name], dict(heads[addend]))
+def _one_pass(found: Gradients, task: _Task, hidden: list[Views], wanted: Wanted) -> None:
+    """Micro-batch by micro-batch: the terms and the tree that pulls most views, then the other trees."""
+    weights = weights_by_tree(wanted, found.batch)
+    first = max(weights, key=lambda name: len(pulled(weights[name])))
+    taken, scored = _taken(task.learned.rollouts, task.learned.advantages), []
+    for rollouts, window in zip(task.batches, windows(task.batches), strict=True):
+        batch = MicroBatch(
+            rollouts, task.learned.encodings, task.weighing.objective.student_views, hidden.pop(0),
+            taken.part(window), _in_window(weights, window, taken),
+        )  # fmt: skip
+        with task.body.recomputing():
+            here, tree = differentiate(task.student, batch, first, task.heads, task.weighing.chunking)
+        accumulate(found.trees.setdefault(first, {}), tree)
+        for name in (each for each in weights if each != first):
+            sums = found.trees.setdefault(name, {})
+            accumulate(sums, task.backward(rollouts, here.cotangents.pop(name)))
+            accumulate(sums, here.head_gradients.pop(name))
+        scored.append(Scored(here.terms, {}, {}))
+    _note_terms(found, task, scored)
+    _divide(found)
+
+
+def _in_window(weights: Mapping[str, Coefficients], window: slice, taken: Taken) -> dict[str, Coefficients]:
+    """A micro-batch's weights, times N, so that cotangents stay near 1 in half precision."""
+    return {
+        name: {term: each[window] * taken.ids.size for term, each in terms.items()}
+        for name, terms in weights.items()
+    }
+
+
+def _divide(found: Gradients) -> None:
+    """By the N that weights were multiplied by."""
+    for name in list(found.trees):
         summed, found.trees[name] = found.trees[name], {}
         accumulate(found.trees[name], summed, 1.0 / len(found.batch.weights))
 
 
-def _weighed(cotangents: Mapping[str, Views], factors: Factors, window: slice) -> Views:
-    """The sum of the addends' cotangents (N, D) by view, each token's times its factor."""
-    sums: dict[str, mx.array] = {}
-    for addend, factor in factors.items():
-        for view, states in cotangents[addend]._asdict().items():
-            if states is not None:
-                weighed = states if factor is None else _times(states, factor[window])
-                sums[view] = sums[view] + weighed if view in sums else weighed
-    return Views(**sums)
-
-
-def _times(states: mx.array, factors: np.ndarray) -> mx.array:
-    return states * mx.array(factors, dtype=states.dtype)[:, None]
+def _note_terms(found: Gradients, task: _Task, scored: Sequence[Scored]) -> None:
+    """The terms of all micro-batches, end to end, and the teacher's scores among them."""
+    found.terms = {
+        name: np.concatenate([np.array(each.terms[name]) for each in scored]) for name in scored[0].terms
+    }
+    found.batch.scores.update({name: found.terms[name] for name in task.weighing.objective.scores})
 
 
 @contextmanager

@@ -15,7 +15,14 @@ from vgs_mlx.models.rows import Encodings, encode, evaluate
 from vgs_mlx.objective.objectives import Objective
 from vgs_mlx.objective.steering import Tree, norm, scaled, steer
 from vgs_mlx.objective.terms import Options
-from vgs_mlx.recipe.objective import measures_norm_scale, measuring, resolved, sampler, updates_per_step
+from vgs_mlx.recipe.objective import (
+    measures_norm_scale,
+    measuring,
+    one_pass,
+    resolved,
+    sampler,
+    updates_per_step,
+)
 from vgs_mlx.recipe.options import Recipe
 from vgs_mlx.rollout.collect import collect, given_answers
 from vgs_mlx.runs.progress import Progress
@@ -136,9 +143,9 @@ def compute_gradients(
     progress: Progress,
 ) -> gradients.Gradients:
     """The gradient trees of these of the step's rollouts: one for each role where η is measured, else one."""
-    settings, rewarded = recipe.objective, collected.rewarded
+    settings, rewarded, objective = recipe.objective, collected.rewarded, asked(recipe, progress)
     weighing = gradients.Weighing(
-        objective=asked(recipe, progress),
+        objective=objective,
         steering_coef=settings.steering_coef,
         preservation_coef=settings.preservation_coef,
         reduction=settings.reduction,
@@ -148,6 +155,7 @@ def compute_gradients(
         grad_checkpoint=recipe.train.grad_checkpoint,
         separate=measures(recipe, progress),
         options=Options(settings.jsd_weight, recipe.grpo.clip),
+        one_pass=one_pass(recipe, objective),
     )
     return gradients.compute(
         student,

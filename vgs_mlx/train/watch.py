@@ -20,7 +20,7 @@ from vgs_mlx.rollout.batches import prompts_at_once
 from vgs_mlx.rollout.collect import collect
 from vgs_mlx.runs import folder as run_folder
 from vgs_mlx.train.addends import Wanted
-from vgs_mlx.train.gradients import Weighing, compute_parts
+from vgs_mlx.train.gradients import Learned, Weighing, compute_parts
 from vgs_mlx.train.setup import Ready
 from vgs_mlx.train.step import encode_views
 from vgs_mlx.types import Rollout
@@ -48,7 +48,7 @@ def compute_terms(
     )
     encodings = encode_views(student, [rollout.prompt for rollout in rollouts], objective)
     shared = None if recipe.student.train_vision else encodings
-    return compute_parts(student, teacher, rollouts, weighing, shared, _nothing).terms
+    return compute_parts(student, teacher, Learned(rollouts, shared), weighing, _nothing).terms
 
 
 def _nothing(batch: Batch) -> Wanted:
