@@ -33,7 +33,7 @@ RANKS = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 PURE = {"mlx", "numpy", "jaxtyping"}  # what the objective may import besides the standard library and itself
 LONGEST_FILE, LONGEST_FUNCTION, MOST_PARAMETERS = 300, 40, 6
 ARCHITECTURES = re.compile(
-    r"qwen\d|smolvlm|idefics|siglip|deepstack|image_grid_thw|spatial_merge", re.IGNORECASE
+    r"qwen\d_|smolvlm|idefics|siglip|deepstack|image_grid_thw|spatial_merge", re.IGNORECASE
 )
 ROOT_FILES = {"__init__", "types", "errors", "device", "resources", "cli"}
 

@@ -9,7 +9,7 @@ import oracle_objectives
 from vgs_mlx.objective.chunked import Chunking, Head, Heads, States, score, teacher_scores
 from vgs_mlx.objective.divergence import forward_kl, jensen_shannon, restricted_logprobs, reverse_kl
 from vgs_mlx.objective.objectives import OBJECTIVES, resolve, total, weights_by_role
-from vgs_mlx.objective.terms import TERMS, Options, Taken
+from vgs_mlx.objective.terms import TERMS, Taken
 from vgs_mlx.objective.visual import Views
 from vgs_mlx.objective.weightings import Batch
 
@@ -146,7 +146,8 @@ def test_an_objective_knows_the_terms_that_the_loss_phase_computes(name):
     )
     parts = {"total": {part.term: mx.ones(N) for part in objective.parts}}
     taken = Taken(mx.array(TOKENS), mx.zeros(N), mx.ones(N))
-    scored = score(student, teacher, IDENTITY, IDENTITY, mx.array(SUPPORT), taken, parts, 4, Options())
+    heads = Heads(IDENTITY, IDENTITY, mx.array(SUPPORT))
+    scored = score(States(student, teacher), heads, taken, parts, Chunking(4))
     assert scored.terms.keys() & TERMS.keys() == objective.computed_terms
     pulled = {view for view, each in scored.cotangents["total"]._asdict().items() if each is not None}
     assert pulled == objective.pulled_views

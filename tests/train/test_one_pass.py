@@ -13,7 +13,7 @@ from vgs_mlx.objective.objectives import OBJECTIVES, resolve
 from vgs_mlx.recipe.options import Student
 from vgs_mlx.train import one_pass
 from vgs_mlx.train.gradients import Weighing, compute
-from vgs_mlx.types import Prompt
+from vgs_mlx.types import Prompt, View
 
 GAMMA, LAMBDA = 2.0, 0.5
 TRAINED = {
@@ -29,10 +29,10 @@ def batch():
     degraded, made = {}, []
     for rollout in rollouts():
         prompt = rollout.prompt
-        view = replace(prompt.with_image, pixel_values=prompt.with_image.pixel_values * 0.1)
-        prompt = degraded.setdefault(
-            id(prompt), Prompt(prompt.example, prompt.with_image, prompt.text_only, view)
-        )
+        seen = prompt.student["with_image"]
+        media = {**seen.media, "pixel_values": seen.media["pixel_values"] * 0.1}
+        views = {**prompt.student, "degraded": View(seen.ids, media)}
+        prompt = degraded.setdefault(rollout.number, Prompt(prompt.example, views, views))
         sampled = np.full(len(rollout.completion), -2.0, np.float32)
         made.append(replace(rollout, prompt=prompt, sampling_logprobs=sampled))
     return made
@@ -43,7 +43,7 @@ def gradients(trained, objective, *, one, separate=False, tied=True, micro=2, ch
     weighing = Weighing(
         objective, GAMMA, LAMBDA, "sequence", 4, micro, None, checkpoint, separate, one_pass=one
     )
-    views = [view for each in given for view in (each.prompt.with_image, each.prompt.text_only)]
+    views = [view for each in given for view in each.prompt.student.values()]
     encodings = None if trained.train_vision else evaluate(encode(student, views))
     advantages = np.linspace(-1, 2, sum(LENGTHS)).astype(np.float32)
     return compute(student, teacher, given, weighing, encodings, advantages)
