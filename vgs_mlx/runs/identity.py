@@ -24,7 +24,7 @@ Identity = dict[str, Any]
 
 FREE_ON_RESUME = (
     "train.steps", "train.checkpoint_every", "train.keep_checkpoints", "train.picture_cache_gb", "train.cache_limit_gb",
-    "train.keep_awake",
+    "train.keep_awake", "train.passes",
 )  # fmt: skip
 """Keys that may change when a run is resumed."""
 PLACES = {
