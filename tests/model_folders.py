@@ -16,7 +16,8 @@ from random_models import random_completion
 from vgs_mlx.data import shapes
 from vgs_mlx.data.prompts import render
 from vgs_mlx.errors import Refusal
-from vgs_mlx.models import fusing, loading
+from vgs_mlx.exporting import fusing
+from vgs_mlx.models import loading
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.logprobs import compute_logprobs
 from vgs_mlx.models.rows import Continued

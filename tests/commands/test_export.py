@@ -24,10 +24,10 @@ from vgs_mlx.data.prompts import render
 from vgs_mlx.device import KEEP_PRECISION
 from vgs_mlx.errors import Refusal
 from vgs_mlx.exporting import card as model_card
-from vgs_mlx.exporting import proof
+from vgs_mlx.exporting import fusing, proof
 from vgs_mlx.exporting.prompts import ProofPrompts
 from vgs_mlx.formats import strict_yaml
-from vgs_mlx.models import adapters, fusing, precision
+from vgs_mlx.models import adapters, precision
 from vgs_mlx.models.loading import load_model, load_processor
 from vgs_mlx.models.rows import Continued
 from vgs_mlx.recipe import file as recipe_file

@@ -26,13 +26,12 @@ import mlx.core as mx
 from vgs_mlx.device import backend, release
 from vgs_mlx.errors import Refusal
 from vgs_mlx.exporting import card as model_card
+from vgs_mlx.exporting import fusing, proof
 from vgs_mlx.exporting import prompts as proof_prompts
-from vgs_mlx.exporting import proof
 from vgs_mlx.exporting.model import silent, stored, write_model
 from vgs_mlx.exporting.prompts import ProofPrompts
 from vgs_mlx.exporting.proof import Difference, Proof, Scored
 from vgs_mlx.machine import disk
-from vgs_mlx.models import fusing
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.loading import find_folder, load_model
 from vgs_mlx.models.rows import Continued

@@ -7,8 +7,9 @@ from pathlib import Path
 import mlx.core as mx
 
 from vgs_mlx.device import release
+from vgs_mlx.exporting import fusing
 from vgs_mlx.machine.lazy import Lazy
-from vgs_mlx.models import fusing, precision
+from vgs_mlx.models import precision
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.loading import load_model, read_config
 from vgs_mlx.runs.folder import ORIGIN

@@ -6,7 +6,6 @@ A plan assumes that every completion reaches its full length, and that every pro
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from vgs_mlx.models.fusing import FILE_GIB
 from vgs_mlx.objective.objectives import OBJECTIVES, Objective
 from vgs_mlx.planning import phases, resting, work
 from vgs_mlx.planning.footprint import FLOAT, Body, Device, device_of
@@ -14,7 +13,7 @@ from vgs_mlx.planning.phases import Draws, Goal, Pair
 from vgs_mlx.planning.plan import Lengths, Parts, Phase, Plan
 from vgs_mlx.planning.sizes import ModelSize
 from vgs_mlx.planning.student import student_gradients
-from vgs_mlx.planning.work import Work
+from vgs_mlx.planning.work import FILE_GIB, Work
 from vgs_mlx.recipe.objective import (
     measures_norm_scale,
     measuring,

@@ -11,6 +11,7 @@ from vgs_mlx.planning.plan import Lengths
 from vgs_mlx.recipe.objective import resolved, sampler, updates_per_step
 from vgs_mlx.recipe.options import WATCHED_ROWS, Recipe
 
+FILE_GIB = 1  # of a weight file that an export writes: so much of a model is in memory meanwhile
 LONGEST_COMPARED = 256  # tokens of a completion that an export compares models on
 
 

@@ -9,7 +9,8 @@ from mlx_vlm.trainer.peft.dora_layers import DoRALinear
 from mlx_vlm.trainer.peft.lora_layers import LoRALinear
 
 from random_models import random_model
-from vgs_mlx.models import adapters, fusing, precision
+from vgs_mlx.exporting import fusing
+from vgs_mlx.models import adapters, precision
 from vgs_mlx.recipe.options import Student
 
 ROWS, COLUMNS = 96, 128

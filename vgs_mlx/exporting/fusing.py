@@ -16,11 +16,11 @@ from mlx.utils import tree_flatten, tree_map, tree_unflatten
 from vgs_mlx.machine.lazy import Lazy
 from vgs_mlx.models import precision
 from vgs_mlx.models.adapters import Weights, is_adapter_weight, set_weights, trainable_weights
+from vgs_mlx.planning.work import FILE_GIB
 
 mlx_vlm = Lazy("mlx_vlm")
 lora, dora = Lazy("mlx_vlm.trainer.peft.lora_layers"), Lazy("mlx_vlm.trainer.peft.dora_layers")
 
-FILE_GIB = 1  # of a weight file: so much of a model is in memory while it is written
 PACKED = (nn.QuantizedLinear, nn.QuantizedEmbedding)
 
 
