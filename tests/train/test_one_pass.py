@@ -38,14 +38,17 @@ def batch():
     return made
 
 
-def gradients(trained, objective, *, one, separate=False, tied=True, micro=2, checkpoint=False):
+def gradients(
+    trained, objective, *, one, separate=False, tied=True, micro=2, checkpoint=False, advantages=None
+):
     student, teacher, given = prepared(trained, tied=tied), random_model(5), batch()
     weighing = Weighing(
         objective, GAMMA, LAMBDA, "sequence", 4, micro, None, checkpoint, separate, one_pass=one
     )
     views = [view for each in given for view in each.prompt.student.values()]
     encodings = None if trained.train_vision else evaluate(encode(student, views))
-    advantages = np.linspace(-1, 2, sum(LENGTHS)).astype(np.float32)
+    if advantages is None:
+        advantages = np.linspace(-1, 2, sum(LENGTHS)).astype(np.float32)
     return compute(student, teacher, given, weighing, encodings, advantages)
 
 
@@ -108,3 +111,24 @@ def test_a_view_that_is_only_read_is_not_differentiated(monkeypatch):
     monkeypatch.setattr(one_pass, "forward", lambda *given: seen.append(given[2]) or forward(*given))
     found = gradients(TRAINED["lora"], resolve("vgs", GAMMA, 0.0), one=True, micro=8)
     assert seen == ["with_image"] and "visual" in found.terms
+
+
+@pytest.mark.parametrize("flat", [slice(0, 0), slice(0, 3), slice(None)], ids=["none", "some", "all"])
+def test_answers_that_are_no_better_than_others_are_not_differentiated(flat, monkeypatch):
+    """Micro-batches of one rollout each; the same gradient as two passes find."""
+    ends = np.cumsum([0, *LENGTHS])
+    advantages = np.repeat(np.linspace(1, 2, len(LENGTHS)).astype(np.float32), LENGTHS)
+    advantages[ends[flat.start or 0] : ends[-1 if flat.stop is None else flat.stop]] = 0
+    counted, differentiate = [], one_pass.differentiate
+    monkeypatch.setattr(
+        "vgs_mlx.train.gradients.differentiate", lambda *given: counted.append(1) or differentiate(*given)
+    )
+    given = TRAINED["lora"], resolve("grpo", GAMMA, LAMBDA)
+    found, expected = (gradients(*given, one=one, micro=1, advantages=advantages) for one in (True, False))
+    if advantages.any():
+        assert_same(found, expected)
+    else:
+        assert not any(
+            each.any() for tree in (found.trees, expected.trees) for each in tree["total"].values()
+        )
+    assert len(counted) == sum(bool(part.any()) for part in np.split(advantages, ends[1:-1]))

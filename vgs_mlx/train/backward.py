@@ -48,6 +48,12 @@ def backward(
     return tree
 
 
+def zeros(student: LoadedModel) -> Tree:
+    """The tree of a gradient that vanishes."""
+    trainable = adapters.trainable_weights(student.module)
+    return {name: mx.zeros_like(value) for name, value in trainable.items()}
+
+
 def accumulate(sums: Tree, more: Tree, scale: float = 1.0) -> None:
     """Add `more`, which is empty afterwards, to `sums` in place, and multiply by `scale`.
 
@@ -72,7 +78,7 @@ def _backward(
     weights = adapters.trainable_weights(student.module)
     batch, cotangent = _reached(batch, cotangent)
     if not batch:
-        return {name: mx.zeros_like(value) for name, value in weights.items()}
+        return zeros(student)
 
     def pulled(weights: Tree) -> mx.array:
         states = adapters.call_with(student.module, weights, lambda: forward(student, batch, view, encodings))

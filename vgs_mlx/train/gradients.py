@@ -28,7 +28,7 @@ from vgs_mlx.objective.tokens import token_weights
 from vgs_mlx.objective.visual import Views
 from vgs_mlx.objective.weightings import Batch, dependency_gate
 from vgs_mlx.train.addends import Wanted, of_objective, weighed, weights_by_tree
-from vgs_mlx.train.backward import Body, accumulate, backward
+from vgs_mlx.train.backward import Body, accumulate, backward, zeros
 from vgs_mlx.train.forward import (
     count_positions,
     frozen_head,
@@ -37,7 +37,7 @@ from vgs_mlx.train.forward import (
     teacher_hidden,
 )
 from vgs_mlx.train.microbatches import split, windows
-from vgs_mlx.train.one_pass import MicroBatch, differentiate, pulled
+from vgs_mlx.train.one_pass import MicroBatch, differentiate, pulled, valued
 from vgs_mlx.types import Rollout
 
 
@@ -164,6 +164,11 @@ class _Task:
     def heads(self) -> Heads:
         return Heads(student_head(self.student), frozen_head(self.teacher), self.student.support())
 
+    def is_flat(self, window: slice) -> bool:
+        """Whether the policy's advantages are all that pulls, and are 0 at all tokens of a micro-batch."""
+        objective, advantages = self.weighing.objective, self.learned.advantages
+        return objective.rewarded and not objective.mixed and not advantages[window].any()
+
     def backward(self, batch: Sequence[Rollout], cotangents: Views) -> Tree:
         with self.body.recomputing():
             return backward(self.student, batch, cotangents, self.learned.encodings)
@@ -235,7 +240,10 @@ def _scored(task: _Task, hidden: list[Views], wanted: Wanted) -> tuple[list[Scor
 
 
 def _one_pass(found: Gradients, task: _Task, hidden: list[Views], wanted: Wanted) -> None:
-    """Micro-batch by micro-batch: the terms and the tree that pulls most views, then the other trees."""
+    """Micro-batch by micro-batch: the terms and the tree that pulls most views, then the other trees.
+
+    Where no answer is better than another (GRPO), nothing is differentiated: most groups are so, once a model is good.
+    """
     weights = weights_by_tree(wanted, found.batch)
     first = max(weights, key=lambda name: len(pulled(weights[name])))
     taken, scored = _taken(task.learned.rollouts, task.learned.advantages), []
@@ -244,6 +252,9 @@ def _one_pass(found: Gradients, task: _Task, hidden: list[Views], wanted: Wanted
             rollouts, task.learned.encodings, task.weighing.objective.student_views, hidden.pop(0),
             taken.part(window), _in_window(weights, window, taken),
         )  # fmt: skip
+        if task.is_flat(window):
+            scored.append(valued(task.student, batch, task.heads, task.weighing.chunking))
+            continue
         with task.body.recomputing():
             here, tree = differentiate(task.student, batch, first, task.heads, task.weighing.chunking)
         accumulate(found.trees.setdefault(first, {}), tree)
@@ -253,6 +264,7 @@ def _one_pass(found: Gradients, task: _Task, hidden: list[Views], wanted: Wanted
             accumulate(sums, here.head_gradients.pop(name))
         scored.append(Scored(here.terms, {}, {}))
     _note_terms(found, task, scored)
+    found.trees = found.trees or {first: zeros(task.student)}
     _divide(found)
 
 

@@ -17,7 +17,7 @@ from vgs_mlx.models import adapters
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.rows import Encodings
 from vgs_mlx.objective import differentiable
-from vgs_mlx.objective.chunked import Chunking, Heads, Scored, States
+from vgs_mlx.objective.chunked import Chunking, Heads, Scored, States, score
 from vgs_mlx.objective.differentiable import Loss
 from vgs_mlx.objective.objectives import Coefficients
 from vgs_mlx.objective.steering import Tree
@@ -65,6 +65,13 @@ def differentiate(
     del scored.head_gradients[tree]
     mx.eval(gradients)
     return scored, gradients
+
+
+def valued(student: LoadedModel, batch: MicroBatch, heads: Heads, how: Chunking) -> Scored:
+    """The terms of a micro-batch that pulls nothing, by a pass without gradients."""
+    ours = hidden_states(student, batch.rollouts, batch.views, batch.encodings)
+    scored = score(States(ours, batch.teacher), heads, batch.taken, batch.parts, how)
+    return Scored(scored.terms, {}, {})
 
 
 def _states(student: LoadedModel, batch: MicroBatch, views: set[str]) -> dict[str, mx.array]:
