@@ -238,7 +238,7 @@ def update(name: str, asked: Asked, held: Parts, gradients: int) -> Phase:
 
 
 def _patches(body: Body, seen: Lengths) -> int:
-    return seen.image * body.size.vision.merge**2
+    return seen.image * body.size.vision.token_patches
 
 
 def _pictured(work: Work, views: Collection[str]) -> set[str]:

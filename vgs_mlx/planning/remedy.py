@@ -85,7 +85,7 @@ def _with(planned: Planned, changes: Mapping[str, Any]) -> Plan:
 def _gentle_first(planned: Planned, chosen: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Settings to try beside those chosen, each smaller than it is by now, in the order of `planned.keys`."""
     recipe, student = planned.recipe, planned.student
-    pixels = (student.vision.patch * student.vision.merge) ** 2
+    pixels = student.vision.token_pixels
     packs = planned.teacher and planned.teacher.language_weights.packable
     bits = chosen.get("teacher.bits", recipe.teacher.bits or 16)
     unset = {
