@@ -17,7 +17,7 @@ def rollouts():
     made = []
     for index, length in enumerate(LENGTHS):
         ids = random_completion(index, length)
-        made.append(Rollout(prompts[index // 3], ids, np.zeros(length, dtype=np.float32), True))
+        made.append(Rollout(prompts[index // 3], ids, np.zeros(length, dtype=np.float32), True, index // 3))
     return made
 
 

@@ -1,6 +1,7 @@
 """The house keeps its shape: who may import whom, and how long a file and a function may grow."""
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +31,11 @@ LAYERS = (
 )
 RANKS = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 PURE = {"mlx", "numpy", "jaxtyping"}  # what the objective may import besides the standard library and itself
-LONGEST_FILE, LONGEST_FUNCTION = 300, 60
+LONGEST_FILE, LONGEST_FUNCTION, MOST_PARAMETERS = 300, 40, 6
+ARCHITECTURES = re.compile(
+    r"qwen\d|smolvlm|idefics|siglip|deepstack|image_grid_thw|spatial_merge", re.IGNORECASE
+)
+ROOT_FILES = {"__init__", "types", "errors", "device", "resources", "cli"}
 
 each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 each_objective_file = pytest.mark.parametrize(
@@ -130,6 +135,31 @@ def test_files_and_functions_stay_short(path):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             length = node.end_lineno - node.lineno + 1
             assert length <= LONGEST_FUNCTION, f"{path}:{node.lineno}: {node.name} has {length} lines"
+
+
+@each_file
+def test_more_than_six_parameters_have_a_word_why(path):
+    source = path.read_text()
+    lines = source.splitlines()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            count = len([*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs])
+            head = "\n".join(lines[node.lineno - 1 : node.body[0].lineno])
+            is_command = any(
+                "command" in ast.unparse(each) for each in node.decorator_list
+            )  # click gives each option
+            assert count <= MOST_PARAMETERS or is_command or "#" in head, f"{path}:{node.lineno}: {node.name}"
+
+
+@each_file
+def test_no_file_outside_the_families_names_an_architecture(path):
+    if path.parent.name != "families":
+        found = ARCHITECTURES.search(path.read_text())
+        assert found is None, f"{path} names {found[0]}"
+
+
+def test_the_root_has_six_files():
+    assert {path.stem for path in (ROOT / "vgs_mlx").glob("*.py")} == ROOT_FILES
 
 
 def test_imports_are_seen_wherever_they_stand():

@@ -97,6 +97,4 @@ class Rollout:
     completion: np.ndarray  # (T,) int32; the end-of-sequence token stays in, where there is one
     sampling_logprobs: np.ndarray  # (T,) float32, nats, of the distribution sampled from
     ended: bool  # False: cut off at max_completion_length
-    number: int = (
-        0  # of its prompt among those that are learnt from together; rollouts of one prompt share it
-    )
+    number: int  # of its prompt in the step: rollouts of one prompt share it

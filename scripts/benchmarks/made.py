@@ -97,9 +97,13 @@ def answers(asked: list[Prompt], completions: int, length: int) -> list[Rollout]
     rng = np.random.default_rng(1)
     return [
         Rollout(
-            prompt, rng.integers(6, VOCABULARY, length).astype(np.int32), np.zeros(length, np.float32), True
+            prompt,
+            rng.integers(6, VOCABULARY, length).astype(np.int32),
+            np.zeros(length, np.float32),
+            True,
+            number,
         )
-        for prompt in asked
+        for number, prompt in enumerate(asked)
         for _ in range(completions)
     ]
 

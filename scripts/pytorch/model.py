@@ -143,7 +143,7 @@ def encode_pictures(model: TorchModel, views: Iterable[View]) -> Pictures:
     found = {}
     for view in {view.key: view for view in views if view.media}.values():
         pixels = torch.from_numpy(view.media["pixel_values"]).to(model.penalty.device)
-        found[id(view)] = model.network.get_image_features(pixels, _grid([view], model))
+        found[view.key] = model.network.get_image_features(pixels, _grid([view], model))
     return found
 
 
@@ -160,12 +160,12 @@ def completion_hidden(
     ]
     rows = [torch.from_numpy(each).long() for each in sequences]
     ids = nn.utils.rnn.pad_sequence(rows, batch_first=True).to(model.penalty.device)
-    pictured = [view for view in views if id(view) in pictures]
+    pictured = [view for view in views if view.key in pictures]
     hidden = model.network.model(
         input_ids=ids,
         mm_token_type_ids=(ids == model.network.config.image_token_id).int(),
         image_grid_thw=_grid(pictured, model) if pictured else None,
-        mm_encoder_outputs={"image": _joined([pictures[id(view)] for view in pictured])}
+        mm_encoder_outputs={"image": _joined([pictures[view.key] for view in pictured])}
         if pictured
         else None,
         use_cache=False,

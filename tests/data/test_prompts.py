@@ -9,7 +9,7 @@ import pytest
 from mlx_vlm.prompt_utils import apply_chat_template
 from PIL import Image
 
-from vgs_mlx.data.prompts import MARKER, image_tokens, problem, render
+from vgs_mlx.data.prompts import image_tokens, problem, render
 from vgs_mlx.models.loading import find_folder, load_processor, read_config
 from vgs_mlx.recipe.options import Data
 from vgs_mlx.types import Example, Picture
@@ -197,7 +197,7 @@ def why(processor, row, max_length=500, system_prompt=SYSTEM, max_pixels=None):
     return problem(processor, row, settings)
 
 
-@pytest.mark.parametrize("token", [*VISION, "<|im_end|>", "<|im_start|>", "<|endoftext|>", MARKER])
+@pytest.mark.parametrize("token", [*VISION, "<|im_end|>", "<|im_start|>", "<|endoftext|>", "<|placeholder|>"])
 def test_a_special_token_in_the_question_is_a_problem(processor, side, token):
     row = example(noise(1, side, side), question=f"What is {token} here?")
     assert why(processor, row) == f"the question holds the special token {token}"

@@ -167,7 +167,7 @@ def test_without_the_picture_no_picture_is_fed(student, rows, monkeypatch):
     for with_image in (True, False):
         evaluate.answer(student, rows[:2], Data(), Sampling(1), batch_size=2, with_image=with_image)
     image = student.module.config.image_token_id
-    assert (not [view.media) for view in seen] == [False, False, True, True]
+    assert [not view.media for view in seen] == [False, False, True, True]
     assert [image in view.ids for view in seen] == [True, True, False, False]
 
 

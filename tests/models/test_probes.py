@@ -13,7 +13,7 @@ from random_models import changed_family, random_completion, random_model, rando
 from vgs_mlx.data import shapes
 from vgs_mlx.data.prompts import render
 from vgs_mlx.errors import Refusal
-from vgs_mlx.models import adapters, caches, prefix, probes, recomputing
+from vgs_mlx.models import adapters, caches, gradient_probe, prefix, probes, recomputing
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.families.base import Rows
 from vgs_mlx.models.families.qwen3_vl import FAMILY as qwen3_vl
@@ -64,7 +64,7 @@ def continuation(model, prompts=PROMPTS, completions=COMPLETIONS):
 
 
 def gradients(model, prompts=PROMPTS, completions=COMPLETIONS, *, checkpointed=False):
-    probes.gradients(attempt(model, prompts, completions), checkpointed=checkpointed)
+    gradient_probe.gradients(attempt(model, prompts, completions), checkpointed=checkpointed)
 
 
 PROBES = (causality, padding, text_view, sampling, continuation, gradients)

@@ -95,6 +95,7 @@ def test_a_model_in_memory_is_carried_over_whole(tied):
             ids := random_completion(seed, 3 + seed),
             np.zeros(len(ids)),
             True,
+            seed,
         )
         for seed in range(3)
     ]

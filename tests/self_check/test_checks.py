@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from toy_runs import command
-from vgs_mlx.models import block_attention, precision, probes, qwen3_vl
+from vgs_mlx.models import caches, precision, prefix, probes
+from vgs_mlx.models.families import plain
 from vgs_mlx.objective import chunked, weightings
 from vgs_mlx.self_check import behaviour, checks, operations, reference, sides, step
 from vgs_mlx.self_check.checks import Check, attempt
@@ -77,7 +78,7 @@ def test_this_machine_computes_what_the_tests_computed(tmp_path):
     assert [each.text for each in figures if each.value > TIGHT and group(each.name) != "update"] == []
     parts = {group(each.name) for each in lines}
     assert {"inputs", "products", "packed products", "attention", "norms", "losses", "draws"} <= parts
-    assert {"sampling", "packing", "checkpointing", "buffers"} <= parts
+    assert {"sampling", "continuation", "checkpointing", "buffers"} <= parts
     assert {each.part for each in lines if "stored" in each.part} == {
         "a step, stored, CPU beside the tests' figures"
     }
@@ -163,10 +164,8 @@ def test_attention_that_sees_what_follows_is_found_from_the_logits_on(wrong, mon
 
 
 def test_a_wrong_vision_tower_is_found_in_the_view_with_the_picture_alone(wrong, monkeypatch):
-    original = qwen3_vl._place
-    monkeypatch.setattr(
-        qwen3_vl, "_place", lambda ids, places, features: original(ids, places, 1.01 * features)
-    )
+    original = plain.placed
+    monkeypatch.setattr(plain, "placed", lambda ids, places, features: original(ids, places, 1.01 * features))
     assert wrong("a step, float32, other")["logits"] == [
         "logits: student, with_image", "logits: teacher, with_image",
     ]  # fmt: skip
@@ -279,16 +278,15 @@ def test_sampling_from_another_distribution_than_is_scored_is_found(wrong, monke
     assert list(wrong("sampling, float32, other")) == ["sampling"]
 
 
-def test_a_completion_that_does_not_see_its_prompt_is_found(wrong, monkeypatch):
-    def alone(queries, keys, values, lengths, scale):
-        starts = np.cumsum(lengths).tolist()
-        blocks = zip(*(mx.split(each, starts, axis=2) for each in (queries, keys, values)), strict=True)
-        *blocks, padding = blocks
-        found = [block_attention._causal(*block, scale) for block in blocks]
-        return mx.concatenate([*found, mx.zeros_like(padding[0])], axis=2)
+def test_completions_that_do_not_see_their_prompt_are_found(wrong, monkeypatch):
+    """Caches whose values are lost where they are repeated."""
+    original = caches.taken
 
-    monkeypatch.setattr(block_attention, "_row", alone)
-    assert len(wrong("packing, float32, other")["packing"]) == 4
+    def emptied(cache, rows):
+        return [caches.mapped(each, mx.zeros_like) for each in original(cache, rows)]
+
+    monkeypatch.setattr(prefix.caches, "taken", emptied)
+    assert len(wrong("continuation, float32, other")["continuation"]) == 4
 
 
 def test_checkpointing_with_other_gradients_is_found(wrong, monkeypatch):

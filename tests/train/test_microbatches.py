@@ -14,7 +14,9 @@ def rollouts(*groups):
         view = View(np.full(length, len(made), np.int32), {})
         views = {"with_image": view, "text_only": View(np.full(2, len(made), np.int32), {})}
         prompt = Prompt(Example("row", "?", "1", ()), views, views)
-        made += [Rollout(prompt, np.zeros(n, np.int32), np.zeros(n, np.float32), True) for n in completions]
+        made += [
+            Rollout(prompt, np.zeros(n, np.int32), np.zeros(n, np.float32), True, 0) for n in completions
+        ]
     return made
 
 

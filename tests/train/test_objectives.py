@@ -44,7 +44,9 @@ def degraded_rollouts():
             degraded = View(view.ids, {**view.media, "pixel_values": pixels})
             both = {**prompt.student, "degraded": degraded}
             views[id(prompt)] = Prompt(prompt.example, both, both)
-        made.append(Rollout(views[id(prompt)], rollout.completion, rollout.sampling_logprobs, True))
+        made.append(
+            Rollout(views[id(prompt)], rollout.completion, rollout.sampling_logprobs, True, rollout.number)
+        )
     return made
 
 
@@ -62,7 +64,9 @@ def test_the_tree_of_the_policy_equals_plain_autograd():
     student = prepared(Student(rank=4))
     batch, advantages = rollouts(), np.linspace(-1, 2, sum(LENGTHS)).astype(np.float32)
     batch = [
-        Rollout(each.prompt, each.completion, np.full(len(each.completion), -2.0, np.float32), True)
+        Rollout(
+            each.prompt, each.completion, np.full(len(each.completion), -2.0, np.float32), True, each.number
+        )
         for each in batch
     ]
     found = run("grpo", student, None, batch, advantages)
@@ -212,7 +216,7 @@ def test_a_run_keeps_the_reward_it_began_with_and_is_not_resumed_with_another(tm
     assert rewards.reward_function(settings)(example(), "") == 1
     file.write_text("def seen(example, text):\n    return 7\n")
     assert rewards.reward_function(settings)(example(), "") == 2
-    assert identity.of_reward(settings.reward) != first and rewards.fingerprint(Grpo()) is None
+    assert identity.of_reward(settings.reward) != first and identity.of_reward(Grpo().reward) is None
 
 
 @pytest.mark.parametrize(("body", "reason"), [
@@ -266,7 +270,9 @@ def test_an_unknown_reward_is_refused():
 def test_right_answers_earn_more_than_wrong_ones_to_the_same_prompt(monkeypatch):
     prompt = random_prompt(1)
     prompt = Prompt(example("2"), prompt.student, prompt.teacher)
-    made = [Rollout(prompt, random_completion(seed, 4), np.zeros(4, np.float32), True) for seed in range(2)]
+    made = [
+        Rollout(prompt, random_completion(seed, 4), np.zeros(4, np.float32), True, 0) for seed in range(2)
+    ]
     texts = iter(["so \\boxed{2}", "so \\boxed{3}"])
     monkeypatch.setattr(rewards, "_text", lambda student, rollout: next(texts))
     found = rewards.advantages(None, made, recipe_file.load_recipe(None, ["objective.name=grpo"]), {})

@@ -8,7 +8,8 @@ import toy_runs
 from random_models import random_model, random_prompt
 from toy_runs import train
 from vgs_mlx.errors import Refusal
-from vgs_mlx.models import adapters, qwen3_vl
+from vgs_mlx.models import adapters
+from vgs_mlx.models.families.qwen3_vl import FAMILY as qwen3_vl
 from vgs_mlx.models.loading import load_model, load_processor
 from vgs_mlx.objective.steering import norm
 from vgs_mlx.recipe import file as recipe_file
@@ -79,7 +80,7 @@ def test_a_picture_cache_changes_nothing_and_saves_passes_of_frozen_towers(train
             passes[-1].append(module)
         return plain(module, view)
 
-    monkeypatch.setattr(qwen3_vl, "encode", counted)
+    monkeypatch.setattr(type(qwen3_vl), "encode", lambda _, *given: counted(*given))
     for size in (0, 1):
         passes.append([])  # of loading
         ready = toy_runs.ready(f"train.picture_cache_gb={size}", *sets)
@@ -129,7 +130,7 @@ def test_every_option_of_a_prompt_changes_the_prompt(change):
         return [
             np.ravel(part)
             for view in (prompt.student["with_image"], prompt.student["text_only"])
-            for part in vars(view).values()
+            for part in (view.ids, *view.media.values())
         ]
 
     before, after = parts(), parts(change)

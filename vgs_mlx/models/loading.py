@@ -134,17 +134,13 @@ def load_model(
     headers.refuse_types(config, f"{option} {folder}")
     processor = load_processor(folder, option)
     module = _load_module(folder, f"{option} {path}")
-    if bits and ("quantization" in config or is_quantised(module)):
-        say(f"{option} {path}: already quantised: teacher.bits={bits} changes nothing")
-    elif bits:
-        quantise_language(module, bits)
+    if bits:
+        _quantise(module, bits, config, f"{option} {path}", say)
     if not native:
         _as_the_device_computes(module, path, say)
     module.freeze()
     if not lazy:
-        compute(module)
-        if (name := not_finite(dict(tree_flatten(module.parameters())))) is not None:
-            raise Refusal(f"{option} {path}: {name} holds a number that isn't finite: {AGAIN}")
+        _compute_finite(module, f"{option} {path}")
     model = LoadedModel(
         name=path,
         folder=folder,
@@ -156,6 +152,23 @@ def load_model(
     )
     _check_parts(model, f"{option} {path}")
     return model
+
+
+def _quantise(
+    module: nn.Module, bits: int, config: dict[str, Any], where: str, say: Callable[[str], None]
+) -> None:
+    """Pack the language model, in place, unless it is packed already."""
+    if "quantization" in config or is_quantised(module):
+        say(f"{where}: already quantised: teacher.bits={bits} changes nothing")
+    else:
+        quantise_language(module, bits)
+
+
+def _compute_finite(module: nn.Module, where: str) -> None:
+    """Compute the weights now; every one must be a finite number. Raises `Refusal`."""
+    compute(module)
+    if (name := not_finite(dict(tree_flatten(module.parameters())))) is not None:
+        raise Refusal(f"{where}: {name} holds a number that isn't finite: {AGAIN}")
 
 
 def _load_module(folder: Path, where: str) -> nn.Module:

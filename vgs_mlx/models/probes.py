@@ -5,11 +5,9 @@ forward passes are most of their cost, so each is run once.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import mlx.core as mx
-import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_flatten
 
@@ -17,7 +15,6 @@ from vgs_mlx.errors import Refusal
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.logprobs import completion_hidden
 from vgs_mlx.models.precision import rounds_float32
-from vgs_mlx.models.recomputing import recomputing
 from vgs_mlx.models.rows import Continued, Encodings, encode, flat_positions, separate
 from vgs_mlx.objective.divergence import restricted_logprobs, token_logprobs
 from vgs_mlx.objective.visual import visual_dependency_score
@@ -28,9 +25,6 @@ VIEWS = ("with_image", "text_only")
 CONTINUED = 2  # prompts whose completions are also run as continuations of one prefill
 FARTHEST = 4  # positions at which log-probs are compared: those where the hidden states differ most
 SCORED = 32  # positions at which the teacher is asked whether the picture moves it
-GRADIENTS_APART = {True: 0.02, False: 0.25}
-"""By whether weights are float32: how far a gradient may be from that of separate rows, relatively. A wrong one was at
-1.0 and more from it wherever that was measured."""
 REACTS_ABOVE = 0.05  # nats of VDS from which a position counts as one that the picture moves
 
 
@@ -140,56 +134,6 @@ def continuation(trial: Trial) -> None:
             )
 
 
-def gradients(trial: Trial, *, checkpointed: bool) -> None:
-    """Completions that continue one prefill have the gradient of separate rows; `checkpointed`: as the recipe has it.
-
-    A layer's cache that the gradient does not pass leaves values right. One layer's weights show it, the first that
-    trains: their gradient comes through all that follow. Nothing to look at in a model of which nothing trains.
-    """
-    model, layers = trial.model, trial.model.family.layers(trial.model.module)
-    trained = next((each for each in layers if tree_flatten(each.trainable_parameters())), None)
-    if trained is None:
-        return
-    view, completion = trial.prompts[0].views(trial.side)["with_image"], trial.completions[0]
-    sequences = [Continued(view, each) for each in (completion, completion[::-1][: 1 + len(completion) // 2])]
-
-    def gradient(shares_prefix: bool) -> mx.array:
-        context = recomputing(layers) if checkpointed and shares_prefix else nullcontext()
-        with context:
-            return _gradient(replace(model, shares_prefix=shares_prefix), trained, sequences, trial.encodings)
-
-    continued, separate = gradient(True), gradient(False)
-    apart = (mx.linalg.norm(continued - separate) / mx.linalg.norm(separate)).item()
-    if not apart <= GRADIENTS_APART[_is_float32(model)]:
-        how = " with train.grad_checkpoint" if checkpointed else ""
-        raise Refusal(
-            f"{model.name}: the gradient of completions that continue their prompt's cache{how} is {apart:.2g} of its "
-            "size from that of separate rows: it would learn wrongly: use another family or version of mlx-vlm"
-            + (", or set train.grad_checkpoint=false" if checkpointed else "")
-        )
-
-
-def _gradient(
-    model: LoadedModel, layer: nn.Module, sequences: Sequence[Continued], encodings: Encodings
-) -> mx.array:
-    """The gradient of a fixed weighted sum of the states, in one layer's weights, flat."""
-    weights = layer.trainable_parameters()
-
-    def total(weights: dict) -> mx.array:
-        layer.update(weights)
-        hidden = completion_hidden(model, sequences, encodings).astype(mx.float32)
-        pull = np.random.RandomState(0).standard_normal(hidden.shape).astype(np.float32)
-        return (hidden * mx.array(pull)).sum()
-
-    try:
-        found = tree_flatten(mx.grad(total)(weights))
-        flat = mx.concatenate([each.astype(mx.float32).reshape(-1) for _, each in found])
-        mx.eval(flat)
-        return flat
-    finally:
-        layer.update(weights)
-
-
 def sampling(trial: Trial, sampled: Sequence[np.ndarray]) -> None:
     """The log-probs that the completions were sampled with, (T,) each, are those that they are scored with.
 
@@ -266,12 +210,13 @@ def tolerance(model: LoadedModel) -> float:
     float32, those of the whole vocabulary by 0.16 and by 2e-5. Where a GPU cuts the factors of float32 products to 10
     bits, but not those of a single row, by 0.002 and 0.02.
     """
-    if not _is_float32(model):
+    if not is_float32(model):
         return 0.25
     return 0.1 if rounds_float32() else 1e-3
 
 
-def _is_float32(model: LoadedModel) -> bool:
+def is_float32(model: LoadedModel) -> bool:
+    """Whether its decoder layers are float32."""
     weights = model.family.layers(model.module)[0].parameters()
     return all(each.dtype == mx.float32 for _, each in tree_flatten(weights))
 

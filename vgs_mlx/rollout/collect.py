@@ -12,7 +12,7 @@ from vgs_mlx.rollout.sample import Completion, Sampling, sample
 from vgs_mlx.types import Example, Prompt, Rollout, Side
 
 
-def collect(
+def collect(  # more than six parameters: all that decides what is drawn
     model: LoadedModel,
     prompts: Sequence[Prompt],
     settings: recipe.Rollout,

@@ -53,6 +53,48 @@ class _Batch:
     logits: mx.array  # (B, V) for the next token
 
 
+@dataclass
+class _Drawn:
+    """What has been drawn of R rows of at most T tokens."""
+
+    tokens: np.ndarray  # (R, T) int32
+    logprobs: np.ndarray  # (R, T) float32
+    lengths: np.ndarray  # (R,) of the completions; T until one has ended
+    ended: np.ndarray  # (R,) bool
+
+    @classmethod
+    def of(cls, rows: int, longest: int) -> "_Drawn":
+        shape = rows, longest
+        return cls(
+            np.zeros(shape, np.int32),
+            np.zeros(shape, np.float32),
+            np.full(rows, longest),
+            np.zeros(rows, bool),
+        )
+
+    def add(
+        self,
+        rows: np.ndarray,
+        block: slice,
+        tokens: np.ndarray,
+        logprobs: np.ndarray,
+        end_ids: frozenset[int],
+    ) -> None:
+        """Note the tokens of a block of columns, and which rows met their first end-of-sequence id in it."""
+        self.tokens[rows, block], self.logprobs[rows, block] = tokens, logprobs
+        hits = np.isin(tokens, list(end_ids))
+        for row, hit in zip(rows, hits, strict=True):
+            if hit.any() and not self.ended[row]:  # rows that ended earlier may still be drawn along
+                self.ended[row] = True
+                self.lengths[row] = block.start + int(hit.argmax()) + 1
+
+    def completions(self) -> list[Completion]:
+        rows = zip(self.tokens, self.logprobs, self.lengths, self.ended, strict=True)
+        return [
+            Completion(ids[:length], logprobs[:length], bool(ended)) for ids, logprobs, length, ended in rows
+        ]
+
+
 def sample(
     model: LoadedModel,
     views: Sequence[View],
@@ -69,22 +111,16 @@ def sample(
     flat_seeds = [seed for row in seeds for seed in row]
     uniforms = np.stack([_uniforms(seed, sampling.max_completion_length) for seed in flat_seeds])
     batch = _prefill(model, views, [len(row) for row in seeds], encodings)
-    tokens = np.zeros(uniforms.shape, dtype=np.int32)
-    logprobs = np.zeros(uniforms.shape, dtype=np.float32)
-    lengths = np.full(len(flat_seeds), sampling.max_completion_length)
-    ended = np.zeros(len(flat_seeds), dtype=bool)
+    drawn = _Drawn.of(*uniforms.shape)
     done = 0
     while done < sampling.max_completion_length and len(batch.rows):
         count = min(CHECK_EVERY, sampling.max_completion_length - done)
-        drawn = _draw_block(model, batch, uniforms[batch.rows, done : done + count], support, sampling)
-        tokens[batch.rows, done : done + count], logprobs[batch.rows, done : done + count] = drawn
-        _note_ends(batch.rows, tokens, done, count, model.end_ids, lengths, ended)
+        block = slice(done, done + count)
+        tokens, logprobs = _draw_block(model, batch, uniforms[batch.rows, block], support, sampling)
+        drawn.add(batch.rows, block, tokens, logprobs, model.end_ids)
         done += count
-        _keep(batch, ~ended[batch.rows])
-    completions = iter(
-        Completion(tokens[row, :length], logprobs[row, :length], bool(ended[row]))
-        for row, length in enumerate(lengths)
-    )
+        _keep(batch, ~drawn.ended[batch.rows])
+    completions = iter(drawn.completions())
     return [[next(completions) for _ in row] for row in seeds]
 
 
@@ -148,23 +184,6 @@ def choose(logprobs: mx.array, uniforms: mx.array, sampling: Sampling) -> mx.arr
     cumulative = mx.cumsum(probabilities, axis=-1)
     reached = (cumulative > uniforms[:, None] * cumulative[:, -1:]) & (probabilities > 0)
     return mx.argmax(mx.where(reached, 2.0, probabilities), axis=-1).astype(mx.int32)
-
-
-def _note_ends(
-    rows: np.ndarray,
-    tokens: np.ndarray,
-    done: int,
-    count: int,
-    end_ids: frozenset[int],
-    lengths: np.ndarray,
-    ended: np.ndarray,
-) -> None:
-    """Record which rows first met an end-of-sequence id in their last `count` tokens, and their lengths."""
-    hits = np.isin(tokens[rows, done : done + count], list(end_ids))
-    for row, hit in zip(rows, hits, strict=True):
-        if hit.any() and not ended[row]:  # rows that ended earlier may still be drawn along
-            ended[row] = True
-            lengths[row] = done + int(hit.argmax()) + 1
 
 
 def _keep(batch: _Batch, alive: np.ndarray) -> None:

@@ -142,5 +142,5 @@ def _rollouts(student: LoadedModel, recipe: Recipe) -> list[Rollout]:
         for style in ("teacher", "student"):
             worded = replace(prompt, example=shapes.example("held_out", index, style=style))
             [given] = given_answers(student, [worded])
-            found.append(replace(given, prompt=prompt))
+            found.append(replace(given, prompt=prompt, number=index))
     return found

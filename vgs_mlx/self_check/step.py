@@ -67,7 +67,7 @@ def figures(bench: Bench) -> Figures:
 
 
 def _prompts(bench: Bench) -> list[Prompt]:
-    return list({id(each.prompt): each.prompt for each in bench.rollouts}.values())
+    return list({each.prompt.student["with_image"].key: each.prompt for each in bench.rollouts}.values())
 
 
 def _logits(bench: Bench) -> Figures:

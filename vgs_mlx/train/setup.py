@@ -12,11 +12,13 @@ from vgs_mlx.data import pairing, templates
 from vgs_mlx.data.datasets import DataSet
 from vgs_mlx.data.prompts import render
 from vgs_mlx.errors import Refusal
-from vgs_mlx.models import adapters, probes
+from vgs_mlx.models import adapters, gradient_probe, probes
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.models.loading import find_folder, load_model, load_processor, read_config
 from vgs_mlx.models.picture_cache import PictureCache
+from vgs_mlx.models.processing import Processor
 from vgs_mlx.models.rows import Encodings, encode, evaluate
+from vgs_mlx.objective.objectives import Objective
 from vgs_mlx.planning.plan import Lengths
 from vgs_mlx.recipe.objective import needs_teacher, resolved
 from vgs_mlx.recipe.options import Recipe
@@ -36,6 +38,7 @@ class Ready:
     """A run that may start."""
 
     recipe: Recipe
+    objective: Objective  # the recipe's, without the parts that it switches off
     student: LoadedModel
     teacher: LoadedModel | None  # None where the objective asks nothing of one
     data: DataSet
@@ -63,38 +66,53 @@ def load(
     device.wire()
     refuse_contradictions(recipe)
     folders = {role: find_folder(path, f"--{role}") for role, path in _paths(recipe).items()}
+    processor = _processor(recipe, folders, screen)
+    data = load_data(recipe, processor, screen, run)
+    objective = resolved(recipe)
+    if objective.rewarded:
+        example = data.train[0]  # a trial: the reward may not work
+        rewards.reward_function(recipe.grpo)(example, f"\\boxed{{{example.answer}}}")
+    if check:
+        check(longest(processor, data, recipe), folders)
+    student, teacher = _student(recipe, screen), _teacher(recipe, screen)
+    identity = identify(recipe, student, teacher, data)
+    ready = Ready(recipe, objective, student, teacher, data, identity)
+    with screen.working("probing whether the gradients will be right"):
+        probe(ready, screen)
+    return with_picture_cache(ready)
+
+
+def _processor(recipe: Recipe, folders: dict[Side, Path], screen: Screen) -> Processor:
+    """The student's processor; the teacher's, where there is one, must read alike. Raises `Refusal`."""
     for role, folder in folders.items():
         read_config(folder, f"--{role}")
     with screen.working(LIBRARIES):
         processors = {role: load_processor(folder, f"--{role}") for role, folder in folders.items()}
-    templates.refuse_unknown(processors["student"], recipe.data.template_options)
+    options, student = recipe.data.template_options, processors["student"]
+    templates.refuse_unknown(student, options)
     if "teacher" in processors:
-        pairing.same_language(processors["student"], processors["teacher"], recipe.data.template_options)
-    if line := templates.reasoning_line(processors["student"], recipe.data.template_options):
+        pairing.same_language(student, processors["teacher"], options)
+    if line := templates.reasoning_line(student, options):
         screen.say(f"template {line}")
-    data = load_data(recipe, processors["student"], screen, run)
-    if resolved(recipe).rewarded:
-        example = data.train[0]
-        rewards.reward_function(recipe.grpo)(
-            example, f"\\boxed{{{example.answer}}}"
-        )  # a trial: it may not work
-    if check:
-        check(longest(processors["student"], data, recipe), folders)
+    return student
+
+
+def _student(recipe: Recipe, screen: Screen) -> LoadedModel:
     with screen.working("loading the student"):
         student = load_model(recipe.student.path, "--student", say=screen.say)
         adapters.prepare(student, recipe.student, recipe.seed)
     screen.say(_model_line("student", student, recipe.student.train))
-    teacher = None
-    if "teacher" in processors:
-        with screen.working("loading the teacher"):
-            teacher = load_model(recipe.teacher.path, "--teacher", bits=recipe.teacher.bits, say=screen.say)
-        screen.say(_model_line("teacher", teacher, None))
-    else:
+    return student
+
+
+def _teacher(recipe: Recipe, screen: Screen) -> LoadedModel | None:
+    if not needs_teacher(recipe):
         screen.say(f"teacher  none: objective.name={recipe.objective.name} asks nothing of one")
-    ready = Ready(recipe, student, teacher, data, identify(recipe, student, teacher, data))
-    with screen.working("probing whether the gradients will be right"):
-        probe(ready, screen)
-    return with_picture_cache(ready)
+        return None
+    with screen.working("loading the teacher"):
+        teacher = load_model(recipe.teacher.path, "--teacher", bits=recipe.teacher.bits, say=screen.say)
+    screen.say(_model_line("teacher", teacher, None))
+    return teacher
 
 
 def refuse_contradictions(recipe: Recipe) -> None:
@@ -167,7 +185,7 @@ def probe(ready: Ready, screen: Screen) -> None:
         probes.continuation(trial)
         if role == "student":
             probes.sampling(trial, [each.sampling_logprobs for each in drawn])
-            probes.gradients(trial, checkpointed=ready.recipe.train.grad_checkpoint)
+            gradient_probe.gradients(trial, checkpointed=ready.recipe.train.grad_checkpoint)
         if role == "teacher":
             reaction = probes.picture_reaction(trial)
     _say_probed(reaction, screen)
@@ -221,6 +239,6 @@ def _model_line(role: str, model: LoadedModel, train: str | None) -> str:
     return f"{role:8} {model.name}: {gigabytes:.2f} GB in memory{trained}"
 
 
-def _paths(recipe: Recipe) -> dict[str, str]:
-    paths = {"student": recipe.student.path}
+def _paths(recipe: Recipe) -> dict[Side, str]:
+    paths: dict[Side, str] = {"student": recipe.student.path}
     return {**paths, "teacher": recipe.teacher.path} if needs_teacher(recipe) else paths

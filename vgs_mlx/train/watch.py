@@ -114,6 +114,6 @@ def _kept(ready: Ready, folder: Path) -> list[Rollout]:
     completions = own_completions(ready, folder)
     prompts = [ready.render(example) for example in ready.data.held_out[: len(completions)]]
     return [
-        Rollout(prompt, np.array(ids, dtype=np.int32), np.zeros(len(ids), dtype=np.float32), True)
-        for prompt, ids in zip(prompts, completions, strict=True)
+        Rollout(prompt, np.array(ids, dtype=np.int32), np.zeros(len(ids), dtype=np.float32), True, number)
+        for number, (prompt, ids) in enumerate(zip(prompts, completions, strict=True))
     ]

@@ -46,7 +46,7 @@ def advantages(
     else:
         reward = reward_function(recipe.grpo)
         earned = np.array([reward(each, text) for each, text in zip(examples, texts, strict=True)])
-    outcome = group_advantages(earned, [id(rollout.prompt) for rollout in rollouts])
+    outcome = group_advantages(earned, [rollout.number for rollout in rollouts])
     if recipe.grpo.reward in DENSE_REWARDS:
         return Rewarded(earned, right, _dense(student, rollouts, outcome, recipe, encodings))
     spread = [
