@@ -207,7 +207,8 @@ def _one_picture(body: Body, patches: int) -> int:
     numbers = held.hidden * vision.hidden + held.intermediate * vision.intermediate
     numbers += held.padded_heads * _padded_heads(body)
     made = 0 if _vision_fused(body) else vision_scores(body, patches)
-    return max(numbers * patches * body.number + made, round(3.5 * _pixels(body, patches)))
+    pixels = _pixels(body, patches)
+    return max(numbers * patches * body.number + made + round(held.pixels * pixels), round(3.5 * pixels))
 
 
 def _pixels(body: Body, patches: int) -> int:

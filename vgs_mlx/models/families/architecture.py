@@ -33,16 +33,18 @@ class Tile:
 
     side: int  # pixels
     patches: int
+    marks: int  # ids around the tokens of one, at most: where it begins, and where its row ends
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Arrays that a vision tower holds, in widths of its own: measured, since they hang on MLX's order."""
+    """Arrays that a vision tower holds, in widths of its own: measured, since they depend on MLX's order."""
 
     hidden: float
     intermediate: float
     padded_heads: float  # of queries, whose heads are padded to a width with a fused kernel
-    saved_hidden: float  # the same of what a block saves for its backward pass
+    pixels: float
+    saved_hidden: float  # of what a block saves for its backward pass
     saved_intermediate: float
     saved_padded_heads: float
 
@@ -64,11 +66,11 @@ class Vision:
     tile: Tile | None = None  # None: a picture is one stretch of patches, as many as its size asks for
 
     def image_tokens(self, pixels: int) -> int:
-        """Of one picture of so many pixels, at most."""
+        """Of one picture of so many pixels, at most, with the ids that mark its tiles."""
         if self.tile is None:
             return max(1, pixels // self.token_pixels)
         tiles = max(1, pixels // self.tile.side**2)
-        return (tiles + (tiles > 1)) * (self.tile.patches // self.token_patches)
+        return (tiles + (tiles > 1)) * (self.tile.patches // self.token_patches + self.tile.marks)
 
 
 @dataclass(frozen=True)

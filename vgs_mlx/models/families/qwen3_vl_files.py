@@ -17,7 +17,15 @@ from vgs_mlx.models.families.architecture import (
 processing = Lazy("mlx_vlm.models.qwen3_vl.processing_qwen3_vl")
 
 LIMIT = 16_777_216  # pixels that the published processor allows a picture
-MEASURED = Measured(25, 2, 3, saved_hidden=12, saved_intermediate=5, saved_padded_heads=2)
+MEASURED = Measured(
+    hidden=25,  # position embeddings and what the deepstack keeps among them
+    intermediate=2,
+    padded_heads=3,
+    pixels=0,
+    saved_hidden=12,
+    saved_intermediate=5,
+    saved_padded_heads=2,
+)
 
 
 class Qwen3VLFiles:

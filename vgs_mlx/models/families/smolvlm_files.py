@@ -18,7 +18,15 @@ from vgs_mlx.models.families.smolvlm_tiles import Tiling
 
 TILES = 4  # of a picture's longer side, in the published processors
 PLAIN = ("default", None)  # kinds of rotary positions that are not scaled
-MEASURED = Measured(25, 2, 0, saved_hidden=12, saved_intermediate=5, saved_padded_heads=0)
+MEASURED = Measured(
+    hidden=6,
+    intermediate=5,  # the exact GELU is made of several steps
+    padded_heads=0,
+    pixels=2,
+    saved_hidden=12,
+    saved_intermediate=5,
+    saved_padded_heads=0,
+)
 
 
 class SmolVLMFiles:
@@ -96,7 +104,7 @@ def _vision(config: Config) -> Vision:
         token_patches=scale**2,
         token_pixels=(patch * scale) ** 2,
         measured=MEASURED,
-        tile=Tile(side, patches),
+        tile=Tile(side, patches, marks=3),
     )
 
 
