@@ -119,7 +119,7 @@ def profile_(repetitions: int, file: Path | None) -> None:
     help="A folder to draw into.",
 )
 def growth(repetitions: int, file: Path | None, figures: Path | None) -> None:
-    """How a VGS update grows, packed and with a row for each completion (4 layers).
+    """How a VGS update grows, by continuation and with a row for each completion (4 layers).
 
     With 1 to 16 completions, 64 to 1,024 image tokens, 128 to 2,048 tokens a completion.
     """

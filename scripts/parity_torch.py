@@ -142,9 +142,9 @@ def _widened(picture: Picture) -> Picture:
     )
 
 
-def compare(case: Case, *, packs: bool) -> list[Figure]:
-    """Every quantity, with completions that share a row with their prompt on our side (`packs`) or not."""
-    student, teacher = (replace(model, shares_prefix=packs) for model in (case.student, case.teacher))
+def compare(case: Case, *, shares_prefix: bool) -> list[Figure]:
+    """Every quantity, with completions that continue one run of their prompt on our side (`shares_prefix`) or not."""
+    student, teacher = (replace(model, shares_prefix=shares_prefix) for model in (case.student, case.teacher))
     roles = {"student": student, "teacher": teacher}
     found = []
     for (role, view), theirs in case.torch_logits.items():
@@ -257,13 +257,13 @@ def cosine(left: np.ndarray, right: np.ndarray) -> float:
 def main(student: str, teacher: str, seed: int) -> None:
     disable_progress_bar()
     case = prepare(student, teacher, seed)
-    apart, packed = (compare(case, shares_prefix=packs) for packs in (False, True))
-    click.echo(LINE.format("quantity", "measure", "rows apart", "packed", "limit"))
-    for one, other in zip(apart, packed, strict=True):
+    apart, continued = (compare(case, shares_prefix=shared) for shared in (False, True))
+    click.echo(LINE.format("quantity", "measure", "rows apart", "continued", "limit"))
+    for one, other in zip(apart, continued, strict=True):
         click.echo(
             LINE.format(one.quantity, one.measure, f"{one.value:.1e}", f"{other.value:.1e}", f"{one.limit:g}")
         )
-    outside = [each.quantity for each in (*apart, *packed) if not each.within]
+    outside = [each.quantity for each in (*apart, *continued) if not each.within]
     if outside:
         raise SystemExit(f"Outside the limits: {'; '.join(outside)}")
 

@@ -29,7 +29,8 @@ def random_smolvlm(seed: int = 0, *, hidden: int = 32, layers: int = 2, scale: f
     config = stock.ModelConfig.from_dict(
         dict(
             model_type="smolvlm", image_token_id=IMAGE, scale_factor=2, vocab_size=HEAD_ROWS, eos_token_id=[END],
-            text_config=dict(model_type="llama", **text), vision_config=dict(model_type="siglip_vision_model", **vision),
+            text_config=dict(model_type="llama", **text),
+            vision_config=dict(model_type="siglip_vision_model", **vision),
         )
     )  # fmt: skip
     config.text_config = stock.TextConfig.from_dict(config.text_config)

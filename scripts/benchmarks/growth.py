@@ -1,4 +1,4 @@
-"""How a VGS update grows with completions, image tokens and length; packed, and with a row for each completion.
+"""How a VGS update grows with completions, image tokens and length; by continuation and with a row for each.
 
 An update is scoring with both models, backward and AdamW on given rollouts: sampling is the same in both ways.
 """
@@ -34,9 +34,9 @@ def run(repetitions: int) -> Medians:
             found |= alternate(
                 {
                     f"{axis}, {point}, {way}": partial(
-                        one_update, student, teacher, rollouts, settings, packs
+                        one_update, student, teacher, rollouts, settings, shared
                     )
-                    for way, packs in WAYS.items()
+                    for way, shared in WAYS.items()
                 },
                 repetitions,
             )

@@ -58,7 +58,7 @@ def run(prompts: int, completions: int, length: int, settings: Student) -> dict[
 
 
 def pair(settings: Student, *, widened: bool) -> tuple[LoadedModel, LoadedModel]:
-    """Student and teacher in float32 or as stored, with the same adapters either way. Completions may be packed."""
+    """Student and teacher in float32 or as stored, with the same adapters either way."""
     found = [load_model(f"embedded:{role}", role, native=True, say=str) for role in ("student", "teacher")]
     for model in found if widened else ():
         in_float32(model.module)

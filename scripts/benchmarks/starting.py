@@ -71,13 +71,13 @@ def _round(student: LoadedModel, teacher: LoadedModel, prompts: list[Prompt]) ->
             f"{name}: forward passes",
             lambda model=model, encodings=encodings: probes.attempt(model, prompts, completions, encodings),
         )
-        for probe in (probes.causality, probes.padding, probes.packing, probes.text_view):
+        for probe in (probes.causality, probes.padding, probes.continuation, probes.text_view):
             timed(f"{name}: {probe.__name__}", lambda probe=probe, trial=trial: probe(trial))
         if name == "student":
             sampled = [row[0].sampling_logprobs for row in drawn]
             timed(
                 "student: sampling",
-                lambda trial=trial, sampled=sampled: probes.sampling(trial, sampled, shares_prefix=True),
+                lambda trial=trial, sampled=sampled: probes.sampling(trial, sampled),
             )
     timed("teacher: picture_reaction", lambda: probes.picture_reaction(trial))
     return seconds

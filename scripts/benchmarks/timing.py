@@ -34,7 +34,7 @@ NORM_SCALE = 0.5  # η where it isn't measured
 console = Console(highlight=False, soft_wrap=True)
 
 
-def one_step(student: LoadedModel, teacher: LoadedModel, asked: list[Prompt], settings: recipes.Recipe, packs: bool,
+def one_step(student: LoadedModel, teacher: LoadedModel, asked: list[Prompt], settings: recipes.Recipe, shared: bool,
              measured: bool) -> dict[str, float]:  # fmt: skip
     """Seconds of a step's phases and its peak memory. The student's weights are put back afterwards."""
     kept = adapters.trainable_weights(student.module)
@@ -42,7 +42,7 @@ def one_step(student: LoadedModel, teacher: LoadedModel, asked: list[Prompt], se
     mx.clear_cache()
     mx.reset_peak_memory()
     result = run_step(
-        replace(student, shares_prefix=packs), replace(teacher, shares_prefix=packs), asked, settings,
+        replace(student, shares_prefix=shared), replace(teacher, shares_prefix=shared), asked, settings,
         adamw.make(settings.train, student), progress,
     )  # fmt: skip
     adapters.set_weights(student.module, kept)
@@ -50,9 +50,9 @@ def one_step(student: LoadedModel, teacher: LoadedModel, asked: list[Prompt], se
 
 
 def one_update(student: LoadedModel, teacher: LoadedModel, rollouts: list[Rollout], settings: recipes.Recipe,
-               packs: bool) -> dict[str, float]:  # fmt: skip
+               shared: bool) -> dict[str, float]:  # fmt: skip
     """Seconds and peak memory of scoring, backward and AdamW on given rollouts, η known; weights are put back."""
-    student, teacher = replace(student, shares_prefix=packs), replace(teacher, shares_prefix=packs)
+    student, teacher = replace(student, shares_prefix=shared), replace(teacher, shares_prefix=shared)
     kept = adapters.trainable_weights(student.module)
     optimizer = adamw.make(settings.train, student)
     mx.clear_cache()

@@ -166,13 +166,13 @@ def test_analyze_writes_numbers_and_figures_for_a_run(tmp_path):
 
 def test_analyze_loads_and_probes_a_run_s_student_once_and_measures_it_as_trained(monkeypatch, tmp_path):
     run, loaded, probed, seen = toy_runs.finished(), [], [], []
-    load_model, packing = setup.load_model, probes.packing
+    load_model, continuation = setup.load_model, probes.continuation
     for module in (setup, trained):
         monkeypatch.setattr(
             module, "load_model", lambda *given, **how: loaded.append(given[0]) or load_model(*given, **how)
         )
     monkeypatch.setattr(
-        probes, "packing", lambda *given: probed.append(given[0].model.name) or packing(*given)
+        probes, "continuation", lambda *given: probed.append(given[0].model.name) or continuation(*given)
     )
     monkeypatch.setattr(geometry, "measure", lambda student, *_: seen.append(student) or {"bins": []})
     monkeypatch.setattr(analyze, "_print", lambda *_: None)

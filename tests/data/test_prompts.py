@@ -77,8 +77,8 @@ def test_a_row_without_pictures_is_the_same_in_both_views(processor):
 def test_a_system_prompt_is_there_or_not(processor, side):
     """No template may put in one of its own."""
     pictures = one_or_two(side)[0]
-    present, absent = (processor.tokenizer.decode(rendered(processor, *pictures, system_prompt=each).student["text_only"].ids)
-                       for each in (SYSTEM, ""))  # fmt: skip
+    prompts = [rendered(processor, *pictures, system_prompt=each) for each in (SYSTEM, "")]
+    present, absent = (processor.tokenizer.decode(each.student["text_only"].ids) for each in prompts)
     assert SYSTEM in present and present.count("<|im_start|>") == 3  # system, user, assistant
     assert SYSTEM not in absent and absent.count("<|im_start|>") == 2
     assert all(QUESTION in each and each.endswith("<|im_start|>assistant\n") for each in (present, absent))

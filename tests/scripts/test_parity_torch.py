@@ -23,9 +23,9 @@ def case():
     return parity.prepare("embedded:student", "embedded:teacher")
 
 
-@pytest.mark.parametrize("packs", [False, True], ids=["rows-apart", "packed"])
-def test_every_number_is_pytorchs(case, packs):
-    figures = parity.compare(case, shares_prefix=packs)
+@pytest.mark.parametrize("shared", [False, True], ids=["rows-apart", "packed"])
+def test_every_number_is_pytorchs(case, shared):
+    figures = parity.compare(case, shares_prefix=shared)
     kinds = {each.quantity.split(",")[0] for each in figures}
     assert kinds == {"logits", "term", "VDS", "gate", "loss", "η", "gradient"}
     assert [(each.quantity, each.value) for each in figures if not each.within] == []

@@ -11,6 +11,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 import pytest
+from mlx.utils import tree_map
 
 from toy_runs import command
 from vgs_mlx.models import caches, precision, prefix, probes
@@ -293,7 +294,9 @@ def test_checkpointing_with_other_gradients_is_found(wrong, monkeypatch):
     original = behaviour.recomputing
 
     def halved(layers):
-        monkeypatch.setattr(mx, "checkpoint", lambda run: lambda *given: mx.stop_gradient(run(*given)))
+        monkeypatch.setattr(
+            mx, "checkpoint", lambda run: lambda *given: tree_map(mx.stop_gradient, run(*given))
+        )
         return original(layers)
 
     monkeypatch.setattr(behaviour, "recomputing", halved)

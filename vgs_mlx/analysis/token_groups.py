@@ -41,7 +41,10 @@ def gradients(
     """
     objective, settings = OBJECTIVES["vgs"], recipe.train  # it needs all views of both models
     batches = split(
-        rollouts, settings.microbatch_size, settings.max_tokens_per_microbatch, packs=student.shares_prefix
+        rollouts,
+        settings.microbatch_size,
+        settings.max_tokens_per_microbatch,
+        shares_prefix=student.shares_prefix,
     )
     shared = encode_views(student, [rollout.prompt for rollout in rollouts], objective)
     encodings = None if recipe.student.train_vision else shared
