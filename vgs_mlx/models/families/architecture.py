@@ -70,7 +70,8 @@ class Vision:
         if self.tile is None:
             return max(1, pixels // self.token_pixels)
         tiles = max(1, pixels // self.tile.side**2)
-        return (tiles + (tiles > 1)) * (self.tile.patches // self.token_patches + self.tile.marks)
+        split = tiles > 1  # then one more shows the whole, on a line of its own
+        return split + (tiles + split) * (self.tile.patches // self.token_patches + self.tile.marks)
 
 
 @dataclass(frozen=True)
