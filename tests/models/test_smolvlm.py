@@ -18,6 +18,7 @@ from model_folders import configure, load, refusal, rewrite
 from random_models import loaded
 from smolvlm_folder import PICTURES, SIDE, TILE_TOKENS, build, write_smolvlm
 from toy_runs import ROOT
+from vgs_mlx.data import pairing
 from vgs_mlx.data.prompts import prompt_length, render
 from vgs_mlx.errors import Refusal
 from vgs_mlx.models import families
@@ -25,7 +26,10 @@ from vgs_mlx.models.families.smolvlm import FAMILY
 from vgs_mlx.models.families.smolvlm_tiles import Tiling
 from vgs_mlx.models.headers import PICTURE_SETTINGS, Tensor
 from vgs_mlx.models.loading import load_processor
+from vgs_mlx.models.logprobs import taken_logprobs
+from vgs_mlx.models.precision import is_quantised
 from vgs_mlx.models.processing import inserted
+from vgs_mlx.models.rows import Continued, encode
 from vgs_mlx.planning import footprint
 from vgs_mlx.planning.footprint import Body, device_of
 from vgs_mlx.planning.sizes import parse, read_size
@@ -144,6 +148,28 @@ def test_a_checkpoint_of_transformers_has_the_same_weights(folder, tmp_path):
     assert (
         ours.end_ids == hub.end_ids == {ours.processor.tokenizer.convert_tokens_to_ids("<end_of_utterance>")}
     )
+
+
+def test_a_packed_language_model_answers_much_as_the_plain_one(tmp_path):
+    folder = write_smolvlm(tmp_path / "model", hidden=64, scale=1.0)
+    plain, packed = load(folder, native=True), load(folder, native=True, bits=8)
+    assert is_quantised(packed.module.language_model) and not is_quantised(packed.module.vision_model)
+    view = plain.processor.render(WITH, [noise(64, 64)], SIDE**2)
+    ours, theirs = (
+        np.array(
+            taken_logprobs(model, [Continued(view, np.arange(8, dtype=np.int32))], encode(model, [view]))
+        )
+        for model in (plain, packed)
+    )
+    np.testing.assert_allclose(ours, theirs, atol=0.1)
+    assert np.abs(ours - theirs).max() > 0
+
+
+def test_pictures_of_another_number_of_tokens_are_no_pair(processor, copy):
+    pairing.same_language(processor, load_processor(copy, "--teacher"))
+    configure(copy, "processor_config.json", image_seq_len=9)
+    with pytest.raises(Refusal, match="prepare pictures differently"):
+        pairing.same_language(processor, load_processor(copy, "--teacher"))
 
 
 def text(**changes):

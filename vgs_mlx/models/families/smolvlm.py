@@ -68,6 +68,9 @@ class SmolVLM(Plain):
         places = [f"<row_{row + 1}_col_{column + 1}>" for row in range(most) for column in range(most)]
         return (processor.image_token, processor.fake_image_token, processor.global_image_token, *places)
 
+    def preparation(self, processor: Any) -> Mapping[str, Any]:
+        return {**super().preparation(processor), "image_seq_len": processor.image_seq_len}
+
     def fault(self, processor: Any) -> str | None:
         settings = processor.image_processor
         for name in SPLITTING:
