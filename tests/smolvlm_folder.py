@@ -43,7 +43,10 @@ def write_smolvlm(
         "generation_config.json",
         {"bos_token_id": 1, "eos_token_id": placeholder + 2, "pad_token_id": 0},
     )
-    (folder / "chat_template.jinja").write_text(TEMPLATE)
+    if hub:
+        _write(folder, "chat_template.json", {"chat_template": TEMPLATE})
+    else:
+        (folder / "chat_template.jinja").write_text(TEMPLATE)
     config = _config(hidden, layers, placeholder, rows)
     _write(folder, "config.json", config)
     mx.random.seed(seed)
@@ -68,6 +71,7 @@ PICTURES = dict(
     image_mean=[0.5] * 3, image_processor_type="SmolVLMImageProcessor", image_std=[0.5] * 3,
     max_image_size={"longest_edge": SIDE}, processor_class="SmolVLMProcessor", resample=1,
     rescale_factor=0.00392156862745098, size={"longest_edge": ROWS * SIDE},
+    video_sampling={"fps": 1, "max_frames": 64, "video_size": {"longest_edge": SIDE}},
 )  # fmt: skip
 
 

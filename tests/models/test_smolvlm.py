@@ -153,6 +153,7 @@ def test_a_packed_language_model_answers_much_as_the_plain_one(tmp_path):
 
 
 def test_pictures_of_another_number_of_tokens_are_no_pair(processor, copy):
+    configure(copy, "preprocessor_config.json", video_sampling={"fps": 2})  # of which no picture takes notice
     pairing.same_language(processor, load_processor(copy, "--teacher"))
     configure(copy, "processor_config.json", image_seq_len=9)
     with pytest.raises(Refusal, match="prepare pictures differently"):

@@ -55,6 +55,29 @@ def test_sizes_are_those_of_the_loaded_model(folder):
 
 
 @pytest.mark.parametrize(
+    ("text", "weights"),
+    [((576, 1536, 9, 3, 30), 256_484_928), ((960, 2560, 15, 5, 32), 507_482_304)],
+    ids=["256M", "500M"],
+)
+def test_published_sizes_are_met(text, weights):
+    """Weights as published, and the tokens of a picture: 64 for each of 17 tiles, with what marks them."""
+    names = (
+        "hidden_size",
+        "intermediate_size",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "num_hidden_layers",
+    )
+    config = dict(
+        model_type="smolvlm", scale_factor=4, text_config=dict(zip(names, text, strict=True), vocab_size=49_280),
+        vision_config=dict(hidden_size=768, num_attention_heads=12, patch_size=16, image_size=512),
+    )  # fmt: skip
+    size = parse("x", config, None)
+    assert size.language_weights.elements + size.vision_weights.elements == weights
+    assert size.max_pixels == 2048**2 and size.vision.image_tokens(size.max_pixels) == 17 * (64 + 3) + 1
+
+
+@pytest.mark.parametrize(
     ("text", "vision"),
     [({}, {}), ({"head_dim": 64}, {"hidden_size": 768}), ({"hidden_size": 960}, {"hidden_size": 96})],
 )

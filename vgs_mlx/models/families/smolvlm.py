@@ -21,6 +21,10 @@ from vgs_mlx.models.families.plain import Plain, fault_of_pixels
 from vgs_mlx.models.families.smolvlm_tiles import Tiling
 from vgs_mlx.types import View
 
+PREPARATION = (
+    "do_convert_rgb", "do_resize", "size", "resample", "do_image_splitting", "max_image_size", "do_rescale",
+    "rescale_factor", "do_normalize", "image_mean", "image_std", "do_pad",
+)  # fmt: skip
 SPLITTING = ("do_resize", "do_pad", "do_image_splitting")
 
 
@@ -69,7 +73,11 @@ class SmolVLM(Plain):
         return (processor.image_token, processor.fake_image_token, processor.global_image_token, *places)
 
     def preparation(self, processor: Any) -> Mapping[str, Any]:
-        return {**super().preparation(processor), "image_seq_len": processor.image_seq_len}
+        settings = super().preparation(processor)  # some of them are about videos
+        return {
+            **{name: settings.get(name) for name in PREPARATION},
+            "image_seq_len": processor.image_seq_len,
+        }
 
     def fault(self, processor: Any) -> str | None:
         settings = processor.image_processor
