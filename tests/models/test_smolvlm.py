@@ -9,10 +9,12 @@ from mlx.utils import tree_flatten
 from PIL import Image
 
 from model_folders import configure, load, refusal, rewrite
-from smolvlm_folder import PICTURES, SIDE, TILE_TOKENS, write_smolvlm
+from random_models import loaded
+from smolvlm_folder import PICTURES, SIDE, TILE_TOKENS, build, write_smolvlm
 from vgs_mlx.data import pairing
 from vgs_mlx.data.prompts import prompt_length, render
 from vgs_mlx.errors import Refusal
+from vgs_mlx.models.families.smolvlm import FAMILY
 from vgs_mlx.models.families.smolvlm_tiles import Tiling
 from vgs_mlx.models.headers import PICTURE_SETTINGS
 from vgs_mlx.models.loading import load_processor
@@ -22,7 +24,7 @@ from vgs_mlx.models.processing import inserted
 from vgs_mlx.models.rows import Continued, encode
 from vgs_mlx.planning.sizes import read_size
 from vgs_mlx.recipe.options import Data
-from vgs_mlx.types import Example, Picture
+from vgs_mlx.types import Example, Picture, View
 
 PUBLISHED = Tiling(longest=2048, side=512)
 SIZES = [
@@ -117,6 +119,23 @@ def test_features_of_several_pictures_are_those_of_each_in_order(folder):
     ids = together.ids[together.ids == model.module.config.image_token_id]
     theirs = model.module.get_input_embeddings(mx.array(ids)[None], mx.array(together.media["pixel_values"]))
     np.testing.assert_allclose(np.array(features), np.array(theirs.inputs_embeds[0]), atol=1e-5)
+
+
+def test_positions_of_patches_are_those_that_mlx_vlm_takes():
+    """With 27 patches to a side, as in the 2.2B: its float32 bounds put some of them a place too early."""
+    text = dict(model_type="llama", hidden_size=16, intermediate_size=16, num_attention_heads=1,
+                num_key_value_heads=1, num_hidden_layers=1, vocab_size=8, rope_theta=1e4)  # fmt: skip
+    vision = dict(model_type="smolvlm_vision", hidden_size=16, intermediate_size=16, num_attention_heads=1,
+                  num_hidden_layers=1, patch_size=2, image_size=54)  # fmt: skip
+    config = dict(
+        model_type="smolvlm", image_token_id=3, scale_factor=3, text_config=text, vision_config=vision
+    )
+    model = loaded("27", build(config), FAMILY, 3.0, 8)
+    pixels = np.random.default_rng(0).normal(size=(1, 1, 3, 54, 54)).astype(np.float32)
+    view = View(np.full(81, 3, np.int32), {"pixel_values": pixels})
+    theirs = model.module.get_input_embeddings(mx.array(view.ids)[None], mx.array(pixels)).inputs_embeds[0]
+    ours = model.family.encode(model.module, view).embeddings
+    np.testing.assert_allclose(np.array(ours), np.array(theirs), atol=1e-5)
 
 
 def test_a_tile_of_zeros_is_a_tile(copy):
