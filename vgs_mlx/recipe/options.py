@@ -65,7 +65,7 @@ class Data:
     ] = ()  # the data set's, known and not wanted: options that the question lists
     allow_outside: bool = False  # pictures outside the data set's folder
     on_bad_row: Literal["fail", "skip"] = "fail"
-    max_pixels: Count | None = 1024 * 32 * 32  # larger pictures are scaled down to this, or to the tiles that fit
+    max_pixels: Count | None = 1024 * 32 * 32  # larger pictures are scaled to this, or to the tiles that fit
     max_prompt_length: Count = 16_384  # tokens; a longer prompt is a bad row, never cut
     system_prompt: str = SYSTEM_PROMPT  # "" for none
     template_options: dict[str, bool | int | float | str] = field(
