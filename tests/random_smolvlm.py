@@ -45,5 +45,5 @@ def random_tiles(seed: int, *, tiles: int = 2, words: int = 4) -> Prompt:
     text = rng.integers(6, VOCABULARY, words).astype(np.int32)
     ids = np.array([ROW, *[IMAGE] * TILE_TOKENS] * tiles + text.tolist(), dtype=np.int32)
     pixels = rng.normal(size=(1, tiles, 3, SIDE, SIDE)).astype(np.float32)
-    media = {"pixel_values": pixels, "pixel_attention_mask": np.ones((1, tiles, SIDE, SIDE), dtype=np.int32)}
+    media = {"pixel_values": pixels}
     return made_prompt(f"row-{seed}", View(ids, media if tiles else {}), View(text, {}))

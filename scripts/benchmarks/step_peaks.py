@@ -37,6 +37,7 @@ def size_of(model: LoadedModel) -> ModelSize:
         if not adapters.is_adapter_weight(name)
     ]
     config = {
+        "model_type": model.family.model_type,
         "text_config": text,
         "vision_config": vision,
         "tie_word_embeddings": text["tie_word_embeddings"],

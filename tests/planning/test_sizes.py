@@ -12,6 +12,7 @@ from mlx.utils import tree_flatten
 
 from model_folders import copied
 from vgs_mlx.errors import Refusal
+from vgs_mlx.models import families
 from vgs_mlx.models.headers import BYTES, PICTURE_SETTINGS
 from vgs_mlx.models.loading import load_model, load_processor
 from vgs_mlx.planning.sizes import Weights, implied, linears, parse, read_size
@@ -66,7 +67,7 @@ def test_a_layer_s_linear_layers_have_the_shapes_that_the_config_says():
 def test_a_tied_head_that_is_stored_twice_counts_once():
     config = json.loads((CONFIGS / "qwen3-vl-2b.json").read_text())
     size = parse("x", config, None)
-    listed = implied(config, size.text, size.vision)
+    listed = implied(config, families.declared("qwen3_vl").architecture(config))
     twice = [*listed, type(listed[0])("lm_head.weight", "BF16", (151_936, 2048))]
     assert parse("x", config, twice).language_weights == size.language_weights
 

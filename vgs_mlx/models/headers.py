@@ -16,8 +16,9 @@ from safetensors import SafetensorError, safe_open
 from vgs_mlx.errors import Refusal
 from vgs_mlx.formats import strict_json, texts
 from vgs_mlx.machine.lazy import Lazy
+from vgs_mlx.models import families
 
-mlx_vlm, processing = Lazy("mlx_vlm"), Lazy("mlx_vlm.models.qwen3_vl.processing_qwen3_vl")
+mlx_vlm = Lazy("mlx_vlm")
 
 BYTES = {
     "BOOL": 1, "U8": 1, "I8": 1, "U16": 2, "I16": 2, "F16": 2, "BF16": 2, "U32": 4, "I32": 4, "F32": 4,
@@ -81,11 +82,14 @@ def refuse_layout(config: dict[str, Any], where: str) -> None:
     if "quantization" not in config and isinstance(packing, dict) and "quant_method" in packing:
         method = packing["quant_method"]
         raise Refusal(f"{where}: its weights are packed by {method}, which is not MLX's packing: {ANOTHER}")
-    moved = "rope_parameters" in text and not {"rope_theta", "rope_scaling"} <= text.keys()
+    declared = families.declared(config["model_type"])
+    moved = "rope_parameters" in text and not set(declared.rope_keys) <= text.keys()
     if moved and "rope_parameters" not in _text_keys(config["model_type"]):
         raise Refusal(f"{where}: {_as_transformers_5(config)}")
-    if vision.get("model_type") == f"{config['model_type']}_vision":
+    if vision.get("model_type") in declared.unread_vision:
         raise Refusal(f"{where}: {_as_transformers_5(config)}")
+    if fault := declared.fault(config):
+        raise Refusal(f"{where}: its config.json {fault}: {COPY_IT}")
 
 
 def refuse_types(config: dict[str, Any], where: str) -> None:
@@ -121,13 +125,13 @@ def _classes(model_type: str) -> Any:
     return mlx_vlm.utils.get_model_and_args({"model_type": model_type})[0]
 
 
-def picture_limit(folder: Path, where: str) -> int:
+def picture_limit(folder: Path, model_type: str, where: str) -> int:
     """The pixels that a model folder's processor scales larger pictures down to. Raises `Refusal`."""
     plain, nested = (_settings(folder / name, where) for name in PICTURE_SETTINGS)
     settings = plain | _object(nested.get("image_processor") or {}, f"{where}: {PICTURE_SETTINGS[1]}")
-    size = _object(settings.get("size") or {}, f"{where}: the size in its picture settings")
-    given = [each for each in (settings.get("max_pixels"), size.get("longest_edge")) if each is not None]
-    limit = given[0] if given else processing.Qwen3VLImageProcessor().max_pixels
+    for name in ("size", "max_image_size"):
+        _object(settings.get(name) or {}, f"{where}: the {name} in its picture settings")
+    limit = families.declared(model_type).picture_limit(settings)
     if type(limit) is not int or limit < 1:
         raise Refusal(f"{where}: its processor scales pictures to {limit!r} pixels: {COPY_IT}")
     return limit
@@ -143,9 +147,7 @@ def _as_transformers_5(config: dict[str, Any]) -> str:
     return (
         f"its config.json is laid out as transformers 5 saves it, which mlx-vlm {version('mlx-vlm')} doesn't read "
         f"for {config['model_type']} (downloading it again changes nothing): take a checkpoint in the original "
-        "layout or an mlx-community conversion, or edit config.json: in text_config, move rope_theta out of "
-        "rope_parameters and rename what is left of that to rope_scaling; "
-        f'in vision_config, set model_type to "{config["model_type"]}"'
+        f"layout or an mlx-community conversion, or edit config.json: {families.declared(config['model_type']).edit}"
     )
 
 

@@ -202,8 +202,11 @@ def _as_the_device_computes(module: nn.Module, path: str, say: Callable[[str], N
 
 def _check_parts(model: LoadedModel, where: str) -> None:
     """The checkpoint's parts belong together: picture part, tokenizer, head."""
-    if None in model.family.media_modules(model.module).values():  # mlx-vlm only warns
-        raise Refusal(f"{where}: a checkpoint without its picture part (vision tower): take the whole model")
+    parts = model.family.media_modules(model.module)
+    if missing := [path for path, part in parts.items() if part is None]:  # mlx-vlm only warns
+        raise Refusal(
+            f"{where}: a checkpoint without its picture part ({' and '.join(missing)}): take the whole model"
+        )
     known = set(model.processor.tokenizer.get_vocab().values())
     unknown = [each for each in model.family.unanswerable_ids(model.module) if each not in known]
     if unknown:

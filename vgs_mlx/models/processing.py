@@ -41,7 +41,9 @@ class Processor:
     def apply_chat_template(self, messages: Sequence[Mapping[str, Any]], **options: Any) -> str:
         """The messages as text, a picture's place marked by one token."""
         owner = self.inner if self.inner.chat_template else self.tokenizer
-        return owner.apply_chat_template(messages, **options)
+        return self.family.conversation(
+            lambda told: owner.apply_chat_template(list(told), **options), messages
+        )
 
     def render(self, text: str, pictures: Sequence[Image.Image], limit: int | None = None) -> View:
         """See `Family.render`."""
@@ -90,6 +92,8 @@ def _fault_of_prompt(processor: Processor) -> str | None:
         text = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         if text.count(QUESTION) != 1 or text.count(place) != len(pictures):
             return "its chat template doesn't hold the question and the picture's place once each"
+        if (video := vars(processor.inner).get("video_token")) and video in text:
+            return "its chat template makes a video's place for a picture"
         if len(text) > LONGEST:
             return f"its chat template writes {len(text):,} characters around a question"
         if stray := next((each for each in processor.special_texts if each in text), None):
@@ -105,7 +109,8 @@ def _fault_of_views(processor: Processor, seen: View, blind: View) -> str | None
     """What is wrong with the two views of one question."""
     tokenizer, pixels = processor.tokenizer, seen.media["pixel_values"]
     marker = tokenizer.convert_tokens_to_ids(processor.inner.image_token)
-    if np.count_nonzero(seen.ids == marker) != processor.picture_tokens(SIDE, SIDE, None).features:
+    adds = processor.picture_tokens(SIDE, SIDE, None)
+    if np.count_nonzero(seen.ids == marker) != adds.features:
         return "the picture has more or fewer places in the prompt than parts"
     if not np.isfinite(pixels).all():
         return "the picture becomes numbers that aren't finite"
@@ -114,7 +119,7 @@ def _fault_of_views(processor: Processor, seen: View, blind: View) -> str | None
             return "its tokenizer doesn't give the question back"
         if tokenizer.bos_token_id is not None and (view.ids[:2] == tokenizer.bos_token_id).all():
             return "a prompt begins with two begin-of-sequence ids"
-    if not inserted(blind.ids, seen.ids):
+    if not inserted(blind.ids, seen.ids) or len(seen.ids) != len(blind.ids) + adds.features + adds.marks:
         return "a question with a picture differs from the same without one in more than the picture"
     return None
 

@@ -13,6 +13,7 @@ from vgs_mlx import device
 from vgs_mlx.planning.sizes import ModelSize, linears
 
 FLOAT = 4  # bytes of a float32
+FUSED_WIDTHS = (64, 80, 128)  # of a head
 CACHE_STEP = 256  # positions by which mlx-lm's KVCache grows
 
 
@@ -100,7 +101,8 @@ def saved_per_token(body: Body) -> int:
     """What one decoder layer saves of a token for its backward pass, attention probabilities apart.
 
     hidden: the two residuals (inputs of the norms) and the two normed states (inputs of linear layers);
-    queries: before their norm, rotated, attention's output; keys and values: before the norm, rotated, values;
+    queries: before their norm if they have one, rotated, attention's output; keys and values: before the norm if
+    there is one, rotated, values;
     intermediate: gate, up, sigmoid, SiLU and their product. Unfused norms whose weights train save the
     normalised input too, and narrow ones a float32 copy. Copies for adapters replace what they are copies of:
     three of the first normed state (q, k, v), two of the second (gate, up), one of each other input.
@@ -114,8 +116,9 @@ def saved_per_token(body: Body) -> int:
     else:
         normed, output = 2 * b, b
     wide = text.hidden * (2 * norm_input + normed + 2 * unfused)
-    wide += queries * (norm_input + b + output + unfused)
-    wide += keys * (norm_input + 2 * b + unfused)
+    normed_head = (norm_input + unfused) * text.norms_heads
+    wide += queries * (normed_head + b + output)
+    wide += keys * (normed_head + 2 * b)
     wide += text.intermediate * (4 * b + output)
     low_rank = FLOAT * body.rank * len(linears(text)) if body.train in ("lora", "dora") else 0
     # DoRA's magnitudes multiply each output, which is saved as it was before
@@ -160,20 +163,32 @@ def kept(body: Body, view: Pass, checkpointed: bool) -> int:
 
 
 def picture_features(body: Body, tokens: int) -> int:
-    """The vision tower's output for `tokens` image tokens: embeddings and a deepstack feature a level."""
+    """The vision tower's output for `tokens` image tokens: embeddings and a feature a level."""
     return tokens * body.size.text.hidden * (1 + body.size.vision.levels) * body.number
 
 
 def _padded_heads(body: Body) -> int:
-    """Numbers a patch of queries, whose heads mlx-vlm pads to a width with a fused kernel."""
+    """Numbers a patch of queries, whose heads mlx-vlm pads to a width with a fused kernel in some families."""
     vision = body.size.vision
     width = vision.hidden // vision.heads
-    return vision.heads * next((wide for wide in (64, 80, 128) if width <= wide), width)
+    return vision.heads * next((wide for wide in FUSED_WIDTHS if width <= wide), width)
 
 
 def vision_scores(body: Body, patches: int) -> int:
-    """One block's attention probabilities over a picture."""
-    return body.number * body.size.vision.heads * patches**2
+    """One block's attention probabilities over a picture, or over all of its tiles."""
+    return body.number * _vision_pairs(body, patches)
+
+
+def _vision_pairs(body: Body, patches: int) -> int:
+    """Of two patches that attend to each other, for every head."""
+    tile = body.size.vision.tile
+    return body.size.vision.heads * patches * (patches if tile is None else tile.patches)
+
+
+def _vision_fused(body: Body) -> bool:
+    """Whether attention of the tower makes no scores: MLX has fused kernels for some widths of a head."""
+    vision = body.size.vision
+    return body.device.fused and (vision.pads_heads or vision.hidden // vision.heads in FUSED_WIDTHS)
 
 
 def see(body: Body, patches: int, pictures: int) -> int:
@@ -190,13 +205,15 @@ def see_together(body: Body, patches: int, pictures: int) -> int:
 
 
 def _one_picture(body: Body, patches: int) -> int:
-    """Measured: 25 arrays of the blocks' width (position embeddings and what the deepstack keeps among them), 2 of
-    the inner one, 3 of padded heads, and the scores where they are made; or 3.5 times the pixels, if that is more.
+    """Measured: arrays of the blocks' widths (position embeddings and features for later layers among them), and
+    the scores where they are made; or 3.5 times the pixels, if that is more.
     """
-    vision = body.size.vision
-    numbers = 25 * vision.hidden + 2 * vision.intermediate + 3 * _padded_heads(body)
-    made = 0 if body.device.fused else vision_scores(body, patches)
-    return max(numbers * patches * body.number + made, round(3.5 * _pixels(body, patches)))
+    vision, held = body.size.vision, body.size.vision.measured
+    numbers = held.hidden * vision.hidden + held.intermediate * vision.intermediate
+    numbers += held.padded_heads * _padded_heads(body)
+    made = 0 if _vision_fused(body) else vision_scores(body, patches)
+    pixels = _pixels(body, patches)
+    return max(numbers * patches * body.number + made + round(held.pixels * pixels), round(3.5 * pixels))
 
 
 def _pixels(body: Body, patches: int) -> int:
@@ -204,13 +221,14 @@ def _pixels(body: Body, patches: int) -> int:
 
 
 def seen_saved(body: Body, patches: int, pictures: int) -> int:
-    """What a trained vision tower saves: 12 arrays of its width, 5 of the inner one, 2 of padded queries.
+    """What a trained vision tower saves: arrays of its widths, and the attention probabilities of each block.
 
-    And the attention probabilities of each block. Trained weights are float32, and so is all that follows.
+    Trained weights are float32, and so is all that follows.
     """
-    vision = body.size.vision
-    block = 12 * vision.hidden + 5 * vision.intermediate + 2 * _padded_heads(body)
-    whole = block * patches + vision.heads * patches**2
+    vision, held = body.size.vision, body.size.vision.measured
+    block = held.saved_hidden * vision.hidden + held.saved_intermediate * vision.intermediate
+    block += held.saved_padded_heads * _padded_heads(body)
+    whole = block * patches + _vision_pairs(body, patches)
     return vision.depth * pictures * whole * FLOAT
 
 

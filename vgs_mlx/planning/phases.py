@@ -196,7 +196,7 @@ def update(name: str, goal: Goal, held: Parts, gradients: int) -> Phase:
 
 
 def patches(body: Body, seen: Lengths) -> int:
-    return seen.image * body.size.vision.merge**2
+    return seen.image * body.size.vision.token_patches
 
 
 def teacher_states(pair: Pair, work: Work, goal: Goal) -> Parts:

@@ -72,9 +72,8 @@ def lengths_of(prompts: Sequence[Prompt]) -> Lengths:
 
 def lengths(recipe: Recipe, student: ModelSize) -> Lengths:
     """Prompts as long as the recipe allows: one picture of `data.max_pixels` and some text."""
-    vision = student.vision
     pixels = min(student.max_pixels, recipe.data.max_pixels or student.max_pixels)
-    image = max(1, pixels // (vision.patch * vision.merge) ** 2)
+    image = student.vision.image_tokens(pixels)
     return Lengths(TEXT_TOKENS, min(image, max(1, recipe.data.max_prompt_length - TEXT_TOKENS)))
 
 

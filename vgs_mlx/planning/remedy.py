@@ -86,7 +86,7 @@ def _with(draft: Draft, changes: Mapping[str, Any]) -> Plan:
 def _gentle_first(draft: Draft, chosen: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Settings to try beside those chosen, each smaller than it is now, in the order of `draft.keys`."""
     recipe, student = draft.recipe, draft.student
-    pixels = (student.vision.patch * student.vision.merge) ** 2
+    pixels = student.vision.token_pixels
     packs = draft.teacher and draft.teacher.language_weights.packable
     bits = chosen.get("teacher.bits", recipe.teacher.bits or 16)
     unset = {

@@ -13,14 +13,14 @@ from huggingface_hub import get_safetensors_metadata, hf_hub_download
 from vgs_mlx.errors import Refusal
 from vgs_mlx.formats import hub_names, strict_json
 from vgs_mlx.formats.hub_names import HubId
-from vgs_mlx.models import headers, hub
+from vgs_mlx.models import families, headers, hub
+from vgs_mlx.models.families.architecture import Architecture, Text, Vision, count
 from vgs_mlx.models.headers import BYTES, Tensor
 from vgs_mlx.models.loading import checked_config, find_folder, read_config
 from vgs_mlx.models.precision import QUANTISATION_GROUP
 
+VISION = "vision_tower"  # what stands for a tower whose weights are not listed
 DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
-CONFIG_LIMIT = 16_777_216  # pixels that Qwen3-VL's published processor allows a picture
-LARGEST = 10**6  # of any number in a config: a plan for more would say nothing
 
 
 @dataclass(frozen=True)
@@ -30,33 +30,6 @@ class Weights:
     elements: int  # unpacked
     stored: int  # bytes
     packable: int  # elements of layers that `teacher.bits` would pack; 0 where they are packed already
-
-
-@dataclass(frozen=True)
-class Text:
-    """The language model's sizes."""
-
-    layers: int
-    hidden: int
-    intermediate: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    vocabulary: int  # rows of the head
-
-
-@dataclass(frozen=True)
-class Vision:
-    """The vision tower's sizes. A patch is `patch` pixels square; `merge` x `merge` patches make one token."""
-
-    depth: int
-    hidden: int
-    intermediate: int
-    heads: int
-    patch: int
-    merge: int
-    pixel_values: int  # numbers a patch: channels x frames x patch x patch
-    levels: int  # deepstack features that go to the language model beside the embeddings
 
 
 @dataclass(frozen=True)
@@ -84,7 +57,8 @@ def read_size(path: str, option: str) -> ModelSize:
         folder = find_folder(path, option)
         config = read_config(folder, option)
         tensors = headers.read(folder, where)
-        return parse(path, config, tensors or None, headers.picture_limit(folder, where), where)
+        limit = headers.picture_limit(folder, config["model_type"], where)
+        return parse(path, config, tensors or None, limit, where)
     return _from_hub(id, where)
 
 
@@ -92,20 +66,24 @@ def parse(
     name: str,
     config: dict[str, Any],
     tensors: list[Tensor] | None,
-    max_pixels: int = CONFIG_LIMIT,
+    max_pixels: int | None = None,
     where: str | None = None,
 ) -> ModelSize:
-    """The size that a config and, where there are any, its tensors describe. Raises `Refusal`, naming `where`."""
+    """The size that a config and, where there are any, its tensors describe. Raises `Refusal`, naming `where`.
+
+    `max_pixels`: None for what the family's published processor allows.
+    """
+    declared = families.declared(config["model_type"])
     try:
-        text, vision = _text(config), _vision(config)
+        found = declared.architecture(config)
         group = _packing(config, "group_size", QUANTISATION_GROUP)
-        listed = tensors or implied(config, text, vision)
+        listed = tensors or implied(config, found)
     except ValueError as error:
         raise Refusal(f"{where or name}: its config.json {error}: give a complete model") from error
     # a tied head may be stored twice; it is loaded once
-    tied = _tied(config)
-    kept = [each for each in listed if not (tied and each.name.split(".")[0] == "lm_head")]
-    is_vision = [("visual" in each.name or "vision_tower" in each.name) for each in kept]
+    kept = [each for each in listed if not (found.tied and each.name.split(".")[0] == "lm_head")]
+    seeing = (VISION, *declared.vision_names)
+    is_vision = [any(part in each.name for part in seeing) for each in kept]
     language = [each for each, here in zip(kept, is_vision, strict=True) if not here]
     floats = [each for each in language if each.dtype in DTYPES.values()]
     if not floats:
@@ -115,12 +93,12 @@ def parse(
     return ModelSize(
         name=name,
         source="header" if tensors else "config",
-        text=text,
-        vision=vision,
+        text=found.text,
+        vision=found.vision,
         language_weights=_weights(language, group),
         vision_weights=_weights([each for each, here in zip(kept, is_vision, strict=True) if here], group),
         dtype_bytes=BYTES[max(floats, key=lambda each: each.nbytes).dtype],
-        max_pixels=max_pixels,
+        max_pixels=max_pixels or found.max_pixels,
     )
 
 
@@ -134,25 +112,26 @@ def linears(text: Text) -> dict[str, tuple[int, int]]:
     }  # fmt: skip
 
 
-def implied(config: dict[str, Any], text: Text, vision: Vision) -> list[Tensor]:
+def implied(config: dict[str, Any], found: Architecture) -> list[Tensor]:
     """The tensors that a config's shapes imply, the language model packed where the config says so."""
+    text = found.text
     named = config.get("dtype") or config.get("torch_dtype") or "bfloat16"
     if named not in list(DTYPES):
         raise ValueError(f"has the dtype {named!r}, not one of {', '.join(DTYPES)}")
     dtype, packed = DTYPES[named], _packing(config, "bits", None)
     head = [("embed_tokens", (text.vocabulary, text.hidden))] + (
-        [] if _tied(config) else [("head", (text.vocabulary, text.hidden))]
+        [] if found.tied else [("head", (text.vocabulary, text.hidden))]
     )
     layer = [*((name, (outputs, inputs)) for name, (inputs, outputs) in linears(text).items())]
-    found = []
+    listed = []
     for name, shape in [
         *head,
         *((f"layers.{n}.{name}", shape) for n in range(text.layers) for name, shape in layer),
     ]:
-        found += _maybe_packed(f"language_model.{name}", shape, dtype, packed)
-    norms = text.layers * (2 * text.hidden + 2 * text.head_dim) + text.hidden
-    found.append(Tensor("language_model.norms", dtype, (norms,)))
-    return [*found, Tensor("vision_tower", dtype, (_vision_elements(config, vision),))]
+        listed += _maybe_packed(f"language_model.{name}", shape, dtype, packed)
+    norms = text.layers * (2 * text.hidden + 2 * text.head_dim * text.norms_heads) + text.hidden
+    listed.append(Tensor("language_model.norms", dtype, (norms,)))
+    return [*listed, Tensor(VISION, dtype, (found.vision_elements,))]
 
 
 def _maybe_packed(name: str, shape: tuple[int, int], dtype: str, bits: int | None) -> list[Tensor]:
@@ -164,25 +143,9 @@ def _maybe_packed(name: str, shape: tuple[int, int], dtype: str, bits: int | Non
     return [packed, Tensor(f"{name}.scales", dtype, groups), Tensor(f"{name}.biases", dtype, groups)]
 
 
-def _tied(config: dict[str, Any]) -> bool:
-    return bool(config.get("tie_word_embeddings", config["text_config"].get("tie_word_embeddings", False)))
-
-
 def _packing(config: dict[str, Any], key: str, usual: int | None) -> int | None:
     """A setting of the config's packed layers, such as their `bits`; `usual` where it says nothing."""
-    return _count(config, "quantization", key, usual) if config.get("quantization") else usual
-
-
-def _vision_elements(config: dict[str, Any], vision: Vision) -> int:
-    """Weights and biases of the patch embedding, the blocks, and a merger for each level and the output."""
-    hidden, inner, merged = vision.hidden, vision.intermediate, vision.hidden * vision.merge**2
-    block = 4 * hidden * hidden + 4 * hidden + 2 * hidden * inner + inner + hidden + 4 * hidden
-    out = _count(config, "vision_config", "out_hidden_size")
-    merger = merged * merged + merged + merged * out + out
-    norms = 2 * hidden + 2 * merged * vision.levels
-    places = _count(config, "vision_config", "num_position_embeddings")
-    embedding = vision.pixel_values * hidden + hidden + places * hidden
-    return embedding + vision.depth * block + (1 + vision.levels) * merger + norms
+    return count(config, "quantization", key, usual) if config.get("quantization") else usual
 
 
 def _weights(tensors: list[Tensor], group: int) -> Weights:
@@ -198,53 +161,6 @@ def _weights(tensors: list[Tensor], group: int) -> Weights:
         if len(each.shape) == 2 and each.shape[-1] % QUANTISATION_GROUP == 0:
             packable += each.elements
     return Weights(elements, sum(each.nbytes for each in tensors), 0 if scaled else packable)
-
-
-def _text(config: dict[str, Any]) -> Text:
-    heads = _count(config, "text_config", "num_attention_heads")
-    hidden = _count(config, "text_config", "hidden_size")
-    return Text(
-        layers=_count(config, "text_config", "num_hidden_layers"),
-        hidden=hidden,
-        intermediate=_count(config, "text_config", "intermediate_size"),
-        heads=heads,
-        kv_heads=_count(config, "text_config", "num_key_value_heads", heads),
-        head_dim=_count(config, "text_config", "head_dim", hidden // heads),
-        vocabulary=_count(config, "text_config", "vocab_size"),
-    )
-
-
-def _vision(config: dict[str, Any]) -> Vision:
-    patch = _count(config, "vision_config", "patch_size")
-    channels = _count(config, "vision_config", "in_channels", 3)
-    frames = _count(config, "vision_config", "temporal_patch_size", 2)
-    levels = config["vision_config"].get("deepstack_visual_indexes") or []
-    if not isinstance(levels, list):
-        raise ValueError(f"has vision_config.deepstack_visual_indexes {levels!r}, not a list of layers")
-    return Vision(
-        depth=_count(config, "vision_config", "depth"),
-        hidden=_count(config, "vision_config", "hidden_size"),
-        intermediate=_count(config, "vision_config", "intermediate_size"),
-        heads=_count(config, "vision_config", "num_heads"),
-        patch=patch,
-        merge=_count(config, "vision_config", "spatial_merge_size", 2),
-        pixel_values=channels * frames * patch * patch,
-        levels=len(levels),
-    )
-
-
-def _count(config: dict[str, Any], section: str, key: str, usual: int | None = None) -> int:
-    """A number of a config's section; `usual` where it has none. Raises `ValueError` with what the config does."""
-    values = config.get(section)
-    if not isinstance(values, dict):
-        raise ValueError(f"lacks {section}" if values is None else f"has no keys below {section}")
-    value = values.get(key)
-    if value is None and usual is None:
-        raise ValueError(f"lacks {section}.{key}")
-    found = usual if value is None else value
-    if type(found) is not int or not 0 < found <= LARGEST:
-        raise ValueError(f"has {section}.{key} {found!r}, not a whole number from 1 to {LARGEST:,}")
-    return found
 
 
 def _config_file(file: Path, where: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 Prompts of one length are prefilled together, once each; their caches are then shared by their completions, and padded
 on the left where prompts differ in length (mlx-vlm's batch caches hide the padding), so a row is the same whatever rows
-stand beside it. mlx-vlm's batch generator can't seed a row, and its batched prefill mixes up features of Qwen3-VL.
+stand beside it. mlx-vlm's batch generator can't seed a row, and its batched prefill mixes up features.
 """
 
 import itertools

@@ -1,6 +1,6 @@
 """What the trainer may ask of a family of models: the `Family` protocol, and the rows that a model is fed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,6 +11,8 @@ from PIL import Image
 
 from vgs_mlx.models.families.features import Features
 from vgs_mlx.types import View
+
+Messages = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +39,12 @@ class Family(Protocol):
     model_type: str  # as in config.json
 
     # A processor, before there are weights
+
+    def conversation(self, template: Callable[[Messages], str], messages: Messages) -> str:
+        """The messages as the chat template writes them. Without pictures, what it writes with them less their marks.
+
+        All of them stand at the beginning of the last message.
+        """
 
     def render(self, processor: Any, text: str, pictures: Sequence[Image.Image], limit: int | None) -> View:
         """The text of a chat template, with its pictures, as ids and arrays. `limit`: pixels of a picture, at most.

@@ -1,7 +1,7 @@
 """A family by declaration: most of what a model is asked has one answer that fits nearly all of mlx-vlm's families."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from vgs_mlx.machine.lazy import Lazy
-from vgs_mlx.models.families.base import Rows
+from vgs_mlx.models.families.base import Messages, Rows
 from vgs_mlx.models.families.features import Features
 from vgs_mlx.types import View
 
@@ -42,6 +42,10 @@ class Plain:
     )  # of the config; the first is the pictures' placeholder
 
     preparation_ignores: ClassVar[frozenset[str]] = frozenset({"image_processor_type", "processor_class"})
+
+    def conversation(self, template: Callable[[Messages], str], messages: Messages) -> str:
+        """See `Family`: most templates write nothing but a picture's marks for a picture."""
+        return template(messages)
 
     def render(self, processor: Any, text: str, pictures: Sequence[Image.Image], limit: int | None) -> View:
         """See `Family`."""
