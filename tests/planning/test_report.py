@@ -70,7 +70,7 @@ def test_memory_is_read_as_machines_are_sold(given, device, expected):
 
 @pytest.mark.parametrize("given", ["16", "much", "0GB", "1.2.3GB"])
 def test_a_malformed_memory_size_is_refused(given):
-    with pytest.raises(Refusal, match="write it like 16GB"):
+    with pytest.raises(Refusal, match="give a size above 0, such as 16GB"):
         memory_of(given, "cpu")
 
 

@@ -85,7 +85,7 @@ class Data:
     )
     max_pixels: Count | None = Field(
         1024 * 32 * 32,
-        description="Pixels of a picture; larger ones are scaled down, or to the tiles that fit. null: the processor's limit.",
+        description="Pixels of a picture; larger ones are scaled down, or to the tiles that fit. null: no own limit.",
     )
     max_prompt_length: Count = Field(
         16_384,
