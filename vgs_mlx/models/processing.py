@@ -96,8 +96,6 @@ def _fault_of_prompt(processor: Processor) -> str | None:
             return "its chat template makes a video's place for a picture"
         if len(text) > LONGEST:
             return f"its chat template writes {len(text):,} characters around a question"
-        if stray := next((each for each in processor.special_texts if each in text), None):
-            return f"its chat template writes {stray}, which is not a picture's place"
         texts_by_view[name] = text
     grey = Image.new("RGB", (SIDE, SIDE), "grey")
     seen = processor.render(texts_by_view["with_image"], [grey])

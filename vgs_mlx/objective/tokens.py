@@ -19,20 +19,6 @@ def predicting_positions(prompt_length: int, completion_length: int) -> np.ndarr
     return np.arange(prompt_length - 1, prompt_length - 1 + completion_length)
 
 
-def packed_predicting_positions(prompt_length: int, completion_lengths: Sequence[int]) -> np.ndarray:
-    """The same for a row of a prompt and several completions, each of which continues the prompt, (N,).
-
-    The prompt's last state predicts the first token of every completion; the completion's own states predict the rest.
-    """
-    starts = prompt_length + np.cumsum([0, *completion_lengths[:-1]])
-    return np.concatenate(
-        [
-            np.concatenate([[prompt_length - 1], np.arange(start, start + length - 1)])
-            for start, length in zip(starts, completion_lengths, strict=True)
-        ]
-    )
-
-
 def token_weights(lengths: Sequence[int], reduction: Literal["token", "sequence"]) -> mx.array:
     """The weight of every token in the update batch's loss, (N,); the weights sum to 1.
 

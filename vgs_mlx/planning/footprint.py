@@ -35,7 +35,7 @@ class Pass:
     """Rows that go through a model at one time, and the blocks that attention computes in each of them."""
 
     rows: int
-    blocks: tuple[tuple[int, int], ...]  # (queries, keys); a row that isn't packed is one block
+    blocks: tuple[tuple[int, int], ...]  # (queries, keys); a row of its own is one block
 
     @property
     def tokens(self) -> int:
@@ -57,8 +57,8 @@ def plain(rows: int, length: int) -> Pass:
     return Pass(rows, ((length, length),))
 
 
-def packed(rows: int, prompt: int, answers: int, length: int) -> Pass:
-    """Rows of a prompt and its answers: the prompt over itself, each answer over the prompt and itself."""
+def continued(rows: int, prompt: int, answers: int, length: int) -> Pass:
+    """Prompts and the answers that continue them: a prompt over itself, each answer over its prompt and itself."""
     return Pass(rows, ((prompt, prompt), *[(length, prompt + length)] * answers))
 
 
@@ -79,7 +79,7 @@ def scores(body: Body, rows: Pass) -> int:
 
 
 def _worked_on(body: Body, rows: Pass, times: int) -> int:
-    """Scores beside those saved, while a layer is worked on. Measured: a packed row's prompt is there once."""
+    """Scores beside those saved, while a layer is worked on. Measured: a prompt with answers has its own once."""
     first = rows.blocks[0]
     prompt = scores(body, Pass(rows.rows, (first,))) if len(rows.blocks) > 1 else 0
     return times * (scores(body, rows) - prompt) + prompt
@@ -130,7 +130,7 @@ def forward(body: Body, views: list[Pass]) -> int:
     """The most that a pass without gradients holds, all views evaluated together.
 
     Measured: 4.2 arrays of every width of a layer for the larger view (the other is not begun or done), but
-    the attention scores, where they are made, of each, all blocks of a packed row at once.
+    the attention scores, where they are made, of each, all blocks at once.
     """
     text = body.size.text
     width = text.hidden + (text.heads + text.kv_heads) * text.head_dim + text.intermediate

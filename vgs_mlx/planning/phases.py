@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from vgs_mlx.objective.chunked import chunk_length
 from vgs_mlx.objective.objectives import Objective
 from vgs_mlx.planning import footprint
-from vgs_mlx.planning.footprint import FLOAT, Body, packed, plain
+from vgs_mlx.planning.footprint import FLOAT, Body, plain
 from vgs_mlx.planning.loss import loss_arrays, score_arrays, trees
 from vgs_mlx.planning.plan import Lengths, Parts, Phase
 from vgs_mlx.planning.sizes import ModelSize, linears
@@ -148,7 +148,7 @@ def float32_states(name: str, body: Body, seen: Lengths, rows: int, length: int)
     layer = sum(inputs * outputs for inputs, outputs in linears(text).values())
     widened = 0 if body.device.widens else FLOAT * (layer + text.vocabulary * text.hidden)
     tower = 0 if body.device.widens else FLOAT * body.size.vision_weights.elements
-    passed = packed(rows, seen.text + seen.image, 1, length)
+    passed = plain(rows, seen.text + seen.image + length)
     return Phase(
         name,
         (
@@ -176,7 +176,7 @@ def two_heads(name: str, body: Body, positions: int, chunk: int) -> Phase:
 
 def token_scores(name: str, body: Body, seen: Lengths, length: int, chunk: int) -> Phase:
     """The report's scores of one answer's tokens in both views."""
-    views = [packed(1, prompt, 1, length) for prompt in (seen.text + seen.image, seen.text)]
+    views = [plain(1, prompt + length) for prompt in (seen.text + seen.image, seen.text)]
     arrays = 2 * (SCORED + _unanswerable(body.size)) + 2
     buffers = arrays * min(chunk, length) * body.size.text.vocabulary * FLOAT
     return Phase(

@@ -6,7 +6,7 @@ from math import ceil
 
 from vgs_mlx.data.prompts import CHANGES
 from vgs_mlx.objective.terms import BOTH
-from vgs_mlx.planning.footprint import Pass, packed, plain
+from vgs_mlx.planning.footprint import Pass, continued, plain
 from vgs_mlx.planning.plan import Lengths
 from vgs_mlx.recipe.objective import resolved, sampler, updates_per_step
 from vgs_mlx.recipe.options import WATCHED_ROWS, Recipe
@@ -60,15 +60,15 @@ class Work:
     def rows(self, views: Collection[str]) -> list[Pass]:
         """The rows of a micro-batch in each of the views, `with_image` first.
 
-        Packed, the completions of a prompt share one row with it; else each has a row of its own.
+        The completions of a prompt continue one run of it; a single one has a row of its own with it.
         """
         together = min(self.microbatch, self.each) if self.seen.shares_prefix else 1
         count, pictured = ceil(self.microbatch / together), self.pictured(views)
         ordered = sorted(views, key=lambda view: (view != "with_image", view))
         prompts = [self.seen.text + self.seen.image * (view in pictured) for view in ordered]
-        if not self.seen.shares_prefix:
+        if together == 1:
             return [plain(count, prompt + self.length) for prompt in prompts]
-        return [packed(count, prompt, together, self.length) for prompt in prompts]
+        return [continued(count, prompt, together, self.length) for prompt in prompts]
 
     def _tokens(self, rollouts: int) -> int:
         """Positions of the view with the image."""

@@ -56,7 +56,7 @@ class Family(Protocol):
         """What `render` will make of a picture of that size. Raises `ValueError` for a size that it doesn't take."""
 
     def special_texts(self, processor: Any) -> tuple[str, ...]:
-        """Texts that the processor takes for a place of a picture or a video, beside the picture's own token."""
+        """Texts beside the tokenizer's special tokens that would be taken for a part of a picture's place."""
 
     def preparation(self, processor: Any) -> Mapping[str, Any]:
         """How pictures are prepared: what must be equal in a student's and a teacher's processor."""

@@ -50,8 +50,7 @@ class Qwen3VL(Plain):
         return PictureTokens(features=count, marks=2)  # vision start and end
 
     def special_texts(self, processor: Any) -> tuple[str, ...]:
-        # mlx-vlm's processor turns the first into a picture's token wherever it stands
-        return ("<|placeholder|>", processor.video_token)
+        return ("<|placeholder|>",)  # mlx-vlm's processor turns it into a picture's token wherever it stands
 
     def preparation(self, processor: Any) -> Mapping[str, Any]:
         settings = vars(processor.image_processor)
