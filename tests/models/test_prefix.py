@@ -4,8 +4,10 @@ from contextlib import nullcontext
 from dataclasses import replace
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 import pytest
+from mlx_vlm.models import cache as kinds
 
 from random_models import random_completion, random_model, random_prompt
 from random_smolvlm import random_smolvlm, random_tiles
@@ -150,3 +152,41 @@ def test_a_fork_leaves_what_it_was_made_of_alone():
         mx.eval(prefix.states(model, forked, np.full((len(row), 3), 7, dtype=np.int32)))
     for array, kept in zip(caches.arrays(begun.cache), before, strict=True):
         np.testing.assert_array_equal(np.array(array), kept)
+
+
+@pytest.mark.parametrize("wrapped", [False, True], ids=["states", "a list of caches"])
+def test_a_recurrent_layer_is_recomputed_from_the_state_that_it_began_with(wrapped):
+    """Its state waits in a list: a copy that shared the list would begin where the first run ended."""
+
+    class Recurrent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = mx.array([[0.5, 0.2], [0.1, 0.4]])
+
+        def __call__(self, hidden, cache):
+            states = cache.caches[0] if wrapped else cache
+            before = 0.0 if states[0] is None else states[0]
+            states[0] = mx.tanh((hidden + before) @ self.weight)
+            return 2 * states[0]
+
+    layer, hidden = Recurrent(), mx.array([[1.0, -0.5]])
+
+    def total(weights):
+        layer.update(weights)
+        states = kinds.ArraysCache(1)
+        cache = kinds.CacheList(states) if wrapped else states
+        return sum(layer(hidden, cache).sum() for _ in range(3))
+
+    weights = layer.trainable_parameters()
+    expected = mx.grad(total)(weights)["weight"]
+    with recomputing([layer]):
+        found = mx.grad(total)(weights)["weight"]
+    np.testing.assert_allclose(np.array(found), np.array(expected), rtol=1e-6)
+
+
+@each_family
+def test_a_head_may_have_an_adapter(family):
+    model = random_model(0, tied=False) if family == "qwen3_vl" else MODELS[family](0)
+    plain = np.array(model.logits(mx.ones((1, 32))))
+    adapters.prepare(model, Student(rank=4, targets=("q_proj", "lm_head")), seed=1)
+    np.testing.assert_allclose(np.array(model.logits(mx.ones((1, 32)))), plain, atol=1e-4)

@@ -47,3 +47,10 @@ def test_nothing_is_lost_or_reordered(limit):
     made = rollouts((30, [3, 4, 5]), (20, [6, 7]))
     flat = [each for batch in split(made, 2, limit, shares_prefix=True) for each in batch]
     assert [id(each) for each in flat] == [id(each) for each in made]
+
+
+def test_rows_of_their_own_are_counted_as_long_as_the_longest():
+    """Each continues another prompt: 1 x 200 and 3 x 20 are 4 x 200 when they are padded."""
+    made = rollouts((10, [10]), (190, [10]), (10, [10]), (10, [10]))
+    assert sizes(split(made, 8, 400, shares_prefix=True)) == [2, 2]
+    assert sizes(split(made, 8, 800, shares_prefix=True)) == [4]

@@ -10,6 +10,7 @@ from random_models import random_model
 from random_rollouts import LENGTHS, prepared, rollouts
 from vgs_mlx.models.rows import encode, evaluate
 from vgs_mlx.objective.objectives import OBJECTIVES, resolve
+from vgs_mlx.recipe.objective import WATCHED
 from vgs_mlx.recipe.options import Student
 from vgs_mlx.train import one_pass
 from vgs_mlx.train.gradients import Weighing, compute
@@ -132,3 +133,16 @@ def test_answers_that_are_no_better_than_others_are_not_differentiated(flat, mon
             each.any() for tree in (found.trees, expected.trees) for each in tree["total"].values()
         )
     assert len(counted) == sum(bool(part.any()) for part in np.split(advantages, ends[1:-1]))
+
+
+def test_steering_that_is_only_watched_pulls_where_no_answer_is_better():
+    watched = replace(resolve("grpo", GAMMA, LAMBDA), parts=(*resolve("grpo", GAMMA, LAMBDA).parts, WATCHED))
+    given, how = (
+        (TRAINED["lora"], watched),
+        {"separate": True, "micro": 1, "advantages": np.zeros(sum(LENGTHS))},
+    )
+    found, expected = (gradients(*given, one=one, **how) for one in (True, False))
+    assert found.trees.keys() == expected.trees.keys() == {"standard", "steering"}
+    for name, value in expected.trees["steering"].items():
+        np.testing.assert_allclose(np.array(found.trees["steering"][name]), np.array(value), atol=1e-6)
+    assert any(each.any() for each in found.trees["steering"].values())

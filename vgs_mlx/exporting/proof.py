@@ -137,4 +137,4 @@ def in_float32(model: LoadedModel) -> LoadedModel:
     its layer and the same adapter fused into it round differently, which alone can cost more KL than a short
     training makes.
     """
-    return replace(model, module=precision.widened(model.module))
+    return replace(model, module=precision.widened(model.module), pictures=None)

@@ -41,8 +41,8 @@ def with_held(cache: Any, arrays: Held) -> Any:
     a cache writes into its own in place.
     """
     copied = copy.copy(cache)
-    for name, value in arrays.items():
-        setattr(copied, name, _put(vars(cache)[name], value))
+    for name, value in vars(cache).items():
+        setattr(copied, name, _put(value, arrays[name]) if name in arrays else _own(value))
     return copied
 
 
@@ -72,6 +72,13 @@ def taken(cache: Sequence[Any], rows: Sequence[int]) -> list[Any]:
         return array[mx.zeros(len(rows), dtype=mx.int32) if index is None else index]
 
     return [mapped(each, take) for each in cache]
+
+
+def _own(value: Any) -> Any:
+    """What holds no array, copied as far as a cache may change it in place: a list that waits for its states."""
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_own, value))
+    return with_held(value, {}) if is_cache(value) else value
 
 
 def _has_arrays(value: Any) -> bool:

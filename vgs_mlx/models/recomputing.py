@@ -39,11 +39,15 @@ def _recomputed(original: Any) -> Any:
         after: dict[Any, Any] = {}
 
         def run(weights: dict, held: dict, arguments: tuple, options: dict) -> Any:
+            kept = layer.trainable_parameters()
             layer.update(weights)
             after.update({place: caches.with_held(cache, held[place]) for place, cache in before.items()})
             arguments = [after.get(place, value) for place, value in enumerate(arguments)]
             options = {name: after.get(name, value) for name, value in options.items()}
-            found = original(layer, *arguments, **options)
+            try:
+                found = original(layer, *arguments, **options)
+            finally:
+                layer.update(kept)  # the backward pass comes when the layer has its own weights again
             return found, {place: caches.held(cache) for place, cache in after.items()}
 
         before = {place: caches.mapped(cache, lambda array: array) for place, cache in given.items()}

@@ -166,8 +166,8 @@ class _Task:
 
     def is_flat(self, window: slice) -> bool:
         """Whether the policy's advantages are all that pulls, and are 0 at all tokens of a micro-batch."""
-        objective, advantages = self.weighing.objective, self.learned.advantages
-        return objective.rewarded and not objective.mixed and not advantages[window].any()
+        terms = {part.term for part in self.weighing.objective.parts}
+        return terms == {"policy"} and not self.learned.advantages[window].any()
 
     def backward(self, batch: Sequence[Rollout], cotangents: Views) -> Tree:
         with self.body.recomputing():
@@ -264,7 +264,7 @@ def _one_pass(found: Gradients, task: _Task, hidden: list[Views], wanted: Wanted
             accumulate(sums, here.head_gradients.pop(name))
         scored.append(Scored(here.terms, {}, {}))
     _note_terms(found, task, scored)
-    found.trees = found.trees or {first: zeros(task.student)}
+    found.trees = found.trees or {name: zeros(task.student) for name in weights}
     _divide(found)
 
 

@@ -19,15 +19,21 @@ def split(
     batches: list[list[Rollout]] = []
     for rollout in rollouts:
         grown = [*batches[-1], rollout] if batches else []
-        fits = (
-            most_tokens is None
-            or positions(grown, ["with_image"], shares_prefix=shares_prefix) <= most_tokens
-        )
+        fits = most_tokens is None or _fed(grown, shares_prefix) <= most_tokens
         if grown and len(grown) <= size and fits:
             batches[-1] = grown
         else:
             batches.append([rollout])
     return batches
+
+
+def _fed(rollouts: Sequence[Rollout], shares_prefix: bool) -> int:
+    """Positions of the view with the picture in one forward pass. Rows of their own are as long as the longest."""
+    views = [rollout.prompt.student["with_image"] for rollout in rollouts]
+    if shares_prefix and len({view.key for view in views}) < len(views):
+        return positions(rollouts, ["with_image"], shares_prefix=True)
+    lengths = [len(view.ids) + len(rollout.completion) for view, rollout in zip(views, rollouts, strict=True)]
+    return len(lengths) * max(lengths, default=0)
 
 
 def windows(batches: Sequence[Sequence[Rollout]]) -> list[slice]:

@@ -133,11 +133,11 @@ class Plain:
     def logits(self, model: nn.Module, hidden: mx.array) -> mx.array:
         """See `Family`."""
         head = part(model, self.head_path(model))
-        return head(hidden) if isinstance(head, HEADS) else head.as_linear(hidden)
+        return head.as_linear(hidden) if isinstance(head, EMBEDDINGS) else head(hidden)
 
 
-HEADS = (nn.Linear, nn.QuantizedLinear)
-"""Layers that map states to logits when they are called; an embedding does so by `as_linear`."""
+EMBEDDINGS = (nn.Embedding, nn.QuantizedEmbedding)
+"""Layers that map states to logits by `as_linear`; a head does so when it is called, an adapted one too."""
 
 
 def part(model: nn.Module, path: str) -> Any:

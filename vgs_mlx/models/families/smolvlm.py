@@ -108,7 +108,7 @@ class SmolVLM(Plain):
         patches = pixels.shape[1] // model.config.vision_config.patch_size
         shown = mx.ones((len(pixels), patches, patches), mx.bool_)
         states, *_ = model.vision_model(pixels, patch_attention_mask=shown)
-        embeddings = model.connector(states.astype(pixels.dtype))
+        embeddings = model.connector(states)
         return Features(embeddings.reshape(-1, embeddings.shape[-1]))
 
     def hidden_states(self, model: nn.Module, rows: Rows, cache: list[Any] | None = None) -> mx.array:
