@@ -24,7 +24,9 @@ class LoadedModel:
     processor: Any  # `processing.Processor`: tokenizer, chat template, rendering
     vocabulary: int  # ids below this exist in the tokenizer; the head may have more rows
     end_ids: frozenset[int]  # end-of-sequence ids
-    shares_prefix: bool = True  # completions continue one run of their prompt; else a row each, for reference
+    shares_prefix: bool = (
+        True  # completions of one prompt continue one run of it; else a row each, for reference
+    )
     pictures: PictureCache | None = None  # where its vision tower is frozen and features are kept
 
     def support(self) -> mx.array:

@@ -1,4 +1,4 @@
-"""Prefix continuation: the one way to run completions after a prompt, for sampling, scoring and gradients alike.
+"""Prefix continuation: how completions of one prompt are run, for sampling, scoring and gradients alike.
 
     start   a prompt into the model's own cache
     fork    the cache, repeated for each of the prompt's completions

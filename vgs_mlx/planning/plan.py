@@ -19,7 +19,6 @@ class Lengths:
 
     text: int
     image: int  # image tokens of all its pictures together
-    shares_prefix: bool = True  # completions share a row with their prompt
     answer: int | None = None  # None: unknown, and assumed as long as a sampled one may get
 
 

@@ -79,7 +79,7 @@ def _with(draft: Draft, changes: Mapping[str, Any]) -> Plan:
         made = changed(made, key, value)
         if key == "data.max_pixels":
             image = min(seen.image, lengths(made, draft.student).image)
-            seen = Lengths(seen.text, image, seen.shares_prefix, seen.answer)
+            seen = Lengths(seen.text, image, seen.answer)
     return draft.make(made, seen)
 
 

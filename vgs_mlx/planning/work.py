@@ -62,7 +62,7 @@ class Work:
 
         The completions of a prompt continue one run of it; a single one has a row of its own with it.
         """
-        together = min(self.microbatch, self.each) if self.seen.shares_prefix else 1
+        together = min(self.microbatch, self.each)
         count, pictured = ceil(self.microbatch / together), self.pictured(views)
         ordered = sorted(views, key=lambda view: (view != "with_image", view))
         prompts = [self.seen.text + self.seen.image * (view in pictured) for view in ordered]
@@ -72,7 +72,7 @@ class Work:
 
     def _tokens(self, rollouts: int) -> int:
         """Positions of the view with the image."""
-        rows = ceil(rollouts / self.each) if self.seen.shares_prefix else rollouts
+        rows = ceil(rollouts / self.each)
         return rows * (self.seen.text + self.seen.image) + rollouts * self.length
 
 
