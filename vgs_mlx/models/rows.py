@@ -1,7 +1,7 @@
 """From prompts and completions to the rows that a family's model is fed.
 
-What a model makes of a view once, for all its completions, is an `Encoded`. A row for each completion (`separate`) is the
-way of completions that share no prompt, and what prefix continuation is measured against in tests and probes.
+What a model makes of a view once, for all its completions, is an `Encoded`. A row for each completion (`separate`) is
+the way of completions that share no prompt. Prefix continuation is measured against it, in tests and in the probes.
 """
 
 from collections.abc import Sequence
