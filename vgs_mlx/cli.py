@@ -296,3 +296,7 @@ def doctor(check, json_file) -> None:
     from vgs_mlx.commands import doctor
 
     doctor.run(check, json_file)
+
+
+if __name__ == "__main__":
+    main()

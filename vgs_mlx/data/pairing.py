@@ -12,6 +12,9 @@ FIX = "take a student and a teacher of one model family and release"
 
 def same_language(student: Any, teacher: Any, options: Options | None = None) -> None:
     """Teacher and student read alike. Takes their processors alone; `options` are the chat template's."""
+    types = [each.family.model_type for each in (student, teacher)]
+    if types[0] != types[1]:
+        raise Refusal(f"the student is a {types[0]} and the teacher a {types[1]}: {FIX}")
     ours, theirs = student.tokenizer.get_vocab(), teacher.tokenizer.get_vocab()
     if ours != theirs:
         count = len(set(ours.items()) ^ set(theirs.items()))
@@ -25,7 +28,7 @@ def same_language(student: Any, teacher: Any, options: Options | None = None) ->
         if value != right.get(name):
             raise Refusal(
                 f"student and teacher prepare pictures differently ({name} {value} and {right.get(name)}): {FIX}, "
-                "or make their preprocessor_config.json equal"
+                "or make their preprocessor_config.json and processor_config.json equal"
             )
 
 

@@ -74,6 +74,8 @@ def read_config(folder: Path, option: str) -> dict[str, Any]:
 def checked_config(config: Any, where: str) -> dict[str, Any]:
     """A config.json that this tool can work with, as it is. Raises `Refusal`."""
     found = config.get("model_type") if isinstance(config, dict) else None
+    if isinstance(config, dict) and found is None:
+        raise Refusal(f"{where}: its config.json names no model_type: {headers.COPY_IT}")
     if not isinstance(found, str) or found not in families.MODULES:
         known = ", ".join(sorted(families.MODULES))
         raise Refusal(f"{where}: model_type {found!r} is not supported; supported: {known}")
@@ -205,7 +207,7 @@ def _check_parts(model: LoadedModel, where: str) -> None:
     parts = model.family.media_modules(model.module)
     if missing := [path for path, part in parts.items() if part is None]:  # mlx-vlm only warns
         raise Refusal(
-            f"{where}: a checkpoint without its picture part ({' and '.join(missing)}): take the whole model"
+            f"{where}: the checkpoint lacks its picture part ({' and '.join(missing)}): take the whole model"
         )
     known = set(model.processor.tokenizer.get_vocab().values())
     unknown = [each for each in model.family.unanswerable_ids(model.module) if each not in known]

@@ -80,7 +80,7 @@ def refuse_other_config(processor: Processor, config: Any, where: str) -> None:
         if has != needs:
             raise Refusal(
                 f"{where}: its processor's {name} is {has}, its config.json's {needs}: one of the two is of another "
-                f"model: {COPY_THEM}, or config.json"
+                f"model: {COPY_THEM}, config.json too"
             )
 
 

@@ -43,6 +43,9 @@ class SmolVLMFiles:
             return None
         if text.get("rope_theta") is None:
             return "has no text_config.rope_theta, for which mlx-vlm takes a number of its own"
+        newer = text.get("rope_parameters")
+        if isinstance(newer, dict) and newer.get("rope_theta", text["rope_theta"]) != text["rope_theta"]:
+            return "has one rope_theta in text_config and another in its rope_parameters"
         for key in ("rope_scaling", "rope_parameters"):
             scaling = text.get(key) or {}
             kind = scaling.get("rope_type", scaling.get("type")) if isinstance(scaling, dict) else scaling
