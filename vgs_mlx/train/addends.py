@@ -1,8 +1,9 @@
-"""Which weighted sums of terms are differentiated, and how the gradient trees are made of them.
+"""Which weighted sums of terms are differentiated, and how they are combined into gradient trees.
 
-Some weights follow from the teacher's scores over the whole update batch (a quantile of VDS). So that the teacher's
-head runs once and not twice, such a term is differentiated by itself at every token, and its cotangents are
-multiplied when all scores are known: a token's cotangent depends on that token's weight alone.
+Some weights depend on the teacher's scores over the whole update batch (a quantile of VDS). Such a term is
+differentiated separately, with the batch's plain weights. Its cotangents are multiplied by the missing factors once all
+scores are known. That is exact, since a token's cotangent depends only on its own weight. So the teacher's head runs
+only once.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,14 +24,14 @@ from vgs_mlx.objective.visual import Views
 from vgs_mlx.objective.weightings import WEIGHTINGS, Batch
 
 Factors = dict[str, np.ndarray | None]
-"""Addend -> what the cotangents of its tokens are multiplied by, (N,); None for 1."""
+"""Addend -> the factors of its tokens' cotangents, (N,); None for 1."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is differentiated, and what it is for.
+    """The sums of terms to differentiate, and the trees to build from them.
 
-    `trees` tells, of the batch with its scores, which addends each tree is the sum of.
+    `trees` takes the batch with its scores, and returns for each tree the addends to sum and their factors.
     """
 
     addends: dict[str, Coefficients]
@@ -40,7 +41,7 @@ class Wanted:
 def of_objective(
     objective: Objective, steering_coef: float, preservation_coef: float, separate: bool, batch: Batch
 ) -> Wanted:
-    """A tree for each role (`separate`, without γ and λ), or the one named "total" of their weighted sum."""
+    """A tree for each role (`separate`, without γ and λ), or one tree, "total", of the roles' weighted sum."""
     unknown = [part for part in objective.parts if part.score and part.score not in batch.scores]
     known = replace(objective, parts=tuple(part for part in objective.parts if part not in unknown))
     sums = weights_by_role(known, batch)
@@ -60,7 +61,7 @@ def of_objective(
 
 
 def weights_by_tree(wanted: Wanted, batch: Batch) -> dict[str, Coefficients]:
-    """The terms' weights of each tree, (N,): of a batch whose scores are known, so that no factor is waited for."""
+    """The terms' weights in each tree, (N,). The batch's scores must be known."""
     found: dict[str, Coefficients] = {}
     for tree, factors in wanted.trees(batch).items():
         sums = found.setdefault(tree, {})
@@ -72,7 +73,7 @@ def weights_by_tree(wanted: Wanted, batch: Batch) -> dict[str, Coefficients]:
 
 
 def weighed(cotangents: Mapping[str, Views], factors: Factors, window: slice) -> Views:
-    """The sum of the addends' cotangents (N, D) by view, each token's times its factor."""
+    """The sum of the addends' cotangents (N, D) by view, with each token's cotangent multiplied by its factor."""
     sums: dict[str, mx.array] = {}
     for addend, factor in factors.items():
         for view, states in cotangents[addend]._asdict().items():

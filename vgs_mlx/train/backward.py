@@ -23,11 +23,11 @@ class Body:
     """The student's body, and how it is differentiated."""
 
     student: LoadedModel
-    encodings: Encodings | None  # None: the vision tower trains, so it runs where it is differentiated
+    encodings: Encodings | None  # None: the vision tower trains, so it runs inside the differentiated pass
     grad_checkpoint: bool
 
     def recomputing(self) -> AbstractContextManager[None]:
-        """Where a graph of the body is built that gradients go through."""
+        """A context for building a graph of the body that is differentiated; applies gradient checkpointing."""
         layers = self.student.family.layers(self.student.module)
         return recomputing(layers) if self.grad_checkpoint else nullcontext()
 
@@ -37,7 +37,7 @@ def backward(
 ) -> Tree:
     """The gradient tree of Σ cotangent · hidden state over the views that have a cotangent.
 
-    One view after the other, so that the activations of one exist at a time.
+    Views are processed one after the other, so that only one view's activations exist at a time.
     """
     tree: Tree = {}
     for view, cotangent in zip(Views._fields, cotangents, strict=True):
@@ -49,15 +49,15 @@ def backward(
 
 
 def zeros(student: LoadedModel) -> Tree:
-    """The tree of a gradient that vanishes."""
+    """A gradient tree of zeros."""
     trainable = adapters.trainable_weights(student.module)
     return {name: mx.zeros_like(value) for name, value in trainable.items()}
 
 
 def accumulate(sums: Tree, more: Tree, scale: float = 1.0) -> None:
-    """Add `more`, which is empty afterwards, to `sums` in place, and multiply by `scale`.
+    """Add `more` to `sums` in place, and multiply the result by `scale`. `more` is empty afterwards.
 
-    Weight by weight, so that a third tree is never there: one of all weights is as large as the model.
+    This goes weight by weight, so that a third tree never exists: a tree of all weights is as large as the model.
     """
     for name in list(more):
         value = more.pop(name)
@@ -84,14 +84,14 @@ def _backward(
         states = adapters.call_with(student.module, weights, lambda: forward(student, batch, view, encodings))
         return (cotangent.astype(mx.float32) * states.astype(mx.float32)).sum()
 
-    _, tree = mx.value_and_grad(pulled)(weights)  # the value is never asked for, so it isn't computed
+    _, tree = mx.value_and_grad(pulled)(weights)  # the value is never read, so it isn't computed
     return tree
 
 
 def _reached(batch: Sequence[Rollout], cotangent: mx.array) -> tuple[list[Rollout], mx.array]:
-    """The rollouts up to their last token with a cotangent that isn't 0, and the cotangents of what is left.
+    """The rollouts cut after their last token with a nonzero cotangent, and the cotangents of the remaining tokens.
 
-    What follows could not move the gradient: a token sees those before it alone.
+    Later tokens can't change the gradient: a token sees only those before it.
     """
     pulled = np.array(mx.any(cotangent != 0, axis=-1))
     kept, rows = [], []

@@ -1,4 +1,4 @@
-"""Forward passes of both models over rollouts: hidden states in the views that are needed, heads, what they cost."""
+"""Forward passes of both models over rollouts: hidden states in the views needed, heads, and counts of positions."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ from vgs_mlx.types import Rollout, Side
 def teacher_hidden(
     teacher: LoadedModel | None, batches: Sequence[Sequence[Rollout]], objective: Objective
 ) -> list[Views]:
-    """The teacher's hidden states of every micro-batch in the views that the objective needs."""
+    """The teacher's hidden states for every micro-batch, in the views that the objective needs."""
     views = objective.teacher_views
     if teacher is None or not views:
         return [Views() for _ in batches]
@@ -47,7 +47,7 @@ def forward(
     encodings: Encodings | None,
     side: Side = "student",
 ) -> mx.array:
-    """The same in one view, not yet computed. `encodings` None: the pictures are encoded here, differentiably."""
+    """The same in one view, not yet computed. If `encodings` is None, the pictures are encoded here, differentiably."""
     sequences = [Continued(rollout.prompt.views(side)[view], rollout.completion) for rollout in batch]
     return completion_hidden(model, sequences, encodings or encode(model, [each for each, _ in sequences]))
 
@@ -58,7 +58,7 @@ def frozen_head(teacher: LoadedModel | None) -> Head | None:
 
 
 def student_head(student: LoadedModel) -> Head:
-    """The student's head with those of its weights that train."""
+    """The student's head with its trainable weights."""
     prefix = student.family.head_path(student.module) + "."
     trainable = adapters.trainable_weights(student.module)
     names = {name: value for name, value in trainable.items() if name.startswith(prefix)}
@@ -74,7 +74,7 @@ def count_positions(
     batches: Sequence[Sequence[Rollout]],
     objective: Objective,
 ) -> dict[str, int]:
-    """Positions of one forward pass of both models in their views, and what they would be with a row each."""
+    """Positions of one forward pass of both models in their views, as computed and with a row for each completion."""
     models = [(student, objective.student_views, "student")]
     models += [(teacher, objective.teacher_views, "teacher")] if teacher else []
     return {

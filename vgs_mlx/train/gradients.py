@@ -1,13 +1,13 @@
-"""From rollouts to gradient trees: score with both models in both views, then the student's body backwards.
+"""From rollouts to gradient trees: score with both models, then differentiate the student's body.
 
-In two passes the chain rule is cut at the hidden states. The loss phase gives ∂loss/∂hidden for the whole update
-batch, in chunks and outside any trace; then they are carried through the student's body, a micro-batch at a time
-(backward.py). Activations and vocabulary-wide arrays thus never exist at the same time. The price is one more
-forward pass of the student without gradients.
+In two passes, the chain rule is cut at the hidden states. The loss phase computes ∂loss/∂hidden for the whole update
+batch, in chunks and outside any trace. These cotangents then go through the student's body, a micro-batch at a time
+(backward.py). Activations and vocabulary-wide arrays thus never exist at the same time. The cost is one more
+forward pass of the student, without gradients.
 
-In one pass body and loss are differentiated together (one_pass.py). All weights must then be known before: where
-some follow from the teacher's scores of tokens, the teacher's head runs once more, to find them. One pass gives one
-tree; where there are more, the others go through the body as in two passes.
+In one pass, body and loss are differentiated together (one_pass.py). All weights must then be known in advance: if
+some depend on the teacher's scores of tokens, the teacher's head runs once more to compute the scores. One pass
+gives one tree; any other trees go through the body as in two passes.
 """
 
 import time
@@ -43,7 +43,7 @@ from vgs_mlx.types import Rollout
 
 @dataclass(frozen=True)
 class Weighing:
-    """What the objective asks of the gradient phase."""
+    """The settings of the gradient phase."""
 
     objective: Objective  # without the parts whose coefficient is 0
     steering_coef: float
@@ -53,7 +53,7 @@ class Weighing:
     microbatch_size: int
     max_tokens: int | None  # positions of a micro-batch in the view with the picture
     grad_checkpoint: bool
-    separate: bool  # a tree for each role, for measuring η; else one tree of the weighted sum
+    separate: bool  # a tree for each role, to measure η; else one tree of the weighted sum
     options: Options = field(default_factory=Options)
     one_pass: bool = False  # body and loss differentiated together
 
@@ -64,13 +64,13 @@ class Weighing:
 
 @dataclass(frozen=True)
 class Learned:
-    """What an update learns from."""
+    """The data of one update."""
 
     rollouts: Sequence[Rollout]
     encodings: (
         Encodings | None
-    )  # the student's; None: the vision tower trains, so it runs where it is differentiated
-    advantages: np.ndarray | None = None  # (N,) of the tokens; only a policy term reads them
+    )  # the student's; None: the vision tower trains, so it runs inside the differentiated pass
+    advantages: np.ndarray | None = None  # (N,), by token; only a policy term reads them
 
 
 @dataclass
@@ -94,9 +94,9 @@ def compute(
     student_encodings: Encodings | None,
     advantages: np.ndarray | None = None,
 ) -> Gradients:
-    """The objective's gradients over one update batch, exact sums over its micro-batches.
+    """The objective's gradients over one update batch: exact sums over its micro-batches.
 
-    `student_encodings` and `advantages` as in `Learned`.
+    `student_encodings` and `advantages` are those of `Learned`.
     """
     objective = weighing.objective
 
@@ -121,10 +121,10 @@ def compute_parts(
     weighing: Weighing,
     want: Callable[[Batch], Wanted],
 ) -> Gradients:
-    """All terms at every token, and the gradient trees that are wanted of the batch (addends.py).
+    """All terms at every token, and the gradient trees that `want` asks for (addends.py).
 
-    `want` sees the batch with the teacher's scores if they must be known before: in one pass, and where the head
-    trains, since its gradients are sums over tokens.
+    The batch passed to `want` already has the teacher's scores where they must be known in advance: in one pass, and
+    where the head trains, since the head's gradients are sums over tokens.
     """
     objective = weighing.objective
     batches = split(
@@ -165,7 +165,7 @@ class _Task:
         return Heads(student_head(self.student), frozen_head(self.teacher), self.student.support())
 
     def is_flat(self, window: slice) -> bool:
-        """Whether the policy's advantages are all that pulls, and are 0 at all tokens of a micro-batch."""
+        """Whether the policy is the only term, and its advantages are 0 at all tokens of the micro-batch."""
         terms = {part.term for part in self.weighing.objective.parts}
         return terms == {"policy"} and not self.learned.advantages[window].any()
 
@@ -175,7 +175,7 @@ class _Task:
 
 
 def _batch(rollouts: Sequence[Rollout], weighing: Weighing) -> Batch:
-    """What the weightings see: all tokens of the update batch, as yet without the teacher's scores."""
+    """The tokens of the update batch, as the weightings read them; the teacher's scores are added later."""
     lengths = [len(rollout.completion) for rollout in rollouts]
     return Batch(
         weights=np.array(token_weights(lengths, weighing.reduction)),
@@ -204,7 +204,7 @@ def _taken(rollouts: Sequence[Rollout], advantages: np.ndarray | None = None) ->
 
 
 def _two_passes(found: Gradients, task: _Task, hidden: list[Views], wanted: Wanted) -> None:
-    """The loss phase of all micro-batches, which completes the teacher's scores; then the body, backwards."""
+    """The loss phase of all micro-batches, which completes the teacher's scores; then the body's backward pass."""
     scored, heads = _scored(task, hidden, wanted)
     _note_terms(found, task, scored)
     trees = wanted.trees(found.batch)
@@ -222,7 +222,7 @@ def _two_passes(found: Gradients, task: _Task, hidden: list[Views], wanted: Want
 def _scored(task: _Task, hidden: list[Views], wanted: Wanted) -> tuple[list[Scored], Mapping[str, Tree]]:
     """The loss phase of every micro-batch, and the head's gradients by addend. Drops the teacher's hidden states.
 
-    A head that trains has gradients as large as itself: they are summed at once.
+    The gradients of a head that trains are as large as the head, so they are summed immediately.
     """
     found, heads = [], {name: {} for name in wanted.addends}
     taken = _taken(task.learned.rollouts, task.learned.advantages)
@@ -240,9 +240,10 @@ def _scored(task: _Task, hidden: list[Views], wanted: Wanted) -> tuple[list[Scor
 
 
 def _one_pass(found: Gradients, task: _Task, hidden: list[Views], wanted: Wanted) -> None:
-    """Micro-batch by micro-batch: the terms and the tree that pulls most views, then the other trees.
+    """For each micro-batch: the terms and the tree with gradients in the most views, then the other trees.
 
-    Where no answer is better than another (GRPO), nothing is differentiated: most groups are so, once a model is good.
+    Where all answers to a prompt have the same reward (GRPO), nothing is differentiated. A good model often gives such
+    groups.
     """
     weights = weights_by_tree(wanted, found.batch)
     first = max(weights, key=lambda name: len(pulled(weights[name])))
@@ -277,14 +278,14 @@ def _in_window(weights: Mapping[str, Coefficients], window: slice, taken: Taken)
 
 
 def _divide(found: Gradients) -> None:
-    """By the N that weights were multiplied by."""
+    """Divide the trees by the N that the weights were multiplied by."""
     for name in list(found.trees):
         summed, found.trees[name] = found.trees[name], {}
         accumulate(found.trees[name], summed, 1.0 / len(found.batch.weights))
 
 
 def _note_terms(found: Gradients, task: _Task, scored: Sequence[Scored]) -> None:
-    """The terms of all micro-batches, end to end, and the teacher's scores among them."""
+    """Store the terms of all micro-batches, end to end, and the teacher's scores, which are among them."""
     found.terms = {
         name: np.concatenate([np.array(each.terms[name]) for each in scored]) for name in scored[0].terms
     }

@@ -1,4 +1,4 @@
-"""The only loop: sample, score, steer, update, report; evaluate and save now and then."""
+"""The training loop: sample, score, steer, update and report; evaluate and save at intervals."""
 
 import json
 import time
@@ -30,7 +30,7 @@ from vgs_mlx.train.step import run_step
 SAMPLES_SHOWN = 3
 MOST_SKIPPED_IN_A_ROW = 3
 FINISHING = "finishing this step, then saving"
-BREAKING_OFF = "breaking off what is measured here; the steps are kept"
+BREAKING_OFF = "stopping the measurement of this step; the steps are kept"
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,13 @@ class Outcome:
 
     before: dict[str, Any]  # evaluation summaries, see `evaluate.summary`
     after: dict[str, Any]
-    seconds: float  # of all processes that worked on the run; steps that were lost and done again count once
-    seconds_of_last_process: float  # the same where there was but one
+    seconds: float  # of all processes that worked on the run; steps that were lost and repeated count once
+    seconds_of_last_process: float  # the same if there was only one
 
 
 @dataclass
 class _Run:
-    """A run that goes on."""
+    """The state of a run in progress."""
 
     ready: Ready
     folder: Path
@@ -53,9 +53,9 @@ class _Run:
     optimizer: optim.AdamW
     progress: Progress
     stop: Stop
-    saved: int  # the newest checkpoint's step; 0: there is none
-    begin: float  # of this process
-    last: float  # when the last step ended, at first when this process began
+    saved: int  # the newest checkpoint's step; 0: no checkpoint
+    begin: float  # when this process began
+    last: float  # when the last step ended; before the first step, when this process began
 
 
 def run(ready: Ready, folder: Path, screen: Screen) -> Outcome:
@@ -76,9 +76,9 @@ def run(ready: Ready, folder: Path, screen: Screen) -> Outcome:
 
 
 def _train(run: _Run) -> None:
-    """Step, save, measure. A step is saved before it is measured: that may take longer, and can be done again."""
+    """Step, save, measure. A step is saved first, since measuring may take longer and can be repeated."""
     steps, progress = run.ready.recipe.train.steps, run.progress
-    _measure(run)  # at step 0; else what a stop or a kill left out at this step
+    _measure(run)  # at step 0; on resume, what a stop or a kill prevented at this step
     with run.screen.training(steps, progress.step) as show:
         while progress.step < steps:
             _one_step(run, show)
@@ -89,7 +89,7 @@ def _train(run: _Run) -> None:
 
 
 def _interrupted(run: _Run) -> Interrupted:
-    """Save what is not saved yet; what to say then."""
+    """Save the last step if it is not saved yet. Returns the exception to raise."""
     step, again = run.progress.step, f"go on with: {run_folder.resume_command(run.folder)}"
     if step == 0:
         return Interrupted(f"No step is saved yet; {again}")
@@ -103,11 +103,11 @@ def finished_steps(folder: Path) -> int | None:
     file = folder / run_folder.RESULT
     if not file.exists() or not (folder / run_folder.FINAL).exists():
         return None
-    if not file.is_file():  # nothing could be written in its place
+    if not file.is_file():  # the result could not be written there
         raise Refusal(f"{file}: not a file: {PUT_BACK}")
     try:
         return read_object(file).get("steps")
-    except Refusal:  # damaged: finishing again writes it anew
+    except Refusal:  # damaged: finishing the run again rewrites it
         return None
 
 
@@ -120,13 +120,13 @@ def _restored(ready: Ready, folder: Path, optimizer: optim.AdamW, screen: Screen
         progress = checkpoint.load(newest, ready.student, optimizer, ready.identity)
     if progress.step > ready.recipe.train.steps:
         raise Refusal(
-            f"train.steps={ready.recipe.train.steps}: the run is at step {progress.step} already: give more"
+            f"train.steps={ready.recipe.train.steps}: the run is at step {progress.step} already: give more steps"
         )
     if ready.recipe.train.watch_every:
-        watch.own_completions(ready, folder)  # now, and not when it is their turn
+        watch.own_completions(ready, folder)  # checked now, rather than at the next look
     run_folder.forget_after(folder, progress.step)
     if not run_folder.has_row(folder / run_folder.EVALUATIONS, progress.step):
-        # the row is written last: a kill may have come after some of the answers
+        # the row is written last, so a kill may have left answers without it
         run_folder.forget_after(folder, progress.step - 1, (run_folder.ANSWERS, run_folder.COMPLETIONS))
     _note_best(progress, folder)
     checkpoint.prune(folder, ready.recipe.train.keep_checkpoints, progress.best_step)
@@ -136,7 +136,7 @@ def _restored(ready: Ready, folder: Path, optimizer: optim.AdamW, screen: Screen
 
 
 def _note_best(progress: Progress, folder: Path) -> None:
-    """The best evaluation is that of evaluations.jsonl: a checkpoint is older than the evaluation of its step."""
+    """Read the best evaluation from evaluations.jsonl: a checkpoint is saved before its step is evaluated."""
     if best := run_folder.best_evaluation(folder):
         progress.best_accuracy, progress.best_step = best["accuracy"], best["step"]
 
@@ -162,13 +162,13 @@ def _refuse_repeated_skips(progress: Progress, folder: Path) -> None:
     if progress.skipped_in_a_row >= MOST_SKIPPED_IN_A_ROW:
         raise Refusal(
             f"stopped at step {progress.step}: the loss or its gradient was not finite {MOST_SKIPPED_IN_A_ROW} times "
-            f"in a row; the rows stand in {folder / run_folder.BAD_BATCHES}: look at them, or start anew with a lower "
-            "train.learning_rate"
+            f"in a row; the rows are listed in {folder / run_folder.BAD_BATCHES}: check them, or start a new run with "
+            "a lower train.learning_rate"
         )
 
 
 def _measure(run: _Run) -> None:
-    """The look at all terms and the evaluation that are due at this step and not there yet. Raises `BrokenOff`."""
+    """Look at all terms and evaluate, if due at this step and not done yet. Raises `BrokenOff` on a stop."""
     step, folder = run.progress.step, run.folder
     if _look_is_due(run) and not run_folder.has_row(folder / run_folder.TERMS, step):
         with run.stop.at_once(), run.screen.working("looking at the loss terms"):
@@ -177,7 +177,7 @@ def _measure(run: _Run) -> None:
         _evaluate(run)
     if (
         run.stop.asked and step < run.ready.recipe.train.steps
-    ):  # at the last step all is done but to write it down
+    ):  # at the last step only the result is left to write
         raise BrokenOff
 
 
@@ -192,7 +192,7 @@ def _evaluation_is_due(run: _Run) -> bool:
 
 
 def _evaluate(run: _Run) -> None:
-    """Greedy accuracy on the held-out rows, written down. Its row comes last: it says that all of it is there."""
+    """Record the greedy accuracy on the held-out rows. Its row is written last, to mark the record as complete."""
     settings, folder, step = run.ready.recipe.train, run.folder, run.progress.step
     with run.stop.at_once():
         answers = _answers(run.ready, run.screen)
@@ -224,7 +224,7 @@ def _answers(ready: Ready, screen: Screen, *, with_image: bool = True) -> list[e
 
 
 def _sample(answer: evaluation.Answer, step: int) -> dict[str, Any]:
-    """An answer as completions.jsonl has it."""
+    """An answer as a row of completions.jsonl."""
     example = answer.example
     return {
         "step": step,
@@ -254,7 +254,7 @@ def _save(run: _Run) -> None:
 
 
 def _finish(run: _Run) -> Outcome:
-    """Write the result and, last of all, the final weights."""
+    """Write the result and then, last, the final weights."""
     ready, folder = run.ready, run.folder
     evaluations = run_folder.rows(folder / run_folder.EVALUATIONS)
     now = time.perf_counter()
@@ -276,5 +276,5 @@ def _finish(run: _Run) -> Outcome:
 
 
 def _seconds(row: Mapping[str, Any]) -> float:
-    """What a step took, and what came between it and the step before. Earlier versions kept the former alone."""
+    """Seconds of a step and of the time since the step before. Earlier versions recorded only the first."""
     return row.get("seconds", {}).get("step", 0.0) + row.get("seconds_between", 0.0)

@@ -1,4 +1,4 @@
-"""The row of `metrics.jsonl` that a step leaves behind: plain numbers with the units in METRICS."""
+"""The row of `metrics.jsonl` for each step: plain numbers, with their meanings and units in METRICS."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -18,11 +18,11 @@ METRICS = {
     "loss_standard": "mean over tokens of KL(student ‖ teacher) with the picture, nats (Eq. 3)",
     "loss_visual": "mean of KL(student ‖ visual target), nats (Eq. 11)",
     "loss_language": "mean of KL(student ‖ teacher) without the picture, nats (Eq. 6)",
-    "loss_preservation": "of the preservation part: its term over gated tokens, divided by all tokens",
+    "loss_preservation": "of the preservation part: its term summed over gated tokens, divided by the count of all tokens",
     "visual_dependency_score": "mean of KL(teacher with ‖ without the picture), nats (Eq. 12)",
     "gate_rate": "share of tokens that the preservation term acts on",
     "entropy": "mean entropy of the student's next-token distribution, nats",
-    "norm_scale": "η used (1 where nothing steers)",
+    "norm_scale": "η used (1 if the objective has no steering)",
     "norm_scale_exact": "η measured at this step",
     "gradient_norm": "of the update's gradient, before clipping",
     "gradient_norm_standard": "of ∇L_std",
@@ -30,17 +30,17 @@ METRICS = {
     "gradient_norm_preservation": "of the gated ∇L_lang",
     "cosine_standard_steering": "cos of the angle between ∇L_std and ∇L_vis",
     "positions_computed": "positions of one scoring pass of both models in the views that they need",
-    "positions_unpacked": "the same with a row of its own for each completion, as other trainers have it",
+    "positions_unpacked": "the same with a separate row for each completion, as in other trainers",
     "completion_length": "mean tokens of a completion",
     "cut_off_share": "share of completions cut off at max_completion_length",
-    "peak_memory_gb": "of the step: the most that arrays took at one time, GB (10^9 bytes)",
-    "active_memory_gb": "that arrays take after the step",
-    "cache_memory_gb": "freed buffers that MLX keeps for later use, beside the arrays: see train.cache_limit_gb",
-    "seconds_between": "since the step before, or the start of the process: evaluations, looks, checkpoints",
+    "peak_memory_gb": "the most memory that arrays took at one time during the step, GB (10^9 bytes)",
+    "active_memory_gb": "memory that arrays take after the step, GB",
+    "cache_memory_gb": "freed buffers that MLX keeps for later use, beside the arrays, GB: see train.cache_limit_gb",
+    "seconds_between": "between the end of the step before, or the start of the process, and this step: evaluations, looks, checkpoints",
     "reward": "mean reward of the sampled answers",
     "right_share": "share of sampled completions with the right answer",
 }
-"""What each metric means. One that a step doesn't have (its objective doesn't need it) is null."""
+"""What each metric means. A metric that the objective doesn't need is null."""
 
 
 def row(step: int, result: StepResult, student: LoadedModel, learning_rate: float) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def row(step: int, result: StepResult, student: LoadedModel, learning_rate: floa
         "active_memory_gb": mx.get_active_memory() / 1e9,
         "cache_memory_gb": mx.get_cache_memory() / 1e9,
     }
-    # a step that was skipped has figures that JSON can't say
+    # a skipped step has values that JSON can't represent
     return {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in values.items()
@@ -94,7 +94,7 @@ def _mean(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def _right(result: StepResult, student: LoadedModel) -> Sequence[bool]:
-    """Whether each final answer is right: for a reward they are graded already."""
+    """Whether each final answer is right; where there are rewards, the answers are graded already."""
     if result.rewarded is not None:
         return result.rewarded.right
     decode = student.processor.tokenizer.decode

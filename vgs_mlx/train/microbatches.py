@@ -1,4 +1,4 @@
-"""Cuts an update batch into micro-batches by the tokens that they cost, and counts what a shared prompt saves."""
+"""Splits an update batch into micro-batches by size and positions, and counts positions with shared prompts."""
 
 import itertools
 from collections.abc import Collection, Sequence
@@ -11,10 +11,10 @@ from vgs_mlx.types import Rollout, Side
 def split(
     rollouts: Sequence[Rollout], size: int, most_tokens: int | None, *, shares_prefix: bool
 ) -> list[list[Rollout]]:
-    """Micro-batches of neighbours: at most `size` rollouts and `most_tokens` positions of the view with the picture.
+    """Micro-batches of consecutive rollouts: at most `size` of them, and `most_tokens` positions in the picture view.
 
-    A rollout that is longer than `most_tokens` alone makes a micro-batch of its own. `shares_prefix`:
-    completions of one prompt share its run (models/prefix.py).
+    A rollout longer than `most_tokens` gets its own micro-batch. `shares_prefix`: the prompt is run once for all its
+    completions (models/prefix.py).
     """
     batches: list[list[Rollout]] = []
     for rollout in rollouts:
@@ -28,7 +28,7 @@ def split(
 
 
 def _fed(rollouts: Sequence[Rollout], shares_prefix: bool) -> int:
-    """Positions of the view with the picture in one forward pass. Rows of their own are as long as the longest."""
+    """Positions of the view with the picture in one forward pass. Separate rows are padded to the longest."""
     views = [rollout.prompt.student["with_image"] for rollout in rollouts]
     if shares_prefix and len({view.key for view in views}) < len(views):
         return positions(rollouts, ["with_image"], shares_prefix=True)
@@ -37,7 +37,7 @@ def _fed(rollouts: Sequence[Rollout], shares_prefix: bool) -> int:
 
 
 def windows(batches: Sequence[Sequence[Rollout]]) -> list[slice]:
-    """Where each micro-batch's tokens stand in the whole batch."""
+    """Each micro-batch's tokens as a slice of the whole batch."""
     ends = np.cumsum([0, *(sum(len(rollout.completion) for rollout in batch) for batch in batches)])
     return [slice(*pair) for pair in itertools.pairwise(ends.tolist())]
 
@@ -45,7 +45,7 @@ def windows(batches: Sequence[Sequence[Rollout]]) -> list[slice]:
 def positions(
     rollouts: Sequence[Rollout], views: Collection[str], *, shares_prefix: bool, side: Side = "student"
 ) -> int:
-    """Positions of one forward pass over the rollouts in each of the views, padding not counted."""
+    """Positions of one forward pass over the rollouts in all of the views, without padding."""
     total = 0
     for view in views:
         before: bytes | None = None

@@ -1,11 +1,11 @@
-"""Body and loss as one function: its terms and one gradient tree from a single pass of the student.
+"""Body and loss as one function: the terms and one gradient tree from a single pass of the student.
 
-The views that the tree's terms pull are differentiated together, so the activations of all of them exist at the same
-time, and with them the buffers of one chunk of the loss phase. A view that is only read runs before, without
-gradients. Every token is differentiated: what has weight 0 is not left out, as it is where two passes are made.
+The views that receive the tree's gradients are differentiated together. Their activations therefore exist at the same
+time, as do the buffers of one chunk of the loss phase. A view that is only read runs before, without gradients. Every
+token is differentiated: two passes skip trailing tokens of weight 0, one pass does not.
 
-One pass makes one tree. Several cotangents can share its activations (`mx.vmap` over the vjp); measured, that is 7 %
-slower than a pass for each and takes more memory.
+One pass gives one tree. Several cotangents could share its activations (`mx.vmap` over the vjp), but that measured 7 %
+slower than a pass for each, and took more memory.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ from vgs_mlx.types import Rollout
 
 
 class MicroBatch(NamedTuple):
-    """Rollouts that go through the student together, and what is known of their tokens."""
+    """Rollouts that go through the student together, with the data of their tokens."""
 
     rollouts: Sequence[Rollout]
     encodings: Encodings | None  # None: the pictures are encoded inside the pass, differentiably
@@ -39,15 +39,16 @@ class MicroBatch(NamedTuple):
 
 
 def pulled(coefficients: Coefficients) -> set[str]:
-    """The student's views that these terms have a gradient in."""
+    """The student's views that receive a gradient from these terms."""
     return {TERMS[term].pulls for term in coefficients}
 
 
 def differentiate(
     student: LoadedModel, batch: MicroBatch, tree: str, heads: Heads, how: Chunking
 ) -> tuple[Scored, Tree]:
-    """All terms and cotangents of a micro-batch, and the whole gradient tree, the head's part included, of one
-    of its parts. The head's gradients that come with the cotangents are those of the other parts.
+    """All terms and cotangents of a micro-batch, and the gradient tree of the part named `tree`, the head included.
+
+    The head's gradients in the returned `Scored` are those of the other parts.
     """
     views = pulled(batch.parts[tree])
     read = hidden_states(student, batch.rollouts, batch.views - views, batch.encodings)
@@ -68,7 +69,7 @@ def differentiate(
 
 
 def valued(student: LoadedModel, batch: MicroBatch, heads: Heads, how: Chunking) -> Scored:
-    """The terms of a micro-batch that pulls nothing, by a pass without gradients."""
+    """The terms of a micro-batch whose gradients are all 0, from a pass without gradients."""
     ours = hidden_states(student, batch.rollouts, batch.views, batch.encodings)
     scored = score(States(ours, batch.teacher), heads, batch.taken, batch.parts, how)
     return Scored(scored.terms, {}, {})

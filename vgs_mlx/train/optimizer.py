@@ -11,7 +11,7 @@ from vgs_mlx.recipe import options as recipe
 
 
 def make(settings: recipe.Train, student: LoadedModel, updates_per_step: int = 1) -> optim.AdamW:
-    """AdamW with bias correction (as in the paper's framework), its state made for the trainable weights."""
+    """AdamW with bias correction (as in the paper's framework), its state initialised for the trainable weights."""
     optimizer = optim.AdamW(
         _schedule(settings, updates_per_step),
         weight_decay=settings.weight_decay,
@@ -24,8 +24,8 @@ def make(settings: recipe.Train, student: LoadedModel, updates_per_step: int = 1
 def update(optimizer: optim.AdamW, student: LoadedModel, tree: Tree) -> None:
     """One update of the student in place; `tree` is empty afterwards.
 
-    Nothing else refers to a weight's old value and its gradient when its new value is computed, and each
-    weight is finished before the next: their memory is used again at once.
+    Weights are computed one after the other, and nothing else refers to a weight's old value or its gradient. So
+    their memory is reused at once.
     """
     gradients = _nested(tree)
     tree.clear()
