@@ -94,7 +94,7 @@ def test_rollouts_of_other_rows_or_another_student_are_refused_before_a_step(con
     shutil.rmtree(run / run_folder.CHECKPOINTS / "step-000004")
     (run / watch.FILE).write_text(json.dumps(content))
     before = state_of(run)
-    with pytest.raises(Refusal, match=r"watched.json: can't be read \(its rollouts are not of these rows"):
+    with pytest.raises(Refusal, match=r"watched.json: can't be read \(its rollouts don't match these rows"):
         go_on(run, *watched)
     assert state_of(run) == before
 

@@ -222,9 +222,9 @@ def test_a_run_keeps_the_reward_it_began_with_and_is_not_resumed_with_another(tm
 
 
 @pytest.mark.parametrize(("body", "reason"), [
-    ("raise KeyError('missing')", "KeyError: 'missing', for row row: mend the function"),
+    ("raise KeyError('missing')", "KeyError: 'missing', for row row: fix the function"),
     ("return 'good'", "ValueError: could not convert .*'good', for row row"),
-    ("return float('nan')", "gave nan for row row"),
+    ("return float('nan')", "returned nan for row row"),
 ])  # fmt: skip
 def test_a_reward_that_fails_or_is_no_number_is_told_with_its_row(tmp_path, body, reason):
     file = tmp_path / "mine.py"
@@ -237,7 +237,7 @@ def test_a_reward_that_fails_or_is_no_number_is_told_with_its_row(tmp_path, body
 def test_a_reward_file_that_is_not_there_is_told_only_where_there_are_rewards(tmp_path):
     gone = [f"grpo.reward={tmp_path / 'mine.py'}:f"]
     (tmp_path / "rules").write_text("x = 1")
-    with pytest.raises(Refusal, match=r"rules is not a Python file: its name ends in \.py"):
+    with pytest.raises(Refusal, match=r"rules is not a Python file: give one whose name ends in \.py"):
         rewards.reward_function(Grpo(reward=f"{tmp_path / 'rules'}:x"))
     with pytest.raises(Refusal, match=r"no such file: x"):
         rewards.reward_function(Grpo(reward="x" * 5000 + ":f"))

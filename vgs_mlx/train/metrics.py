@@ -18,7 +18,7 @@ METRICS = {
     "loss_standard": "mean over tokens of KL(student ‖ teacher) with the picture, nats (Eq. 3)",
     "loss_visual": "mean of KL(student ‖ visual target), nats (Eq. 11)",
     "loss_language": "mean of KL(student ‖ teacher) without the picture, nats (Eq. 6)",
-    "loss_preservation": "of the preservation part: its term summed over gated tokens, divided by the count of all tokens",
+    "loss_preservation": "of the preservation part: its term summed over gated tokens, divided by all tokens",
     "visual_dependency_score": "mean of KL(teacher with ‖ without the picture), nats (Eq. 12)",
     "gate_rate": "share of tokens that the preservation term acts on",
     "entropy": "mean entropy of the student's next-token distribution, nats",
@@ -36,7 +36,7 @@ METRICS = {
     "peak_memory_gb": "the most memory that arrays took at one time during the step, GB (10^9 bytes)",
     "active_memory_gb": "memory that arrays take after the step, GB",
     "cache_memory_gb": "freed buffers that MLX keeps for later use, beside the arrays, GB: see train.cache_limit_gb",
-    "seconds_between": "between the end of the step before, or the start of the process, and this step: evaluations, looks, checkpoints",
+    "seconds_between": "since the step before, or the start of the process: evaluations, looks, checkpoints",
     "reward": "mean reward of the sampled answers",
     "right_share": "share of sampled completions with the right answer",
 }

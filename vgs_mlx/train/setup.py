@@ -1,4 +1,4 @@
-"""From a recipe to everything a run needs, checked: what can be refused early is refused before weights load."""
+"""From a recipe to everything a run needs, checked. Whatever can be refused early is refused before weights load."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -29,8 +29,8 @@ from vgs_mlx.runs.screen import LIBRARIES, Screen
 from vgs_mlx.train.rewards import advantages as rewards
 from vgs_mlx.types import Example, Prompt, Side
 
-PROBED = 4  # prompts, and the longest completions (in tokens) that the probes look at
-PROBED_LENGTH = 24
+PROBED = 4  # prompts that the probes use
+PROBED_LENGTH = 24  # tokens of their completions, at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ class Ready:
     recipe: Recipe
     objective: Objective  # the recipe's, without the parts that it switches off
     student: LoadedModel
-    teacher: LoadedModel | None  # None where the objective asks nothing of one
+    teacher: LoadedModel | None  # None where the objective needs none
     data: DataSet
     identity: Identity
 
@@ -59,9 +59,9 @@ def load(
     check: Callable[[Lengths, dict[str, Path]], None] | None = None,
     run: Path | None = None,
 ) -> Ready:
-    """Processors, data, `check` (of the longest prompt), models, adapters, probes, in order. Raises `Refusal`.
+    """Load processors and data, call `check` on the longest prompt, then load models and adapters, and probe them.
 
-    `run` is the folder whose rows these are, if it is there already: its pictures must be those that it started with.
+    `run` is the run's folder, if it exists already: the pictures must be the same as at its start. Raises `Refusal`.
     """
     device.wire()
     refuse_contradictions(recipe)
@@ -70,7 +70,7 @@ def load(
     data = load_data(recipe, processor, screen, run)
     objective = resolved(recipe)
     if objective.rewarded:
-        example = data.train[0]  # a trial: the reward may not work
+        example = data.train[0]  # try the reward: it may not work
         rewards.reward_function(recipe.grpo)(example, f"\\boxed{{{example.answer}}}")
     if check:
         check(longest(processor, data, recipe), folders)
@@ -83,7 +83,7 @@ def load(
 
 
 def _processor(recipe: Recipe, folders: dict[Side, Path], screen: Screen) -> Processor:
-    """The student's processor; the teacher's, where there is one, must read alike. Raises `Refusal`."""
+    """The student's processor. The teacher's, if there is one, must read prompts alike. Raises `Refusal`."""
     for role, folder in folders.items():
         read_config(folder, f"--{role}")
     with screen.working(LIBRARIES):
@@ -107,7 +107,7 @@ def _student(recipe: Recipe, screen: Screen) -> LoadedModel:
 
 def _teacher(recipe: Recipe, screen: Screen) -> LoadedModel | None:
     if not needs_teacher(recipe):
-        screen.say(f"teacher  none: objective.name={recipe.objective.name} asks nothing of one")
+        screen.say(f"teacher  none: objective.name={recipe.objective.name} needs no teacher")
         return None
     with screen.working("loading the teacher"):
         teacher = load_model(recipe.teacher.path, "--teacher", bits=recipe.teacher.bits, say=screen.say)
@@ -116,7 +116,7 @@ def _teacher(recipe: Recipe, screen: Screen) -> LoadedModel | None:
 
 
 def refuse_contradictions(recipe: Recipe) -> None:
-    """What no single key is wrong about. Raises `Refusal`."""
+    """Refuse keys that are valid alone but contradict each other. Raises `Refusal`."""
     objective, rollout, train = resolved(recipe), recipe.rollout, recipe.train
     if train.warmup_steps >= train.steps:
         raise Refusal(
@@ -126,8 +126,8 @@ def refuse_contradictions(recipe: Recipe) -> None:
         )
     if recipe.objective.watch_norm_scale and not (objective.steers or objective.watchable):
         raise Refusal(
-            "objective.watch_norm_scale=true: goes with an objective that has no steering or preservation part of its "
-            "own: set it to false"
+            "objective.watch_norm_scale=true: needs an objective that has no steering or preservation part of its own: "
+            "set it to false"
         )
     if objective.on_policy:
         probes.sampling_is_on_policy(rollout, may_truncate=objective.rewarded and not objective.mixed)
@@ -137,7 +137,7 @@ def refuse_contradictions(recipe: Recipe) -> None:
         if rollout.prompts_per_step % updates:
             raise Refusal(
                 f"grpo.updates_per_rollout={updates}: rollout.prompts_per_step={rollout.prompts_per_step} prompts "
-                "don't split into so many updates: make one a multiple of the other"
+                "don't divide evenly into that many updates: make the prompts a multiple of the updates"
             )
         if rollout.completions_per_prompt < 2:
             raise Refusal(
@@ -145,20 +145,20 @@ def refuse_contradictions(recipe: Recipe) -> None:
             )
     elif recipe.objective.mix:
         raise Refusal(
-            f"objective.mix={recipe.objective.mix}: goes with objective.name=grpo, not {recipe.objective.name}: "
+            f"objective.mix={recipe.objective.mix}: needs objective.name=grpo, not {recipe.objective.name}: "
             "set objective.mix=0"
         )
 
 
 def render_prompt(processor: Any, example, recipe: Recipe) -> Prompt:
-    """An example as a prompt in both views, as the recipe has it."""
+    """An example as a prompt in the views that the recipe needs."""
     return render(
         processor, example, recipe.data, text_view=recipe.objective.text_view, more=_more_views(recipe)
     )
 
 
 def _more_views(recipe: Recipe) -> set[str]:
-    """The views beside the usual two that the objective or its reward reads."""
+    """The views that the objective or its reward reads in addition to the usual two."""
     objective = resolved(recipe)
     white = {"white"} if objective.rewarded and recipe.grpo.reward == "pdcr" else set()
     return white | (objective.teacher_views & {"degraded"})
@@ -200,13 +200,13 @@ def _say_probed(reaction: float | None, screen: Screen) -> None:
     screen.say(f"probes   all passed{moves}")
     if reaction == 0:
         screen.say(
-            "WARNING  the teacher does not react to the picture at all on these prompts: VGS then is the standard "
-            "loss. Is it the right teacher, and are the pictures the right ones?"
+            "WARNING  the teacher does not react to the picture at all on these prompts: VGS is then the standard "
+            "loss. Check that the teacher and the pictures are the right ones."
         )
 
 
 def with_picture_cache(ready: Ready) -> Ready:
-    """The same, with one cache of picture features for all vision towers that don't train, if the recipe wants it."""
+    """The same with one cache of picture features for all frozen vision towers, if the recipe asks for one."""
     cache = PictureCache(round(ready.recipe.train.picture_cache_gb * 1e9))
     keeping = {"teacher"} if ready.recipe.student.train_vision else {"student", "teacher"}
     models = {role: vars(ready)[role] for role in keeping if cache.limit and vars(ready)[role]}

@@ -1,4 +1,4 @@
-"""One step as the algorithm has it: answers, scores, steered gradient, update. Writes nothing itself."""
+"""One step of the algorithm: answers, scores, steered gradient, update. Writes no files."""
 
 import itertools
 import math
@@ -35,13 +35,13 @@ NORM_SCALES_KEPT = 4  # measurements of η that `interval` averages
 
 
 def between_measurements() -> Progress:
-    """Where the next step measures η only if every step does."""
+    """A progress whose next step measures η only if every step does."""
     return Progress(step=1, norm_scales=[1.0])
 
 
 @dataclass(frozen=True)
 class Collected:
-    """What a step learns from."""
+    """The answers that a step learns from."""
 
     rollouts: list[Rollout]
     encodings: Encodings  # the student's, of the prompts' views
@@ -50,7 +50,7 @@ class Collected:
 
 @dataclass(frozen=True)
 class Update:
-    """What one update of the student made."""
+    """The result of one update of the student."""
 
     gradients: gradients.Gradients
     measured: dict[str, float]  # η, gradient norms, cosines
@@ -59,7 +59,7 @@ class Update:
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one step made: one update, or several from one batch of rollouts (GRPO)."""
+    """The result of one step: one update, or several from one batch of rollouts (GRPO)."""
 
     rollouts: list[Rollout]
     updates: list[Update]
@@ -71,7 +71,7 @@ class StepResult:
         return all(update.finite for update in self.updates)
 
 
-@np.errstate(invalid="ignore", over="ignore")  # what is not finite is skipped, and the run says so itself
+@np.errstate(invalid="ignore", over="ignore")  # updates that are not finite are skipped and reported
 def run_step(
     student: LoadedModel,
     teacher: LoadedModel | None,
@@ -102,12 +102,12 @@ def run_step(
 
 
 def asked(recipe: Recipe, progress: Progress) -> Objective:
-    """The objective of the next step, with the steering term where η is only watched."""
+    """The next step's objective. It includes the steering term where η is measured without steering."""
     return measuring(recipe) if measures(recipe, progress) else resolved(recipe)
 
 
 def encode_views(model: LoadedModel, prompts: Sequence[Prompt], objective: Objective) -> Encodings:
-    """The views of every prompt that the student needs, the vision tower run once for each."""
+    """The views of every prompt that the student needs, encoded: the vision tower runs once for each view."""
     views = {"with_image"} | objective.student_views
     return evaluate(encode(model, [each.student[view] for each in prompts for view in sorted(views)]))
 
@@ -119,7 +119,7 @@ def collect_answers(
     recipe: Recipe,
     progress: Progress,
 ) -> Collected:
-    """What the step learns from: the student's own samples with their rewards, or answers that are given (sft)."""
+    """The step's answers: sampled, with their rewards if the objective has any, or the data set's own (sft)."""
     objective = asked(recipe, progress)
     encodings = encode_views(student, prompts, objective)
     source = sampler(recipe)
@@ -142,7 +142,7 @@ def compute_gradients(
     recipe: Recipe,
     progress: Progress,
 ) -> gradients.Gradients:
-    """The gradient trees of these of the step's rollouts: one for each role where η is measured, else one."""
+    """The gradient trees of the rollouts in `window`: one for each role where η is measured, else one."""
     settings, rewarded, objective = recipe.objective, collected.rewarded, asked(recipe, progress)
     weighing = gradients.Weighing(
         objective=objective,
@@ -168,7 +168,7 @@ def compute_gradients(
 
 
 def measures(recipe: Recipe, progress: Progress) -> bool:
-    """Whether η is measured at the next step. Without any measurement it is: one that failed left none to use."""
+    """Whether η is measured at the next step. If it is used and there is no measurement yet, it always is."""
     if not measures_norm_scale(recipe):
         return False
     settings = recipe.objective
@@ -204,7 +204,7 @@ def _update(
 
 
 def _steer(found: gradients.Gradients, recipe: Recipe, progress: Progress) -> tuple[Tree, dict[str, float]]:
-    """The steered tree and its measurements. The trees leave `found`: the update needs their memory."""
+    """The steered tree and its measurements. Removes the trees from `found`: the update needs their memory."""
     settings, trees = recipe.objective, found.trees
     found.trees = {}
     if "steering" in trees:
@@ -242,7 +242,7 @@ def _clip(tree: Tree, size: float, limit: float | None) -> Tree:
 
 
 def _seconds(updates: Sequence[Update], rollouts: float, step: float) -> dict[str, float]:
-    """Seconds by phase; `rest` is what no phase accounts for."""
+    """Seconds by phase; `rest` is the time outside all phases."""
     phases = {
         name: sum(update.gradients.seconds[name] for update in updates) for name in ("teacher", "student")
     }

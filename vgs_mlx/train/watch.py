@@ -1,4 +1,4 @@
-"""All loss terms on rollouts, whatever the objective is; and how they move on fixed held-out ones (Fig. 4)."""
+"""All loss terms on rollouts, for any objective, and their course on fixed held-out rollouts (Fig. 4)."""
 
 import json
 from collections.abc import Sequence
@@ -27,14 +27,14 @@ from vgs_mlx.types import Rollout
 
 FILE = "watched.json"
 COMPLETIONS = TypeAdapter(list[Annotated[list[NonNegativeInt], Field(min_length=1)]])
-SEED_STREAM = 2**30  # keeps these rollouts apart from those of training
+SEED_STREAM = 2**30  # keeps the seeds of these rollouts apart from those of training
 
 
 def compute_terms(
     student: LoadedModel, teacher: LoadedModel, rollouts: Sequence[Rollout], recipe: Recipe
 ) -> dict[str, np.ndarray]:
     """The terms of the standard, visual and language losses at every token, with VDS and entropy, (N,) nats each."""
-    objective = OBJECTIVES["vgs"]  # it needs all that is asked for here
+    objective = OBJECTIVES["vgs"]  # it needs every term asked for here
     weighing = Weighing(
         objective=objective,
         steering_coef=1.0,
@@ -56,9 +56,9 @@ def _nothing(batch: Batch) -> Wanted:
 
 
 def look(ready: Ready, folder: Path, step: int) -> None:
-    """Add a row to the run's `terms.jsonl`: the mean of every term over low, middle and high bins of VDS.
+    """Add a row to the run's `terms.jsonl`: the mean of every term over the low, middle and high bins of VDS.
 
-    The rollouts are those that the student sampled before its first step, so VDS and bins stay the same.
+    The student sampled the rollouts before its first step, so VDS and the bins stay the same.
     """
     rollouts = _sampled(ready, folder) if step == 0 else _kept(ready, folder)
     terms = compute_terms(ready.student, ready.teacher, rollouts, ready.recipe)
@@ -74,7 +74,7 @@ def look(ready: Ready, folder: Path, step: int) -> None:
 
 
 def _sampled(ready: Ready, folder: Path) -> list[Rollout]:
-    """One completion for each watched prompt; as many prompts at a time as a training step has."""
+    """One completion for each watched prompt, sampled in batches no larger than those of a training step."""
     prompts = [ready.render(example) for example in ready.data.held_out[:WATCHED_ROWS]]
     encodings = encode_views(ready.student, prompts, OBJECTIVES["standard"])
     settings = ready.recipe.rollout
@@ -96,11 +96,11 @@ def kept_completions(folder: Path) -> list[list[int]]:
 
 
 def own_completions(ready: Ready, folder: Path) -> list[list[int]]:
-    """The same, which must be one for each watched row of this run, in this student's ids."""
+    """The same, checked: one completion for each watched row of this run, in this student's ids."""
     found = kept_completions(folder)
     asked = min(WATCHED_ROWS, len(ready.data.held_out))
     if len(found) != asked or max(max(ids) for ids in found) >= ready.student.vocabulary:
-        raise _damaged(folder / FILE, "its rollouts are not of these rows and this student")
+        raise _damaged(folder / FILE, "its rollouts don't match these rows and this student")
     return found
 
 

@@ -28,17 +28,17 @@ Reward = Callable[[Example, str], float]
 
 @dataclass(frozen=True)
 class Rewarded:
-    """What the answers of a step earned."""
+    """The rewards and advantages of a step's answers."""
 
     rewards: np.ndarray  # (R,)
-    right: np.ndarray  # (R,) bool: whether the final answer is, whatever is rewarded
-    by_token: list[np.ndarray]  # the advantages of each rollout's tokens, (T,)
+    right: np.ndarray  # (R,) bool: whether the final answer is right, whatever the reward
+    by_token: list[np.ndarray]  # the advantages of each rollout's tokens, (T,) each
 
 
 def advantages(
     student: LoadedModel, rollouts: Sequence[Rollout], recipe: Recipe, encodings: Encodings
 ) -> Rewarded:
-    """The reward of every rollout, and the advantages that follow within each prompt's group."""
+    """The reward of every rollout, and its advantages within its prompt's group."""
     texts = [_text(student, rollout) for rollout in rollouts]
     examples = [rollout.prompt.example for rollout in rollouts]
     right = np.array([grade_example(text, each).right for each, text in zip(examples, texts, strict=True)])
@@ -63,22 +63,22 @@ def reward_function(settings: Grpo) -> Reward:
     function = _own(settings.reward)
 
     def reward(example: Example, text: str) -> float:
-        where, mend = (
+        where, fix = (
             f"grpo.reward={settings.reward}",
-            f"for row {example.id}: mend the function and start a new run",
+            f"for row {example.id}: fix the function and start a new run",
         )
         try:
             value = float(function(example, text))
         except Exception as error:
-            raise Refusal(f"{where}: {error.__class__.__name__}: {error}, {mend}") from error
+            raise Refusal(f"{where}: {error.__class__.__name__}: {error}, {fix}") from error
         if not math.isfinite(value):
-            raise Refusal(f"{where}: gave {value} {mend}")
+            raise Refusal(f"{where}: returned {value} {fix}")
         return value
 
     return reward
 
 
-@functools.cache  # a run has one function, whatever happens to its file meanwhile
+@functools.cache  # a run keeps its function, even if the file changes meanwhile
 def _own(reward: str) -> Callable[[Example, str], float]:
     where, file, name = f"grpo.reward={reward}", reward_file(reward), reward.rpartition(":")[2]
     if file is None:
@@ -87,7 +87,7 @@ def _own(reward: str) -> Callable[[Example, str], float]:
         raise Refusal(f"{where}: no such file: {file}")
     spec = importlib.util.spec_from_file_location(f"vgs_mlx_reward_{file.stem}", file)
     if spec is None or spec.loader is None:
-        raise Refusal(f"{where}: {file} is not a Python file: its name ends in .py")
+        raise Refusal(f"{where}: {file} is not a Python file: give one whose name ends in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up there
     try:
@@ -120,7 +120,7 @@ def _dense(
 
 
 def _spread(steps: Steps, values: np.ndarray, outside: float) -> np.ndarray:
-    """A step's advantage holds for all its tokens; those after the reasoning have the outcome's alone."""
+    """The advantage of every token: its step's, or after the reasoning the outcome's (`outside`)."""
     found = np.full(steps.length, outside)
     for (start, stop), value in zip(steps.spans, values, strict=True):
         found[start:stop] = value

@@ -1,4 +1,4 @@
-"""How sure the student is of the right answer after each step of its reasoning, and how much a step looks (PDCR)."""
+"""The student's confidence in the right answer after each reasoning step, and each step's visual dependence (PDCR)."""
 
 from collections.abc import Sequence
 
@@ -22,8 +22,8 @@ def confidence_gains(
 ) -> list[np.ndarray]:
     """The discounted return of every step of every rollout, nats.
 
-    Confidence after step k: the reasoning so far is closed and the right answer put into the box; the
-    log-probs of the answer's tokens are summed. `size` sequences are scored at a time.
+    For the confidence after step k, the reasoning is closed there and the right answer put into the box. The confidence
+    is the sum of the log-probs of the answer's tokens. `size` sequences are scored at a time.
     """
     tokenizer = student.processor.tokenizer
     sequences, answers = [], []

@@ -1,4 +1,4 @@
-"""Cuts a completion into the steps of its reasoning: lines or sentences, as spans of tokens."""
+"""Splits a completion into the steps of its reasoning: lines or sentences, as spans of tokens."""
 
 import itertools
 import re
@@ -15,15 +15,15 @@ STEP_END = re.compile(r"\n|[.!?](?=\s|$)")
 
 @dataclass(frozen=True)
 class Steps:
-    """The steps of one completion: [start, stop) in tokens, one after the other from the first token on."""
+    """The steps of one completion: consecutive spans [start, stop) of tokens, from the first token on."""
 
     spans: tuple[tuple[int, int], ...]
     length: int  # tokens of the completion
-    closing: str  # what ends the reasoning and opens the answer's box
+    closing: str  # text that ends the reasoning and opens the answer's box
 
 
 def cut(tokenizer: Any, completion: np.ndarray, ended: bool) -> Steps:
-    """Steps end at a newline or a sentence's end inside the reasoning; what is left of it is the last step.
+    """Steps end at a newline or at the end of a sentence; the rest of the reasoning is the last step.
 
     The reasoning ends at `</reason>`, or where the answer's box begins. `ended`: the last token is the end of the
     sequence, which belongs to no step.
