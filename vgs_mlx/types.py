@@ -16,24 +16,24 @@ class Picture:
 
     name: str  # for messages and logs: a file name, "data URI", "shapes/train/17"
     open: Callable[[], Image.Image]  # RGB, EXIF orientation applied
-    encoded: Callable[[], bytes] | None = None  # the bytes that it is decoded from; None: it is drawn
-    size: tuple[int, int] | None = None  # width and height in pixels, as opened; None: not looked at yet
-    digest: str = ""  # of its bytes when it was looked at; "": not looked at yet, or drawn
+    encoded: Callable[[], bytes] | None = None  # the bytes it is decoded from; None: the picture is drawn
+    size: tuple[int, int] | None = None  # width and height in pixels, as opened; None: not opened yet
+    digest: str = ""  # of its bytes when it was first read; "": not read yet, or drawn
 
 
 @dataclass(frozen=True)
 class Example:
-    """A row of a data set: a question about pictures, and the right final answer or several that are right."""
+    """A row of a data set: a question about pictures, and one or more right final answers."""
 
-    id: str  # where it comes from, unique in its data set: "train.jsonl:12", "shapes/train/17"
+    id: str  # its source, unique in its data set: "train.jsonl:12", "shapes/train/17"
     question: str
     answer: str
     pictures: tuple[Picture, ...]
     kind: str = ""  # the question's kind, by which accuracy is also reported
     solution: str = ""  # a worked answer, where the data set has one
-    facts: tuple[str, ...] = ()  # the objects truly in the picture, where known ("red circle")
-    also: tuple[str, ...] = ()  # other answers that are as right as `answer`
-    options: tuple[str, ...] = ()  # the texts of the options A, B, C, ... where the question has such
+    facts: tuple[str, ...] = ()  # the objects that the picture shows, where known ("red circle")
+    also: tuple[str, ...] = ()  # other right answers
+    options: tuple[str, ...] = ()  # the texts of the options A, B, C, ... where the question has options
 
     @property
     def answers(self) -> tuple[str, ...]:
@@ -48,16 +48,16 @@ class Example:
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """A rendered prompt: what a model reads before the completion. A value: equal content has an equal `key`."""
+    """A rendered prompt: what a model reads before the completion. Views with equal content have equal keys."""
 
     ids: np.ndarray  # (P,) int32, image placeholders expanded
     media: Mapping[
         str, np.ndarray
-    ]  # what the processor made of the pictures; empty without; for the family alone
+    ]  # the processor's arrays for the pictures; empty without pictures; only the family reads them
 
     @functools.cached_property
     def key(self) -> bytes:
-        """A digest of ids and media, by which what was computed of a view is found again, in any process."""
+        """A digest of ids and media, the same in every process. Results computed from a view are stored under it."""
         digest = hashlib.blake2b(self.ids.tobytes(), digest_size=16)
         digest.update(self.media_key)
         return digest.digest()
@@ -73,13 +73,13 @@ class View:
 
 
 Views = Mapping[str, View]
-"""By name: "with_image", "text_only", and where they are needed "degraded", "white"."""
+"""By name: "with_image", "text_only", and where needed "degraded" and "white"."""
 Side = Literal["student", "teacher"]
 
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
-    """An example ready for the models: the views of each. A completion is the same tokens after all of them."""
+    """An example ready for the models: the views of each. A completion has the same tokens after every view."""
 
     example: Example
     student: Views
@@ -97,4 +97,4 @@ class Rollout:
     completion: np.ndarray  # (T,) int32; the end-of-sequence token stays in, where there is one
     sampling_logprobs: np.ndarray  # (T,) float32, nats, of the distribution sampled from
     ended: bool  # False: cut off at max_completion_length
-    number: int  # of its prompt in the step: rollouts of one prompt share it
+    number: int  # of its prompt in the step; rollouts of one prompt share it

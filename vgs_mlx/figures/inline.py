@@ -1,4 +1,4 @@
-"""A figure as an <svg> element inside a page: in the page's colours, light or dark, and with ids of its own."""
+"""A figure as an <svg> element inside a page: in the page's colours, light or dark, and with unique ids."""
 
 import io
 import re
@@ -17,7 +17,7 @@ REFERENCE = re.compile(r"url\(#([^)]+)\)")
 
 @style.applied()
 def embedded(figure: Figure, name: str, title: str, description: str) -> Markup:
-    """The element, with a title and a description for those who can't see it. `name` is unique in the page."""
+    """The element, with a title and a description for screen readers. `name` must be unique in the page."""
     buffer = io.StringIO()
     FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
     root = ET.fromstring(buffer.getvalue())

@@ -1,6 +1,6 @@
-"""Every colour of a figure and of a page, by what it is for, in light and in dark.
+"""Every colour of figures and pages, named by its use, in light and in dark.
 
-Colours differ in lightness as well as in hue, so that they can be told apart by the colour-blind and on a grey print.
+Colours differ in lightness as well as in hue, so that they are distinct for colour-blind readers and in grey prints.
 The scale of scores, v1 to v8, moves steadily away from the paper.
 """
 
@@ -56,11 +56,11 @@ DARK = {
 }
 SERIES = ("first", "second", "third", "fourth", "fifth", "sixth")
 DRAWN = ("ink", "muted", "rule", *SERIES, "alarm")
-"""The names whose colours figures are drawn in. No two of these share a colour."""
+"""The names of the colours used in figures. No two of these have the same colour."""
 
 
 def css() -> str:
-    """The palette as CSS variables. Dark is for screens whose reader prefers it; paper stays light."""
+    """The palette as CSS variables. The dark colours are for screens whose reader prefers them; prints stay light."""
     light, dark = (
         ":root { " + " ".join(f"--{name}: {colour};" for name, colour in colours.items()) + " }"
         for colours in (LIGHT, DARK)

@@ -1,4 +1,4 @@
-"""One line of a figure with its spread: what every figure here draws."""
+"""One line of a figure with its spread, as drawn in every figure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 @dataclass(frozen=True)
 class Series:
-    """A quantity over x. A gap is None."""
+    """A quantity over x. None marks a gap."""
 
     label: str
     x: Sequence[float]

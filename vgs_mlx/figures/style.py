@@ -1,4 +1,4 @@
-"""The style of every figure: fonts, sizes, axes, and how lines are told apart."""
+"""The style of every figure: fonts, sizes, axes, and the colours and dashes of lines."""
 
 from contextlib import AbstractContextManager
 from typing import Any
@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from vgs_mlx.figures.palette import LIGHT, SERIES
 
-TEXT, SMALL = 10, 8  # points; small: notes, and names that may be long
+TEXT, SMALL = 10, 8  # points; small is for notes, and for names that may be long
 LINE_WIDTH = 1.6
 DASHES: tuple[Any, ...] = (
     "-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)), (0, (3, 1)), (0, (8, 3)),
@@ -67,6 +67,6 @@ def blank(width: float, height: float) -> Figure:
 
 
 def line(place: int) -> dict[str, Any]:
-    """The colour and the dash of a figure's lines, from 0 on. No two of the first 36 look the same."""
+    """The colour and dash of a figure's line number `place`, from 0. No two of the first 36 look the same."""
     turn, colour = divmod(place, len(SERIES))
     return {"color": LIGHT[SERIES[colour]], "linestyle": DASHES[(colour + turn) % len(DASHES)]}

@@ -1,1 +1,1 @@
-"""The paper's mathematics as pure functions: arrays in, arrays out. Imports `mlx` and nothing else of this package."""
+"""The paper's mathematics as pure functions: arrays in, arrays out. Imports nothing else of this project."""

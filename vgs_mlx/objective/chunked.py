@@ -1,7 +1,7 @@
 """The loss phase: hidden states in; per-token terms and gradients with respect to hidden states out.
 
 Log-probabilities over the vocabulary exist for `chunk_size` positions at a time, so memory doesn't grow
-with completion length x vocabulary. All positions are completion positions: nothing else meets the head.
+with completion length x vocabulary. The head runs at completion positions only.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +17,7 @@ from vgs_mlx.objective.objectives import Coefficients
 from vgs_mlx.objective.terms import Options, Taken
 from vgs_mlx.objective.visual import Views
 
-GRAIN = 64  # positions by which the size of a chunk grows
+GRAIN = 64  # chunk sizes are multiples of this many positions
 Tree = Any
 Parameters = Mapping[str, mx.array]
 """The head's trainable weights by name; empty where the head is frozen."""
@@ -33,7 +33,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Heads:
-    """Both models' heads and the ids that an answer may hold."""
+    """Both models' heads and the ids that an answer may contain."""
 
     student: Head
     teacher: Head | None  # a teacher without views has none
@@ -55,14 +55,14 @@ class States:
 
 @dataclass(frozen=True)
 class Chunking:
-    """How many positions are compared at one time, at most, and the settings of single terms."""
+    """The largest number of positions compared at one time, and the settings of individual terms."""
 
     size: int
     options: Options = field(default_factory=Options)
 
 
 class Chunk(NamedTuple):
-    """What the loss phase makes of a chunk's C positions: as in `Scored`."""
+    """The loss phase's results for a chunk's C positions. Fields as in `Scored`."""
 
     terms: dict[str, mx.array]
     cotangents: dict[str, Views]
@@ -71,7 +71,7 @@ class Chunk(NamedTuple):
 
 @dataclass(frozen=True)
 class Scored:
-    """What the loss phase found for N tokens."""
+    """The loss phase's results for N tokens."""
 
     terms: dict[str, mx.array]  # per token (N,), nats: the loss terms, entropy, and VDS where it was computed
     cotangents: dict[str, Views]  # per part: ∂ loss / ∂ hidden states (N, D) in each view; None where 0
@@ -81,7 +81,7 @@ class Scored:
 def teacher_scores(
     hidden: Views, head: Head, support: mx.array, ids: mx.array, chunk_size: int
 ) -> dict[str, mx.array]:
-    """`depend` of N tokens, (N,) each, from the teacher's hidden states (N, D)."""
+    """The scores of `depend` for N tokens, (N,) each, from the teacher's hidden states (N, D)."""
     found = []
     for window in _windows(ids.size, chunk_size):
         states, here = window.of(hidden), window.of(ids)
@@ -110,7 +110,7 @@ def score(
 def chunks(
     states: States, heads: Heads, taken: Taken, parts: Mapping[str, Coefficients], how: Chunking
 ) -> Iterator[Chunk]:
-    """The same, chunk after chunk and not yet computed; the last one's padding is still there."""
+    """The same by chunk, not yet computed. The last chunk still has its padding."""
     for window in _windows(states.count, how.size):
         here = States(window.of(states.student), window.of(states.teacher))
         yield _chunk(here, heads, window.of(taken), window.of(dict(parts)), how.options)
@@ -138,7 +138,7 @@ def _chunk(
 
 @dataclass(frozen=True)
 class _Window:
-    """A stretch of the tokens. The last one is padded with zeros, so that few sizes are ever compiled."""
+    """A range of the tokens. The last one is padded with zeros, so that few sizes are ever compiled."""
 
     start: int
     size: int
@@ -155,7 +155,7 @@ class _Window:
 
 
 def chunk_length(count: int, largest: int) -> int:
-    """Positions of a chunk: as equal as steps of `GRAIN` allow, so that what the last one is padded by is small."""
+    """The size of all chunks: about equal shares in steps of `GRAIN`, so that the last needs little padding."""
     even = ceil(count / ceil(count / largest))
     return min(largest, GRAIN * ceil(even / GRAIN))
 

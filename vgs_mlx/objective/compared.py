@@ -1,6 +1,6 @@
 """From both models' logits to the terms at each token and their gradients: pure, compiled as one function.
 
-Compiled, a softmax that several terms read is computed once, and what is elementwise is one pass over memory.
+Compiling computes a softmax that several terms read only once, and fuses elementwise work into one pass over memory.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ import mlx.core as mx
 
 from vgs_mlx.objective.divergence import entropy, restricted_logprobs, token_logprobs
 from vgs_mlx.objective.objectives import Coefficients
-from vgs_mlx.objective.terms import TERMS, Compared, Given, Options, Taken, readable
+from vgs_mlx.objective.terms import TERMS, Comparison, Given, Options, Taken, readable
 from vgs_mlx.objective.visual import Views, visual_advantage, visual_dependency_score
 
 
@@ -23,8 +23,8 @@ def compare(
 ) -> tuple[dict[str, mx.array], dict[str, Views]]:
     """Every term and score at each of C tokens (C,), nats, and for each part ∂ (Σ weight · term) / ∂ logits.
 
-    The gradient is that in the student's logits, by view. Logits are (C, V) in each view, `support` (V,) bool, the
-    weights in `parts` (C,).
+    The gradient is with respect to the student's logits, by view. Logits are (C, V) in each view, `support` is (V,)
+    bool, and the weights in `parts` are (C,).
     """
     terms, gradients = _compare(student, teacher, support, taken, vars(options), parts)
     return terms, {part: Views(*each) for part, each in gradients.items()}
@@ -32,15 +32,15 @@ def compare(
 
 @mx.compile
 def depend(teacher: Views, support: mx.array, ids: mx.array) -> dict[str, mx.array]:
-    """How much each of C tokens depends on the picture, (C,) nats, in each way that the teacher's views allow.
+    """How much each of C tokens depends on the picture, (C,) nats, by each score that the teacher's views allow.
 
-    VDS (Eq. 12) from the text view, the visual advantage of the token taken from the degraded view.
+    The text view gives VDS (Eq. 12). The degraded view gives the visual advantage of the token taken.
     """
     return _dependency(_logprobs(teacher, support), ids)
 
 
 @mx.compile
-def _compare(student, teacher, support, taken, options, parts):  # the trees that `compare` has
+def _compare(student, teacher, support, taken, options, parts):  # the arguments of `compare`, as trees
     given = Given(_logprobs(student, support), _logprobs(teacher, support), Taken(*taken), Options(**options))
     compared = _compared(given, parts)
     gradients = {part: _logit_gradients(compared, coefficients) for part, coefficients in parts.items()}
@@ -51,14 +51,14 @@ def _logprobs(logits: Views, support: mx.array) -> Views:
     return Views(*(each if each is None else restricted_logprobs(each, support) for each in logits))
 
 
-def _compared(given: Given, parts: Mapping[str, Coefficients]) -> dict[str, Compared]:
-    """The terms of all parts, and those that can be reported at no further forward pass."""
+def _compared(given: Given, parts: Mapping[str, Coefficients]) -> dict[str, Comparison]:
+    """The terms of all parts, and the diagnostics that need no further forward pass."""
     names = {term for coefficients in parts.values() for term in coefficients}
     names.update(readable(given.student, given.teacher))
     return {name: term.compare(given) for name, term in TERMS.items() if name in names}
 
 
-def _reported(given: Given, compared: Mapping[str, Compared]) -> dict[str, mx.array]:
+def _reported(given: Given, compared: Mapping[str, Comparison]) -> dict[str, mx.array]:
     terms = {name: each.values for name, each in compared.items()}
     return {
         **terms,
@@ -77,7 +77,7 @@ def _dependency(teacher: Views, ids: mx.array) -> dict[str, mx.array]:
     return found
 
 
-def _logit_gradients(compared: Mapping[str, Compared], coefficients: Coefficients) -> Views:
+def _logit_gradients(compared: Mapping[str, Comparison], coefficients: Coefficients) -> Views:
     """∂ (Σ weight · term) / ∂ the student's logits, in each view."""
     found: dict[str, mx.array] = {}
     for term, weights in coefficients.items():

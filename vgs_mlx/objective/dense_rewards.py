@@ -1,7 +1,7 @@
 """PDCR and PACR: dense advantages from gains in confidence (Yoon et al., arXiv 2605.13467). Pure NumPy.
 
-A completion is cut into steps, and the student's confidence in the right answer is known after each. A step's
-advantage adds up the outcome's advantage and its own discounted gain, normalised among the steps of its class.
+A completion is split into steps, with the student's confidence in the right answer after each. A step's advantage is
+the weighted sum of the outcome's advantage and its own discounted gain, normalised among the steps of its class.
 """
 
 from collections.abc import Sequence
@@ -21,10 +21,10 @@ def returns(confidences: np.ndarray, discount: float) -> np.ndarray:
 
 
 def otsu_threshold(values: np.ndarray) -> float:
-    """The threshold that splits the values into the two classes with the least sum of squares within them.
+    """The threshold that splits the values into two classes with the least sum of squared deviations within classes.
 
-    It lies halfway between the classes; values above it are of the high class. With fewer than two distinct values,
-    none lies above it.
+    It lies halfway between the classes; values above it belong to the high class. With fewer than two distinct values,
+    no value lies above it.
     """
     ordered = np.sort(np.asarray(values, dtype=np.float64))
     if len(ordered) < 2 or ordered[0] == ordered[-1]:

@@ -1,9 +1,8 @@
-"""The loss phase as a function that MLX can differentiate: a sum of terms, whose gradients are closed forms.
+"""The loss phase as a function that MLX can differentiate: a sum of terms with closed-form gradients.
 
-Body and loss are then one function, and `mx.value_and_grad` runs the body once. What the body computes is traced;
-the chunks are not. MLX doesn't compile what it traces, and keeps every array of it: of a chunk, arrays as wide as the
-vocabulary. So the chunks start from states that carry no trace, and MLX learns their gradients from
-`mx.custom_function`.
+Body and loss are then one function, and `mx.value_and_grad` runs the body once. The body is traced; the chunks are
+not. MLX doesn't compile traced code and keeps all its arrays, which in a chunk are as wide as the vocabulary. So the
+chunks start from untraced states, and `mx.custom_function` gives MLX their gradients.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,25 +16,25 @@ from vgs_mlx.objective.objectives import Coefficients
 from vgs_mlx.objective.terms import Taken
 
 Traced = dict[str, dict[str, mx.array]]
-"""What the loss is differentiated with respect to: "states" (N, D) by view, and the "head"'s weights by name."""
+"""The arrays that the loss is differentiated by: "states" (N, D) by view, and the "head"'s weights by name."""
 
 
 class Loss(NamedTuple):
-    """One part of the loss that is differentiated, and all of them as chunks that wait to be computed."""
+    """The part of the loss that is differentiated, and the results of all parts, not yet computed."""
 
     value: mx.array  # Σ weight · term of the part, a function of the traced arrays
-    pending: list[Chunk]  # each with the sums of the head's gradients up to and with it
+    pending: list[Chunk]  # each with the sums of the head's gradients up to and including it
     scored: Scored  # the chunks end to end
 
 
 def loss(
     traced: Traced, states: States, heads: Heads, taken: Taken, parts: Mapping[str, Coefficients], summed: str,
     how: Chunking,
-) -> Loss:  # as `chunks`, beside what is traced and which part it is for  # fmt: skip
-    """`parts[summed]` as a function of the traced arrays, nothing computed yet.
+) -> Loss:  # those of `chunks`, the traced arrays, and the part  # fmt: skip
+    """`parts[summed]` as a function of the traced arrays. Nothing is computed yet.
 
-    `states.student` has the views that are not traced. A view that the part pulls must be traced: its gradient
-    would be lost.
+    `states.student` has the views that are not traced. Every view that the part has a gradient in must be traced, or
+    that gradient would be lost.
     """
     plain = {view: _untraced(each) for view, each in traced["states"].items()}
     states = States(states.student._replace(**plain), states.teacher)
@@ -58,7 +57,7 @@ def loss(
 
 
 def compute(made: Loss) -> Scored:
-    """The chunks, computed one after the other, and not held any longer."""
+    """Compute the chunks one after the other, freeing each, and return the whole."""
     while made.pending:
         mx.eval(made.pending.pop(0))
     mx.eval(vars(made.scored))
@@ -81,10 +80,10 @@ def _with_sums(found: Iterable[Chunk], parts: Iterable[str]) -> list[Chunk]:
 
 
 def _untraced(array: mx.array) -> mx.array:
-    """The same array to a reader that isn't being traced. Nothing is computed or copied.
+    """The same array without its trace. Nothing is computed or copied.
 
-    MLX traces what the tracing thread makes. Should it one day trace other threads too, the chunks would be traced
-    and slow, and their results the same.
+    MLX traces only the arrays that the tracing thread makes, so another thread makes this one. If MLX ever traced
+    other threads too, the chunks would be slower, but their results the same.
     """
     stream = mx.default_stream(mx.default_device())
     with ThreadPoolExecutor(max_workers=1) as another:

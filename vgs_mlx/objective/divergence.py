@@ -4,7 +4,7 @@ import mlx.core as mx
 from jaxtyping import Bool, Float, Int
 
 EXCLUDED_LOGIT = -1e4
-"""The logit of an impossible id: its exp is exactly 0 in float32, and unlike -inf it makes no nan in differences."""
+"""The logit of an impossible id: its exp is exactly 0 in float32, and unlike -inf it gives no NaN in differences."""
 
 
 def restricted_logprobs(
@@ -45,7 +45,7 @@ def reverse_kl_gradient(
 
 
 def forward_kl(student: Float[mx.array, "*B V"], teacher: Float[mx.array, "*B V"]) -> Float[mx.array, "*B"]:
-    """KL(teacher ‖ student) in nats: the student must cover all that the teacher does. 0 where they are equal."""
+    """KL(teacher ‖ student) in nats: the student must cover all that the teacher covers. 0 where they are equal."""
     return reverse_kl(teacher, student)
 
 

@@ -17,10 +17,12 @@ Coefficients = dict[str, mx.array]
 
 @dataclass(frozen=True)
 class Score:
-    """A score of tokens, which weights may depend on."""
+    """A score of tokens that weights may depend on."""
 
     teacher: tuple[str, ...]  # the views that it is computed from
-    extra_arrays: int = 0  # measured: of chunk × vocabulary, held beside those of a KL between two views
+    extra_arrays: int = (
+        0  # measured: chunk × vocabulary arrays held in addition to those of a KL between two views
+    )
 
 
 SCORES = {
@@ -46,10 +48,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Objective:
-    """L = η (L_standard + γ L_steering + λ L_preservation), without the roles that no part has."""
+    """L = η (L_standard + γ L_steering + λ L_preservation), without roles that have no part."""
 
     parts: tuple[Part, ...]
-    on_policy: bool = True  # whether it trains on the student's own samples, or on given answers
+    on_policy: bool = True  # trains on the student's own samples; else on given answers
     rewarded: bool = False  # its answers have rewards and advantages (GRPO)
     mixed: bool = False  # a mixture has no η
 
@@ -63,23 +65,23 @@ class Objective:
 
     @property
     def watchable(self) -> bool:
-        """Whether η can be measured without changing the training: all parts are standard ones."""
+        """Whether η can be measured without changing the training: all parts have the role "standard"."""
         return all(part.role == "standard" for part in self.parts)
 
     @property
     def scores(self) -> set[str]:
-        """The teacher's scores of tokens that its weights depend on."""
+        """The teacher's scores of tokens that its parts' weights depend on."""
         return {part.score for part in self.parts if part.score}
 
     @property
     def computed_terms(self) -> set[str]:
-        """The terms of its parts, and the diagnostics that read no further views."""
+        """The terms of its parts, and the diagnostics that need no further views."""
         own = {part.term for part in self.parts}
         return own.union(diagnostics(self.student_views, self.teacher_views))
 
     @property
     def pulled_views(self) -> set[str]:
-        """The student's views that gradients go to."""
+        """The student's views that receive gradients."""
         return {TERMS[part.term].pulls for part in self.parts}
 
     @property

@@ -6,7 +6,7 @@ import mlx.core as mx
 import numpy as np
 
 STEADY = 1e-6
-"""Added to a group's standard deviation, so that a group of equal rewards has the advantage 0, not nan."""
+"""Added to a group's standard deviation, so that a group of equal rewards has the advantage 0, not NaN."""
 
 
 def group_advantages(rewards: np.ndarray, groups: Sequence[int]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Steering: turns the gradient trees of the objective's parts into one steered tree, with its measurements.
+"""Steering: combines the gradient trees of the objective's roles into one steered tree, and measures them.
 
 Trees are flat dicts name -> array. Norms are taken over all trainable parameters, in float32.
 """
@@ -35,9 +35,9 @@ def steer(
     """η (g_std + γ g_steer + λ g_pres), and its measurements (Eq. 13-18).
 
     The exact η is ‖g_std‖ / ‖g_std + γ g_steer‖ (Eq. 15, which excludes the preservation term): steering then
-    changes the direction of the standard update and not its size. The η that is used is the mean of the exact η and
+    changes the direction of the standard update, not its size. The η that is used is the mean of the exact η and
     `earlier_norm_scales` (k,): none for `exact`, the last three measurements for `interval`. `preservation` may be
-    empty. Measured: both ηs, the parts' norms, and cos(g_std, g_steer).
+    empty. Measured: both values of η, the norms of the three trees, and cos(g_std, g_steer).
     """
     steered = {name: standard[name] + steering_coef * steering[name] for name in standard}
     exact = _ratio(norm(standard), norm(steered), otherwise=1.0)
@@ -62,12 +62,12 @@ def scaled(tree: Tree, factor: float) -> Tree:
 
 
 def added(left: Tree, right: Tree) -> Tree:
-    """The sum of two trees; a name that only one has counts as 0 in the other."""
+    """The sum of two trees; a name that only one of them has counts as 0 in the other."""
     both = {name: value + right[name] for name, value in left.items() if name in right}
     return {**left, **right, **both}
 
 
 def _ratio(numerator: mx.array, denominator: mx.array, otherwise: float) -> mx.array:
     """numerator / denominator, or `otherwise` if the denominator vanishes."""
-    vanishes = denominator == 0  # not "> 0", since a norm that is nan must stay nan
+    vanishes = denominator == 0  # not "> 0", since a NaN norm must stay NaN
     return mx.where(vanishes, otherwise, numerator / mx.where(vanishes, 1.0, denominator))

@@ -1,4 +1,4 @@
-"""Every loss term: what it reads, which of the student's views it pulls, and its value and gradient at a token."""
+"""Every loss term: the views it reads, the student's view it has a gradient in, and its values and gradients."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ class Options:
     """The settings of individual terms."""
 
     jsd_weight: float = 0.5  # β of the generalised Jensen-Shannon divergence
-    clip: float = 0.2  # how far from 1 GRPO's ratio still counts
+    clip: float = 0.2  # GRPO's ratio is clipped at 1 ± this
 
 
 class Taken(NamedTuple):
-    """The N tokens taken, and what is known of them besides the models' log-probabilities, (N,) each."""
+    """The N tokens taken, with their data from sampling, (N,) each."""
 
     ids: mx.array  # int32
     sampling_logprobs: mx.array | None = None  # nats, of the distribution they were sampled from
@@ -31,7 +31,7 @@ class Taken(NamedTuple):
 
 
 class Given(NamedTuple):
-    """All that a term may read for C tokens; the models' log-probabilities by view are (C, V)."""
+    """Everything that a term may read for C tokens. Both models' log-probabilities are (C, V) in each view."""
 
     student: Views
     teacher: Views
@@ -39,60 +39,60 @@ class Given(NamedTuple):
     options: Options
 
 
-class Compared(NamedTuple):
-    """A term at C tokens. Both arrays are lazy: one that isn't used costs nothing."""
+class Comparison(NamedTuple):
+    """A term at C tokens. Both arrays are lazy: an unused one costs nothing."""
 
     values: mx.array  # (C,) nats
-    gradient: mx.array  # (C, V), ∂ value / ∂ logits of the student in the view that the term pulls
+    gradient: mx.array  # (C, V), ∂ value / ∂ logits of the student in the view `Term.pulls`
 
 
 @dataclass(frozen=True)
 class Term:
-    """A loss term: all that the loss phase, the step and the plan need to know of it."""
+    """A loss term, as the loss phase, the step and the plan need it."""
 
-    compare: Callable[[Given], Compared]
-    pulls: str = "with_image"  # the student's view that it is a function of, which its gradient goes to
+    compare: Callable[[Given], Comparison]
+    pulls: str = "with_image"  # the student's view that receives its gradient
     student: tuple[str, ...] = ("with_image",)  # the views that it reads
     teacher: tuple[str, ...] = ("with_image",)
     extra_arrays: int = (
-        0  # measured: of chunk × vocabulary, held beside those of a reverse KL between two views
+        0  # measured: chunk × vocabulary arrays held in addition to those of a reverse KL between two views
     )
 
 
 BOTH = ("with_image", "text_only")
 DIAGNOSTICS = ("standard", "visual", "language")
-"""Terms that are reported whenever the views that they read are computed anyway."""
+"""Terms that are reported whenever the views they read are computed anyway."""
 
 
-def _kl(student: mx.array, target: mx.array) -> Compared:
-    return Compared(divergence.reverse_kl(student, target), divergence.reverse_kl_gradient(student, target))
+def _kl(student: mx.array, target: mx.array) -> Comparison:
+    return Comparison(divergence.reverse_kl(student, target), divergence.reverse_kl_gradient(student, target))
 
 
 def _target(given: Given) -> mx.array:
     return visual_target(given.student.text_only, given.teacher.with_image, given.teacher.text_only)
 
 
-def _forward_kl(given: Given) -> Compared:
+def _forward_kl(given: Given) -> Comparison:
     pair = given.student.with_image, given.teacher.with_image
-    return Compared(divergence.forward_kl(*pair), divergence.forward_kl_gradient(*pair))
+    return Comparison(divergence.forward_kl(*pair), divergence.forward_kl_gradient(*pair))
 
 
-def _jensen_shannon(given: Given) -> Compared:
+def _jensen_shannon(given: Given) -> Comparison:
     both = given.student.with_image, given.teacher.with_image, given.options.jsd_weight
-    return Compared(divergence.jensen_shannon(*both), divergence.jensen_shannon_gradient(*both))
+    return Comparison(divergence.jensen_shannon(*both), divergence.jensen_shannon_gradient(*both))
 
 
-def _cross_entropy(given: Given) -> Compared:
+def _cross_entropy(given: Given) -> Comparison:
     student, ids = given.student.with_image, given.taken.ids
-    return Compared(-divergence.token_logprobs(student, ids), _less_one_hot(student, ids))
+    return Comparison(-divergence.token_logprobs(student, ids), _less_one_hot(student, ids))
 
 
-def _policy(given: Given) -> Compared:
+def _policy(given: Given) -> Comparison:
     student, taken = given.student.with_image, given.taken
     logprobs = divergence.token_logprobs(student, taken.ids)
     known = taken.sampling_logprobs, taken.advantages, given.options.clip
     pull = clipped_surrogate_gradient(logprobs, *known)
-    return Compared(-clipped_surrogate(logprobs, *known), pull[:, None] * _less_one_hot(student, taken.ids))
+    return Comparison(-clipped_surrogate(logprobs, *known), pull[:, None] * _less_one_hot(student, taken.ids))
 
 
 def _less_one_hot(logprobs: mx.array, ids: mx.array) -> mx.array:
@@ -114,7 +114,7 @@ TERMS = {
         ("text_only",),
         ("text_only",),
     ),
-    "visual_prior": Term(  # Eq. 21: KL(p(·|x) ‖ q*), which keeps the picture's part while language is steered
+    "visual_prior": Term(  # Eq. 21: KL(p(·|x) ‖ q*), which preserves the visual part while language is steered
         lambda given: _kl(given.student.text_only, _target(given)),
         "text_only",
         ("text_only",),
@@ -134,7 +134,7 @@ def readable(student: Views, teacher: Views) -> list[str]:
 
 
 def diagnostics(student: Collection[str], teacher: Collection[str]) -> list[str]:
-    """The diagnostics that read no other views of the student and the teacher than these."""
+    """The diagnostics that read only these views of the student and the teacher."""
     return [
         name
         for name in DIAGNOSTICS

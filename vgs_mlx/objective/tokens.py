@@ -1,7 +1,6 @@
 """Which positions predict which tokens, and how much each token counts. Only this file shifts by one.
 
-The tokens of a batch's completions lie end to end in flat arrays (N,). The objective has no padding, so it has nothing
-to mask.
+The tokens of a batch's completions lie end to end in flat arrays (N,). There is no padding, so nothing is masked.
 """
 
 from collections.abc import Sequence
@@ -22,8 +21,8 @@ def predicting_positions(prompt_length: int, completion_length: int) -> np.ndarr
 def token_weights(lengths: Sequence[int], reduction: Literal["token", "sequence"]) -> mx.array:
     """The weight of every token in the update batch's loss, (N,); the weights sum to 1.
 
-    `token`: the mean over all tokens. `sequence`: the mean of the completions' means (Eq. 4). Weights are fixed for
-    the whole batch before it is split, so sums over micro-batches are exact.
+    `token`: the mean over all tokens. `sequence`: the mean of the completions' means (Eq. 4). The weights
+    are computed for the whole batch before it is split, so sums over micro-batches are exact.
     """
     if reduction == "token":
         total = sum(lengths)

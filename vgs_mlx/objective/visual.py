@@ -9,11 +9,11 @@ from vgs_mlx.objective.divergence import reverse_kl
 
 
 class Views(NamedTuple):
-    """One quantity for the same completion tokens, after the prompt in each view; None in a view that isn't needed."""
+    """One quantity at the same completion tokens, after the prompt in each view; None for views that aren't needed."""
 
     with_image: mx.array | None = None
     text_only: mx.array | None = None
-    degraded: mx.array | None = None  # the picture scaled down and up again; only the teacher's (VA-OPD)
+    degraded: mx.array | None = None  # the picture scaled down and up again; for the teacher only (VA-OPD)
 
 
 def visual_target(

@@ -26,7 +26,7 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Weighting:
-    """A way to spread a term; `score` names the teacher's score that it reads, if any."""
+    """A way to spread a term over tokens. `score` names the teacher's score that it reads, if any."""
 
     spread: Callable[[Batch], np.ndarray]
     score: str | None = None
