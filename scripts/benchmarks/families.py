@@ -1,6 +1,7 @@
-"""Completions that continue one run of their prompt beside a row for each, by model family: forward and backward.
+"""Completions that continue one run of their prompt, compared with a row for each, by model family.
 
-A prompt of text alone: what a picture adds is the same on both sides. LoRA on every layer of the blocks, as in a run.
+Forward and backward are measured. The prompt is text only, since a picture adds the same time to both sides. LoRA is on
+every layer of the blocks, as in a run.
 """
 
 import time
@@ -24,14 +25,14 @@ MAKERS: dict[str, Callable[[int, int], LoadedModel]] = {
     "qwen3_vl": lambda width, layers: made.sized_model("qwen3_vl", width, layers, seed=0),
     "smolvlm": lambda width, layers: random_smolvlm(hidden=width, layers=layers, scale=1.0),
 }
-"""Family -> a random model of a width and a number of layers. A further family is one line here."""
+"""Family -> a function that makes a random model of a given width and number of layers. Add a family as one line."""
 SIZES = ((512, 6), (128, 4))  # width, layers
 FIRST_ID, LAST_ID = 6, 37  # between special ids and the smallest vocabulary
 
 
 @dataclass(frozen=True)
 class Workload:
-    """One prompt and how it is continued."""
+    """The size of one prompt and of its completions."""
 
     prompt: int = 256  # tokens
     completions: int = 4
@@ -48,7 +49,7 @@ class Workload:
 
 
 def run(repetitions: int, work: Workload | None = None, sizes: Sequence[tuple[int, int]] = SIZES) -> Medians:
-    """Seconds and peak memory by family, size and way, each pair taking turns."""
+    """Seconds and peak memory by family, size and way. The two ways take turns."""
     found: Medians = {}
     for family, make in MAKERS.items():
         for width, layers in sizes:
@@ -73,7 +74,7 @@ def compare(found: Medians) -> None:
 
 
 def trained(model: LoadedModel) -> LoadedModel:
-    """The model with adapters, whose gradients are what a step needs."""
+    """The model with adapters, as a training step needs it."""
     adapters.prepare(model, Student(rank=16), seed=0)
     return model
 
@@ -81,14 +82,14 @@ def trained(model: LoadedModel) -> LoadedModel:
 def hidden(
     model: LoadedModel, sequences: Sequence[Continued], encodings: Encodings, together: bool
 ) -> mx.array:
-    """The states that predict the completions' tokens, (N, D): completions of one prompt together, or a row each."""
+    """The states that predict the completions' tokens, (N, D): completions of one prompt `together`, or a row each."""
     return completion_hidden(replace(model, shares_prefix=together), sequences, encodings)
 
 
 def states_and_gradients(
     model: LoadedModel, work: Workload, together: bool
 ) -> tuple[mx.array, adapters.Weights]:
-    """The states and the gradients of a weighted sum of them by the trainable weights, computed now."""
+    """The states, and the gradients of their weighted sum with respect to the trainable weights, computed now."""
     sequences = work.sequences()
     encodings = encode(model, [view for view, _ in sequences])
 

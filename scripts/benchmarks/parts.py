@@ -1,8 +1,8 @@
-"""A standard distillation step as a user would build it of the parts of mlx-vlm and MLX.
+"""A standard distillation step as a user would build it from the parts of mlx-vlm and MLX.
 
-mlx-vlm's batch generator samples, one prefill for each completion (it keeps only the first row's deepstack features of
-several). Then a row for each completion with its own copy of the picture, the public call of both models, all their
-logits at once, reverse KL, `value_and_grad`, AdamW.
+mlx-vlm's batch generator samples, with one prefill for each completion (given several rows, it keeps only the first
+row's deepstack features). Then come a row for each completion with its own copy of the picture, the public call of both
+models, all their logits at once, reverse KL, `value_and_grad`, and AdamW.
 """
 
 from collections.abc import Callable, Sequence
@@ -42,7 +42,7 @@ def step(
         return (mx.exp(logprobs) * (logprobs - target)).sum(axis=-1).mean()
 
     value, gradients = nn.value_and_grad(student.module, loss)(student.module)
-    optimizer.init(student.module.trainable_parameters())  # names frozen parts too, as the gradients do
+    optimizer.init(student.module.trainable_parameters())  # includes frozen parts, as the gradients do
     optimizer.update(student.module, gradients)
     mx.eval(value, student.module.trainable_parameters(), optimizer.state)
     return drawn, value.item()
@@ -50,7 +50,7 @@ def step(
 
 @dataclass(frozen=True)
 class WholeRows:
-    """A row for each completion, and where the states stand that predict its tokens."""
+    """A row for each completion, and the positions of the states that predict its tokens."""
 
     ids: mx.array  # (B, L), padded on the right, where a causal model doesn't see it
     pixels: mx.array
@@ -58,7 +58,7 @@ class WholeRows:
     predicting: tuple[mx.array, mx.array]  # rows and columns (N,)
 
     def logits(self, model: LoadedModel) -> mx.array:
-        """Of the completions' tokens, (N, V), cut from those of all positions."""
+        """The logits of the completions' tokens, (N, V), selected from those of all positions."""
         whole = model.module(self.ids, self.pixels, image_grid_thw=self.grid).logits
         return whole[self.predicting][..., : model.vocabulary]
 
@@ -80,7 +80,7 @@ def whole_rows(views: Sequence[View], drawn: Sequence[Sequence[int]]) -> WholeRo
 
 
 def _sampler(student: LoadedModel) -> Callable[[mx.array], mx.array]:
-    """Draws from the ids that an answer may hold: a picture's placeholder would ask for a picture."""
+    """Draws from the ids that an answer may contain: a picture's placeholder would need a picture."""
 
     def draw(logprobs: mx.array) -> mx.array:
         return mx.random.categorical(

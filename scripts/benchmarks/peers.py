@@ -1,19 +1,20 @@
-"""Our training steps beside what a user would take instead: mlx-vlm's trainers, and a step built of its parts.
+"""Our training steps compared with the alternatives: mlx-vlm's trainers, and a step built from its parts.
 
 Both sides of a pair have the same module (so the same float32 weights and the same LoRA layers, put back after every
 step), the same rows of the built-in pictures rendered to the same ids, AdamW with the same settings, no gradient
-clipping, no gradient checkpointing, and the same BLAS. Every step begins with rendering its rows, as in a run over
+clipping, no gradient checkpointing, and the same BLAS. Every step begins by rendering its rows, as in a run over
 more rows than a cache holds; loading models, opening pictures, making trainers and saving adapters are omitted.
 
-- GRPO: as many prompts, completions and tokens; temperature 1, no top-p or top-k; one update, no KL term; a reward that
-  differs within each group, since groups of equal rewards have nothing to learn and ours skips their backward pass.
-  mlx-vlm's trainer has no setting that keeps its answers from ending: it is given a tokenizer that names no end.
+- GRPO: the same numbers of prompts, completions and tokens; temperature 1, no top-p or top-k; one update, no KL term;
+  a reward that differs within each group, since groups of equal rewards have a zero gradient and ours skips their
+  backward pass.
+  mlx-vlm's trainer has no setting that keeps its answers from ending, so its tokenizer has no end tokens.
   Not equal: the answers (two samplers, two random generators), and ours also grades every answer.
-- SFT: the same tokens are learned and the loss is the same number. mlx-vlm's rows lose the newline that chat templates
-  put after an answer, which ours never learns. Not equal: mlx-vlm pads rows to a multiple of 32 tokens (its default),
-  computes the logits of every position, and renders each row twice to find where its answer begins.
-- VGS beside the standard distillation that the parts give: mlx-vlm's batch generator, a row for each completion, the
-  public call of both models with every row's picture, all their logits at once, reverse KL, `value_and_grad`, AdamW.
+- SFT: the same tokens are learned, and the loss is the same number. mlx-vlm's rows are cut before the newline that chat
+  templates put after an answer, which ours never learns. Not equal: mlx-vlm pads rows to a multiple of 32 tokens
+  (its default), computes the logits of every position, and renders each row twice to find where its answer begins.
+- VGS, compared with standard distillation built from the parts: mlx-vlm's batch generator, a row for each completion,
+  the public call of both models with every row's picture, all their logits at once, reverse KL, `value_and_grad`, AdamW.
   Not equal: VGS runs both models in a second view. η is measured at one step of `norm_scale_every`.
 
 mlx-vlm's trainers are timed by their own clock: preparing a batch (rollouts included) and the step.
@@ -48,13 +49,13 @@ from vgs_mlx.train.step import run_step
 from vgs_mlx.types import Example
 
 Measured = dict[str, float]
-"""Seconds (ours also by position), the sequences and tokens that are learned, the loss."""
+"""Seconds (ours also by position), the number of sequences and tokens learned, and the loss."""
 TEXT = ("input_ids", "attention_mask", "completion_mask")
 
 
 @dataclass(frozen=True)
 class Work:
-    """What every step has to do."""
+    """The models, rows and settings of every step."""
 
     student: LoadedModel  # with adapters
     teacher: LoadedModel
@@ -83,7 +84,7 @@ def embedded(prompts: int = 8, completions: int = 4, length: int = 64) -> Work:
 
 
 def run(work: Work, repetitions: int) -> Medians:
-    """What every step of ours and its peer measured, taking turns."""
+    """The measurements of each of our steps and of its peer, which take turns."""
     with tempfile.TemporaryDirectory() as folder:
         grpo, sft = grpo_trainer(work, Path(folder)), sft_trainer(work, Path(folder))
         return alternate(
@@ -134,7 +135,7 @@ def reward(_: Example | None, text: str) -> float:
 
 
 def ours(work: Work, objective: str, *, measured: bool = False) -> Measured:
-    """A step of ours, rendering included; `measured`: η is measured in it."""
+    """One of our steps, rendering included. `measured`: the step measures η."""
     settings = made.with_objective(work.settings, objective, "exact" if measured else "interval")
     progress = Progress(step=0 if measured else 1, norm_scales=[NORM_SCALE])
     with weights_put_back(work.student):
@@ -211,7 +212,7 @@ def sft_trainer(work: Work, folder: Path) -> Trainer:
 
 
 class Unending:
-    """A tokenizer that names no end of sequence, at which mlx-vlm's GRPO would stop; all else is the tokenizer's."""
+    """A tokenizer without end tokens, so that mlx-vlm's GRPO never stops early; all else is the wrapped tokenizer's."""
 
     eos_token_ids = ()
 
@@ -226,7 +227,7 @@ class Unending:
 
 
 class WithoutLastNewline(VisionDataset):
-    """mlx-vlm's rows up to the end of the answer: the chat template's newline after it is no part of an answer."""
+    """mlx-vlm's rows up to the end of the answer, without the chat template's newline after it."""
 
     def process(self, row: dict[str, Any]) -> dict[str, Any]:
         return {name: each[:-1] if name in TEXT else each for name, each in super().process(row).items()}
@@ -244,7 +245,7 @@ def of_parts(work: Work) -> Measured:
 
 @contextlib.contextmanager
 def weights_put_back(student: LoadedModel) -> Iterator[None]:
-    """The student is afterwards as it was: its trainable weights, and evaluation mode."""
+    """Restore the student's trainable weights and evaluation mode afterwards."""
     kept = adapters.trainable_weights(student.module)
     try:
         yield
@@ -254,14 +255,14 @@ def weights_put_back(student: LoadedModel) -> Iterator[None]:
 
 
 def _shared(work: Work, folder: Path) -> dict[str, Any]:
-    """The settings of both trainers. Rows are prepared at every step, as where there are more than a cache holds."""
+    """The settings of both trainers. Rows are prepared at every step, as with more rows than a cache holds."""
     return dict(
         batch_size=len(work.examples), iters=1, adapter_file=str(folder / "a.safetensors"), cache_size=0
     )
 
 
 def _opened(example: Example) -> Example:
-    """The example with pictures that are not drawn again at every step: mlx-vlm's rows hold open ones too."""
+    """The example with its pictures already drawn, as in mlx-vlm's rows, so that no step draws them again."""
     pictures = tuple(replace(each, open=each.open().copy) for each in example.pictures)
     return replace(example, pictures=pictures)
 

@@ -1,4 +1,4 @@
-"""Tokens a second of our sampler beside mlx-vlm's batch generator: 8 prompts x 4 completions x 128 tokens."""
+"""Tokens per second of our sampler and of mlx-vlm's batch generator: 8 prompts x 4 completions x 128 tokens."""
 
 import time
 from collections.abc import Callable
@@ -19,7 +19,7 @@ PROMPTS, COMPLETIONS, LENGTH, IMAGE = 8, 4, 128, 256
 
 
 def run(repetitions: int) -> Medians:
-    """Pictures and prefill included. Without adapters: what merging them before sampling could gain at most."""
+    """Speeds, with pictures and prefill. Without adapters: the most that merging them before sampling could gain."""
     (student, _), plain = made.scaled_models(), made.plain_model("student")
     asked = [prompt.student["with_image"] for prompt in made.prompts(PROMPTS, IMAGE)]
     return alternate(

@@ -1,6 +1,6 @@
-"""Whole steps: rollouts, scoring, backward and update, of `standard` with a row for each completion, and of ours.
+"""Whole steps (rollouts, scoring, backward, update): `standard` with a row for each completion, and our steps.
 
-Ours with body and loss differentiated in one pass and in two; η is known but where it is measured.
+Our steps differentiate body and loss in one pass and in two. η is known, except in the step that measures it.
 """
 
 from functools import partial
@@ -18,7 +18,7 @@ PASSES = {"one": "one pass", "two": "two passes"}
 def run(
     student: LoadedModel, teacher: LoadedModel, asked: list[Prompt], settings: Recipe, repetitions: int
 ) -> Medians:
-    """Seconds by phase and peak memory of a step of each kind, from the same prompts and weights."""
+    """Seconds by phase and peak memory of each kind of step, from the same prompts and weights."""
     standard, interval, exact = (
         made.with_objective(settings, name, norm_scale)
         for name, norm_scale in (("standard", "interval"), ("vgs", "interval"), ("vgs", "exact"))
@@ -44,7 +44,7 @@ def run(
 
 
 def compare(found: Medians) -> None:
-    """The ratios that count, with two passes on both sides. Under `interval` η is measured at one step of
+    """The ratios that count, with two passes on both sides. `interval` measures η at one step in
     `norm_scale_every`."""
     every = made.recipe("vgs", "interval").objective.norm_scale_every
     known, measured = found["vgs, two passes"], found["vgs, η measured"]
