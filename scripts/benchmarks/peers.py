@@ -14,8 +14,8 @@ more rows than a cache holds; loading models, opening pictures, making trainers 
   templates put after an answer, which ours never learns. Not equal: mlx-vlm pads rows to a multiple of 32 tokens
   (its default), computes the logits of every position, and renders each row twice to find where its answer begins.
 - VGS, compared with standard distillation built from the parts: mlx-vlm's batch generator, a row for each completion,
-  the public call of both models with every row's picture, all their logits at once, reverse KL, `value_and_grad`, AdamW.
-  Not equal: VGS runs both models in a second view. η is measured at one step of `norm_scale_every`.
+  the public call of both models with every row's picture, all their logits at once, reverse KL, `value_and_grad`,
+  AdamW. Not equal: VGS runs both models in a second view. η is measured at one step of `norm_scale_every`.
 
 mlx-vlm's trainers are timed by their own clock: preparing a batch (rollouts included) and the step.
 """
