@@ -153,7 +153,7 @@ def refuse_contradictions(recipe: Recipe) -> None:
 def render_prompt(
     processor: Any, example: Example, recipe: Recipe, objective: Objective | None = None
 ) -> Prompt:
-    """An example as a prompt in the views that the recipe needs; `objective`: the recipe's, if it is resolved already."""
+    """An example as a prompt in the views that the recipe needs; `objective`: the recipe's, where already resolved."""
     more = _more_views(recipe, resolved(recipe) if objective is None else objective)
     return render(processor, example, recipe.data, text_view=recipe.objective.text_view, more=more)
 
