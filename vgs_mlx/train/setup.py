@@ -50,7 +50,7 @@ class Ready:
 
     def render(self, example: Example) -> Prompt:
         """An example in the views that the recipe needs."""
-        return render_prompt(self.student.processor, example, self.recipe)
+        return render_prompt(self.student.processor, example, self.recipe, self.objective)
 
 
 def load(
@@ -150,18 +150,18 @@ def refuse_contradictions(recipe: Recipe) -> None:
         )
 
 
-def render_prompt(processor: Any, example, recipe: Recipe) -> Prompt:
-    """An example as a prompt in the views that the recipe needs."""
-    return render(
-        processor, example, recipe.data, text_view=recipe.objective.text_view, more=_more_views(recipe)
-    )
+def render_prompt(
+    processor: Any, example: Example, recipe: Recipe, objective: Objective | None = None
+) -> Prompt:
+    """An example as a prompt in the views that the recipe needs; `objective`: the recipe's, where already resolved."""
+    more = _more_views(recipe, resolved(recipe) if objective is None else objective)
+    return render(processor, example, recipe.data, text_view=recipe.objective.text_view, more=more)
 
 
-def _more_views(recipe: Recipe) -> set[str]:
-    """The views that the objective or its reward reads in addition to the usual two."""
-    objective = resolved(recipe)
+def _more_views(recipe: Recipe, objective: Objective) -> set[str]:
+    """The views besides the usual two that the objective or its reward reads."""
     white = {"white"} if objective.rewarded and recipe.grpo.reward == "pdcr" else set()
-    return white | (objective.teacher_views & {"degraded"})
+    return (objective.student_views | objective.teacher_views | white) - set(probes.VIEWS)
 
 
 def probe(ready: Ready, screen: Screen) -> None:
