@@ -130,10 +130,10 @@ def test_how_the_answer_opens_is_said(made, kind, options, said):
     ("kind", "name", "fix"),
     [
         ("opens", "enable_thinkin", "it uses enable_thinking"),
-        ("thinking", "enable_thinking", "it takes no options: remove it"),
-        ("plain", "messages", "it takes no options"),
-        ("plain", "add_generation_prompt", "it takes no options"),
-        ("plain", "namespace", "it takes no options"),
+        ("thinking", "enable_thinking", "it has no options: remove the setting"),
+        ("plain", "messages", "it has no options"),
+        ("plain", "add_generation_prompt", "it has no options"),
+        ("plain", "namespace", "it has no options"),
     ],
 )
 def test_an_option_that_the_template_does_not_use_is_refused(made, kind, name, fix):

@@ -263,7 +263,9 @@ def test_a_completion_of_one_repeated_token_still_shows_a_leak():
 def test_a_model_that_pads_on_the_left_is_refused_whatever_the_prompts(prompts, completions):
     model = pads_on_the_left()
     causality(model)  # this one sees nothing wrong
-    refused(lambda: padding(model, prompts, completions), "padded row differs", "use another one or version")
+    refused(
+        lambda: padding(model, prompts, completions), "padded row differs", "use another family or version"
+    )
 
 
 @pytest.mark.parametrize("make", [remembers_a_picture, keeps_old_positions])
@@ -300,7 +302,7 @@ def test_a_model_that_continues_at_other_positions_is_refused():
     model = continues(lambda rows: replace(rows, positions=rows.positions + 1))
     for probe in (causality, padding):  # these see nothing wrong
         probe(model)
-    refused(lambda: continuation(model), "differ from rows of their own", "use another family")
+    refused(lambda: continuation(model), "differ from separate rows", "use another family")
 
 
 def test_a_model_that_forgets_its_prompt_where_it_continues_is_refused():
@@ -308,16 +310,18 @@ def test_a_model_that_forgets_its_prompt_where_it_continues_is_refused():
         going_on = cache is not None and not rows.features and rows.ids.shape[1] > 1
         return qwen3_vl.hidden_states(module, rows, None if going_on else cache)
 
-    refused(
-        lambda: continuation(with_forward(forward)), "differ from rows of their own", "use another family"
-    )
+    refused(lambda: continuation(with_forward(forward)), "differ from separate rows", "use another family")
 
 
 def test_completions_taken_for_one_another_are_refused(monkeypatch):
     fork = prefix.fork
     monkeypatch.setattr(prefix, "fork", lambda begun, rows: fork(begun, rows[::-1]))
     both = [random_prompt(1, words=4), random_prompt(2, words=4)]  # as long as each other
-    refused(lambda: continuation(random_model(0), both, EQUALLY_LONG[:2]), "differ from rows", "use another")
+    refused(
+        lambda: continuation(random_model(0), both, EQUALLY_LONG[:2]),
+        "differ from separate rows",
+        "use another",
+    )
 
 
 @pytest.mark.parametrize("kind", ["lora", "dora", "full"])

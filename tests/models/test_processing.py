@@ -93,7 +93,7 @@ def test_a_template_that_loses_the_question_or_the_picture_is_refused(template, 
 def test_a_template_that_makes_a_video_of_a_picture_is_refused(tmp_path):
     template = copied(tmp_path / "model") / "chat_template.jinja"
     template.write_text(template.read_text().replace("<|image_pad|>", "<|image_pad|><|video_pad|>"))
-    assert "makes a video's place for a picture" in refusal(template.parent)
+    assert "treats a picture as a video" in refusal(template.parent)
 
 
 def test_a_template_that_writes_without_end_is_refused(tmp_path):

@@ -204,7 +204,7 @@ def pictures(**changes):
             text(rope_theta=None, rope_parameters={"rope_theta": 1e4}),
             "move rope_theta out of rope_parameters",
         ),
-        (text(rope_theta=None), "no text_config.rope_theta, for which mlx-vlm takes a number of its own"),
+        (text(rope_theta=None), "no text_config.rope_theta, which mlx-vlm would replace by its own default"),
         (text(rope_scaling={"rope_type": "llama3", "factor": 8}), "rope_scaling of the kind 'llama3'"),
         (text(rope_parameters={"rope_type": "yarn"}), "rope_parameters of the kind 'yarn'"),
         (without("vision_model"), "lacks its picture part (vision_model): take the whole model"),

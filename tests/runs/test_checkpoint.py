@@ -213,7 +213,7 @@ def test_a_checkpoint_of_another_version_is_refused_with_the_version_that_goes_o
 
 def test_adapters_of_another_shape_are_refused(tmp_path):
     folder = save(tmp_path, 1)
-    with pytest.raises(Refusal, match="its weights are of another model: "):
+    with pytest.raises(Refusal, match="its weights belong to another model: "):
         adapters.load_weights(student(Student(rank=2, targets=("q_proj",))).module, folder)
     with pytest.raises(Refusal, match=r"has shape \(2, 16\), the model needs \(3, 16\)"):
         adapters.load_weights(student(Student(rank=3)).module, folder)

@@ -1,4 +1,4 @@
-"""Whether a student and a teacher may be paired: they read the same ids, prompts and pictures."""
+"""Checks that a student and a teacher may be paired: both must read the same ids, prompts and pictures."""
 
 import json
 from typing import Any
@@ -11,10 +11,10 @@ FIX = "take a student and a teacher of one model family and release"
 
 
 def same_language(student: Any, teacher: Any, options: Options | None = None) -> None:
-    """Teacher and student read alike. Takes their processors alone; `options` are the chat template's."""
+    """Student and teacher (processors) must read the same input; `options`: of the chat template. Raises `Refusal`."""
     types = [each.family.model_type for each in (student, teacher)]
     if types[0] != types[1]:
-        raise Refusal(f"the student is a {types[0]} and the teacher a {types[1]}: {FIX}")
+        raise Refusal(f"the student's family is {types[0]}, the teacher's {types[1]}: {FIX}")
     ours, theirs = student.tokenizer.get_vocab(), teacher.tokenizer.get_vocab()
     if ours != theirs:
         count = len(set(ours.items()) ^ set(theirs.items()))
@@ -50,7 +50,7 @@ def _same_template(student: Any, teacher: Any, options: Options) -> None:
 
 
 def _alike(student: Any, teacher: Any, options: Options, *, answering: bool = True) -> bool:
-    """Whether both render messages alike: with and without a system prompt, with none to two pictures."""
+    """Whether both render messages equally, with and without a system prompt, with zero to two pictures."""
     system = {"role": "system", "content": [{"type": "text", "text": "Look."}]}
     question = [{"type": "text", "text": "What is it?"}]
     messages = [
@@ -65,7 +65,7 @@ def _alike(student: Any, teacher: Any, options: Options, *, answering: bool = Tr
 
 
 def _rendered(processor: Any, messages: templates.Messages, options: Options, answering: bool) -> str:
-    """What the chat template makes of the messages, or why it doesn't take them."""
+    """The messages as the chat template renders them, or why it rejects them."""
     try:
         return templates.apply(processor, messages, _for(processor, options), answering=answering)
     except Refusal as refusal:
@@ -73,6 +73,6 @@ def _rendered(processor: Any, messages: templates.Messages, options: Options, an
 
 
 def _for(processor: Any, options: Options) -> Options:
-    """The options that a template uses. The teacher's own never renders a prompt, so it may lack the student's."""
+    """The options that this template uses. The teacher's never renders a prompt, so it may lack some."""
     known = templates.known_options(processor)
     return {name: value for name, value in options.items() if name in known}

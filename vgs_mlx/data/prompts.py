@@ -1,4 +1,4 @@
-"""An example as the models see it: the chat-templated prompt in both views (METHOD, "Views")."""
+"""Builds the prompts of an example: chat-templated, in each view (METHOD, "Views")."""
 
 from collections.abc import Callable, Set
 from typing import Any, Literal
@@ -14,7 +14,7 @@ from vgs_mlx.types import Example, Picture, Prompt, View
 
 TextView = Literal["omit", "blank", "degraded"]
 DEGRADED_SHARE = 0.1  # of the picture's width and height, as in arXiv 2605.21924
-NARROW = 20  # times as long as wide: what a processor says of such a picture is that it is too narrow
+NARROW = 20  # ratio of sides above which a processor rejects a picture as too narrow
 
 
 def render(
@@ -25,11 +25,11 @@ def render(
     text_view: TextView = "omit",
     more: Set[str] = frozenset(),
 ) -> Prompt:
-    """The prompt in its views. Nothing is cut; pictures are scaled by the model's own processor alone.
+    """The prompt in its views. Nothing is cut; only the model's own processor scales pictures.
 
-    The text view is the same messages without any picture part (`omit`), or with the pictures replaced by
-    grey ones (`blank`) or by ones scaled down to a tenth and back up (`degraded`). `more` names further
-    views that are wanted: `degraded`, `white`.
+    The text view has the same messages without pictures (`omit`), or with grey pictures (`blank`) or with
+    pictures scaled down to a tenth and back up (`degraded`). `more` names further views to build:
+    `degraded`, `white`.
     """
     pictures = [picture.open() for picture in example.pictures]
 
@@ -45,21 +45,21 @@ def render(
 
 
 def image_tokens(processor: Any, example: Example, max_pixels: int | None) -> int:
-    """How many image tokens the example's pictures cost, from their sizes alone: a noted size opens no picture.
+    """The number of image tokens of the example's pictures, from their sizes. Opens only pictures of unknown size.
 
-    Raises a Refusal for a picture that the processor takes in no size.
+    Raises `Refusal` for a picture that the processor doesn't accept.
     """
     return sum(_picture_tokens(processor, picture, max_pixels).features for picture in example.pictures)
 
 
 def prompt_length(processor: Any, example: Example, settings: Data) -> int:
-    """How many tokens the prompt with its pictures has, nothing rendered. Raises a Refusal as `image_tokens` does."""
+    """The length in tokens of the prompt with its pictures; renders nothing. Raises `Refusal` like `image_tokens`."""
     return image_tokens(processor, example, settings.max_pixels) + text_tokens(processor, example, settings)
 
 
 def text_tokens(processor: Any, example: Example, settings: Data) -> int:
-    """How many of its tokens are not a picture's own, but words or marks. Opens no picture of a noted size."""
-    # not verbose: how long is too long is said by `problem`, and not before that by a warning of the tokenizer's
+    """The number of its tokens that are words or picture marks. Opens only pictures of unknown size."""
+    # not verbose: `problem` reports a prompt that is too long, so the tokenizer need not warn
     text = processor.tokenizer(_text(processor, example, 0, settings), verbose=False)["input_ids"]
     marks = (_picture_tokens(processor, each, settings.max_pixels).marks for each in example.pictures)
     return len(text) + sum(marks)
@@ -68,7 +68,7 @@ def text_tokens(processor: Any, example: Example, settings: Data) -> int:
 def problem(processor: Any, example: Example, settings: Data) -> str | None:
     """Why the example can't become a prompt, or None.
 
-    A special token in its texts, a picture that the processor refuses, or too many tokens.
+    Reasons: a special token in its texts, a picture that the processor rejects, or too many tokens.
     """
     fed = {"question": example.question, "solution": example.solution, "answer": example.answer}
     for name, text in fed.items():
@@ -86,7 +86,7 @@ def problem(processor: Any, example: Example, settings: Data) -> str | None:
 
 
 def special_token(processor: Any, text: str) -> str | None:
-    """Which special token a text holds, for a message; None for a text that is only text to the model."""
+    """Which special token a text holds, for a message; None if it has none."""
     tokenizer = processor.tokenizer
     added = (str(each) for each in tokenizer.added_tokens_decoder.values() if each.special)
     special = dict.fromkeys([*tokenizer.all_special_tokens, *added, *processor.special_texts])
@@ -95,11 +95,11 @@ def special_token(processor: Any, text: str) -> str | None:
 
 
 def refuse_system_prompt(processor: Any, text: str) -> None:
-    """Refuses a system prompt that is more than text to the model, or speaks of pictures by their markers."""
+    """Raises `Refusal` for a system prompt that holds special tokens or picture markers."""
     if fault := texts.fault(text):
         raise Refusal(f"data.system_prompt {fault}")
     if fault := special_token(processor, text):
-        raise Refusal(f"data.system_prompt {fault}: take it out")
+        raise Refusal(f"data.system_prompt {fault}: remove it")
     if fault := markers.fault(text):
         raise Refusal(f"data.system_prompt {fault}")
 
@@ -113,7 +113,7 @@ def _picture_tokens(processor: Any, picture: Picture, limit: int | None) -> Pict
         ratio = max(width, height) / min(width, height)
         reason = f"{ratio:,.0f} times as {long} as {short}" if ratio > NARROW else str(error)
         raise Refusal(
-            f"picture {picture.name}: {width}x{height} pixels, {reason}: the model's processor takes no such picture: "
+            f"picture {picture.name}: {width}x{height} pixels, {reason}: the model's processor doesn't accept it: "
             "crop it, or pad it"
         ) from error
 
@@ -141,4 +141,4 @@ def _degraded(picture: Image.Image) -> Image.Image:
 
 
 CHANGES = {"omit": None, "blank": _blank, "degraded": _degraded, "white": _white}
-"""What becomes of a picture in a view other than the one with it; None: there is no picture."""
+"""How other views than `with_image` change a picture; None: they omit it."""

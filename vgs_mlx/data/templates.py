@@ -1,7 +1,7 @@
-"""Chat templates: what a model's own one makes of messages, what options it takes, how it opens the answer.
+"""A model's own chat template: renders messages, and reports its options and how it opens the answer.
 
-Templates of models that reason open a block for it (`<think>`) in front of the answer, or close an empty one; some
-have an option that says which.
+Templates of reasoning models open a block (`<think>`) before the answer, or write an empty one. Some have an option
+for it.
 """
 
 import json
@@ -17,10 +17,9 @@ Messages = Sequence[Mapping[str, Any]]
 Options = Mapping[str, bool | int | float | str]
 
 QUESTION: Messages = ({"role": "user", "content": [{"type": "text", "text": "What is it?"}]},)
-REASONING = re.compile(
-    r"<\|?(think|thought|reason)|\[think|<\|channel", re.IGNORECASE
-)  # how a block for it begins
-ABOUT_REASONING = ("think", "reason")  # parts of the names of options that switch it
+# how a reasoning block begins
+REASONING = re.compile(r"<\|?(think|thought|reason)|\[think|<\|channel", re.IGNORECASE)
+ABOUT_REASONING = ("think", "reason")  # parts of the names of options that switch reasoning
 
 _ENVIRONMENT = Environment(extensions=["jinja2.ext.loopcontrols"])
 _GENERATION = re.compile(r"\{%[-+]?\s*(end)?generation\s*[-+]?%\}")  # transformers' own tags
@@ -28,13 +27,13 @@ _BROUGHT = {
     "messages", "tools", "documents", "add_generation_prompt", "continue_final_message", "raise_exception",
     "strftime_now", *_ENVIRONMENT.globals,
 }  # fmt: skip
-"""What every template gets."""
+"""The names that every template is given."""
 
 
 def apply(processor: Any, messages: Messages, options: Options, *, answering: bool = True) -> str:
-    """The messages as the model reads them, up to where its answer begins (`answering`).
+    """The messages as the model reads them; with `answering`, up to where its answer begins.
 
-    Raises `Refusal` for messages that the template doesn't take: some take no system prompt.
+    Raises `Refusal` for messages that the template rejects: some accept no system prompt.
     """
     try:
         return processor.apply_chat_template(
@@ -47,7 +46,7 @@ def apply(processor: Any, messages: Messages, options: Options, *, answering: bo
 
 
 def known_options(processor: Any) -> list[str]:
-    """The names that the chat template uses and nothing but `data.template_options` gives a value."""
+    """The names in the chat template that only `data.template_options` can set."""
     template = processor.chat_template
     source = template.get("default", "") if isinstance(template, dict) else template
     try:
@@ -63,14 +62,14 @@ def refuse_unknown(processor: Any, options: Options) -> None:
     known = known_options(processor)
     for name in options:
         if name not in known:
-            fix = f"it uses {', '.join(known)}" if known else "it takes no options: remove it"
+            fix = f"it uses {', '.join(known)}" if known else "it has no options: remove the setting"
             raise Refusal(f"data.template_options: the model's chat template does not use {name!r}: {fix}")
 
 
 def opening(processor: Any, options: Options) -> str:
-    """What the template puts in front of the answer: its header, and where there is one the reasoning block."""
-    asked, told = (apply(processor, QUESTION, options, answering=each) for each in (True, False))
-    return asked.removeprefix(told)
+    """What the template writes before the answer: its header and, if there is one, the reasoning block."""
+    opened, without = (apply(processor, QUESTION, options, answering=each) for each in (True, False))
+    return opened.removeprefix(without)
 
 
 def switches(processor: Any) -> list[str]:
@@ -79,7 +78,7 @@ def switches(processor: Any) -> list[str]:
 
 
 def reasoning_line(processor: Any, options: Options) -> str | None:
-    """How the answer opens, for readers; None where the template has nothing to do with reasoning."""
+    """How the answer opens, for readers; None if the template has neither a reasoning block nor an option for it."""
     opened, names = opening(processor, options), switches(processor)
     block = REASONING.search(opened)
     if not (block or names):

@@ -29,7 +29,7 @@ def prepare(model: LoadedModel, student: Student, seed: int, *, lazy: bool = Fal
     """Make the recipe's part of the student trainable, in place. Raises `Refusal`.
 
     Trainable weights are float32 whatever the model's dtype: at usual learning rates bfloat16 would round
-    most updates away. `lazy`: nothing is computed yet, see `load_model`.
+    most updates away. `lazy`: compute nothing yet, see `load_model`.
     """
     module, seeing = model.module, list(model.family.media_modules(model.module).values())
     module.freeze()
@@ -39,7 +39,7 @@ def prepare(model: LoadedModel, student: Student, seed: int, *, lazy: bool = Fal
     else:
         _attach(module, student, seed)
     if any(tree_flatten(part.trainable_parameters()) for part in seeing):
-        # picture features are computed once and shared, so nothing in there would ever get a gradient
+        # picture features are computed once and shared, so nothing inside would ever get a gradient
         raise Refusal("student.targets: a layer of the vision tower: set student.train_vision=true instead")
     if student.train_vision:
         for part in seeing:
@@ -52,7 +52,7 @@ def prepare(model: LoadedModel, student: Student, seed: int, *, lazy: bool = Fal
 
 
 def _unpack(part: nn.Module) -> None:
-    """Make packed layers of a part that trains plain ones: packed integers have no gradient. What is plain stays."""
+    """Unpack the packed layers of a part that trains: packed integers have no gradient. Plain layers stay."""
     if precision.is_quantised(part):
         precision.in_float32(part)
 
@@ -76,7 +76,7 @@ def _attach(module: nn.Module, student: Student, seed: int) -> None:
 
 
 def _refuse_packed(model: LoadedModel) -> None:
-    """Integers that train would be taken for weights: a packing that `precision` doesn't know stays packed."""
+    """A packing that `precision` doesn't know stays packed, and its integers would be trained as weights."""
     packed = [
         name
         for name, value in trainable_weights(model.module).items()
@@ -84,7 +84,7 @@ def _refuse_packed(model: LoadedModel) -> None:
     ]
     if packed:
         raise Refusal(
-            f"{model.name}: {packed[0]} should train, but is packed in a way that can't be unpacked: "
+            f"{model.name}: {packed[0]} must be trained, but is packed in a way that can't be unpacked: "
             "take a checkpoint that is not quantised"
         )
 
@@ -92,9 +92,9 @@ def _refuse_packed(model: LoadedModel) -> None:
 def trainable_weights(module: nn.Module) -> Weights:
     """The trainable weights by dotted name, layer 2 before layer 10.
 
-    The order matters: MLX evaluates the gradients of the first names last, each when it is needed. In the
-    order of the layers a backward pass thus frees a layer before it meets the next one; with layer 10
-    before layer 2, layers 10 to 19 would be kept to the end, recomputed activations among them.
+    The order matters: MLX evaluates the gradients of the first names last, each when it is needed. In layer
+    order, a backward pass frees each layer before it reaches the next. With layer 10 before layer 2, it would
+    keep layers 10 to 19 to the end, with their recomputed activations.
     """
     return dict(sorted(tree_flatten(module.trainable_parameters()), key=lambda each: _in_order(each[0])))
 
@@ -105,7 +105,7 @@ def _in_order(name: str) -> list[tuple[int, str]]:
 
 
 def set_weights(module: nn.Module, weights: Weights) -> None:
-    """Put weights, all named as the module names them, into it."""
+    """Put weights into the module. Their names are the module's own."""
     module.update(tree_unflatten(list(weights.items())))
 
 
@@ -135,7 +135,7 @@ def is_adapter_weight(name: str) -> bool:
 
 
 def load_weights(module: nn.Module, folder: Path) -> None:
-    """Load a checkpoint's trainable weights: each name must fit and none be missing. Lazy. Raises `Refusal`."""
+    """Load a checkpoint's trainable weights: no name may be missing or surplus. Lazy. Raises `Refusal`."""
     expected = trainable_weights(module)
     found: Weights = {}
     for file in (folder / name for name in (ADAPTER_FILE, VISION_FILE, FULL_FILE)):
@@ -147,7 +147,7 @@ def load_weights(module: nn.Module, folder: Path) -> None:
     missing, surplus = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
     if missing or surplus:
         count = f"{len(missing)} missing, {len(surplus)} surplus, such as {(missing or surplus)[0]}"
-        raise Refusal(f"{folder}: its weights are of another model: {count}")
+        raise Refusal(f"{folder}: its weights belong to another model: {count}")
     for name, value in found.items():
         if value.shape != expected[name].shape:
             raise Refusal(f"{folder}: {name} has shape {value.shape}, the model needs {expected[name].shape}")

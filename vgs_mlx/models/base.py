@@ -15,7 +15,7 @@ from vgs_mlx.models.picture_cache import PictureCache
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A model ready for work, with all that belongs to it."""
+    """A loaded model with its processor and settings."""
 
     name: str  # as the user wrote it
     folder: Path
@@ -24,10 +24,8 @@ class LoadedModel:
     processor: Any  # `processing.Processor`: tokenizer, chat template, rendering
     vocabulary: int  # ids below this exist in the tokenizer; the head may have more rows
     end_ids: frozenset[int]  # end-of-sequence ids
-    shares_prefix: bool = (
-        True  # completions of one prompt continue one run of it; else a row each, for reference
-    )
-    pictures: PictureCache | None = None  # where its vision tower is frozen and features are kept
+    shares_prefix: bool = True  # completions of a prompt share one run of it; False: a row each
+    pictures: PictureCache | None = None  # set where the vision tower is frozen and its features are kept
 
     def support(self) -> mx.array:
         """The answerable ids, bool (vocabulary,). One distribution for sampling and scoring alike."""
@@ -35,7 +33,7 @@ class LoadedModel:
 
     @functools.cached_property
     def _support(self) -> mx.array:
-        """Made once: listing a real vocabulary takes long beside a chunk of a loss."""
+        """Built once: listing a real vocabulary is slow compared with a chunk of a loss."""
         answerable = np.zeros(self.vocabulary, dtype=bool)
         answerable[list(self.processor.tokenizer.get_vocab().values())] = True
         placeholders = [each for each in self.family.unanswerable_ids(self.module) if each < self.vocabulary]

@@ -1,7 +1,7 @@
-"""What a model's own caches hold, as trees of arrays: so that they can be repeated, cut and given to a function.
+"""The contents of a model's own caches as trees of arrays, which can be repeated, cut and passed to a function.
 
-Caches of mlx-vlm are objects that change when a layer uses them: keys and values with how much of them counts, the
-state of a recurrent layer, a window. Arrays are found by looking; nothing here knows a kind of cache by name.
+Caches of mlx-vlm are objects that change when a layer uses them: keys and values with their length in use, the
+state of a recurrent layer, a window. Arrays are found by inspection; no kind of cache is known here by name.
 """
 
 import copy
@@ -15,19 +15,19 @@ from vgs_mlx.machine.lazy import Lazy
 kinds = Lazy("mlx_vlm.models.cache")
 
 Held = dict[str, Any]
-"""Attribute -> an array, or lists, tuples and caches of such."""
+"""Attribute -> an array, or lists, tuples and caches of arrays."""
 
 
 def compact(cache: Sequence[Any]) -> list[Any]:
-    """The same cache, empty, where nothing is decoded token by token: keys and values as long as what they are of.
+    """An empty cache of the same kind for passes that don't decode token by token: exactly as long as its input.
 
-    The usual one grows by 256 positions of zeros at a time, which a gradient would have to carry along.
+    The usual cache grows by 256 positions of zeros at a time, which a gradient would have to carry along.
     """
     return [kinds.ConcatenateKVCache() if type(each) is kinds.KVCache else each for each in cache]
 
 
 def is_cache(value: Any) -> bool:
-    """Whether it is a cache of mlx-lm's or mlx-vlm's."""
+    """Whether the value is a cache from mlx-lm or mlx-vlm."""
     return hasattr(type(value), "meta_state") and hasattr(type(value), "from_state")
 
 
@@ -37,8 +37,8 @@ def held(cache: Any) -> Held:
 
 
 def with_held(cache: Any, arrays: Held) -> Any:
-    """A copy of a cache that holds other arrays; numbers stay. The copy and its original share no array object:
-    a cache writes into its own in place.
+    """A copy of a cache that holds other arrays; its numbers stay. The two share no array object, because a
+    cache writes into its arrays in place.
     """
     copied = copy.copy(cache)
     for name, value in vars(cache).items():
@@ -60,7 +60,7 @@ def arrays(cache: Sequence[Any]) -> list[mx.array]:
 
 
 def taken(cache: Sequence[Any], rows: Sequence[int]) -> list[Any]:
-    """The cache of a model with its rows chosen, repeated or dropped: row i of the result is row `rows[i]`."""
+    """A model's cache with rows selected, repeated or dropped: row i of the result is row `rows[i]`."""
     single = set(rows) == {0}
     index = None if single else mx.array(list(rows))
 
@@ -75,7 +75,7 @@ def taken(cache: Sequence[Any], rows: Sequence[int]) -> list[Any]:
 
 
 def _own(value: Any) -> Any:
-    """What holds no array, copied as far as a cache may change it in place: a list that waits for its states."""
+    """A value without arrays. Lists are copied, because a cache may fill one with states in place."""
     if isinstance(value, (list, tuple)):
         return type(value)(map(_own, value))
     return with_held(value, {}) if is_cache(value) else value
@@ -102,7 +102,7 @@ def _mapped(tree: Any, change: Callable[[mx.array], mx.array]) -> Any:
 
 
 def _put(before: Any, value: Any) -> Any:
-    """`value`, a tree, in the form of what stood there `before`."""
+    """The tree `value`, in the form of the value `before` it."""
     if is_cache(before):
         return with_held(before, value)
     if isinstance(before, (list, tuple)):

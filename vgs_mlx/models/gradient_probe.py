@@ -1,4 +1,4 @@
-"""Would the gradient be right? Asked once at the start of a run, of the student as its recipe trains it."""
+"""Checks once, at the start of a run, that the student's gradient is right as its recipe trains it."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -17,15 +17,16 @@ from vgs_mlx.models.recomputing import recomputing
 from vgs_mlx.models.rows import Continued, Encodings
 
 GRADIENTS_APART = {True: 0.02, False: 0.25}
-"""By whether weights are float32: how far a gradient may be from that of separate rows, relatively. A wrong one was at
-1.0 and more from it wherever that was measured."""
+"""Weights are float32 or not -> the largest allowed relative distance of a gradient from that of separate rows.
+Every wrong gradient measured was at least 1.0 away."""
 
 
 def gradients(trial: Trial, *, checkpointed: bool) -> None:
-    """Completions that continue one prefill have the gradient of separate rows; `checkpointed`: as the recipe has it.
+    """Completions that continue one prefill must have the gradient of separate rows. Raises `Refusal`.
 
-    A layer's cache that the gradient does not pass leaves values right. One layer's weights show it, the first that
-    trains: their gradient comes through all that follow. Nothing to look at in a model of which nothing trains.
+    `checkpointed`: the recipe's `train.grad_checkpoint`. A cache that blocks the gradient leaves values right. The
+    weights of the first trained layer show it, since their gradient passes all later layers. A model without trained
+    decoder layers is not checked.
     """
     model, layers = trial.model, trial.model.family.layers(trial.model.module)
     trained = next((each for each in layers if tree_flatten(each.trainable_parameters())), None)
@@ -45,7 +46,7 @@ def gradients(trial: Trial, *, checkpointed: bool) -> None:
         how = " with train.grad_checkpoint" if checkpointed else ""
         raise Refusal(
             f"{model.name}: the gradient of completions that continue their prompt's cache{how} is {apart:.2g} of its "
-            "size from that of separate rows: it would learn wrongly: use another family or version of mlx-vlm"
+            "size from that of separate rows, so training would go wrong: use another family or version of mlx-vlm"
             + (", or set train.grad_checkpoint=false" if checkpointed else "")
         )
 
@@ -53,7 +54,7 @@ def gradients(trial: Trial, *, checkpointed: bool) -> None:
 def _gradient(
     model: LoadedModel, layer: nn.Module, sequences: Sequence[Continued], encodings: Encodings
 ) -> mx.array:
-    """The gradient of a fixed weighted sum of the states, in one layer's weights, flat."""
+    """The gradient of a fixed weighted sum of the states with respect to one layer's weights, flat."""
     weights = layer.trainable_parameters()
 
     def total(weights: dict) -> mx.array:

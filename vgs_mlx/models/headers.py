@@ -1,6 +1,7 @@
-"""What a checkpoint says about itself before a weight is read: its layout, its weights' headers, its picture settings.
+"""Reads a checkpoint's layout, the headers of its weight files and its picture settings, before any weight.
 
-What mlx-vlm can't load as it stands is refused here by name. It would call some of it damaged, and misread the rest.
+A checkpoint that mlx-vlm can't load as it is, is refused here with the reason. mlx-vlm would report some of them as
+damaged and misread the others.
 """
 
 import dataclasses
@@ -24,10 +25,10 @@ BYTES = {
     "BOOL": 1, "U8": 1, "I8": 1, "U16": 2, "I16": 2, "F16": 2, "BF16": 2, "U32": 4, "I32": 4, "F32": 4,
     "U64": 8, "I64": 8, "C64": 8,
 }  # fmt: skip
-"""The dtypes of safetensors whose numbers MLX reads, and their bytes. It reads F8_E4M3 too, but as bare integers."""
+"""The safetensors dtypes that MLX reads as numbers, with their bytes. MLX reads F8_E4M3 too, but as bare integers."""
 
 PICTURE_SETTINGS = ("preprocessor_config.json", "processor_config.json")
-"""A model folder has one of them at least. What the second says about pictures wins."""
+"""A model folder has at least one of the two. Picture settings in the second win."""
 SETTINGS = (*PICTURE_SETTINGS, "tokenizer_config.json", "generation_config.json", "special_tokens_map.json")
 ANOTHER = "take the bfloat16 checkpoint, or an mlx-community conversion"
 COPY_IT = "copy it from the original model"
@@ -38,7 +39,7 @@ class Tensor:
     """One weight as a file holds it."""
 
     name: str
-    dtype: str  # safetensors' word: "BF16", "U32", ...
+    dtype: str  # as safetensors names it: "BF16", "U32", ...
     shape: tuple[int, ...]
 
     @property
@@ -56,14 +57,14 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def read(folder: Path, where: str) -> list[Tensor]:
-    """Every weight that a model folder's files list; none where there are no files. Raises `Refusal`."""
+    """Every weight listed in a model folder's files; empty where there are no files. Raises `Refusal`."""
     tensors = [tensor for file in weight_files(folder) for tensor in listed(file, where)]
     refuse_dtypes(tensors, where)
     return tensors
 
 
 def refuse_dtypes(tensors: list[Tensor], where: str) -> None:
-    """Every weight is of numbers that MLX reads. Raises `Refusal`."""
+    """Every weight must have a dtype that MLX reads. Raises `Refusal`."""
     for each in tensors:
         if each.dtype not in BYTES:
             raise Refusal(
@@ -72,9 +73,9 @@ def refuse_dtypes(tensors: list[Tensor], where: str) -> None:
 
 
 def refuse_layout(config: dict[str, Any], where: str) -> None:
-    """The config.json of a known family is laid out as mlx-vlm reads it. Raises `Refusal`.
+    """The config.json of a known family must have the layout that mlx-vlm reads. Raises `Refusal`.
 
-    mlx-vlm drops keys that it doesn't know: a rotary base at its new place would silently become the default.
+    mlx-vlm ignores unknown keys: a rotary base in its new place would silently become the default.
     """
     parts = {name: config.get(name) for name in ("text_config", "vision_config")}
     text, vision = (part if isinstance(part, dict) else {} for part in parts.values())
@@ -93,7 +94,7 @@ def refuse_layout(config: dict[str, Any], where: str) -> None:
 
 
 def refuse_types(config: dict[str, Any], where: str) -> None:
-    """What mlx-vlm reads of a config.json is of the types that it asks for and doesn't check. Raises `Refusal`."""
+    """Values in config.json must have the types that mlx-vlm declares but doesn't check. Raises `Refusal`."""
     model = _classes(config["model_type"])
     parts = {"": (model.ModelConfig, config)} | {
         f"{name}.": (kind, {} if config.get(name) is None else config[name])
@@ -105,7 +106,7 @@ def refuse_types(config: dict[str, Any], where: str) -> None:
         for field, type_ in get_type_hints(kind).items():
             if field not in values or dataclasses.is_dataclass(type_):
                 continue
-            asked = type_ | int if field == "eos_token_id" else type_  # one id may stand without a list
+            asked = type_ | int if field == "eos_token_id" else type_  # a single id needs no list
             try:
                 TypeAdapter(asked).validate_python(values[field], strict=True)
             except ValidationError as error:
@@ -121,12 +122,12 @@ def _text_keys(model_type: str) -> set[str]:
 
 
 def _classes(model_type: str) -> Any:
-    """The module of mlx-vlm that has the classes of a family's configs."""
+    """The module of mlx-vlm that defines the config classes of a family."""
     return mlx_vlm.utils.get_model_and_args({"model_type": model_type})[0]
 
 
 def picture_limit(folder: Path, model_type: str, where: str) -> int:
-    """The pixels that a model folder's processor scales larger pictures down to. Raises `Refusal`."""
+    """The pixel limit to which a model folder's processor scales larger pictures down. Raises `Refusal`."""
     plain, nested = (_settings(folder / name, where) for name in PICTURE_SETTINGS)
     settings = plain | _object(nested.get("image_processor") or {}, f"{where}: {PICTURE_SETTINGS[1]}")
     for name in ("size", "max_image_size"):
@@ -138,7 +139,7 @@ def picture_limit(folder: Path, model_type: str, where: str) -> int:
 
 
 def refuse_unreadable(folder: Path, where: str) -> None:
-    """The small JSON files of a model folder say one thing each, where there. Raises `Refusal` with the name."""
+    """Each settings file in a model folder must be valid JSON without repeated keys. Raises `Refusal` with its name."""
     for name in SETTINGS:
         _settings(folder / name, where)
 
@@ -152,7 +153,7 @@ def _as_transformers_5(config: dict[str, Any]) -> str:
 
 
 def listed(file: Path, where: str, fix: str = "download the model again") -> list[Tensor]:
-    """What the header of one file lists; safetensors checks it, and that the file is as long as it says."""
+    """The weights listed in one file's header. safetensors checks the header and the length of the file."""
     if not file.is_file():
         raise Refusal(f"{where}: {file.name} is not a file: {fix}")
     try:
@@ -165,7 +166,7 @@ def listed(file: Path, where: str, fix: str = "download the model again") -> lis
 
 
 def _settings(file: Path, where: str) -> dict[str, Any]:
-    """A JSON file of a processor; {} where there is none."""
+    """The contents of a processor's JSON file; {} if there is no file."""
     try:
         found = strict_json.load(file.read_bytes()) if file.is_file() else {}
     except (OSError, strict_json.Faulty) as error:

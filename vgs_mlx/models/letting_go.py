@@ -1,4 +1,4 @@
-"""A forward pass through a model whose weights would not all fit: layer after layer, each gone when it is done."""
+"""A forward pass through a model whose weights don't fit in memory together: each layer is released after its use."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,11 +11,11 @@ from mlx.utils import tree_map
 
 @contextmanager
 def letting_go(layers: Sequence[nn.Module]) -> Iterator[None]:
-    """Inside, a layer is computed as soon as it is called, and then loses its weights.
+    """Within the `with` block, a layer is computed as soon as it is called, and its weights are then released.
 
-    With lazy weights (`precision.widened`) one layer's exist at a time: in a single graph, MLX would make those of
-    later layers early. For one forward pass of a copy, without gradients. A call operator belongs to the class, so
-    the classes of `layers` are changed for the time of the body.
+    With lazy weights (`precision.widened`), only one layer's weights exist at a time. In a single graph, MLX would
+    compute those of later layers early. For one forward pass of a copy, without gradients. Python looks up
+    `__call__` on the class, so the classes of `layers` are changed while the block runs.
     """
     kinds = {type(layer) for layer in layers}
     originals = {kind: kind.__call__ for kind in kinds}

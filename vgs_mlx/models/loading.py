@@ -1,7 +1,7 @@
 """Models as mlx-vlm loads them: a local folder, a Hub id, or one of the two embedded ones.
 
-Stricter than mlx-vlm, which loads a checkpoint without its picture part, invents a tokenizer where there is
-none, and runs Python files that come with a checkpoint (`model_file`, `auto_map`): all that is refused here.
+Stricter than mlx-vlm, which loads a checkpoint without its picture part, invents a missing tokenizer, and runs
+Python files that come with a checkpoint (`model_file`, `auto_map`). All three are refused here.
 """
 
 import os
@@ -48,15 +48,15 @@ def find_folder(path: str, option: str) -> Path:
     if path.startswith(EMBEDDED):
         return tiny_model(path.removeprefix(EMBEDDED))
     folder = Path(os.path.expanduser(path))
-    if os.path.isdir(folder):  # which is False, and raises nothing, for what can't be looked up
-        return folder.absolute()  # a relative one could be taken for a Hub id by libraries further on
+    if os.path.isdir(folder):  # False for a path that can't be looked up; raises nothing
+        return folder.absolute()  # libraries could mistake a relative path for a Hub id
     if (id := hub_names.parse(path)) is None:
         raise Refusal(f"{option} {path}: no such folder, and not a Hub id (owner/name) either")
     return hub.download(id, option)
 
 
 def read_config(folder: Path, option: str) -> dict[str, Any]:
-    """The model's config.json. Raises `Refusal` for a folder that is no model, or of an unknown family."""
+    """The model's config.json. Raises `Refusal` for a folder that is not a model or has an unknown family."""
     where = f"{option} {folder}"
     try:
         config = strict_json.load((folder / "config.json").read_bytes())
@@ -72,7 +72,7 @@ def read_config(folder: Path, option: str) -> dict[str, Any]:
 
 
 def checked_config(config: Any, where: str) -> dict[str, Any]:
-    """A config.json that this tool can work with, as it is. Raises `Refusal`."""
+    """The config, unchanged, if this tool supports it. Raises `Refusal`."""
     found = config.get("model_type") if isinstance(config, dict) else None
     if isinstance(config, dict) and found is None:
         raise Refusal(f"{where}: its config.json names no model_type: {headers.COPY_IT}")
@@ -89,12 +89,13 @@ def checked_config(config: Any, where: str) -> dict[str, Any]:
 
 
 def load_processor(folder: Path, option: str) -> Processor:
-    """The processor of a model folder, whose own code never runs. Raises `Refusal`.
+    """The processor of a model folder. Code in the folder never runs. Raises `Refusal`.
 
     Imports mlx-vlm with transformers, which takes seconds.
     """
     where = f"{option} {folder}"
-    family = families.family(read_config(folder, option)["model_type"])  # teaches transformers its processor
+    # registers the family's processor with transformers
+    family = families.family(read_config(folder, option)["model_type"])
     if not any((folder / name).is_file() for name in PICTURE_SETTINGS):
         raise Refusal(f"{where}: no {PICTURE_SETTINGS[0]} there: copy it from the original model")
     headers.refuse_unreadable(folder, where)
@@ -102,7 +103,7 @@ def load_processor(folder: Path, option: str) -> Processor:
         inner = mlx_vlm.utils.load_processor(folder, add_detokenizer=False, trust_remote_code=False)
         processor = Processor(family, inner)
         ordinary = processor.tokenizer.get_vocab().keys() - set(processor.tokenizer.all_special_tokens)
-    except Exception as error:  # transformers and tokenizers raise many kinds for damaged files
+    except Exception as error:  # transformers and tokenizers raise many kinds of error for damaged files
         raise Refusal(
             f"{where}: its tokenizer or processor can't be loaded: download the model again "
             f"({texts.one_line(error)})"
@@ -127,9 +128,8 @@ def load_model(
     """A frozen model in evaluation mode, its weights checked strictly. Raises `Refusal`.
 
     `bits` quantises the language model if the checkpoint isn't quantised yet. Where the device widens weights
-    (`device.widens`), they become float32 unless `native`. `lazy`: a weight is read
-    from its file when something is computed of it, and then stays; so nothing is held of a model of which only
-    the head, or one weight after another, is asked for.
+    (`device.widens`), they become float32 unless `native`. `lazy`: a weight is read from its file on first use,
+    then stays in memory. A caller that needs only the head, or one weight at a time, thus loads little.
     """
     folder = find_folder(path, option)
     config = read_config(folder, option)
@@ -174,23 +174,23 @@ def _compute_finite(module: nn.Module, where: str) -> None:
 
 
 def _load_module(folder: Path, where: str) -> nn.Module:
-    """The mlx-vlm module with its weights, every one of which must fit. Lazy."""
+    """The mlx-vlm module with its weights; each must fit. Lazy."""
     if not headers.read(folder, where):
         raise Refusal(f"{where}: no weights (*.safetensors) there: download the whole model")
     try:
         module = mlx_vlm.utils.load_model(folder, lazy=True)
-    except Exception as error:  # mlx-vlm checks little, and raises many kinds
+    except Exception as error:  # mlx-vlm checks little and raises many kinds of error
         raise Refusal(
             f"{where}: mlx-vlm {version('mlx-vlm')} can't put its weights into the model of its config.json "
             f"({texts.one_line(error)}): download the model again, or take an mlx-community conversion"
         ) from error
     if (name := not_a_number(module)) is not None:
-        raise Refusal(f"{where}: {name} is stored as whole numbers, which no weight is: {AGAIN}")
+        raise Refusal(f"{where}: {name} is stored as whole numbers, not as floating-point numbers: {AGAIN}")
     return module
 
 
 def _as_the_device_computes(module: nn.Module, path: str, say: Callable[[str], None]) -> None:
-    """Make all weights float32, in place, where the device widens them. One line says so, or that a CPU doesn't."""
+    """Make all weights float32, in place, if the device widens them. On a CPU, report in one line what was done."""
     kind = device.backend()
     if kind == "cpu" and (kinds := stored_as(module)) != ["float32"]:
         stored = f"cpu      {path}: stored as {' and '.join(kinds)}, run as"
@@ -203,7 +203,7 @@ def _as_the_device_computes(module: nn.Module, path: str, say: Callable[[str], N
 
 
 def _check_parts(model: LoadedModel, where: str) -> None:
-    """The checkpoint's parts belong together: picture part, tokenizer, head."""
+    """The checkpoint's picture part, tokenizer and head must belong together. Raises `Refusal`."""
     parts = model.family.media_modules(model.module)
     if missing := [path for path, part in parts.items() if part is None]:  # mlx-vlm only warns
         raise Refusal(
@@ -214,19 +214,19 @@ def _check_parts(model: LoadedModel, where: str) -> None:
     if unknown:
         raise Refusal(
             f"{where}: its tokenizer has no id {unknown[0]}, which its config.json makes a placeholder: "
-            "one of the two is of another model"
+            "one of the two belongs to another model"
         )
     processing.refuse_other_config(model.processor, model.module.config, where)
     rows = dict(model.module.named_modules())[model.family.head_path(model.module)].weight.shape[0]
     if rows < model.vocabulary:
         raise Refusal(
             f"{where}: its head has {rows:,} rows, its tokenizer {model.vocabulary:,} ids: "
-            "one of the two is of another model"
+            "one of the two belongs to another model"
         )
 
 
 def _end_ids(module: nn.Module, processor: Any, where: str) -> frozenset[int]:
-    """The ids that end an answer, by config.json, generation_config.json and the tokenizer. Raises `Refusal`."""
+    """The ids that end an answer, from config.json, generation_config.json and the tokenizer. Raises `Refusal`."""
     configured = module.config.eos_token_id
     named = configured if isinstance(configured, list) else [configured]
     found = [each for each in [*named, processor.tokenizer.eos_token_id] if each is not None]

@@ -15,9 +15,8 @@ from vgs_mlx.objective.divergence import restricted_logprobs, token_logprobs
 def completion_hidden(model: LoadedModel, sequences: Sequence[Continued], encodings: Encodings) -> mx.array:
     """The hidden states that predict the completions' tokens, (N, D), the completions end to end.
 
-    Padding and prompts are left behind here: whatever follows sees completion tokens only. Completions of one view
-    share its run. Where each continues another view there is nothing to share, and one pass over rows of their own is
-    the faster way to the same.
+    Padding and prompts are dropped here, so later code sees completion tokens only. Completions of one view share
+    its forward pass. If each completion continues a different view, separate rows are faster and give the same.
     """
     views = {view.key for view, _ in sequences}
     if not model.shares_prefix or len(views) == len(sequences):
@@ -27,14 +26,14 @@ def completion_hidden(model: LoadedModel, sequences: Sequence[Continued], encodi
 
 
 def separate_hidden(model: LoadedModel, sequences: Sequence[Continued], encodings: Encodings) -> mx.array:
-    """The same with a row for each completion: one run of each layer, and the reference of tests and probes."""
+    """The same with a row for each completion: each layer runs once. The reference for tests and probes."""
     rows = separate(model, sequences, encodings)
     hidden = model.family.hidden_states(model.module, rows)
     return hidden.reshape(-1, hidden.shape[-1])[flat_positions(sequences, rows.ids.shape[1])]
 
 
 def _continued_hidden(model: LoadedModel, sequences: Sequence[Continued], encodings: Encodings) -> mx.array:
-    """The same for prompts of one length: their last states predict the first tokens, and those the next ones."""
+    """The same for prompts of equal length: each prompt's last state predicts the completion's first token."""
     views = list({each.view.key: each.view for each in sequences}.values())
     numbers = {view.key: number for number, view in enumerate(views)}
     begun = prefix.start(model, views, encodings)
@@ -51,7 +50,7 @@ def _continued_hidden(model: LoadedModel, sequences: Sequence[Continued], encodi
 def compute_logprobs(
     model: LoadedModel, sequences: Sequence[Continued], *, chunk_size: int = 64
 ) -> tuple[mx.array, mx.array]:
-    """Log-probabilities over the vocabulary (N, V) and of the tokens taken (N,), nats, at temperature 1.
+    """Log-probabilities over the vocabulary (N, V) and of the chosen tokens (N,), nats, at temperature 1.
 
     For probes, tests and small comparisons: the whole (N, V) exists at once in the result.
     """
@@ -63,7 +62,7 @@ def compute_logprobs(
 def taken_logprobs(
     model: LoadedModel, sequences: Sequence[Continued], encodings: Encodings, *, chunk_size: int = 64
 ) -> mx.array:
-    """The log-probabilities of the completions' tokens (N,), nats; the vocabulary exists for a chunk at a time."""
+    """The log-probabilities of the completions' tokens (N,), nats; only one chunk's vocabulary exists at a time."""
     tokens, found = _tokens(sequences), []
     for window, logprobs in chunks(model, sequences, encodings, chunk_size):
         found.append(token_logprobs(logprobs, tokens[window]))
@@ -74,7 +73,7 @@ def taken_logprobs(
 def chunks(
     model: LoadedModel, sequences: Sequence[Continued], encodings: Encodings, size: int
 ) -> Iterator[tuple[slice, mx.array]]:
-    """Log-probabilities (size, V), computed now, of one stretch of the completions' tokens after another."""
+    """Log-probabilities (size, V) of the completions' tokens, chunk by chunk, each computed before it is returned."""
     hidden = completion_hidden(model, sequences, encodings)
     for start in range(0, hidden.shape[0], size):
         window = slice(start, start + size)

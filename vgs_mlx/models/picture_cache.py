@@ -1,4 +1,4 @@
-"""Keeps what frozen vision towers made of pictures, so that later epochs and evaluations need not run them again."""
+"""Keeps the features of frozen vision towers, so that later epochs and evaluations need not run the towers again."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from vgs_mlx.types import View
 
 
 class PictureCache:
-    """Features by the pictures' own content; those that were not used for longest go first.
+    """Features keyed by the content of the pictures; the least recently used are dropped first.
 
     One cache for all models of a run: `limit` bounds the bytes of all features together.
     """
@@ -21,7 +21,7 @@ class PictureCache:
         self._kept: OrderedDict[tuple[str, bytes], Features] = OrderedDict()
 
     def features(self, owner: str, view: View, make: Callable[[], Features]) -> Features:
-        """The features that the model named `owner` makes of the view's pictures: kept, or made now."""
+        """The features of the view's pictures by the model named `owner`: from the cache, or made now."""
         key = (owner, view.media_key)
         found = self._kept.pop(key, None)
         if found is None:

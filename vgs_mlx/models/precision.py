@@ -1,4 +1,4 @@
-"""What numbers hold a model's weights (packed 4- or 8-bit, 16-bit, float32) and the ways between them."""
+"""The number formats of a model's weights (packed 4- or 8-bit, 16-bit, float32) and conversions between them."""
 
 import copy
 import math
@@ -15,14 +15,14 @@ from vgs_mlx.machine.lazy import Lazy
 peft = Lazy("mlx_vlm.trainer.peft.utils")
 
 QUANTISATION_GROUP = 64
-WHOLE = 1e-5  # how far from the truth, relatively, a product of float32 matrices may be
+WHOLE = 1e-5  # the largest relative error of a product of full float32 matrices
 
 
 def rounds_float32() -> bool:
     """Whether products of float32 matrices keep about 10 bits of their factors on the default device (TF32).
 
-    MLX lets GPUs with units for matrices do so (CUDA, Apple's from the M5 on) unless MLX_ENABLE_TF32=0. Measured, since
-    nothing tells it: the product is 1e-7 off where float32 is whole, 3e-4 to 1e-3 where it is not.
+    MLX allows this on GPUs with matrix units (CUDA, Apple's from the M5 on) unless MLX_ENABLE_TF32=0. Measured here,
+    because no API reports it: the product's error is 1e-7 in full float32, and 3e-4 to 1e-3 in TF32.
     """
     random = np.random.RandomState(0)
     left, right = (random.standard_normal((64, 64)).astype(np.float32) for _ in range(2))
@@ -37,7 +37,7 @@ def is_quantised(module: nn.Module) -> bool:
 
 
 def stored_as(module: nn.Module) -> list[str]:
-    """The kinds of numbers that a model's weights are, for readers: "4/8-bit", "bfloat16", "float32"."""
+    """The number formats of a model's weights, for readers: "4/8-bit", "bfloat16", "float32"."""
     dtypes = {each.dtype for _, each in tree_flatten(module.parameters())}
     names = sorted(str(each).removeprefix("mlx.core.") for each in dtypes if mx.issubdtype(each, mx.floating))
     return (["4/8-bit"] if is_quantised(module) else []) + names
@@ -52,8 +52,8 @@ def in_float32(module: nn.Module) -> None:
 def widened(module: nn.Module) -> nn.Module:
     """A copy of a model that computes in float32, whatever its weights are stored as. Lazy: nothing is computed here.
 
-    The weights of the copy are made of the model's own when something is computed of them. Let go of the copy before
-    that, and each exists while it is used, however large the model is; a weight that is float32 already is shared.
+    A weight of the copy is made from the model's own when it is needed. If the copy is released before that, each
+    weight exists only while it is used, however large the model is. Weights that are float32 already are shared.
     """
     copied = _copied(module)
     in_float32(copied)
@@ -77,15 +77,15 @@ def _copied(part: Any) -> Any:
 def compute(module: nn.Module) -> None:
     """Compute all weights that are still lazy, one after another.
 
-    At once, all weights would exist in both forms where they are unpacked, packed or change their dtype: a bfloat16
-    checkpoint that is widened to float32 would peak at 1.5 times its size in float32.
+    Computed together, weights that are unpacked, packed or converted would all exist in both forms at once: a
+    bfloat16 checkpoint widened to float32 would peak at 1.5 times its float32 size.
     """
     for _, value in tree_flatten(module.parameters()):
         mx.eval(value)
 
 
 def not_a_number(module: nn.Module) -> str | None:
-    """The first weight that is whole numbers, and not of a packed layer; None where there is none."""
+    """The name of the first weight outside packed layers that holds whole numbers, or None."""
     packed = (nn.QuantizedLinear, nn.QuantizedEmbedding)
     layers = {name for name, each in module.named_modules() if isinstance(each, packed)}
     for name, value in tree_flatten(module.parameters()):
@@ -95,7 +95,7 @@ def not_a_number(module: nn.Module) -> str | None:
 
 
 def not_finite(weights: Mapping[str, mx.array]) -> str | None:
-    """The first weight that holds NaN or infinity; None where there is none. Makes no array as large as a weight."""
+    """The name of the first weight that holds NaN or infinity, or None. Makes no array as large as a weight."""
     for name, value in weights.items():
         if value.size and mx.issubdtype(value.dtype, mx.floating):
             looks = [each(value).item() for each in (mx.min, mx.max, mx.sum)]  # a sum alone may overflow
@@ -105,7 +105,7 @@ def not_finite(weights: Mapping[str, mx.array]) -> str | None:
 
 
 def quantise_language(module: nn.Module, bits: int) -> None:
-    """Pack the language model's plain layers, in place. The vision tower is left alone."""
+    """Pack the language model's plain layers, in place. The vision tower stays as it is."""
 
     def eligible(_: str, layer: nn.Module) -> bool:
         return hasattr(layer, "to_quantized") and layer.weight.shape[-1] % QUANTISATION_GROUP == 0

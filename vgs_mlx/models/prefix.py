@@ -4,9 +4,9 @@
     fork    the cache, repeated for each of the prompt's completions
     states  of the tokens that follow
 
-A completion thus sees its prompt and itself alone, as it would in a row of its own, and the prompt with its picture is
-computed once instead of for each completion. Values and gradients are those of separate rows (the probes look at both)
-in recurrent layers, windows and plain attention alike, since nothing is asked of a model but its own cache.
+A completion thus sees only its prompt and itself, as in a row of its own, and the prompt with its picture is computed
+once for all its completions. Values and gradients equal those of separate rows (the probes check both) for recurrent
+layers, sliding windows and plain attention alike, because only the model's own cache is used.
 """
 
 from collections.abc import Sequence
@@ -50,14 +50,14 @@ def start(
 
 
 def fork(prefix: Prefix, rows: Sequence[int]) -> Prefix:
-    """A prefix whose row i is row `rows[i]` of this one, which stays as it is."""
+    """A new prefix whose row i is row `rows[i]` of the given one, which doesn't change."""
     chosen = list(rows)
     following = None if prefix.following is None else prefix.following[:, chosen]
     return Prefix(caches.taken(prefix.cache, chosen), prefix.last[mx.array(chosen)], following)
 
 
 def joined(prefixes: Sequence[Prefix]) -> Prefix:
-    """Prefixes of different lengths as one, to be continued token by token: their caches are padded on the left."""
+    """Prefixes of different lengths joined, to be continued token by token: caches are padded on the left."""
     if len(prefixes) == 1:
         return prefixes[0]
     single = [fork(each, [row]) for each in prefixes for row in range(each.last.shape[0])]
@@ -72,13 +72,13 @@ def joined(prefixes: Sequence[Prefix]) -> Prefix:
 
 
 def advanced(prefix: Prefix, last: mx.array) -> Prefix:
-    """The prefix with one more token, whose states are `last`, after its cache took it."""
+    """The prefix with one more token, whose states are `last`, once the cache holds it."""
     following = None if prefix.following is None else prefix.following + 1
     return Prefix(prefix.cache, last, following)
 
 
 def states(model: LoadedModel, prefix: Prefix, ids: mx.array | np.ndarray) -> mx.array:
-    """Hidden states after the final norm, (B, T, D), of tokens (B, T) that follow. The prefix's cache goes along."""
+    """Hidden states after the final norm, (B, T, D), of the next tokens (B, T). Extends the prefix's cache in place."""
     steps = np.arange(ids.shape[1])
     positions = None if prefix.following is None else prefix.following[:, :, None] + steps
     return model.family.hidden_states(model.module, Rows(ids, positions), prefix.cache)

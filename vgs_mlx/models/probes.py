@@ -1,7 +1,7 @@
 """Start-up checks: a run that would compute wrong gradients is refused before it starts.
 
-Each probe returns nothing when all is well and raises a `Refusal` that names the fix. They look at one `Trial`:
-forward passes are most of their cost, so each is run once.
+Each probe returns nothing when all is well, and raises a `Refusal` with the fix otherwise. All probes use one `Trial`,
+because forward passes are most of their cost.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,8 +24,8 @@ from vgs_mlx.types import Prompt, Side, View
 VIEWS = ("with_image", "text_only")
 CONTINUED = 2  # prompts whose completions are also run as continuations of one prefill
 FARTHEST = 4  # positions at which log-probs are compared: those where the hidden states differ most
-SCORED = 32  # positions at which the teacher is asked whether the picture moves it
-REACTS_ABOVE = 0.05  # nats of VDS from which a position counts as one that the picture moves
+SCORED = 32  # positions at which the picture's effect on the teacher is measured
+REACTS_ABOVE = 0.05  # nats of VDS above which a position depends on the picture
 
 
 def sampling_is_on_policy(rollout: recipe.Rollout, *, may_truncate: bool = False) -> None:
@@ -43,10 +43,10 @@ def sampling_is_on_policy(rollout: recipe.Rollout, *, may_truncate: bool = False
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """A few prompts with short completions, and the hidden states that a model makes of them, run once for all probes.
+    """A few prompts with short completions, and the hidden states that a model computes for them, once for all probes.
 
-    States are those that predict the completions' tokens, after the final norm, (T, D) for each completion, by view:
-    of a row for each completion in `alone` and `padded`, of prefix continuation in `continued`.
+    States predict the completions' tokens: after the final norm, (T, D) for each completion, by view. `alone` and
+    `padded` have a row for each completion; `continued` uses prefix continuation.
     """
 
     model: LoadedModel
@@ -54,7 +54,7 @@ class Trial:
     completions: Sequence[np.ndarray]
     side: Side  # whose views these are
     encodings: Encodings  # the model's, of both views
-    alone: Mapping[str, list[mx.array]]  # each sequence in a forward pass of its own
+    alone: Mapping[str, list[mx.array]]  # each sequence in a separate forward pass
     padded: Mapping[str, list[mx.array]]  # all of them beside a longer one
     continued: Mapping[str, list[mx.array]]  # the first ones, each beside other completions of its prompt
 
@@ -82,7 +82,7 @@ def attempt(
         return _states(apart, [*sequences, longer], encodings)[:-1]
 
     def continued(sequences: list[Continued]) -> list[mx.array]:
-        """Each completion between two others, one of them longer: neither may be seen, nor be taken for it."""
+        """Each completion between two others, one longer. It must neither see them nor be confused with them."""
         rows = [
             Continued(view, each)
             for view, completion in sequences[:CONTINUED]
@@ -96,7 +96,7 @@ def attempt(
 
 
 def causality(trial: Trial) -> None:
-    """Changing the last token must not move any log-prob, in either view: those before it predict it."""
+    """Changing the last token must move no log-prob, in either view: each is predicted by earlier tokens."""
     model, prompt, completion = trial.model, trial.prompts[0], trial.completions[0]
     changed = completion.copy()
     changed[-1] = completion[0] if completion[0] != completion[-1] else _another(model, completion[-1])
@@ -112,33 +112,33 @@ def causality(trial: Trial) -> None:
 
 
 def padding(trial: Trial) -> None:
-    """A row beside a longer one equals the row alone, in both views."""
+    """A row beside a longer one must equal the row alone, in both views."""
     for name in VIEWS:
         moved = _gap(trial.model, trial.alone[name], trial.padded[name])
         if moved > tolerance(trial.model):
             raise Refusal(
                 f"{trial.model.name}: a padded row differs from the row alone ({name}: log-probs move by "
-                f"{moved:.2g} nats): this family can't be batched: use another one or version of mlx-vlm"
+                f"{moved:.2g} nats): this family can't be batched: use another family or version of mlx-vlm"
             )
 
 
 def continuation(trial: Trial) -> None:
-    """Completions that continue one prefill of their prompt (prefix.py) have the log-probs of separate rows."""
+    """Completions that continue one prefill of their prompt (prefix.py) must have the log-probs of separate rows."""
     for name in VIEWS:
         moved = _gap(trial.model, trial.alone[name][:CONTINUED], trial.continued[name])
         if not moved <= tolerance(trial.model):
             raise Refusal(
-                f"{trial.model.name}: completions that continue their prompt's cache differ from rows of their own "
+                f"{trial.model.name}: completions that continue their prompt's cache differ from separate rows "
                 f"({name}: log-probs move by {moved:.2g} nats): mlx-vlm's cache is not exact for this family: "
                 "use another family or version of mlx-vlm"
             )
 
 
 def sampling(trial: Trial, sampled: Sequence[np.ndarray]) -> None:
-    """The log-probs that the completions were sampled with, (T,) each, are those that they are scored with.
+    """The log-probs recorded in sampling, (T,) for each completion, must equal those of scoring.
 
-    Samples of one distribution scored under another make every importance weight and every mean under p wrong.
-    Continuations are looked at as far as there are any, padded rows beyond.
+    If the two distributions differ, every importance weight and every mean under p is wrong. Continuations are
+    compared as far as the trial has them, padded rows for the rest.
     """
     model, shared = trial.model, trial.continued["with_image"]
     states = [*shared, *trial.padded["with_image"][len(shared) :]]
@@ -150,18 +150,18 @@ def sampling(trial: Trial, sampled: Sequence[np.ndarray]) -> None:
             raise Refusal(
                 f"{model.name}: the log-prob of a sampled token is {gaps[place]:.2g} nats from that of the same "
                 f"token when scored (token {place + 1} of {len(gaps)}, position {position} of training "
-                f"row {row + 1}): it would learn from another distribution than it samples: use another "
+                f"row {row + 1}): training would use another distribution than sampling: use another "
                 "family or version of mlx-vlm"
             )
 
 
 def text_view(trial: Trial) -> None:
-    """The completion stands at its own positions in both views, and no picture lingers in the text view.
+    """The completion must be at its own positions in both views, and no picture may linger in the text view.
 
-    What a model remembers may be older than this probe, so one text-only result is no clean reference: it is
-    taken after rows of another number, after the picture, and after another picture, and must stay the same.
-    Pictures are encoded anew each time: the vision tower may be what remembers. In rows of their own, which keep the
-    number of rows that a model may remember.
+    A model may remember something from before this probe, so a single text-only result is not a clean reference.
+    It is computed after a different number of rows, after the picture and after another picture, and must not change.
+    Pictures are encoded anew each time, since the vision tower may be what remembers. Separate rows are used: with
+    them, the number of rows that a model may remember stays the same.
     """
     model, prompt, completion = (
         replace(trial.model, shares_prefix=False),
@@ -193,7 +193,7 @@ def text_view(trial: Trial) -> None:
 def picture_reaction(trial: Trial) -> float:
     """The share of completion positions with a VDS (Eq. 12) above 0.05 nats; 0 makes VGS the standard loss.
 
-    Of SCORED positions, evenly spread; of all where none of these reacts.
+    Measured at SCORED positions, evenly spread; at all positions if none of those depends on the picture.
     """
     model = trial.model
     views = [mx.concatenate(trial.padded[name]) for name in VIEWS]
@@ -209,11 +209,11 @@ def picture_reaction(trial: Trial) -> float:
 
 
 def tolerance(model: LoadedModel) -> float:
-    """How far log-probs may move by rounding alone, nats: leaks measured in practice were 0.5 and more.
+    """How far rounding alone may move log-probs, in nats. Measured leaks were 0.5 and more.
 
-    Summed in another order, the embedded models' log-probs of sampled tokens move by 0.05 in bfloat16 and by 1e-5 in
-    float32, those of the whole vocabulary by 0.16 and by 2e-5. Where a GPU cuts the factors of float32 products to 10
-    bits, but not those of a single row, by 0.002 and 0.02.
+    With sums in another order, the embedded models' log-probs of sampled tokens move by 0.05 in bfloat16 and by 1e-5
+    in float32; those of the whole vocabulary by 0.16 and 2e-5. On a GPU that cuts the factors of float32 products to
+    10 bits, except in single rows, they move by 0.002 and 0.02.
     """
     if not is_float32(model):
         return 0.25
@@ -221,7 +221,7 @@ def tolerance(model: LoadedModel) -> float:
 
 
 def is_float32(model: LoadedModel) -> bool:
-    """Whether its decoder layers are float32."""
+    """Whether the model's decoder layers are float32."""
     weights = model.family.layers(model.module)[0].parameters()
     return all(each.dtype == mx.float32 for _, each in tree_flatten(weights))
 
@@ -237,7 +237,7 @@ def _sequences(
 def _states(model: LoadedModel, sequences: Sequence[Continued], encodings: Encodings) -> list[mx.array]:
     """The states (T, D) that predict each completion's tokens, computed now by one forward pass.
 
-    A comparison with nan is never true, so nan is refused here.
+    Comparisons with NaN are never true, so NaN is refused here.
     """
     hidden = completion_hidden(model, sequences, encodings)
     if not mx.isfinite(hidden).all():
@@ -249,8 +249,8 @@ def _states(model: LoadedModel, sequences: Sequence[Continued], encodings: Encod
 def _gap(model: LoadedModel, left: Sequence[mx.array], right: Sequence[mx.array]) -> float:
     """The largest distance in nats between the log-probs that two lists of states predict.
 
-    Over a real vocabulary log-probs cost more than the states did. Logits are linear in a state, so log-probs are
-    made where the states are farthest apart alone, and not at all where they are equal.
+    Over a real vocabulary, log-probs cost more than the states did. Logits are linear in a state, so log-probs are
+    computed only where the states are farthest apart, and not at all if all states are equal.
     """
     left, right = mx.concatenate(left), mx.concatenate(right)
     apart = (left.astype(mx.float32) - right.astype(mx.float32)).square().sum(axis=-1)
@@ -261,7 +261,7 @@ def _gap(model: LoadedModel, left: Sequence[mx.array], right: Sequence[mx.array]
 
 
 def _logprobs(model: LoadedModel, hidden: mx.array) -> mx.array:
-    """Log-probs over the vocabulary, (N, V), of states (N, D), all at once: for few states."""
+    """Log-probs over the vocabulary, (N, V), of states (N, D), computed together: only for a few states."""
     found = restricted_logprobs(model.logits(hidden), model.support())
     if not mx.isfinite(found).all():
         raise Refusal(f"{model.name}: its log-probs are not finite: damaged weights: download it again")

@@ -1,8 +1,8 @@
-"""Gradient checkpointing: a decoder layer keeps its input alone and is run again in the backward pass.
+"""Gradient checkpointing: a decoder layer keeps only its input and is run again in the backward pass.
 
-A layer that is given a cache changes it. What the cache holds goes into the checkpointed function and comes out of it
-as arrays: closed over, it would be a constant of the gradient, and changed a second time when the layer runs again,
-which leaves values right and gradients wrong.
+A layer changes the cache that it is given. So the cache's arrays are inputs and outputs of the checkpointed function.
+In a closure, they would be constants for the gradient and would change a second time when the layer runs again: values
+would stay right, and gradients would be wrong.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,10 +17,10 @@ from vgs_mlx.models import caches
 
 @contextmanager
 def recomputing(layers: Sequence[nn.Module]) -> Iterator[None]:
-    """While the body builds its graph, `layers` save their inputs instead of their activations.
+    """While the `with` block builds its graph, `layers` save their inputs instead of their activations.
 
-    Less memory for about one more forward pass. A call operator belongs to the class, so the classes of `layers` are
-    changed for the time of the body: build no other model's graph meanwhile.
+    Saves memory for about one more forward pass. Python looks up `__call__` on the class, so the classes of `layers`
+    are changed while the block runs: build no other model's graph in it.
     """
     originals = {kind: kind.__call__ for kind in {type(layer) for layer in layers}}
     for kind, original in originals.items():
@@ -47,7 +47,7 @@ def _recomputed(original: Any) -> Any:
             try:
                 found = original(layer, *arguments, **options)
             finally:
-                layer.update(kept)  # the backward pass comes when the layer has its own weights again
+                layer.update(kept)  # the backward pass runs after the layer has its own weights again
             return found, {place: caches.held(cache) for place, cache in after.items()}
 
         before = {place: caches.mapped(cache, lambda array: array) for place, cache in given.items()}

@@ -1,7 +1,7 @@
-"""From prompts and completions to the rows that a family's model is fed.
+"""Builds the rows for a model from prompts and completions.
 
-What a model makes of a view once, for all its completions, is an `Encoded`. A row for each completion (`separate`) is
-the way of completions that share no prompt. Prefix continuation is measured against it, in tests and in the probes.
+An `Encoded` holds what a model computes once for a view and uses for all its completions. Completions that share no
+prompt have a row each (`separate`). Tests and probes compare prefix continuation with such rows.
 """
 
 from collections.abc import Sequence
@@ -19,14 +19,14 @@ from vgs_mlx.types import View
 
 
 class Encoded(NamedTuple):
-    """What a model makes of a view once, for all its completions."""
+    """What a model computes once for a view and uses for all its completions."""
 
     features: Features | None
     positions: np.ndarray | None  # (axes, P) int32; None where the model counts positions itself
 
 
 Encodings = dict[bytes, Encoded]
-"""By the `key` of the view they belong to."""
+"""`View.key` -> the encoding of the view."""
 
 
 class Continued(NamedTuple):
@@ -46,7 +46,7 @@ def _encoded(model: LoadedModel, view: View) -> Encoded:
     features = _features(model, view)
     made = 0 if features is None else features.embeddings.shape[0]
     places = int(model.family.placeholders(model.module, view.ids).sum())
-    if made != places:  # they would be put at wrong places, or nowhere
+    if made != places:  # features would be put at wrong places, or nowhere
         raise Refusal(
             f"{model.name}: a prompt has {places} placeholders for {made} picture features: "
             "the placeholder id or the patch sizes in its config.json are not those of the processor: "
@@ -62,7 +62,7 @@ def _features(model: LoadedModel, view: View) -> Features | None:
 
 
 def evaluate(encodings: Encodings) -> Encodings:
-    """The same encodings, computed now: one view after the other, so that one picture's attention exists at a time."""
+    """The same encodings, computed now, view by view, so that only one view's attention exists at a time."""
     for each in encodings.values():
         if each.features:
             mx.eval(each.features.arrays())
@@ -70,7 +70,7 @@ def evaluate(encodings: Encodings) -> Encodings:
 
 
 def prompt_rows(model: LoadedModel, views: Sequence[View], encodings: Encodings) -> Rows:
-    """Rows of prompts of one length, without padding."""
+    """Rows of prompts of equal length, without padding."""
     ids = np.stack([view.ids for view in views])
     encoded = [encodings[view.key] for view in views]
     features = [each.features for each in encoded if each.features is not None]
@@ -96,7 +96,7 @@ def separate(model: LoadedModel, sequences: Sequence[Continued], encodings: Enco
 
 
 def flat_positions(sequences: Sequence[Continued], width: int) -> mx.array:
-    """Where, in (B * width) flattened rows, the states stand that predict the completions' tokens, (N,)."""
+    """The indices, in rows flattened to (B * width), of the states that predict the completions' tokens, (N,)."""
     return mx.array(
         np.concatenate(
             [
@@ -108,7 +108,7 @@ def flat_positions(sequences: Sequence[Continued], width: int) -> mx.array:
 
 
 def _continued(prompt: np.ndarray | None, count: int) -> np.ndarray | None:
-    """A prompt's positions (axes, P) with those of `count` more tokens: each one more, on every axis."""
+    """A prompt's positions (axes, P) with those of `count` more tokens, each one higher on every axis."""
     if prompt is None:
         return None
     following = prompt.max() + 1 + np.arange(count, dtype=prompt.dtype)

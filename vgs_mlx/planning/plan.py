@@ -7,7 +7,9 @@ from vgs_mlx.planning.sizes import ModelSize
 from vgs_mlx.recipe.options import Recipe
 from vgs_mlx.types import Prompt
 
-TEXT_TOKENS = 160  # of a prompt without its picture: the default system prompt, the template, a question
+TEXT_TOKENS = (
+    160  # tokens of a prompt without its picture: the default system prompt, the template, a question
+)
 
 Parts = Mapping[str, int]
 """What is in memory: name -> bytes."""
@@ -15,23 +17,23 @@ Parts = Mapping[str, int]
 
 @dataclass(frozen=True)
 class Lengths:
-    """The longest prompt and, where the rows bring their own answers, the longest of these, in tokens."""
+    """The longest prompt in tokens and, if the rows have their own answers, the longest answer."""
 
     text: int
     image: int  # image tokens of all its pictures together
-    answer: int | None = None  # None: unknown, and assumed as long as a sampled one may get
+    answer: int | None = None  # None: unknown; assumed to be as long as sampled answers can get
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of a command. `moments`: what is in memory beside the resting parts, whenever that may be most."""
+    """A part of a command. `moments`: what is in memory beside the resting parts, at each possible peak."""
 
     name: str
     moments: tuple[Parts, ...]
 
     @property
     def fullest(self) -> Parts:
-        """What is in memory in its fullest moment."""
+        """What is in memory at its peak."""
         return max(self.moments, key=lambda parts: sum(parts.values()))
 
     def beside(self, parts: Parts) -> "Phase":
@@ -41,11 +43,11 @@ class Phase:
 
 @dataclass(frozen=True)
 class Plan:
-    """Bytes. Resting parts are in memory all the time; a phase's peak is their sum plus that of its fullest moment."""
+    """Bytes. Resting parts are always in memory; a phase's peak is their sum plus that of its fullest moment."""
 
     resting: dict[str, int]  # student, teacher, adapters, optimiser
     phases: tuple[Phase, ...]
-    tokens: dict[str, int]  # of a step: sampled, computed; {} for a command without steps
+    tokens: dict[str, int]  # per step: sampled, computed; {} for a command without steps
 
     @property
     def peaks(self) -> dict[str, int]:
@@ -64,7 +66,7 @@ class Plan:
 
 
 def lengths_of(prompts: Sequence[Prompt]) -> Lengths:
-    """Of prompts that are rendered."""
+    """The longest of the rendered prompts."""
     blind, seen = ([len(each.student[view].ids) for each in prompts] for view in ("text_only", "with_image"))
     return Lengths(max(blind), max(longer - text for longer, text in zip(seen, blind, strict=True)))
 

@@ -1,6 +1,6 @@
-"""How big a model is, from its config.json and the headers of its weight files alone: no weight is read.
+"""How big a model is, from its config.json and the headers of its weight files: no weight is read.
 
-A config without weight files will do as well: bytes then follow from the shapes that the config implies.
+A config without weight files is enough: the bytes then follow from the shapes that the config implies.
 """
 
 import os
@@ -19,22 +19,22 @@ from vgs_mlx.models.headers import BYTES, Tensor
 from vgs_mlx.models.loading import checked_config, find_folder, read_config
 from vgs_mlx.models.precision import QUANTISATION_GROUP
 
-VISION = "vision_tower"  # what stands for a tower whose weights are not listed
+VISION = "vision_tower"  # the name of a tower whose weights are not listed
 DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A part of a model: how many numbers it is, and the bytes they take as stored."""
+    """The numbers in a part of a model, and their bytes as stored."""
 
     elements: int  # unpacked
     stored: int  # bytes
-    packable: int  # elements of layers that `teacher.bits` would pack; 0 where they are packed already
+    packable: int  # elements of layers that `teacher.bits` would pack; 0 if they are packed already
 
 
 @dataclass(frozen=True)
 class ModelSize:
-    """A model, as a plan sees it."""
+    """What a plan needs to know about a model."""
 
     name: str
     source: Literal["header", "config"]
@@ -42,9 +42,9 @@ class ModelSize:
     vision: Vision
     language_weights: Weights
     vision_weights: Weights
-    dtype_bytes: int  # of its activations where weights keep their type
+    dtype_bytes: int  # of its activations, if weights keep their type
     max_pixels: int  # the processor's own limit
-    ids: int | None = None  # that its tokenizer has; the head may have more rows; None: unknown
+    ids: int | None = None  # ids of its tokenizer; the head may have more rows; None: unknown
 
 
 def read_size(path: str, option: str) -> ModelSize:
@@ -69,9 +69,9 @@ def parse(
     max_pixels: int | None = None,
     where: str | None = None,
 ) -> ModelSize:
-    """The size that a config and, where there are any, its tensors describe. Raises `Refusal`, naming `where`.
+    """The size that a config and its tensors, if any, describe. Raises `Refusal`, naming `where`.
 
-    `max_pixels`: None for what the family's published processor allows.
+    `max_pixels`: None for the limit of the family's published processor.
     """
     declared = families.declared(config["model_type"])
     try:
@@ -80,7 +80,7 @@ def parse(
         listed = tensors or implied(config, found)
     except ValueError as error:
         raise Refusal(f"{where or name}: its config.json {error}: give a complete model") from error
-    # a tied head may be stored twice; it is loaded once
+    # a tied head may be stored twice, but it is loaded once
     kept = [each for each in listed if not (found.tied and each.name.split(".")[0] == "lm_head")]
     seeing = (VISION, *declared.vision_names)
     is_vision = [any(part in each.name for part in seeing) for each in kept]
@@ -113,7 +113,7 @@ def linears(text: Text) -> dict[str, tuple[int, int]]:
 
 
 def implied(config: dict[str, Any], found: Architecture) -> list[Tensor]:
-    """The tensors that a config's shapes imply, the language model packed where the config says so."""
+    """The tensors that a config's shapes imply, with a packed language model if the config says so."""
     text = found.text
     named = config.get("dtype") or config.get("torch_dtype") or "bfloat16"
     if named not in list(DTYPES):
@@ -144,12 +144,12 @@ def _maybe_packed(name: str, shape: tuple[int, int], dtype: str, bits: int | Non
 
 
 def _packing(config: dict[str, Any], key: str, usual: int | None) -> int | None:
-    """A setting of the config's packed layers, such as their `bits`; `usual` where it says nothing."""
+    """A setting of the config's packed layers, such as their `bits`; `usual` if there is none."""
     return count(config, "quantization", key, usual) if config.get("quantization") else usual
 
 
 def _weights(tensors: list[Tensor], group: int) -> Weights:
-    """Packed layers count unpacked: each scale stands for a group of numbers, and scales and biases vanish."""
+    """Counts packed layers as unpacked: each scale represents a group of numbers; scales and biases don't count."""
     scaled = {each.name.removesuffix(".scales") for each in tensors if each.name.endswith(".scales")}
     elements = packable = 0
     for each in tensors:
@@ -179,7 +179,7 @@ def _from_hub(id: HubId, where: str) -> ModelSize:
         metadata = get_safetensors_metadata(id.name, revision=id.revision)
     except Refusal:
         raise
-    except Exception as error:  # huggingface_hub and what it is built on raise many kinds
+    except Exception as error:  # huggingface_hub and its dependencies raise many kinds of error
         raise Refusal(f"{where}: no such folder, and {hub.reason(error)}") from error
     tensors = [
         Tensor(name, info.dtype, tuple(info.shape))

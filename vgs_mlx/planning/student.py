@@ -1,4 +1,4 @@
-"""What the student's passes for its gradients hold: with the loss between them, or with body and loss as one."""
+"""The memory of the student's gradient passes: in two passes with the loss between, or body and loss in one."""
 
 from vgs_mlx.objective.terms import TERMS
 from vgs_mlx.planning import footprint
@@ -19,15 +19,15 @@ from vgs_mlx.planning.work import Work
 
 
 def student_gradients(name: str, pair: Pair, work: Work, goal: Goal, held: Parts, gradients: int) -> Phase:
-    """Every micro-batch's passes; `gradients`: a tree's bytes."""
+    """The passes of all micro-batches; `gradients`: the bytes of one tree."""
     return Phase(name, (_in_one_pass if goal.one_pass else _in_two)(pair, work, goal, held, gradients))
 
 
 def _in_two(pair: Pair, work: Work, goal: Goal, held: Parts, gradients: int) -> tuple[Parts, ...]:
     """The forward pass and the loss in chunks of every micro-batch, then their backward passes.
 
-    The teacher's hidden states go with the micro-batches, whose cotangents wait for the backward passes. In these,
-    one view follows the other: the second adds to the first one's tree, and the head's gradients wait.
+    Each micro-batch releases its teacher's hidden states and keeps its cotangents for the backward passes. There, views
+    run one after another: the second adds to the tree of the first, and the head's gradients stay in memory.
     """
     trained, pulled = pair.student, _pulls(pair, goal)
     count = trees(goal.objective, separate=goal.separate)
@@ -53,10 +53,10 @@ def _in_two(pair: Pair, work: Work, goal: Goal, held: Parts, gradients: int) -> 
 
 
 def _in_one_pass(pair: Pair, work: Work, goal: Goal, held: Parts, gradients: int) -> tuple[Parts, ...]:
-    """Micro-batch by micro-batch: what the first tree's backward pass needs of all its views is there while the
-    chunks are compared. The other trees follow as in two passes, from the cotangents of this micro-batch alone.
+    """Micro-batch by micro-batch: while chunks are compared, everything that the first tree's backward pass needs
+    is in memory, for all its views. The other trees follow as in two passes, from this micro-batch's cotangents.
 
-    The teacher's hidden states go with the micro-batches: at the first one, all are there.
+    Each micro-batch releases its teacher's hidden states; the first one still has all of them in memory.
     """
     trained, checkpointed = pair.student, work.recipe.train.grad_checkpoint
     count = trees(goal.objective, separate=goal.separate)
@@ -83,7 +83,7 @@ def _in_one_pass(pair: Pair, work: Work, goal: Goal, held: Parts, gradients: int
 
 
 def _trees(goal: Goal) -> tuple[set[str], set[str]]:
-    """The views that go to the tree with most of them, and those that go to the other trees."""
+    """The views of the tree with the most views, and the views of all other trees."""
     by_tree: dict[str, set[str]] = {}
     for part in goal.objective.parts:
         by_tree.setdefault(part.role if goal.separate else "total", set()).add(TERMS[part.term].pulls)
@@ -92,7 +92,7 @@ def _trees(goal: Goal) -> tuple[set[str], set[str]]:
 
 
 def _together(views: list[Pass]) -> Pass:
-    """Rows of several views that are differentiated at one time."""
+    """Rows of several views that are differentiated together."""
     return Pass(views[0].rows, tuple(block for view in views for block in view.blocks))
 
 
@@ -102,14 +102,14 @@ def _pulls(pair: Pair, goal: Goal) -> int:
 
 
 def _buffers(pair: Pair, work: Work, goal: Goal) -> int:
-    """A chunk's arrays, and the head's gradients that they add to."""
+    """A chunk's arrays, and the head's gradients to which they are added."""
     pulled, count = _pulls(pair, goal), trees(goal.objective, separate=goal.separate)
     arrays = loss_arrays(goal.objective, pulled, sliced=sliced(pair)) * chunk_array(pair, work)
     return arrays + (count + pulled) * _head_gradient(pair)
 
 
 def _trained_vision(pair: Pair, work: Work) -> tuple[int, int]:
-    """Of a trained tower: what it holds in a forward pass, and in a backward one; 0 where it is frozen."""
+    """What a trained tower holds in a forward and in a backward pass; 0 if it is frozen."""
     if not work.recipe.student.train_vision:
         return 0, 0
     pieces, rows = patches(pair.student, work.seen), work.rows({"with_image"})[0].rows

@@ -1,15 +1,15 @@
-"""How many completions are sampled at the same time: `rollout.batch_size`, read here alone."""
+"""Splits sampling into batches of at most `rollout.batch_size` completions."""
 
 from collections.abc import Sequence
 
 Batch = Sequence[tuple[int, range]]
-"""The numbers of prompts that are sampled together, each with the numbers of its completions."""
+"""The indices of prompts that are sampled together, each with the indices of its completions."""
 
 
 def batches(prompts: int, completions: int, most: int) -> list[Batch]:
     """`prompts` x `completions` in batches of at most `most` completions, in order.
 
-    A prompt's completions stay together, since they share its prefill, unless they alone are more than `most`.
+    A prompt's completions stay together, since they share its prefill, unless there are more than `most`.
     """
     if completions > most:
         parts = [range(first, min(first + most, completions)) for first in range(0, completions, most)]

@@ -1,4 +1,4 @@
-"""What one step learns from: prompts in, answers out, sampled on-policy or given by the data."""
+"""The rollouts that one step trains on: answers sampled on-policy, or given by the data."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from vgs_mlx.rollout.sample import Completion, Sampling, sample
 from vgs_mlx.types import Example, Prompt, Rollout, Side
 
 
-def collect(  # more than six parameters: all that decides what is drawn
+def collect(  # more than six parameters: everything that decides what is drawn
     model: LoadedModel,
     prompts: Sequence[Prompt],
     settings: recipe.Rollout,
@@ -52,14 +52,14 @@ def greedy(model: LoadedModel, prompts: Sequence[Prompt], longest: int, at_once:
 
 
 def given_text(example: Example) -> str:
-    """A row's own answer in full: the worked solution, or the boxed answer where there is none."""
+    """A row's own answer in full: the worked solution, or the boxed answer if there is none."""
     return example.solution or f"\\boxed{{{example.answer}}}"
 
 
 def given_answers(model: LoadedModel, prompts: Sequence[Prompt]) -> list[Rollout]:
-    """The rows' own answers (`given_text`) as if they had been sampled.
+    """The rows' own answers (`given_text`) as rollouts.
 
-    End of sequence included; nothing is cut. Sampling log-probs are 0: nobody sampled them.
+    They are never cut and end with an end-of-sequence id. Sampling log-probs are 0, as nothing was sampled.
     """
     tokenizer = model.processor.tokenizer
     found = []

@@ -1,8 +1,8 @@
-"""Draws completions: batched sampling by prefix continuation, exact, and seeded for every row by itself.
+"""Draws completions by prefix continuation: in batches, exact, with a separate seed for each row.
 
-Prompts of one length are prefilled together, once each; their caches are then shared by their completions, and padded
-on the left where prompts differ in length (mlx-vlm's batch caches hide the padding), so a row is the same whatever rows
-stand beside it. mlx-vlm's batch generator can't seed a row, and its batched prefill mixes up features.
+Prompts of equal length are prefilled together, once each. Completions share their prompt's cache. Where prompts differ
+in length, caches are padded on the left, and mlx-vlm's batch caches hide the padding. So other rows don't change a row.
+mlx-vlm's batch generator can't seed a row, and its batched prefill mixes up features.
 """
 
 import itertools
@@ -22,7 +22,7 @@ from vgs_mlx.types import View
 
 sampling_utilities = Lazy("mlx_lm.sample_utils")
 
-CHECK_EVERY = 8  # tokens between looks at which rows have ended: each look waits for the device
+CHECK_EVERY = 8  # tokens between checks for rows that have ended: each check waits for the device
 LARGEST_UNIFORM = 1.0 - 2.0**-24  # the largest float32 below 1
 
 
@@ -48,18 +48,18 @@ class Completion:
 class _Batch:
     """The rows still being drawn."""
 
-    rows: np.ndarray  # (B,) their index in the whole request
+    rows: np.ndarray  # (B,) each row's index in the whole request
     prefix: Prefix
     logits: mx.array  # (B, V) for the next token
 
 
 @dataclass
 class _Drawn:
-    """What has been drawn of R rows of at most T tokens."""
+    """The tokens drawn so far for R rows of at most T tokens."""
 
     tokens: np.ndarray  # (R, T) int32
     logprobs: np.ndarray  # (R, T) float32
-    lengths: np.ndarray  # (R,) of the completions; T until one has ended
+    lengths: np.ndarray  # (R,) of the completions; T for those that haven't ended
     ended: np.ndarray  # (R,) bool
 
     @classmethod
@@ -80,11 +80,11 @@ class _Drawn:
         logprobs: np.ndarray,
         end_ids: frozenset[int],
     ) -> None:
-        """Note the tokens of a block of columns, and which rows met their first end-of-sequence id in it."""
+        """Record the tokens of a block of columns, and which rows reached their first end-of-sequence id in it."""
         self.tokens[rows, block], self.logprobs[rows, block] = tokens, logprobs
         hits = np.isin(tokens, list(end_ids))
         for row, hit in zip(rows, hits, strict=True):
-            if hit.any() and not self.ended[row]:  # rows that ended earlier may still be drawn along
+            if hit.any() and not self.ended[row]:  # rows that ended earlier may still be in the batch
                 self.ended[row] = True
                 self.lengths[row] = block.start + int(hit.argmax()) + 1
 
@@ -131,7 +131,7 @@ def _uniforms(seed: Sequence[int], count: int) -> np.ndarray:
 def _prefill(
     model: LoadedModel, views: Sequence[View], copies: Sequence[int], encodings: Encodings
 ) -> _Batch:
-    """Run each prompt once, those of one length together; repeat its cache for each of its completions."""
+    """Run each prompt once, those of equal length together. Repeat its cache for each of its completions."""
     order = sorted(range(len(views)), key=lambda number: len(views[number].ids))
     begun = []
     for _, numbers in itertools.groupby(order, key=lambda number: len(views[number].ids)):
@@ -163,7 +163,7 @@ def _draw_block(
 
 
 def _distribution(logits: mx.array, support: mx.array, sampling: Sampling) -> mx.array:
-    """Log-probabilities (B, V) of what is sampled from."""
+    """Log-probabilities (B, V) of the distribution that tokens are sampled from."""
     scaled = logits.astype(mx.float32) / (sampling.temperature or 1.0)
     logprobs = restricted_logprobs(scaled, support)
     if sampling.top_p < 1.0:
@@ -175,8 +175,8 @@ def _distribution(logits: mx.array, support: mx.array, sampling: Sampling) -> mx
 def choose(logprobs: mx.array, uniforms: mx.array, sampling: Sampling) -> mx.array:
     """The first token at which the cumulative probability exceeds the row's uniform number, int32 (B,).
 
-    It must have a probability: sums of a parallel scan may rise by a rounding where nothing is added. Where rounding
-    leaves no token at all, the likeliest is taken.
+    Its probability must be above 0: rounding in a parallel scan may raise the sum at a token of probability 0. If
+    rounding leaves no token, the most likely one is taken.
     """
     if sampling.temperature == 0:
         return mx.argmax(logprobs, axis=-1).astype(mx.int32)
@@ -187,7 +187,7 @@ def choose(logprobs: mx.array, uniforms: mx.array, sampling: Sampling) -> mx.arr
 
 
 def _keep(batch: _Batch, alive: np.ndarray) -> None:
-    """Drop the rows that have ended, once they are at least a quarter: each drop copies the caches."""
+    """Drop ended rows once they are at least a quarter of the batch: each drop copies the caches."""
     if alive.any() and alive.mean() > 0.75:
         return
     chosen = np.flatnonzero(alive)

@@ -1,4 +1,4 @@
-"""The families of models that can be trained and taught by. Nothing outside this room names an architecture."""
+"""The families of models that can be students and teachers. No code outside this package names an architecture."""
 
 from vgs_mlx.machine.lazy import Lazy, loaded
 from vgs_mlx.models.families.architecture import Declared
@@ -8,19 +8,19 @@ MODULES = {
     "qwen3_vl": Lazy("vgs_mlx.models.families.qwen3_vl"),
     "smolvlm": Lazy("vgs_mlx.models.families.smolvlm"),
 }
-"""model_type -> the file that declares it as `FAMILY`. Another family is two files and two lines here."""
+"""model_type -> the module that defines the family as `FAMILY`. A new family needs two files and two lines here."""
 FILES = {
     "qwen3_vl": Lazy("vgs_mlx.models.families.qwen3_vl_files"),
     "smolvlm": Lazy("vgs_mlx.models.families.smolvlm_files"),
 }
-"""model_type -> the file that declares as `DECLARED` what is known before mlx-vlm is imported."""
+"""model_type -> the module that defines, as `DECLARED`, what is known before mlx-vlm is imported."""
 
 
 def family(model_type: str) -> Family:
-    """The family of a config's `model_type`. Importing it imports mlx-vlm's code for it, which takes a while."""
+    """The family of a config's `model_type`. Imports mlx-vlm's code for it, which takes seconds."""
     return loaded(MODULES[model_type]).FAMILY
 
 
 def declared(model_type: str) -> Declared:
-    """What the family of a config's `model_type` declares of its files. Imports no library."""
+    """What the family of a config's `model_type` declares about its files. Imports no library."""
     return loaded(FILES[model_type]).DECLARED

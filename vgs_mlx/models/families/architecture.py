@@ -1,6 +1,6 @@
-"""What a config.json says of a model before anything is loaded: its sizes, and whether mlx-vlm reads it at all.
+"""Reads from a config.json, before anything is loaded, a model's sizes and whether mlx-vlm can read the config.
 
-Needs no library. A number that is missing or none is a `ValueError` whose text says what the config does.
+Needs no library. A missing or invalid number raises a `ValueError`; its text continues "its config.json ...".
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from typing import Any, Protocol
 Config = Mapping[str, Any]
 """A whole config.json."""
 
-LARGEST = 10**6  # of any number in a config: a plan for more would say nothing
+LARGEST = 10**6  # largest number accepted in a config: a plan for more would be meaningless
 
 
 @dataclass(frozen=True)
@@ -24,21 +24,21 @@ class Text:
     kv_heads: int
     head_dim: int
     vocabulary: int  # rows of the head
-    norms_heads: bool  # queries and keys pass a norm of their own before they are rotated
+    norms_heads: bool  # queries and keys are normalised before they are rotated
 
 
 @dataclass(frozen=True)
 class Tile:
-    """Pictures are cut into squares, whose patches attend to one another alone, and shown as a whole in one more."""
+    """A square piece of a picture. Patches attend within their tile only; one more tile shows the whole picture."""
 
     side: int  # pixels
     patches: int
-    marks: int  # ids around the tokens of one, at most: where it begins, and where its row ends
+    marks: int  # ids around a tile's tokens, at most: for its beginning and the end of its row
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Arrays that a vision tower holds, in widths of its own: measured, since they depend on MLX's order."""
+    """How many arrays of each width a vision tower holds. Measured, because MLX's evaluation order decides it."""
 
     hidden: float
     intermediate: float
@@ -57,58 +57,54 @@ class Vision:
     hidden: int
     intermediate: int
     heads: int
-    pixel_values: int  # numbers a patch
-    token_patches: int  # that make one image token
-    token_pixels: int  # of a picture that make one
+    pixel_values: int  # numbers per patch
+    token_patches: int  # patches per image token
+    token_pixels: int  # pixels of a picture per image token
     measured: Measured
-    levels: int = 0  # features that go to the language model beside the embeddings
+    levels: int = 0  # further features per image token for the language model's first layers
     pads_heads: bool = False
-    tile: Tile | None = None  # None: a picture is one stretch of patches, as many as its size asks for
+    tile: Tile | None = None  # None: a picture is one run of patches, whose number depends on its size
 
     def image_tokens(self, pixels: int) -> int:
-        """Of one picture of so many pixels, at most, with the ids that mark its tiles."""
+        """The most tokens of a picture with that many pixels, ids that mark its tiles included."""
         if self.tile is None:
             return max(1, pixels // self.token_pixels)
         tiles = max(1, pixels // self.tile.side**2)
-        split = tiles > 1  # then one more shows the whole, on a line of its own
+        split = tiles > 1  # one more tile then shows the whole picture, on a separate line
         return split + (tiles + split) * (self.tile.patches // self.token_patches + self.tile.marks)
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A model's sizes by its config.json."""
+    """A model's sizes, from its config.json."""
 
     text: Text
     vision: Vision
     tied: bool  # the head is the embedding
-    vision_elements: int  # weights and biases of the tower, and of a connector
-    max_pixels: int  # that the published processor allows a picture
+    vision_elements: int  # weights and biases of the tower and the connector
+    max_pixels: int  # the published processor's limit for a picture
 
 
 class Declared(Protocol):
-    """What a family declares of its files, for commands that load no model."""
+    """What a family declares about its files, for commands that load no model."""
 
-    rope_keys: tuple[
-        str, ...
-    ]  # of text_config, where mlx-vlm looks for what transformers 5 puts in rope_parameters
-    unread_vision: tuple[
-        str, ...
-    ]  # the model_type of vision_config by transformers 5, where mlx-vlm doesn't read it
-    edit: str  # how to make a config.json of transformers 5 one that mlx-vlm reads
-    vision_names: tuple[str, ...]  # what stands in the names of a vision part's weights, and in no others
+    rope_keys: tuple[str, ...]  # of text_config: mlx-vlm reads these, transformers 5 writes rope_parameters
+    unread_vision: tuple[str, ...]  # vision_config.model_type by transformers 5, unknown to mlx-vlm
+    edit: str  # how to edit a config.json of transformers 5 so that mlx-vlm reads it
+    vision_names: tuple[str, ...]  # parts of the names of vision weights, and of no other weights
 
     def fault(self, config: Config) -> str | None:
-        """What a config asks for that mlx-vlm silently computes in another way; None where there is no such thing."""
+        """What the config asks for that mlx-vlm silently computes differently, or None."""
 
     def architecture(self, config: Config) -> Architecture:
         """The sizes that a config describes."""
 
     def picture_limit(self, settings: Mapping[str, Any]) -> Any:
-        """The pixels of a picture, at most, by the settings of an image processor; unchecked."""
+        """The largest number of pixels of a picture by an image processor's settings; unchecked."""
 
 
 def count(config: Config, section: str, key: str, usual: int | None = None) -> int:
-    """A number of a config's section; `usual` where it has none. Raises `ValueError` with what the config does."""
+    """A number from a section of a config; `usual` if the section lacks it. Raises `ValueError`."""
     values = config.get(section)
     if not isinstance(values, dict):
         raise ValueError(f"lacks {section}" if values is None else f"has no keys below {section}")
@@ -119,7 +115,7 @@ def count(config: Config, section: str, key: str, usual: int | None = None) -> i
 
 
 def counted(value: Any, name: str) -> int:
-    """A number of a config, checked. Raises `ValueError` with what the config does."""
+    """A number from a config, checked. Raises `ValueError`."""
     if type(value) is not int or not 0 < value <= LARGEST:
         raise ValueError(f"has {name} {value!r}, not a whole number from 1 to {LARGEST:,}")
     return value

@@ -1,4 +1,4 @@
-"""What a vision tower makes of pictures."""
+"""The features that a vision tower computes from pictures."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,9 @@ import mlx.core as mx
 
 @dataclass(frozen=True)
 class Features:
-    """The vision tower's output, past its connector, for the pictures of one view."""
+    """The output of the vision tower and its connector for the pictures of one view."""
 
-    embeddings: mx.array  # (image tokens, D), take the places of the placeholders' embeddings
+    embeddings: mx.array  # (image tokens, D), replace the placeholders' embeddings
     levels: tuple[mx.array, ...] = ()  # each (image tokens, D), added after the first decoder layers
 
     def arrays(self) -> list[mx.array]:

@@ -1,4 +1,4 @@
-"""A family by declaration: most of what a model is asked has one answer that fits nearly all of mlx-vlm's families."""
+"""A family by declaration: most methods of `Family` have one implementation that fits nearly all mlx-vlm families."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -29,22 +29,20 @@ class Plain:
     """
 
     model_type: str
-    media: tuple[str, ...]  # outputs of the processor, beside ids, that the tower takes
+    media: tuple[str, ...]  # outputs of the processor, beside ids, that the tower needs
     media_paths: tuple[str, ...]  # the vision tower, its connector
-    head_paths: tuple[str, ...] = (
+    head_paths: tuple[str, ...] = (  # the first that exists is used
         "language_model.lm_head",
         "language_model.model.embed_tokens",
-    )  # the first there
+    )
     layers_path: str = "language_model.model.layers"
     embedding_path: str = "language_model.model.embed_tokens"
-    unanswerable: tuple[str, ...] = (
-        "image_token_id",
-    )  # of the config; the first is the pictures' placeholder
+    unanswerable: tuple[str, ...] = ("image_token_id",)  # config keys; first: the pictures' placeholder
 
     preparation_ignores: ClassVar[frozenset[str]] = frozenset({"image_processor_type", "processor_class"})
 
     def conversation(self, template: Callable[[Messages], str], messages: Messages) -> str:
-        """See `Family`: most templates write nothing but a picture's marks for a picture."""
+        """See `Family`. Most templates write only the marks of a picture for it."""
         return template(messages)
 
     def render(self, processor: Any, text: str, pictures: Sequence[Image.Image], limit: int | None) -> View:
@@ -58,7 +56,7 @@ class Plain:
     def prepared(
         self, processor: Any, text: str, pictures: Sequence[Image.Image], limit: int | None, special: bool
     ) -> Mapping[str, Any]:
-        """The processor's own outputs; `special`: the tokenizer adds the begin-of-sequence id."""
+        """The processor's outputs; `special`: the tokenizer adds the begin-of-sequence id."""
         return processor(text=[text], images=list(pictures), add_special_tokens=special)
 
     def special_texts(self, processor: Any) -> tuple[str, ...]:
@@ -66,16 +64,16 @@ class Plain:
         return ()
 
     def preparation(self, processor: Any) -> Mapping[str, Any]:
-        """See `Family`: all that the image processor says of itself, but for its name."""
+        """See `Family`: all settings of the image processor except its name."""
         settings = processor.image_processor.to_dict()
         return {name: value for name, value in settings.items() if name not in self.preparation_ignores}
 
     def fault(self, processor: Any) -> str | None:
-        """See `Family`: switches and the numbers by which pixels are scaled."""
+        """See `Family`. Checks the switches and the numbers that scale pixels."""
         return fault_of_pixels(processor.image_processor)
 
     def other_config(self, processor: Any, config: Any) -> Mapping[str, tuple[Any, Any]]:
-        """See `Family`: which id is a picture's place."""
+        """See `Family`: the id of a picture's placeholder."""
         marker = processor.tokenizer.convert_tokens_to_ids(processor.image_token)
         return {"picture placeholder": (marker, vars(config)[self.unanswerable[0]])}
 
@@ -100,7 +98,7 @@ class Plain:
         return ids == vars(model.config)[self.unanswerable[0]]
 
     def encode(self, model: nn.Module, view: View) -> Features | None:
-        """See `Family`. A picture's features are the embeddings that the model gives bare placeholders."""
+        """See `Family`. The features are the embeddings that the model returns for placeholders alone."""
         if not view.media:
             return None
         bare = view.ids[self.placeholders(model, view.ids)][None]
@@ -116,7 +114,7 @@ class Plain:
         return caches.make_prompt_cache(model.language_model)
 
     def embedded(self, model: nn.Module, rows: Rows) -> mx.array:
-        """The rows' embeddings, (B, L, D), with the features in the places of pictures."""
+        """The rows' embeddings, (B, L, D), with features at the places of pictures."""
         embeddings = part(model, self.embedding_path)(mx.array(rows.ids))
         if not rows.features:
             return embeddings
@@ -137,11 +135,11 @@ class Plain:
 
 
 EMBEDDINGS = (nn.Embedding, nn.QuantizedEmbedding)
-"""Layers that map states to logits by `as_linear`; a head does so when it is called, an adapted one too."""
+"""Layers that map states to logits with `as_linear`. Any other head, adapted or not, is called."""
 
 
 def part(model: nn.Module, path: str) -> Any:
-    """What stands at a dotted path of a model; None where nothing does."""
+    """The value at a dotted path of a model, or None."""
     found: Any = model
     for name in path.split("."):
         if found is None:
@@ -153,14 +151,14 @@ def part(model: nn.Module, path: str) -> Any:
 def placed(embeddings: mx.array, places: mx.array, features: mx.array) -> mx.array:
     """`embeddings` (B, L, D) with the rows of `features` (n, D) at the n True `places` (B, L), in order.
 
-    Plain array operations, which gradients pass through.
+    Differentiable: uses plain array operations.
     """
     index = mx.maximum(mx.cumsum(places.reshape(-1).astype(mx.int32)) - 1, 0).reshape(places.shape)
     return mx.where(places[..., None], features[index].astype(embeddings.dtype), embeddings)
 
 
 def fault_of_pixels(settings: Any) -> str | None:
-    """Which of an image processor's settings for pixels can't be computed with; None where all can."""
+    """Which pixel setting of an image processor can't be used, and why; None if all can."""
     for name in SWITCHES:
         if type(vars(settings)[name]) is not bool:
             return f"{name} is {vars(settings)[name]!r:.60}, not true or false"
@@ -174,12 +172,12 @@ def fault_of_pixels(settings: Any) -> str | None:
 
 
 def is_number(value: Any, least: float = 0) -> bool:
-    """Whether it is a finite number above `least`."""
+    """Whether the value is a finite number above `least`."""
     return type(value) in (int, float) and least < value < math.inf
 
 
 def _lacks_beginning(tokenizer: Any, text: str) -> bool:
-    """Whether the tokenizer must add the begin-of-sequence id: the template hasn't written it."""
+    """Whether the tokenizer must add the begin-of-sequence id because the template hasn't."""
     return tokenizer.bos_token is not None and not text.startswith(tokenizer.bos_token)
 
 
@@ -188,6 +186,6 @@ def _ids(ids: Any) -> np.ndarray:
 
 
 def _media(array: Any) -> np.ndarray:
-    """Pixels as float32, whole numbers as they are."""
+    """Pixels as float32; whole numbers unchanged."""
     found = np.array(array)
     return found.astype(np.float32) if found.dtype.kind == "f" else found

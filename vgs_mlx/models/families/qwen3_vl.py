@@ -1,7 +1,7 @@
-"""The family `qwen3_vl`: three position axes, and features that are added after the first decoder layers too.
+"""The family `qwen3_vl`: three position axes, and features that are also added after the first decoder layers.
 
-Facts that shape this file: the language model's own `__call__` ignores a mask and reuses old position ids, so its
-inner `.model` is called, always with position ids. `get_input_embeddings` drops the levels where features are cached.
+The language model's own `__call__` ignores a mask and reuses old position ids. So its inner `.model` is called, always
+with position ids. With cached features, `get_input_embeddings` drops the levels.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-import mlx_vlm.models.qwen3_vl  # noqa: F401  (it teaches transformers its torch-free processor)
+import mlx_vlm.models.qwen3_vl  # noqa: F401  (registers its torch-free processor with transformers)
 import numpy as np
 from PIL import Image
 
@@ -18,13 +18,13 @@ from vgs_mlx.models.families.features import Features
 from vgs_mlx.models.families.plain import Plain, fault_of_pixels
 from vgs_mlx.types import View
 
-LARGEST = 10**8  # pixels that a small picture may be scaled up to: there is no such model
+LARGEST = 10**8  # pixels that a small picture may be scaled up to: no real model has more
 SIDES = {
     "patch_size": "patch_size",
     "temporal_patch_size": "temporal_patch_size",
     "merge_size": "spatial_merge_size",
 }
-"""The processor's word and that of a config's vision_config for how a picture is cut."""
+"""How a picture is cut: the processor's names -> the names in a config's vision_config."""
 PREPARATION = (
     "patch_size", "merge_size", "temporal_patch_size", "min_pixels", "max_pixels", "do_rescale", "rescale_factor",
     "do_normalize", "image_mean", "image_std",
@@ -50,7 +50,7 @@ class Qwen3VL(Plain):
         return PictureTokens(features=count, marks=2)  # vision start and end
 
     def special_texts(self, processor: Any) -> tuple[str, ...]:
-        return ("<|placeholder|>",)  # mlx-vlm's processor turns it into a picture's token wherever it stands
+        return ("<|placeholder|>",)  # mlx-vlm's processor replaces it anywhere by a picture's token
 
     def preparation(self, processor: Any) -> Mapping[str, Any]:
         settings = vars(processor.image_processor)
@@ -103,7 +103,7 @@ class Qwen3VL(Plain):
 
 
 def _narrowed(processor: Any, limit: int | None) -> int:
-    """A limit narrows the processor's own and never widens it."""
+    """A limit lowers the processor's own and never raises it."""
     own = processor.image_processor.max_pixels
     return own if limit is None else min(own, limit)
 

@@ -1,4 +1,4 @@
-"""What `qwen3_vl` declares of its files: see `Declared`."""
+"""What `qwen3_vl` declares about its files: see `Declared`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,9 +16,9 @@ from vgs_mlx.models.families.architecture import (
 
 processing = Lazy("mlx_vlm.models.qwen3_vl.processing_qwen3_vl")
 
-LIMIT = 16_777_216  # pixels that the published processor allows a picture
+LIMIT = 16_777_216  # the published processor's limit for a picture, in pixels
 MEASURED = Measured(
-    hidden=25,  # position embeddings and what the deepstack keeps among them
+    hidden=25,  # position embeddings and deepstack features included
     intermediate=2,
     padded_heads=3,
     pixels=0,
@@ -34,7 +34,7 @@ class Qwen3VLFiles:
     rope_keys = ("rope_theta", "rope_scaling")
     unread_vision = ("qwen3_vl_vision",)
     edit = (
-        "in text_config, move rope_theta out of rope_parameters and rename what is left of that to rope_scaling; "
+        "in text_config, move rope_theta out of rope_parameters and rename rope_parameters to rope_scaling; "
         'in vision_config, set model_type to "qwen3_vl"'
     )
     vision_names = ("visual", "vision_tower")

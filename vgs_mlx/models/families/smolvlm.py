@@ -1,8 +1,8 @@
-"""The family `smolvlm`: pictures in tiles, a connector beside the tower, a language model that returns logits alone.
+"""The family `smolvlm`: pictures in tiles, a connector beside the tower, a language model that returns only logits.
 
 A picture is scaled until its longer side is the processor's, cut into square tiles by rows, and shown once more as a
-whole; a tile has always as many features. One that is scaled to a single tile is shown as a whole alone. The head is
-never tied to the embedding.
+whole; every tile has the same number of features. A picture that is scaled to a single tile is shown only as a whole.
+The head is never tied to the embedding.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +10,7 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-import mlx_vlm.models.smolvlm  # noqa: F401  (it teaches transformers its torch-free processor)
+import mlx_vlm.models.smolvlm  # noqa: F401  (registers its torch-free processor with transformers)
 import numpy as np
 from mlx_vlm.models.base import create_attention_mask
 from PIL import Image
@@ -31,12 +31,12 @@ SPLITTING = ("do_resize", "do_pad", "do_image_splitting")
 class SmolVLM(Plain):
     """See `Family` for every method.
 
-    A limit narrows the longer side to the largest whole number of tiles whose grid has no more pixels than it.
-    A grid of one tile is the picture as a whole, at the published settings 64 features beside 17 x 64 = 1,088.
+    A limit shortens the longer side to the largest whole number of tiles whose grid has no more pixels than the limit.
+    A grid of one tile is the picture as a whole: 64 features at the published settings, against 17 x 64 = 1,088.
     """
 
     def conversation(self, template: Callable[[Messages], str], messages: Messages) -> str:
-        """The published template writes a space in front of a question without a picture, and none after one."""
+        """See `Family`. The published template writes a space before a question only if it has no picture."""
         *before, last = messages
         if isinstance(last["content"], str) or any(each["type"] == "image" for each in last["content"]):
             return template(messages)
@@ -46,7 +46,7 @@ class SmolVLM(Plain):
     def prepared(
         self, processor: Any, text: str, pictures: Sequence[Image.Image], limit: int | None, special: bool
     ) -> Mapping[str, Any]:
-        """mlx-vlm's processor passes no settings on to its image processor, and one side for all pictures won't do."""
+        """Cuts each picture separately: mlx-vlm's processor can't pass its image processor a size for each."""
         cut = [_cut(processor, picture, limit) for picture in pictures]
         rows, columns = ([each[name][0][0] for each in cut] for name in ("rows", "cols"))
         whole = processor.expand_text_with_image_tokens([text], [rows], [columns])
@@ -73,7 +73,7 @@ class SmolVLM(Plain):
         return (processor.image_token, processor.fake_image_token, processor.global_image_token, *places)
 
     def preparation(self, processor: Any) -> Mapping[str, Any]:
-        settings = super().preparation(processor)  # some of them are about videos
+        settings = super().preparation(processor)  # includes settings for videos
         return {
             **{name: settings.get(name) for name in PREPARATION},
             "image_seq_len": processor.image_seq_len,
@@ -101,7 +101,7 @@ class SmolVLM(Plain):
         }
 
     def encode(self, model: nn.Module, view: View) -> Features | None:
-        """As mlx-vlm does, which takes tiles of zeros for padding and drops them; a view has no padding."""
+        """See `Family`. mlx-vlm's own code drops tiles of zeros as padding; a view has no padding."""
         if not view.media:
             return None
         pixels = mx.array(view.media["pixel_values"])[0].transpose(0, 2, 3, 1)
@@ -112,7 +112,7 @@ class SmolVLM(Plain):
         return Features(embeddings.reshape(-1, embeddings.shape[-1]))
 
     def hidden_states(self, model: nn.Module, rows: Rows, cache: list[Any] | None = None) -> mx.array:
-        """What mlx-vlm's language model does, but for the head: it returns logits alone."""
+        """See `Family`. Repeats mlx-vlm's language model without its head, because it returns only logits."""
         language = model.language_model
         hidden = self.embedded(model, rows).astype(language.norm.weight.dtype)
         cache = cache or [None] * len(language.layers)
@@ -123,7 +123,7 @@ class SmolVLM(Plain):
 
 
 def _cut(processor: Any, picture: Image.Image, limit: int | None) -> Mapping[str, Any]:
-    """A picture's tiles (1, tiles, 3, S, S), and the grid that they make."""
+    """A picture's tiles (1, tiles, 3, S, S) and their grid."""
     tiling = _tiling(processor).narrowed(*picture.size, limit)
     return processor.image_processor(
         [picture],
@@ -135,7 +135,7 @@ def _cut(processor: Any, picture: Image.Image, limit: int | None) -> Mapping[str
 
 
 def _sides(processor: Any) -> dict[str, Any]:
-    """The numbers by which a picture is cut, unchecked."""
+    """The numbers that decide how a picture is cut, unchecked."""
     settings = processor.image_processor
     size, tile = dict(settings.size or {}), dict(settings.max_image_size or {})
     return {

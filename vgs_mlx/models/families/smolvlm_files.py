@@ -1,4 +1,4 @@
-"""What `smolvlm` declares of its files: see `Declared`. What a config lacks is what mlx-vlm takes for it."""
+"""What `smolvlm` declares about its files: see `Declared`. Missing values are mlx-vlm's defaults."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +16,7 @@ from vgs_mlx.models.families.architecture import (
 )
 from vgs_mlx.models.families.smolvlm_tiles import Tiling
 
-TILES = 4  # of a picture's longer side, in the published processors
+TILES = 4  # along a picture's longer side, in the published processors
 PLAIN = ("default", None)  # kinds of rotary positions that are not scaled
 MEASURED = Measured(
     hidden=6,
@@ -42,7 +42,7 @@ class SmolVLMFiles:
         if not isinstance(text, dict):
             return None
         if text.get("rope_theta") is None:
-            return "has no text_config.rope_theta, for which mlx-vlm takes a number of its own"
+            return "has no text_config.rope_theta, which mlx-vlm would replace by its own default"
         newer = text.get("rope_parameters")
         if isinstance(newer, dict) and newer.get("rope_theta", text["rope_theta"]) != text["rope_theta"]:
             return "has one rope_theta in text_config and another in its rope_parameters"

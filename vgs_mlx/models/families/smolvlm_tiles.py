@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 
-LONGEST = 4096  # pixels of a side, whatever the settings say
+LONGEST = 4096  # pixels of a side, even if the settings ask for more
 
 
 @dataclass(frozen=True)
@@ -16,11 +16,11 @@ class Tiling:
 
     @property
     def most(self) -> int:
-        """Tiles of the longer side, at most."""
+        """The most tiles along the longer side."""
         return math.ceil(min(self.longest, LONGEST) / self.side) if self.splits else 1
 
     def narrowed(self, width: int, height: int, limit: int | None) -> "Tiling":
-        """For one picture: the longer side with the most tiles whose grid fits into `limit` pixels, or one tile."""
+        """The settings for one picture with the most tiles whose grid fits into `limit` pixels, or one tile."""
         if limit is None:
             return self
         for count in range(self.most, 1, -1):
@@ -31,7 +31,7 @@ class Tiling:
         return replace(self, splits=False)
 
     def grid(self, width: int, height: int) -> tuple[int, int]:
-        """Rows and columns of tiles, by the steps and the rounding of the processor."""
+        """Rows and columns of tiles, with the steps and rounding of the processor."""
         if not self.splits:
             return 1, 1
         wide = width >= height
@@ -41,7 +41,7 @@ class Tiling:
         if long > LONGEST:
             aspect = long / short if wide else short / long
             long, short = LONGEST, max(int(LONGEST / aspect if wide else LONGEST * aspect), 1)
-        # what was the longer side may be the shorter one by a pixel now
+        # the side that was longer may now be the shorter one by a pixel
         columns, rows = (long, short) if wide else (short, long)
         aspect = columns / rows
         if columns >= rows:
