@@ -263,9 +263,7 @@ def export(run, output, dtype, bits, prompts, data, checkpoint, force) -> None:
     help="Held-out rows answered and shown.",
 )
 @click.option(
-    "--no-examples",
-    is_flag=True,
-    help="Load no models, show no answers. Never replaces a page with answers.",
+    "--no-examples", is_flag=True, help="Load no models, show no answers; replaces no page with answers."
 )
 @CHECKPOINT
 @FORCE
