@@ -204,6 +204,7 @@ def pictures(**changes):
             text(rope_theta=None, rope_parameters={"rope_theta": 1e4}),
             "move rope_theta out of rope_parameters",
         ),
+        (text(rope_parameters={"rope_theta": 1234.0}), "one rope_theta in text_config and another"),
         (text(rope_theta=None), "no text_config.rope_theta, which mlx-vlm would replace by its own default"),
         (text(rope_scaling={"rope_type": "llama3", "factor": 8}), "rope_scaling of the kind 'llama3'"),
         (text(rope_parameters={"rope_type": "yarn"}), "rope_parameters of the kind 'yarn'"),
@@ -221,6 +222,10 @@ def pictures(**changes):
         (lambda folder: configure(folder, scale_factor=4), "can't put its weights into the model"),
         (lambda folder: configure(folder, image_token_id=3), "picture placeholder"),
         (lambda folder: (folder / "chat_template.jinja").unlink(), "no chat template there"),
+        (
+            lambda folder: (folder / "processor_config.json").unlink(),
+            "no processor_config.json there: copy it",
+        ),
     ],
     ids=str,
 )

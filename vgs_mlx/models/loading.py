@@ -95,9 +95,13 @@ def load_processor(folder: Path, option: str) -> Processor:
     """
     where = f"{option} {folder}"
     # registers the family's processor with transformers
-    family = families.family(read_config(folder, option)["model_type"])
+    model_type = read_config(folder, option)["model_type"]
+    family, needed = families.family(model_type), families.declared(model_type).needed
+    missing = [name for name in needed if not (folder / name).is_file()]
     if not any((folder / name).is_file() for name in PICTURE_SETTINGS):
-        raise Refusal(f"{where}: no {PICTURE_SETTINGS[0]} there: copy it from the original model")
+        missing = [PICTURE_SETTINGS[0]]
+    if missing:
+        raise Refusal(f"{where}: no {missing[0]} there: copy it from the original model")
     headers.refuse_unreadable(folder, where)
     try:
         inner = mlx_vlm.utils.load_processor(folder, add_detokenizer=False, trust_remote_code=False)

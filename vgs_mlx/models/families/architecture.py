@@ -91,6 +91,7 @@ class Declared(Protocol):
     rope_keys: tuple[str, ...]  # of text_config: mlx-vlm reads these, transformers 5 writes rope_parameters
     unread_vision: tuple[str, ...]  # vision_config.model_type by transformers 5, unknown to mlx-vlm
     edit: str  # how to edit a config.json of transformers 5 so that mlx-vlm reads it
+    needed: tuple[str, ...]  # files without which the processor falls back to settings of another model
     vision_names: tuple[str, ...]  # parts of the names of vision weights, and of no other weights
 
     def fault(self, config: Config) -> str | None:

@@ -37,6 +37,7 @@ class Qwen3VLFiles:
         "in text_config, move rope_theta out of rope_parameters and rename rope_parameters to rope_scaling; "
         'in vision_config, set model_type to "qwen3_vl"'
     )
+    needed = ()
     vision_names = ("visual", "vision_tower")
 
     def fault(self, config: Config) -> str | None:

@@ -35,6 +35,7 @@ class SmolVLMFiles:
     rope_keys = ("rope_theta",)
     unread_vision = ()
     edit = "in text_config, move rope_theta out of rope_parameters"
+    needed = ("processor_config.json",)
     vision_names = ("vision_model", "connector")
 
     def fault(self, config: Config) -> str | None:
