@@ -217,7 +217,7 @@ def test_rows_that_were_skipped_are_listed_with_their_reason(tmp_path, monkeypat
     def load(recipe, screen, *_):
         processor = load_processor(tiny_model("student"), "--student")
         found = toy_runs.setup.load_data(recipe, processor, screen)
-        return toy_runs.setup.Ready(recipe, None, None, None, found, {})
+        return toy_runs.setup.Ready(recipe, None, None, found, {})
 
     monkeypatch.setattr(distill.setup, "load", load)
     monkeypatch.setattr(distill.loop, "run", stop)

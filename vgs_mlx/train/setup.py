@@ -1,5 +1,6 @@
 """From a recipe to everything a run needs, checked. Whatever can be refused early is refused before weights load."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,11 +39,15 @@ class Ready:
     """A run that may start."""
 
     recipe: Recipe
-    objective: Objective  # the recipe's, without the parts that it switches off
     student: LoadedModel
     teacher: LoadedModel | None  # None where the objective needs none
     data: DataSet
     identity: Identity
+
+    @functools.cached_property
+    def objective(self) -> Objective:
+        """The recipe's objective, without the parts that the recipe switches off."""
+        return resolved(self.recipe)
 
     def prompt(self, row: int) -> Prompt:
         """Training row `row` in both views."""
@@ -68,15 +73,14 @@ def load(
     folders = {role: find_folder(path, f"--{role}") for role, path in _paths(recipe).items()}
     processor = _processor(recipe, folders, screen)
     data = load_data(recipe, processor, screen, run)
-    objective = resolved(recipe)
-    if objective.rewarded:
+    if resolved(recipe).rewarded:
         example = data.train[0]  # try the reward: it may not work
         rewards.reward_function(recipe.grpo)(example, f"\\boxed{{{example.answer}}}")
     if check:
         check(longest(processor, data, recipe), folders)
     student, teacher = _student(recipe, screen), _teacher(recipe, screen)
     identity = identify(recipe, student, teacher, data)
-    ready = Ready(recipe, objective, student, teacher, data, identity)
+    ready = Ready(recipe, student, teacher, data, identity)
     with screen.working("probing whether the gradients will be right"):
         probe(ready, screen)
     return with_picture_cache(ready)
