@@ -60,7 +60,7 @@ def test_sizes_are_those_of_the_loaded_model(folder):
     ids=["256M", "500M"],
 )
 def test_published_sizes_are_met(text, weights):
-    """Weights as published, and the tokens of a picture: 64 for each of 17 tiles, with what marks them."""
+    """Weights as published; a picture costs 64 tokens for each of 17 tiles, and the marks around the tiles."""
     names = (
         "hidden_size",
         "intermediate_size",

@@ -12,7 +12,7 @@ import numpy as np
 
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.objective.chunked import Chunking, Heads, Scored, States, score
-from vgs_mlx.objective.objectives import OBJECTIVES, Coefficients
+from vgs_mlx.objective.objectives import ALL_TERMS, Coefficients
 from vgs_mlx.objective.steering import Tree
 from vgs_mlx.objective.terms import DIAGNOSTICS, Taken
 from vgs_mlx.objective.visual import Views
@@ -36,7 +36,7 @@ def gradients(
     `groups` (N,) is the group of each of the rollouts' tokens. Let go of a group's trees before asking for the next
     one's: four trees are then in memory, one of them on its way.
     """
-    objective, settings = OBJECTIVES["vgs"], recipe.train  # it needs all views of both models
+    objective, settings = ALL_TERMS, recipe.train
     batches = split(
         rollouts,
         settings.microbatch_size,

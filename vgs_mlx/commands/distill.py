@@ -144,8 +144,8 @@ def _refuse_unready(folder: Path, recipe: Recipe, moved: Sequence[str], screen: 
             checkpoint.verified_state(newest)
     elif moved:
         raise Refusal(
-            f"{folder}: stopped before its first checkpoint, so what moved can't be compared with what it began with: "
-            "start a new run"
+            f"{folder}: it stopped before its first checkpoint, so nothing can show that the moved files are the "
+            "same: start a new run"
         )
 
 

@@ -74,7 +74,7 @@ def _settings(identity: str, how: AnswerSettings) -> dict[str, Any]:
 
 
 def _text_prompt(data: Data) -> str:
-    """The system prompt where there is no picture: the default one must not mention a picture."""
+    """The system prompt for questions without a picture. The default one mentions a picture, so it is replaced."""
     return TEXT_SYSTEM_PROMPT if data.system_prompt == SYSTEM_PROMPT else data.system_prompt
 
 

@@ -166,7 +166,7 @@ def listed(file: Path, where: str, fix: str = "download the model again") -> lis
 
 
 def _settings(file: Path, where: str) -> dict[str, Any]:
-    """The contents of a processor's JSON file; {} if there is no file."""
+    """What a processor's JSON file says; {} if the file is missing."""
     try:
         found = strict_json.load(file.read_bytes()) if file.is_file() else {}
     except (OSError, strict_json.Faulty) as error:

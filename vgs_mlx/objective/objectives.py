@@ -116,6 +116,9 @@ OBJECTIVES = {
     "grpo": Objective((Part("policy"),), rewarded=True),
 }
 
+ALL_TERMS = OBJECTIVES["vgs"]
+"""It reads both views of both models, so all terms of the paper can be computed: for watched terms and analyses."""
+
 
 def resolve(
     name: str, steering_coef: float, preservation_coef: float, mix: float = 0.0, mix_with: str = "standard"

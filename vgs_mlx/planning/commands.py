@@ -6,7 +6,7 @@ A plan assumes that every completion reaches its full length, and that every pro
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from vgs_mlx.objective.objectives import OBJECTIVES, Objective
+from vgs_mlx.objective.objectives import ALL_TERMS, Objective
 from vgs_mlx.planning import phases, resting, work
 from vgs_mlx.planning.footprint import FLOAT, Body, Device, device_of
 from vgs_mlx.planning.phases import Draws, Goal, Pair
@@ -24,8 +24,6 @@ from vgs_mlx.recipe.objective import (
 )
 from vgs_mlx.recipe.options import DENSE_REWARDS, Recipe
 from vgs_mlx.rollout.batches import completions_at_once, prompts_at_once
-
-TERMS_WATCHED = OBJECTIVES["vgs"]  # it reads all views that the watched terms need: train/watch.py
 
 
 @dataclass(frozen=True)
@@ -121,7 +119,7 @@ def analysis(
     """The plan of `vgs-mlx analyze` with batches of `prompts`: the gradients of one bin of tokens at a time."""
     kind = _kind(device)
     pair = Pair(resting.trained_body(recipe, student, kind), resting.frozen_body(teacher, kind))
-    settings, goal = recipe.rollout, Goal(TERMS_WATCHED, separate=True)
+    settings, goal = recipe.rollout, Goal(ALL_TERMS, separate=True)
     batch = Work(recipe, seen, prompts, settings.completions_per_prompt, settings.max_completion_length)
     held = phases.picture_features("student", pair.student, seen, batch.prompts * batch.pictured_views)
     sampled = _sampled(recipe, batch, batch.prompts * batch.pictured_views)
@@ -252,8 +250,8 @@ def _watch(recipe: Recipe, pair: Pair, seen: Lengths) -> Iterator[Phase]:
     draws = Draws(looked.prompts, prompts, prompts, looked.length, settings.temperature, settings.top_p)
     held = phases.picture_features("student", pair.student, seen, looked.prompts * looked.pictured_views)
     yield phases.sampling("watched rollouts", "student", pair.student, seen, draws)
-    yield phases.teacher_scores("watch, teacher", pair, looked, Goal(TERMS_WATCHED, separate=False), held)
-    yield phases.student_terms("watch, student", pair, looked, TERMS_WATCHED, held)
+    yield phases.teacher_scores("watch, teacher", pair, looked, Goal(ALL_TERMS, separate=False), held)
+    yield phases.student_terms("watch, student", pair, looked, ALL_TERMS, held)
 
 
 def _tokens(recipe: Recipe, seen: Lengths) -> dict[str, int]:

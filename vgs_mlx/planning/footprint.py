@@ -64,7 +64,7 @@ def continued(rows: int, prompt: int, answers: int, length: int) -> Pass:
 
 @dataclass(frozen=True)
 class Body:
-    """A model, with what its passes need to know."""
+    """A model and how it is run: what decides the memory of its passes."""
 
     size: ModelSize
     device: Device

@@ -1,4 +1,4 @@
-"""The phases that commands consist of, each with what it holds in the moments when memory may be fullest."""
+"""The phases of commands, and what each holds at the moments when its memory may peak."""
 
 from dataclasses import dataclass
 

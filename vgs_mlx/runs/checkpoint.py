@@ -150,7 +150,7 @@ def _of_another_version(folder: Path, what: str) -> Refusal:
 
 
 def refuse_foreign(folder: Path, theirs: Identity, ours: Identity) -> None:
-    """Compare a checkpoint's identity with the run's. Raises `Refusal` with what differs."""
+    """Raises a `Refusal` that names what differs between a checkpoint's identity and the run's."""
     for key in sorted(theirs.keys() & ours.keys()):
         if key.startswith("recipe ") and theirs[key] != ours[key]:
             raise Refusal(

@@ -13,7 +13,7 @@ from vgs_mlx.errors import Refusal
 from vgs_mlx.formats import strict_json
 from vgs_mlx.models.base import LoadedModel
 from vgs_mlx.objective.binning import GROUPS, bins, edges
-from vgs_mlx.objective.objectives import OBJECTIVES
+from vgs_mlx.objective.objectives import ALL_TERMS, OBJECTIVES
 from vgs_mlx.objective.weightings import Batch
 from vgs_mlx.recipe.options import WATCHED_ROWS, Recipe
 from vgs_mlx.rollout.batches import prompts_at_once
@@ -34,7 +34,7 @@ def compute_terms(
     student: LoadedModel, teacher: LoadedModel, rollouts: Sequence[Rollout], recipe: Recipe
 ) -> dict[str, np.ndarray]:
     """The terms of the standard, visual and language losses at every token, with VDS and entropy, (N,) nats each."""
-    objective = OBJECTIVES["vgs"]  # it needs every term asked for here
+    objective = ALL_TERMS
     weighing = Weighing(
         objective=objective,
         steering_coef=1.0,
